@@ -1,0 +1,127 @@
+"""A tenant in one session: the state machine, and the tenant's own work behind it. Knows no transport.
+
+    session.greet()           messages to send on a new link
+    session.handle(data)      messages to send in answer
+
+Whatever carries the messages (a gRPC stream, a Unix socket behind Flower, a queue in memory) needs nothing else.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Protocol
+
+from fed_em.errors import CallerError
+from fed_em_protocols.envelope import Sealed
+from fed_em_protocols.errors import TermsRefused
+from fed_em_protocols.masks import RingVector
+from fed_em_protocols.messages import Close, RefusalCode
+from fed_em_protocols.tenant import (
+    Evaluate,
+    RoundMarks,
+    TenantSelf,
+    TenantState,
+    TenantStep,
+    tenant_greet,
+    tenant_join,
+    tenant_receive,
+    tenant_refuse,
+    tenant_start,
+    tenant_upload,
+)
+from fed_em_protocols.transitions import TenantPhase
+from fed_em_protocols.window import Randomness
+
+
+class TenantWork(Protocol):
+    """What a tenant does with its own rows."""
+
+    def prepare(self, description: bytes) -> None:
+        """Check a session's description (JSON) against the rows and the policy.
+
+        Raises:
+            CallerError: the rows do not fit the session's schema, or the policy does not admit the session.
+        """
+        ...
+
+    def evaluate(self, asked: Evaluate) -> RingVector:
+        """The encoded statistics that the server asks for.
+
+        Raises:
+            CallerError: they cannot be computed, or are beyond the declared bounds.
+        """
+        ...
+
+
+class SessionLeft(CallerError):
+    """This tenant left the session for a reason of its own; `messages` tell the server so (with a code, not the reason)."""
+
+    def __init__(self, cause: CallerError, messages: tuple[bytes, ...]) -> None:
+        super().__init__(cause.message, remedy=cause.remedy)
+        self.messages = messages
+
+
+class TenantSession:
+    """One tenant process in one session.
+
+    Args:
+        me: Its identity, roster and policy.
+        work: Its rows.
+        marks: Its durable round marks.
+        randomness: Secret uniform bytes.
+    """
+
+    def __init__(
+        self, me: TenantSelf, work: TenantWork, marks: RoundMarks, randomness: Randomness = secrets.token_bytes
+    ) -> None:
+        self._work = work
+        self._marks = marks
+        self._randomness = randomness
+        self.state: TenantState = tenant_start(me, randomness)
+        self.closed: Sealed[Close] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the session has ended for this tenant."""
+        return self.state.phase is TenantPhase.CLOSED
+
+    def greet(self) -> tuple[bytes, ...]:
+        """The first messages on a new link, the first time and every time after."""
+        return self._take(tenant_greet(self.state))
+
+    def handle(self, data: bytes) -> tuple[bytes, ...]:
+        """Answer one message from the server.
+
+        Raises:
+            PeerFault: the server, or a tenant it quotes, broke the protocol. Nothing was released.
+            SessionLeft: the session does not suit this tenant; send its `messages`, then go.
+        """
+        try:
+            step = tenant_receive(self.state, data, self._randomness, self._marks)
+        except TermsRefused as refusal:
+            raise self._leave(refusal, RefusalCode.POLICY) from refusal
+        return self._take(step)
+
+    def _take(self, step: TenantStep) -> tuple[bytes, ...]:
+        self.state = step.state
+        sends = step.sends
+        if step.offer is not None:
+            try:
+                self._work.prepare(step.offer)
+            except CallerError as error:
+                raise self._leave(error, RefusalCode.SCHEMA) from error
+            sends += self._take(tenant_join(self.state))
+        if step.evaluate is not None:
+            try:
+                ring = self._work.evaluate(step.evaluate)
+            except CallerError as error:
+                raise self._leave(error, RefusalCode.OUT_OF_BOUNDS) from error
+            sends += self._take(tenant_upload(self.state, ring, self._marks))
+        if step.closed is not None:
+            self.closed = step.closed
+        return sends
+
+    def _leave(self, cause: CallerError, code: RefusalCode) -> SessionLeft:
+        step = tenant_refuse(self.state, code)
+        self.state = step.state
+        return SessionLeft(cause, step.sends)

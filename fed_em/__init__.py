@@ -1,0 +1,72 @@
+"""fed-em: latent-variable models by expectation-maximisation, over rows in memory or over a secure sum.
+
+Importing this package is light; `GaussianMixture`, which needs scikit-learn, is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fed_em.broadcast import Broadcast
+from fed_em.coordinates import Coordinates
+from fed_em.em import Fit, Iteration, Stopping, Summed, Total, fit
+from fed_em.errors import CallerError, EnvironmentFault, FedEmError
+from fed_em.families import build_model
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
+from fed_em.layout import Block, Layout
+from fed_em.model import ComponentModel, Model
+from fed_em.model_file import FittedModel, load_model, save_model
+from fed_em.parameters import Parameters
+from fed_em.priors import GaussianMixturePrior
+from fed_em.statistics import Statistics
+from fed_em.totals import TotalOfRows
+
+if TYPE_CHECKING:
+    from fed_em.estimators import GaussianMixture
+
+__version__: str
+
+__all__ = [
+    "Block",
+    "Broadcast",
+    "CallerError",
+    "ComponentModel",
+    "Coordinates",
+    "EnvironmentFault",
+    "FedEmError",
+    "Fit",
+    "FittedModel",
+    "GaussianMixture",
+    "GaussianMixtureModel",
+    "GaussianMixturePrior",
+    "Iteration",
+    "Layout",
+    "Model",
+    "Parameters",
+    "Statistics",
+    "Stopping",
+    "Summed",
+    "Total",
+    "TotalOfRows",
+    "__version__",
+    "build_model",
+    "fit",
+    "load_model",
+    "moments_model",
+    "save_model",
+    "standard_gaussian",
+    "start_from_moments",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "GaussianMixture":
+        from fed_em.estimators import GaussianMixture  # noqa: PLC0415  scikit-learn takes a second to import
+
+        return GaussianMixture
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415  searches the installed distributions
+
+        return version("fed-em")
+    raise AttributeError(f"module 'fed_em' has no attribute '{name}'")

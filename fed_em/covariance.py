@@ -1,0 +1,283 @@
+"""The linear algebra of the four covariance structures of a Gaussian mixture.
+
+Shapes are scikit-learn's: `full` (K, D, D), `tied` (D, D), `diag` (K, D), `spherical` (K,).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import lapack
+
+from fed_em.errors import FedEmError
+
+Vector = NDArray[np.float64]
+CovarianceStructure = Literal["full", "tied", "diag", "spherical"]
+COVARIANCE_STRUCTURES: tuple[CovarianceStructure, ...] = get_args(CovarianceStructure)
+
+
+def covariance_shape(structure: CovarianceStructure, n_components: int, n_columns: int) -> tuple[int, ...]:
+    """Shape of the array `covariances`."""
+    return {
+        "full": (n_components, n_columns, n_columns),
+        "tied": (n_columns, n_columns),
+        "diag": (n_components, n_columns),
+        "spherical": (n_components,),
+    }[structure]
+
+
+def n_covariance_parameters(structure: CovarianceStructure, n_components: int, n_columns: int) -> int:
+    """Number of free covariance parameters."""
+    triangle = n_columns * (n_columns + 1) // 2
+    return {
+        "full": n_components * triangle,
+        "tied": triangle,
+        "diag": n_components * n_columns,
+        "spherical": n_components,
+    }[structure]
+
+
+def n_second_moments(structure: CovarianceStructure, n_columns: int) -> int:
+    """Second moments that a component needs: the triangle of xxᵀ, or its diagonal only."""
+    return n_columns * (n_columns + 1) // 2 if structure in ("full", "tied") else n_columns
+
+
+def second_moment_features(structure: CovarianceStructure, columns: Vector, out: Vector) -> None:
+    """Write the second-moment features of rows.
+
+    Args:
+        columns: `(D, n)`, the rows transposed.
+        out: `(n_second_moments, n)`; receives vech(xxᵀ), the upper triangle row by row, or the squares.
+    """
+    if structure in ("diag", "spherical"):
+        np.square(columns, out=out)
+        return
+    start = 0
+    for d in range(len(columns)):
+        width = len(columns) - d
+        np.multiply(columns[d], columns[d:], out=out[start : start + width])
+        start += width
+
+
+def unvech(triangles: Vector, n_columns: int) -> Vector:
+    """`(K, D(D+1)/2)` upper triangles, row by row, as symmetric matrices `(K, D, D)`."""
+    upper, right = np.triu_indices(n_columns)
+    matrices = np.empty((len(triangles), n_columns, n_columns))
+    matrices[:, upper, right] = triangles
+    matrices[:, right, upper] = triangles
+    return matrices
+
+
+def raw_scatter(structure: CovarianceStructure, second: Vector, means: Vector, weight: Vector) -> Vector:
+    """Scatter about the means from raw second moments: Σ r xxᵀ − weight · μμᵀ.
+
+    Args:
+        second: `(K, n_second_moments)`.
+        means: `(K, D)`.
+        weight: `(K,)`, the multiplicity of μμᵀ.
+
+    Returns:
+        `(K, D, D)` for full and tied, `(K, D)` for diag and spherical.
+    """
+    if structure in ("diag", "spherical"):
+        squares: Vector = second - weight[:, np.newaxis] * means**2
+        return squares
+    outer = np.einsum("k,ki,kj->kij", weight, means, means)
+    matrices: Vector = unvech(second, means.shape[1]) - outer
+    return matrices
+
+
+def scatter_about(structure: CovarianceStructure, responsibilities: Vector, rows: Vector, means: Vector) -> Vector:
+    """Scatter about the means from the rows themselves, Σ r (x − μ)(x − μ)ᵀ.
+
+    Args:
+        responsibilities: `(n, K)`.
+        rows: `(n, D)`.
+        means: `(K, D)`.
+
+    Returns:
+        As `raw_scatter`.
+    """
+    scatters = []
+    for weight, mean in zip(responsibilities.T, means, strict=True):
+        deviations = rows - mean
+        if structure in ("diag", "spherical"):
+            scatters.append(weight @ deviations**2)
+        else:
+            scatters.append((weight * deviations.T) @ deviations)
+    return np.stack(scatters)
+
+
+def pool_scatter(structure: CovarianceStructure, scatter: Vector, counts: Vector) -> Vector:
+    """Maximum-likelihood covariances: the scatter divided by the number of records behind each parameter.
+
+    Args:
+        scatter: As `raw_scatter` gives it.
+        counts: `(K,)`, positive.
+    """
+    if structure == "full":
+        full: Vector = scatter / counts[:, np.newaxis, np.newaxis]
+        return full
+    if structure == "tied":
+        tied: Vector = scatter.sum(axis=0) / counts.sum()
+        return tied
+    diagonal: Vector = scatter / counts[:, np.newaxis]
+    return diagonal if structure == "diag" else np.asarray(diagonal.mean(axis=1))
+
+
+def add_floor(structure: CovarianceStructure, covariances: Vector, floor: float) -> Vector:
+    """The covariances with `floor` added to every variance."""
+    if structure in ("diag", "spherical"):
+        return covariances + floor
+    return covariances + floor * np.eye(covariances.shape[-1])
+
+
+def restrict(structure: CovarianceStructure, covariance: Vector, n_components: int) -> Vector:
+    """One covariance matrix `(D, D)` as the covariances of `n_components` equal components in `structure`."""
+    variances = np.diagonal(covariance)
+    match structure:
+        case "full":
+            return np.tile(covariance, (n_components, 1, 1))
+        case "tied":
+            return covariance.copy()
+        case "diag":
+            return np.tile(variances, (n_components, 1))
+        case "spherical":
+            return np.full(n_components, variances.mean())
+
+
+def covariance_matrices(structure: CovarianceStructure, covariances: Vector, means: Vector) -> Vector:
+    """The covariance matrix of each component, `(K, D, D)`, whatever the structure."""
+    n_components, n_columns = means.shape
+    match structure:
+        case "full":
+            return covariances
+        case "tied":
+            return np.tile(covariances, (n_components, 1, 1))
+        case "diag":
+            return covariances[:, :, np.newaxis] * np.eye(n_columns)
+        case "spherical":
+            return covariances[:, np.newaxis, np.newaxis] * np.eye(n_columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """What turns a row into one with identity covariance: W with WᵀW = Σ⁻¹.
+
+    Attributes:
+        structure: The covariance structure.
+        factors: Lower triangular L⁻¹ (Σ = LLᵀ) of shape (K, D, D) or (D, D); or 1/σ of shape (K, D) or (K,).
+        log_determinants: `(K,)`, log |W_k| = −½ log |Σ_k|.
+    """
+
+    structure: CovarianceStructure
+    factors: Vector
+    log_determinants: Vector
+
+    @classmethod
+    def of(cls, structure: CovarianceStructure, covariances: Vector, n_components: int, n_columns: int) -> Whitening:
+        """Factorise the covariances.
+
+        Raises:
+            FedEmError: a covariance is not positive definite; the message names the component.
+        """
+        if structure in ("diag", "spherical"):
+            for k in np.flatnonzero(~(covariances.reshape(n_components, -1) > 0).all(axis=1)):
+                raise _not_positive_definite(f"component {k}'s variance is not positive")
+            factors = 1.0 / np.sqrt(covariances)
+            logs = np.log(factors).sum(axis=1) if structure == "diag" else n_columns * np.log(factors)
+            return cls(structure, factors, logs)
+        names = ["the tied"] if structure == "tied" else [f"component {k}'s" for k in range(n_components)]
+        factors = _inverse_cholesky(covariances.reshape(-1, n_columns, n_columns), names)
+        logs = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
+        return cls(structure, factors.reshape(covariances.shape), np.broadcast_to(logs, (n_components,)))
+
+    def precisions_cholesky(self) -> Vector:
+        """scikit-learn's `precisions_cholesky_`: upper triangular U with Σ⁻¹ = UUᵀ, or 1/σ."""
+        if self.structure in ("diag", "spherical"):
+            return self.factors.copy()
+        return np.ascontiguousarray(np.swapaxes(self.factors, -1, -2))
+
+    def inverse(self) -> Vector:
+        """Σ⁻¹ = WᵀW, in the shape of the structure."""
+        if self.structure in ("diag", "spherical"):
+            return self.factors**2
+        return np.asarray(np.swapaxes(self.factors, -1, -2) @ self.factors)
+
+
+@dataclass(frozen=True, eq=False)
+class MahalanobisDistances:
+    """Squared Mahalanobis distances of rows to the means of all components, (x − μ_k)ᵀ Σ_k⁻¹ (x − μ_k).
+
+    Attributes:
+        whitening: The factorised covariances.
+        means: `(K, D)`.
+        affine: What does not depend on the rows: for full `(K, D, 1 + D)`, [−Wμ, W]; for tied `(K, D)`, Wμ;
+            else μ.
+    """
+
+    whitening: Whitening
+    means: Vector
+    affine: Vector
+
+    @classmethod
+    def to(cls, means: Vector, whitening: Whitening) -> MahalanobisDistances:
+        """Prepare the distances to `means`."""
+        affine = means
+        if whitening.structure == "full":
+            offsets = np.einsum("kij,kj->ki", whitening.factors, means)
+            affine = np.concatenate((-offsets[:, :, np.newaxis], whitening.factors), axis=2)
+        elif whitening.structure == "tied":
+            affine = means @ whitening.factors.T
+        return cls(whitening, means, affine)
+
+    def squared(self, features: Vector, out: Vector, workspace: Vector) -> None:
+        """Write the distances.
+
+        Args:
+            features: `(1 + D, n)`, a row of ones over the transposed rows.
+            out: `(K, n)`, receives the distances.
+            workspace: `(k, D, n)`, contiguous, any k; overwritten. Components are treated k at a time.
+        """
+        shared = self.whitening.factors @ features[1:] if self.whitening.structure == "tied" else features[1:]
+        step = len(workspace)
+        for start in range(0, len(out), step):
+            part = slice(start, min(start + step, len(out)))
+            deviations = workspace[: part.stop - part.start]
+            self._whiten(part, shared, features, deviations)
+            np.einsum("kdn,kdn->kn", deviations, deviations, out=out[part])
+        if self.whitening.structure == "spherical":
+            out *= self.whitening.factors[:, np.newaxis] ** 2
+
+    def _whiten(self, part: slice, shared: Vector, features: Vector, deviations: Vector) -> None:
+        if self.whitening.structure == "full":
+            # One product gives W(x − μ) for all these components: the row of ones carries −Wμ.
+            k, n_columns, n = deviations.shape
+            stacked = self.affine[part].reshape(k * n_columns, n_columns + 1)
+            np.matmul(stacked, features, out=deviations.reshape(k * n_columns, n))
+            return
+        np.subtract(shared, self.affine[part, :, np.newaxis], out=deviations)
+        if self.whitening.structure == "diag":
+            deviations *= self.whitening.factors[part, :, np.newaxis]
+
+
+def _inverse_cholesky(matrices: Vector, names: list[str]) -> Vector:
+    """L⁻¹ of each of the `(K, D, D)` matrices LLᵀ."""
+    inverses = np.empty_like(matrices)
+    for matrix, inverse, name in zip(matrices, inverses, names, strict=True):
+        lower, failed = lapack.dpotrf(matrix, lower=1, clean=1)
+        if failed == 0:
+            inverse[...], failed = lapack.dtrtri(lower, lower=1)
+        if failed != 0 or not np.isfinite(inverse).all():
+            raise _not_positive_definite(f"{name} covariance is not positive definite")
+    return inverses
+
+
+def _not_positive_definite(message: str) -> FedEmError:
+    return FedEmError(
+        message,
+        remedy="raise the covariance floor, use a prior, fit fewer components, or scale the columns",
+    )

@@ -1,0 +1,33 @@
+"""The families of models, by the names that descriptions use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fed_em import gaussian_mixture
+from fed_em.description import nearest
+from fed_em.errors import CallerError
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.model import Model
+
+FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], Model]] = {
+    gaussian_mixture.FAMILY: GaussianMixtureModel.from_description,
+}
+
+
+def build_model(description: Mapping[str, Any]) -> Model:
+    """The model that `Model.describe` described: `build_model(model.describe()) == model`.
+
+    Raises:
+        CallerError: the family or a key is unknown (naming the nearest that exists), a key is missing, or a
+            value is out of its range.
+    """
+    if not isinstance(description, Mapping):
+        raise CallerError(f"a model's description must be a mapping, not {type(description).__name__}")
+    if "family" not in description:
+        raise CallerError("a model's description lacks 'family'", remedy=f"one of {', '.join(sorted(FAMILIES))}")
+    family = description["family"]
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise CallerError(f"no family of models '{family}'", remedy=nearest(str(family), FAMILIES))
+    return FAMILIES[family](description)

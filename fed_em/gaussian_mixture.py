@@ -1,0 +1,432 @@
+"""Gaussian mixtures: p(x) = Σ_k w_k N(x; μ_k, Σ_k), with four covariance structures and an optional conjugate
+prior.
+
+McLachlan and Peel (2000), "Finite Mixture Models", section 3.2, for the E- and M-steps; Fraley and Raftery
+(2007) for the MAP M-step (`fed_em.priors`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fed_em.blas import one_blas_thread
+from fed_em.covariance import (
+    COVARIANCE_STRUCTURES,
+    CovarianceStructure,
+    MahalanobisDistances,
+    Whitening,
+    add_floor,
+    covariance_matrices,
+    covariance_shape,
+    n_covariance_parameters,
+    n_second_moments,
+    pool_scatter,
+    raw_scatter,
+    scatter_about,
+    second_moment_features,
+)
+from fed_em.description import check_real, check_whole_number, nearest, read_mapping
+from fed_em.errors import CallerError, FedEmError
+from fed_em.layout import Block, Layout
+from fed_em.model import COUNT, LOG_LIKELIHOOD, Rows
+from fed_em.parameters import Parameters
+from fed_em.posterior import normalise_in_place
+from fed_em.priors import GaussianMixturePrior
+from fed_em.statistics import Statistics
+
+Vector = NDArray[np.float64]
+
+FAMILY = "gaussian-mixture"
+
+# The declared bound of |log p(x)|, in nats a record on average. A log-density has no bound of its own; data
+# within any sensible ranges stay far below this one, and an encoder refuses a sum that does not, it never
+# clips.
+LOG_DENSITY_BOUND = 2.0**16
+
+# scikit-learn's guard of a component that no record belongs to.
+_EMPTY_COMPONENT = 10 * np.finfo(np.float64).eps
+
+_WEIGHT_SUM_TOLERANCE = 1e-6
+_SYMMETRY_TOLERANCE = 1e-8
+
+# Float64 entries that the arrays of one block of rows may fill, so as to stay in a core's second-level cache,
+# and the number of rows in a block. Fewer rows waste the matrix products, more rows leave the cache.
+_CACHE_ENTRIES = 2**16
+_FEWEST_ROWS, _MOST_ROWS = 256, 1024
+
+
+@dataclass(frozen=True)
+class GaussianMixtureModel:
+    """A Gaussian mixture's description. Implements `fed_em.model.Model`.
+
+    Parameters are the arrays `weights` `(K,)`, `means` `(K, D)` and `covariances`, in scikit-learn's shapes:
+    full `(K, D, D)`, tied `(D, D)`, diag `(K, D)`, spherical `(K,)`.
+
+    Statistics are `count` (), `log_likelihood` () in nats, `entropy` () = −Σ_i Σ_k r_ik log r_ik in nats (for
+    the integrated completed likelihood), `responsibilities` `(K,)` = N_k = Σ_i r_ik, `first` `(K, D)` = Σ_i
+    r_ik x_i, and `second`: Σ_i r_ik vech(x_i x_iᵀ) `(K, D(D+1)/2)`, upper triangle row by row, for full and
+    tied; only the squares Σ_i r_ik x_i² `(K, D)` for diag and spherical, which need no more.
+
+    Attributes:
+        n_components: K, at least 1.
+        n_columns: D, at least 1.
+        covariance: The covariance structure.
+        covariance_floor: Added to every variance after the M-step, as scikit-learn's `reg_covar`; at least 0.
+            With a positive floor the M-step is only nearly a maximiser, as scikit-learn's is.
+        prior: Conjugate prior in the coordinates of the E-step, or None for maximum likelihood.
+
+    Raises:
+        CallerError: a field is out of its range.
+    """
+
+    n_components: int
+    n_columns: int
+    covariance: CovarianceStructure = "full"
+    covariance_floor: float = 1e-6
+    prior: GaussianMixturePrior | None = None
+
+    def __post_init__(self) -> None:
+        check_whole_number("n_components", self.n_components, 1)
+        check_whole_number("n_columns", self.n_columns, 1)
+        check_real("covariance_floor", self.covariance_floor, 0.0)
+        if self.covariance not in COVARIANCE_STRUCTURES:
+            raise CallerError(
+                f"no covariance structure '{self.covariance}'",
+                remedy=nearest(str(self.covariance), COVARIANCE_STRUCTURES),
+            )
+        if self.prior is not None:
+            self._check_prior(self.prior)
+
+    def _check_prior(self, prior: GaussianMixturePrior) -> None:
+        if len(prior.mean) != self.n_columns:
+            raise CallerError(f"the prior has {len(prior.mean)} columns, the model {self.n_columns}")
+        if self.covariance in ("full", "tied") and prior.degrees_of_freedom <= self.n_columns - 1:
+            raise CallerError(
+                f"the prior's degrees_of_freedom {prior.degrees_of_freedom} do not exceed n_columns − 1",
+                remedy=f"use {self.n_columns + 2}",
+            )
+
+    @property
+    def family(self) -> str:
+        """The family's registered name."""
+        return FAMILY
+
+    @property
+    def n_free_parameters(self) -> int:
+        """Number of free parameters, for information criteria."""
+        means_and_weights = self.n_components * self.n_columns + self.n_components - 1
+        return means_and_weights + n_covariance_parameters(self.covariance, self.n_components, self.n_columns)
+
+    def describe(self) -> Mapping[str, Any]:
+        """The description as JSON-able values."""
+        return {
+            "family": FAMILY,
+            "n_components": self.n_components,
+            "n_columns": self.n_columns,
+            "covariance": self.covariance,
+            "covariance_floor": self.covariance_floor,
+            "prior": None if self.prior is None else self.prior.describe(),
+        }
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> GaussianMixtureModel:
+        """The model that `describe` described; `covariance`, `covariance_floor` and `prior` may be left out.
+
+        Raises:
+            CallerError: a key is unknown or missing, or a value is out of its range.
+        """
+        optional = ("covariance", "covariance_floor", "prior")
+        fields = dict(
+            read_mapping("a Gaussian mixture", description, ("family", "n_components", "n_columns"), optional)
+        )
+        del fields["family"]
+        if fields.get("prior") is not None:
+            fields["prior"] = GaussianMixturePrior.from_description(fields["prior"])
+        return cls(**fields)
+
+    def layout(self, column_bounds: Vector | None = None) -> Layout:
+        """Names, shapes and per-record bounds of the statistics.
+
+        A block has one bound: that of its widest column, which `Block.source` names by its index.
+
+        Args:
+            column_bounds: `(D,)`, the largest |x_d| in the coordinates of the E-step, positive. Without them
+                every column counts as bounded by 1, which is right for `Coordinates.of_ranges` and a
+                placeholder otherwise.
+
+        Raises:
+            CallerError: a bound is missing, not positive or not finite, naming the column by its index.
+        """
+        if column_bounds is None:
+            return self._unit_layout
+        bounds = np.asarray(column_bounds, dtype=np.float64)
+        if bounds.shape != (self.n_columns,):
+            raise CallerError(f"column bounds of shape {bounds.shape} do not fit {self.n_columns} columns")
+        for d in np.flatnonzero(~(np.isfinite(bounds) & (bounds > 0))):
+            raise CallerError(
+                f"the bound of column {d} is {bounds[d]}",
+                remedy="declare a positive, finite bound for each column",
+            )
+        widest = int(np.argmax(bounds))
+        return self._layout_of(float(bounds[widest]), f"column {widest}")
+
+    @cached_property
+    def _unit_layout(self) -> Layout:
+        return self._layout_of(1.0, "")
+
+    def _layout_of(self, bound: float, source: str) -> Layout:
+        k, d = self.n_components, self.n_columns
+        return Layout(
+            (
+                Block(COUNT, (), 1.0),
+                Block(LOG_LIKELIHOOD, (), LOG_DENSITY_BOUND, "declared bound of a log-density"),
+                # With one component the entropy is 0, and any positive bound holds.
+                Block("entropy", (), math.log(max(k, 2)), "log of the number of components"),
+                Block("responsibilities", (k,), 1.0),
+                Block("first", (k, d), bound, source),
+                Block("second", (k, n_second_moments(self.covariance, d)), bound**2, source),
+            )
+        )
+
+    def e_step(self, parameters: Parameters, rows: Rows, layout: Layout | None = None) -> Statistics:
+        """Expected sufficient statistics of `rows`; bit for bit the same for the same input.
+
+        Args:
+            parameters: As `validate` admits them.
+            rows: `(n, D)`, finite; n may be 0.
+            layout: The layout to carry, which says the bounds; `self.layout()` if None.
+
+        Raises:
+            CallerError: rows have the wrong shape or hold values that are not finite.
+            FedEmError: a covariance is not positive definite (naming the component), or a row is so far from
+                every component that its density is not a number.
+        """
+        rows = self._checked_rows(rows)
+        sums = np.zeros((self.n_components, self._n_features))
+        log_likelihood = entropy = 0.0
+        with one_blas_thread(), np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            for _, features, log_joint in self._blocks(parameters, rows):
+                log_densities, entropies = normalise_in_place(log_joint)
+                log_likelihood += float(log_densities.sum())
+                entropy += float(entropies.sum())
+                sums += log_joint @ features.T
+        if not math.isfinite(log_likelihood):
+            raise _no_density(rows)
+        return self._statistics(layout, rows, log_likelihood, entropy, sums)
+
+    def m_step(self, statistics: Statistics, parameters: Parameters) -> Parameters:  # noqa: ARG002  no local state
+        """The maximiser: scikit-learn's M-step without a prior, the posterior mode of `fed_em.priors` with
+        one.
+
+        Args:
+            statistics: Of at least one record.
+            parameters: Those of the E-step; not needed here.
+
+        Raises:
+            CallerError: the statistics are of no record at all.
+            FedEmError: a covariance is not positive definite, naming the component.
+        """
+        if not float(statistics[COUNT]) > 0:
+            raise CallerError("the statistics are of no record at all", remedy="give at least one row")
+        # The rounding of an encoded sum can take the count of an empty component just below zero.
+        counts = np.maximum(statistics["responsibilities"], 0.0)
+        first, second = statistics["first"], statistics["second"]
+        if self.prior is None:
+            pooled = counts + _EMPTY_COMPONENT
+            # As scikit-learn does: full covariances are exactly about the guarded mean, the others E x² − μ².
+            weight = 2 * pooled - counts if self.covariance == "full" else pooled
+        else:
+            pooled = weight = counts + self.prior.mean_precision
+            centre = np.array([self.prior.mean])
+            first = first + self.prior.mean_precision * centre
+            second = second + self.prior.mean_precision * self._features(centre)[1 + self.n_columns :, 0]
+        means = first / pooled[:, np.newaxis]
+        return self._estimate(counts, pooled, means, raw_scatter(self.covariance, second, means, weight))
+
+    def m_step_of_responsibilities(self, responsibilities: Vector, rows: Rows) -> Parameters:
+        """The M-step of rows in memory whose responsibilities are known, for example from a clustering.
+
+        It goes over the rows twice, means first, so it stays accurate where single rows make a component.
+
+        Args:
+            responsibilities: `(n, K)`, not negative.
+            rows: `(n, D)`, finite; n at least 1.
+
+        Raises:
+            CallerError: shapes do not fit.
+            FedEmError: a covariance is not positive definite, naming the component.
+        """
+        rows = self._checked_rows(rows)
+        if len(rows) == 0 or responsibilities.shape != (len(rows), self.n_components):
+            raise CallerError(
+                f"responsibilities of shape {responsibilities.shape} do not fit "
+                f"{len(rows)} rows and {self.n_components} components"
+            )
+        counts = responsibilities.sum(axis=0)
+        pooled = counts + _EMPTY_COMPONENT
+        if self.prior is not None:
+            # The normal prior of a mean is a pseudo-record at its centre.
+            precision = self.prior.mean_precision
+            pooled = counts + precision
+            rows = np.concatenate((rows, [self.prior.mean]))
+            responsibilities = np.concatenate((responsibilities, np.full((1, self.n_components), precision)))
+        means = responsibilities.T @ rows / pooled[:, np.newaxis]
+        scatter = scatter_about(self.covariance, responsibilities, rows, means)
+        return self._estimate(counts, pooled, means, scatter)
+
+    def _estimate(self, counts: Vector, pooled: Vector, means: Vector, scatter: Vector) -> Parameters:
+        if self.prior is None:
+            weights = pooled
+            covariances = pool_scatter(self.covariance, scatter, pooled)
+        else:
+            weights = counts + (self.prior.weight_concentration - 1.0) + _EMPTY_COMPONENT
+            covariances = self.prior.posterior_covariances(self.covariance, scatter, counts)
+        floored = add_floor(self.covariance, covariances, self.covariance_floor)
+        Whitening.of(self.covariance, floored, self.n_components, self.n_columns)
+        return Parameters({"weights": weights / weights.sum(), "means": means, "covariances": floored})
+
+    def log_prior(self, parameters: Parameters) -> float:
+        """Log density of the prior, up to a constant, in nats; 0 without a prior."""
+        if self.prior is None:
+            return 0.0
+        return self.prior.log_density(parameters["weights"], parameters["means"], self.whitening(parameters))
+
+    def validate(self, parameters: Parameters) -> None:
+        """Raise `CallerError`, naming the array, unless `parameters` are admissible.
+
+        They are if exactly the arrays `weights`, `means` and `covariances` are there in their shapes, all
+        finite, the weights are not negative and sum to 1 within 1e-6, and the covariances are symmetric and
+        positive definite.
+        """
+        k, d = self.n_components, self.n_columns
+        shapes = {"weights": (k,), "means": (k, d), "covariances": covariance_shape(self.covariance, k, d)}
+        for name in parameters:
+            if name not in shapes:
+                raise CallerError(f"a Gaussian mixture has no parameter '{name}'", remedy=nearest(name, shapes))
+        for name, shape in shapes.items():
+            if parameters[name].shape != shape:
+                raise CallerError(f"parameter '{name}' has shape {parameters[name].shape}, not {shape}")
+            if not np.isfinite(parameters[name]).all():
+                raise CallerError(f"parameter '{name}' holds values that are not finite")
+        weights, covariances = parameters["weights"], parameters["covariances"]
+        if (weights < 0).any() or abs(float(weights.sum()) - 1.0) > _WEIGHT_SUM_TOLERANCE:
+            raise CallerError("parameter 'weights' is not a set of probabilities", remedy="make them sum to 1")
+        if covariances.ndim >= 2 and self.covariance != "diag":
+            asymmetry = np.abs(covariances - np.swapaxes(covariances, -1, -2)).max()
+            if asymmetry > _SYMMETRY_TOLERANCE * np.abs(covariances).max():
+                raise CallerError("parameter 'covariances' holds a matrix that is not symmetric")
+        try:
+            self.whitening(parameters)
+        except FedEmError as error:
+            raise CallerError(f"parameter 'covariances': {error.message}", remedy=error.remedy) from error
+
+    def whitening(self, parameters: Parameters) -> Whitening:
+        """The factorised covariances.
+
+        Raises:
+            FedEmError: a covariance is not positive definite, naming the component.
+        """
+        return Whitening.of(self.covariance, parameters["covariances"], self.n_components, self.n_columns)
+
+    def log_prob(self, parameters: Parameters, rows: Rows) -> Vector:
+        """Log density of each row, `(n,)`, in nats; raises as `e_step` does."""
+        return self._posterior(parameters, rows)[0]
+
+    def responsibilities(self, parameters: Parameters, rows: Rows) -> Vector:
+        """Posterior probabilities of the components, `(n, K)`, rows summing to 1; raises as `e_step` does."""
+        return self._posterior(parameters, rows)[1]
+
+    def _posterior(self, parameters: Parameters, rows: Rows) -> tuple[Vector, Vector]:
+        rows = self._checked_rows(rows)
+        log_densities = np.empty(len(rows))
+        responsibilities = np.empty((len(rows), self.n_components))
+        with one_blas_thread(), np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            for block, _, log_joint in self._blocks(parameters, rows):
+                log_densities[block], _ = normalise_in_place(log_joint)
+                responsibilities[block] = log_joint.T
+        if not np.isfinite(log_densities).all():
+            raise _no_density(rows)
+        return log_densities, responsibilities
+
+    def sample(self, parameters: Parameters, n: int, generator: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
+        """`n` independent rows `(n, D)` and the component `(n,)` that each was drawn from."""
+        weights, means = parameters["weights"], parameters["means"]
+        matrices = covariance_matrices(self.covariance, parameters["covariances"], means)
+        labels = generator.choice(self.n_components, size=n, p=weights / weights.sum())
+        rows = generator.standard_normal((n, self.n_columns))
+        for k, lower in enumerate(np.linalg.cholesky(matrices)):
+            members = labels == k
+            rows[members] = means[k] + rows[members] @ lower.T
+        return rows, labels
+
+    @property
+    def _n_features(self) -> int:
+        return 1 + self.n_columns + n_second_moments(self.covariance, self.n_columns)
+
+    def _checked_rows(self, rows: Rows) -> Rows:
+        rows = np.asarray(rows, dtype=np.float64)
+        if rows.ndim != 2 or rows.shape[1] != self.n_columns:
+            raise CallerError(f"rows of shape {rows.shape} are not of {self.n_columns} columns")
+        return rows
+
+    def _features(self, rows: Rows) -> Vector:
+        """Φ(x) = [1, x, second moments] of each row, `(n_features, n)`."""
+        features = np.empty((self._n_features, len(rows)))
+        self._write_features(rows, features)
+        return features
+
+    def _write_features(self, rows: Rows, out: Vector) -> None:
+        columns = out[1 : 1 + self.n_columns]
+        out[0] = 1.0
+        columns[...] = rows.T
+        second_moment_features(self.covariance, columns, out[1 + self.n_columns :])
+
+    def _blocks(self, parameters: Parameters, rows: Rows) -> Iterator[tuple[slice, Vector, Vector]]:
+        """Blocks of rows: which, their features Φ, and log w_k N(x; μ_k, Σ_k) `(K, n)`; memory is reused."""
+        k, d = self.n_components, self.n_columns
+        whitening = self.whitening(parameters)
+        distances = MahalanobisDistances.to(parameters["means"], whitening)
+        constants = np.log(parameters["weights"]) + whitening.log_determinants - 0.5 * d * math.log(2 * math.pi)
+        size = min(max(_CACHE_ENTRIES // (self._n_features + k * (d + 3)), _FEWEST_ROWS), _MOST_ROWS)
+        together = min(k, max(1, _CACHE_ENTRIES // (d * size)))
+        for start in range(0, len(rows), size):
+            block = slice(start, min(start + size, len(rows)))
+            n = block.stop - block.start
+            if start == 0 or n < size:
+                features, log_joint = np.empty((self._n_features, n)), np.empty((k, n))
+                workspace = np.empty((together, d, n))
+            self._write_features(rows[block], features)
+            distances.squared(features[: 1 + d], log_joint, workspace)
+            log_joint *= -0.5
+            log_joint += constants[:, np.newaxis]
+            yield block, features, log_joint
+
+    def _statistics(
+        self, layout: Layout | None, rows: Rows, log_likelihood: float, entropy: float, sums: Vector
+    ) -> Statistics:
+        columns = slice(1, 1 + self.n_columns)
+        parts: dict[str, Vector | float] = {
+            COUNT: float(len(rows)),
+            LOG_LIKELIHOOD: log_likelihood,
+            "entropy": entropy,
+            "responsibilities": sums[:, 0],
+            "first": sums[:, columns],
+            "second": sums[:, columns.stop :],
+        }
+        return Statistics.of(self._unit_layout if layout is None else layout, parts)
+
+
+def _no_density(rows: Rows) -> FedEmError:
+    if not np.isfinite(rows).all():
+        return CallerError("the rows hold values that are not finite", remedy="leave out or impute such rows")
+    return FedEmError(
+        "a row is so far from every component that its density is zero",
+        remedy="scale the columns, raise the covariance floor, or start elsewhere",
+    )

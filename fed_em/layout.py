@@ -1,0 +1,75 @@
+"""The layout of a statistic vector: which named arrays stand where, and how much one record can add to each.
+
+Encoding and privacy ask nothing else of a model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from fed_em.errors import CallerError
+
+
+@dataclass(frozen=True)
+class Block:
+    """One named array of sufficient statistics.
+
+    Attributes:
+        name: The statistic's name, unique in its layout.
+        shape: Its shape; `()` for a scalar.
+        bound: What one record of weight one can add to any entry at most, in absolute value; positive,
+            finite.
+        source: What the bound comes from, for people ("column 'age'"); may be empty.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    bound: float
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.bound) and self.bound > 0):
+            raise CallerError(
+                f"the per-record bound {self.bound} of statistic '{self.name}' is not positive and finite",
+                remedy="declare finite column bounds",
+            )
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An ordered set of blocks, laid end to end in one vector of `size` float64 entries."""
+
+    blocks: tuple[Block, ...]
+    offsets: dict[str, slice] = field(init=False, repr=False, compare=False, hash=False)
+
+    def __post_init__(self) -> None:
+        offsets: dict[str, slice] = {}
+        start = 0
+        for block in self.blocks:
+            if block.name in offsets:
+                raise CallerError(f"statistic '{block.name}' stands twice in one layout")
+            offsets[block.name] = slice(start, start + block.size)
+            start += block.size
+        object.__setattr__(self, "offsets", offsets)
+
+    @cached_property
+    def size(self) -> int:
+        """Length of the whole vector."""
+        return sum(block.size for block in self.blocks)
+
+    def __getitem__(self, name: str) -> Block:
+        for block in self.blocks:
+            if block.name == name:
+                return block
+        raise CallerError(f"no statistic '{name}' in this layout (it has {', '.join(self.offsets)})")
+
+    def __iter__(self) -> Iterator[Block]:
+        return iter(self.blocks)

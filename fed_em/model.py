@@ -1,0 +1,90 @@
+"""What a latent-variable model is: two pure functions around a fixed-length sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fed_em.layout import Layout
+from fed_em.parameters import Parameters
+from fed_em.statistics import Statistics
+
+Rows = NDArray[np.float64]
+
+# Every layout carries these two scalar statistics: the number of records and their log-likelihood.
+COUNT = "count"
+LOG_LIKELIHOOD = "log_likelihood"
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A frozen description (family, K, structure, priors). It holds no parameters and no data."""
+
+    @property
+    def family(self) -> str:
+        """The family's registered name, e.g. "gaussian-mixture"."""
+        ...
+
+    @property
+    def n_columns(self) -> int:
+        """D, the number of columns of a row."""
+        ...
+
+    @property
+    def n_free_parameters(self) -> int:
+        """Number of free parameters, for information criteria."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """The description as JSON-able values; `fed_em.families.build_model` turns it back into the model."""
+        ...
+
+    def layout(self, column_bounds: NDArray[np.float64] | None = None) -> Layout:
+        """The layout of this model's statistics.
+
+        Args:
+            column_bounds: `(D,)`, the largest |x_d| a row can hold in the coordinates of the E-step. Without
+                them the layout says nothing useful about bounds and suits local use only.
+        """
+        ...
+
+    def e_step(self, parameters: Parameters, rows: Rows, layout: Layout | None = None) -> Statistics:
+        """Expected sufficient statistics of `rows` `(n, D)` at `parameters`; n may be zero. Deterministic."""
+        ...
+
+    def m_step(self, statistics: Statistics, parameters: Parameters) -> Parameters:
+        """The parameters that maximise the expected complete-data log-likelihood plus log prior."""
+        ...
+
+    def log_prior(self, parameters: Parameters) -> float:
+        """Log density of the prior at `parameters`, up to a constant; 0 without a prior."""
+        ...
+
+    def validate(self, parameters: Parameters) -> None:
+        """Raise `CallerError`, naming the array, unless `parameters` are admissible for this model."""
+        ...
+
+    def log_prob(self, parameters: Parameters, rows: Rows) -> NDArray[np.float64]:
+        """Log density of each row, `(n,)`, in nats."""
+        ...
+
+    def sample(self, parameters: Parameters, n: int, generator: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
+        """`n` rows and the latent component of each."""
+        ...
+
+
+@runtime_checkable
+class ComponentModel(Model, Protocol):
+    """A model whose latent variable is one of finitely many components."""
+
+    @property
+    def n_components(self) -> int:
+        """K, the number of components."""
+        ...
+
+    def responsibilities(self, parameters: Parameters, rows: Rows) -> NDArray[np.float64]:
+        """Posterior probability of each component for each row, `(n, K)`; rows sum to 1."""
+        ...

@@ -1,0 +1,202 @@
+"""A fitted model and its two files: `model.safetensors` and `manifest.json`.
+
+The tensors are those of `fed_em.broadcast.Broadcast.to_bytes`, so they stand by themselves; the manifest says
+what they are, in text, with their SHA-256. Each file is replaced atomically, tensors first: whoever reads
+after a crash between the two sees hashes that disagree, and an error, never a mixture of two models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fed_em.broadcast import Broadcast
+from fed_em.coordinates import Coordinates
+from fed_em.description import check_whole_number, read_mapping
+from fed_em.errors import CallerError, EnvironmentFault
+from fed_em.model import ComponentModel, Model, Rows
+from fed_em.parameters import Parameters
+from fed_em.tensors import canonical_json, parse_json
+
+FORMAT = 1
+TENSORS_FILE = "model.safetensors"
+MANIFEST_FILE = "manifest.json"
+
+_SOFTWARE = ("fed-em", "numpy", "scipy", "safetensors")
+_RESTORE = "save the model again, or restore the folder from a backup"
+
+
+@dataclass(frozen=True, eq=False)
+class FittedModel:
+    """A model with its parameters, for use on rows in original units.
+
+    Attributes:
+        model: The model.
+        coordinates: The coordinates its parameters are in.
+        columns: D distinct, non-empty names, in the order of a row's values.
+        parameters: Admissible parameters, in `coordinates`.
+        provenance: Where the model comes from, as JSON-able values; nothing here reads it.
+
+    Raises:
+        CallerError: the parts do not fit each other.
+    """
+
+    model: Model
+    coordinates: Coordinates
+    columns: tuple[str, ...]
+    parameters: Parameters
+    provenance: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        Broadcast(self.model, self.coordinates, self.parameters)
+        object.__setattr__(self, "columns", tuple(self.columns))
+        for column in self.columns:
+            if not isinstance(column, str) or not column:
+                raise CallerError(f"a column's name must be a non-empty string, not {column!r}")
+        if len(set(self.columns)) != len(self.columns):
+            raise CallerError("two columns have the same name")
+        if len(self.columns) != self.model.n_columns:
+            raise CallerError(f"{len(self.columns)} column names for a model of {self.model.n_columns} columns")
+        if not isinstance(self.provenance, Mapping):
+            raise CallerError("the provenance must be a mapping of JSON-able values")
+        canonical_json(dict(self.provenance))
+
+    def score_samples(self, rows: Rows) -> NDArray[np.float64]:
+        """Log density of each row `(n, D)` per original units, `(n,)`, in nats."""
+        inner = self.model.log_prob(self.parameters, self.coordinates.apply(np.asarray(rows, dtype=np.float64)))
+        return inner + self.coordinates.log_jacobian
+
+    def predict_proba(self, rows: Rows) -> NDArray[np.float64]:
+        """Posterior probability of each component for each row `(n, D)`, `(n, K)`.
+
+        Raises:
+            CallerError: the family has no components, or the rows do not fit.
+        """
+        if not isinstance(self.model, ComponentModel):
+            raise CallerError(f"a model of the family '{self.model.family}' has no components to assign rows to")
+        return self.model.responsibilities(self.parameters, self.coordinates.apply(np.asarray(rows, dtype=np.float64)))
+
+    def predict(self, rows: Rows) -> NDArray[np.int64]:
+        """The most probable component of each row `(n, D)`, `(n,)`; raises as `predict_proba`."""
+        return np.asarray(self.predict_proba(rows).argmax(axis=1), dtype=np.int64)
+
+    def sample(self, n: int, seed: int) -> tuple[Rows, NDArray[np.int64]]:
+        """`n` rows `(n, D)` in original units and the component of each `(n,)`, by PCG64 from `seed`."""
+        check_whole_number("n", n, 0)
+        check_whole_number("seed", seed, 0)
+        rows, labels = self.model.sample(self.parameters, n, np.random.Generator(np.random.PCG64(seed)))
+        return self.coordinates.restore(rows), labels
+
+
+def save_model(folder: str | os.PathLike[str], fitted: FittedModel) -> None:
+    """Write the two files into `folder`, which is made if need be; a model already there is replaced.
+
+    Raises:
+        EnvironmentFault: the files cannot be written.
+    """
+    folder = Path(folder)
+    tensors = Broadcast(fitted.model, fitted.coordinates, fitted.parameters).to_bytes()
+    manifest = {
+        "format": FORMAT,
+        "model": fitted.model.describe(),
+        "columns": list(fitted.columns),
+        "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
+        "software": {"python": platform.python_version(), **{name: _version(name) for name in _SOFTWARE}},
+        "provenance": dict(fitted.provenance),
+    }
+    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / TENSORS_FILE, tensors)
+        _replace(folder / MANIFEST_FILE, text.encode("utf-8"))
+    except OSError as error:
+        raise EnvironmentFault(
+            f"cannot write a model into '{folder}': {error.strerror}",
+            remedy="check the folder's rights and free space",
+        ) from error
+
+
+def load_model(folder: str | os.PathLike[str]) -> FittedModel:
+    """Read what `save_model` wrote, trusting nothing.
+
+    Raises:
+        CallerError: a file is missing, not what it should be, of a newer format, or does not match the other.
+        EnvironmentFault: a file is there but cannot be read.
+    """
+    folder = Path(folder)
+    manifest_path, tensors_path = folder / MANIFEST_FILE, folder / TENSORS_FILE
+    manifest = _checked_manifest(manifest_path)
+    data = _read(tensors_path)
+    if hashlib.sha256(data).hexdigest() != manifest["tensors_sha256"]:
+        raise CallerError(f"'{tensors_path}' is not the file that '{manifest_path}' describes", remedy=_RESTORE)
+    broadcast = Broadcast.from_bytes(data, f"'{tensors_path}'")
+    if canonical_json(manifest["model"]) != canonical_json(broadcast.model.describe()):
+        raise CallerError(f"'{manifest_path}' describes another model than '{tensors_path}' holds", remedy=_RESTORE)
+    columns, provenance = manifest["columns"], manifest["provenance"]
+    if not isinstance(columns, Sequence) or isinstance(columns, str):
+        raise CallerError(f"'columns' in '{manifest_path}' is not a list of names", remedy=_RESTORE)
+    return FittedModel(broadcast.model, broadcast.coordinates, tuple(columns), broadcast.parameters, provenance)
+
+
+def _checked_manifest(path: Path) -> Mapping[str, Any]:
+    document = parse_json(_read(path), f"'{path}'")
+    what = f"the manifest '{path}'"
+    # The format first: the keys of a newer one are not ours to judge.
+    if isinstance(document, dict) and "format" in document:
+        number = document["format"]
+        if type(number) is not int or number != FORMAT:
+            raise CallerError(
+                f"{what} has format {number!r}, this version reads format {FORMAT}",
+                remedy="update fed-em, or save the model with this version",
+            )
+    keys = ("format", "model", "columns", "tensors_sha256", "software", "provenance")
+    return read_mapping(what, document, keys)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # run from a checkout
+        return "not installed"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise CallerError(f"there is no file '{path}'", remedy="name the folder that a model was saved to") from error
+    except OSError as error:
+        raise EnvironmentFault(f"cannot read '{path}': {error.strerror}", remedy="check its rights") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader, or a crash, sees the whole old file or the whole new one."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with open(partial, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    if os.name == "posix":  # elsewhere a folder cannot be opened to be synced
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,192 @@
+"""Deposits: shares of every secret of a window, one sealed box a holder, tied to one signed Merkle root a holder.
+
+A box holds a salt seed and, for each round, the shares of a_t and b_t. Leaf (t, secret) of a holder's tree is the hash of
+(set-up, dealer, holder, t, secret, salt, share); salts come from the salt seed one by one, so releasing one share says nothing on
+another leaf. At recovery a hash that does not fit the root names the holder; all hashes right and the secret wrong names the dealer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from fed_em_protocols.boxes import TAG_BYTES, Route
+from fed_em_protocols.envelope import Sealed
+from fed_em_protocols.errors import MalformedMessage
+from fed_em_protocols.hashing import DIGEST_BYTES, digest
+from fed_em_protocols.keys import KEY_BYTES, derive
+from fed_em_protocols.merkle import includes, inclusion_path, leaf_hash, root
+from fed_em_protocols.messages import SALT_BYTES, Deposit, ReleasedShare, SharedSecret
+from fed_em_protocols.shamir import SHARE_BYTES, split
+from fed_em_protocols.window import Randomness, WindowSecrets, WindowSetUp
+
+_ROUND_BYTES = 2 * SHARE_BYTES
+
+
+def box_bytes(setup: WindowSetUp) -> int:
+    """Length of every sealed box of a window."""
+    return KEY_BYTES + setup.rounds * _ROUND_BYTES + TAG_BYTES
+
+
+@dataclass(frozen=True)
+class HeldShares:
+    """One dealer's shares at one holder: by round, those still held; and the hashes of all of them.
+
+    Attributes:
+        dealer, holder: Roster indices.
+        salt_seed: 32 bytes, from the box.
+        shares: Round to the pair of shares (of a_t, of b_t). Past rounds are dropped.
+        leaves: Leaf hashes of the whole window.
+    """
+
+    dealer: int
+    holder: int
+    salt_seed: bytes
+    shares: Mapping[int, tuple[bytes, bytes]]
+    leaves: tuple[bytes, ...]
+
+    def __repr__(self) -> str:
+        return f"HeldShares(dealer={self.dealer}, holder={self.holder}, rounds={len(self.shares)})"
+
+    def from_round(self, round_number: int) -> HeldShares:
+        """The same without the shares of earlier rounds."""
+        kept = {number: pair for number, pair in self.shares.items() if number >= round_number}
+        return replace(self, shares=kept)
+
+    def release(self, setup: WindowSetUp, round_number: int, secret: SharedSecret) -> ReleasedShare:
+        """The share of one secret of one round, with its salt and its path to the dealer's root."""
+        leaf = _leaf_index(setup, round_number, secret)
+        return ReleasedShare(
+            dealer=self.dealer,
+            secret=int(secret),
+            share=self.shares[round_number][secret],
+            salt=_salt(self.salt_seed, leaf),
+            path=b"".join(inclusion_path(leaf, self.leaves)),
+        )
+
+
+def deal(
+    setup: WindowSetUp, index: int, secrets: WindowSecrets, names: Mapping[int, str], randomness: Randomness
+) -> tuple[bytes, bytes]:
+    """Share all secrets of the window with the other members.
+
+    Args:
+        setup: The window; `index` is the dealer's roster index in it.
+        secrets: The dealer's fresh window secrets, their chain still at the first round.
+        names: Roster names, for naming a member whose channel key is of small order.
+        randomness: Fresh bytes; must never be reused.
+
+    Returns:
+        The roots (32 bytes a holder) and the sealed boxes, both end to end in the order of `setup.others(index)`.
+    """
+    assert secrets.channel_secret is not None
+    holders = setup.others(index)
+    rounds = secrets.chain.secrets(setup.rounds)
+    by_holder: list[bytearray] = [bytearray() for _ in holders]
+    for each in rounds:
+        for secret in (each.agreement, each.self_seed):
+            for table, share in zip(by_holder, split(secret, setup.threshold, holders, randomness), strict=True):
+                table.extend(share)
+    roots, boxes = [], []
+    for holder, table in zip(holders, by_holder, strict=True):
+        salt_seed = randomness(KEY_BYTES)
+        roots.append(root(_leaves(setup, index, holder, salt_seed, bytes(table))))
+        channel_key = setup.advertisements[holder].content.channel_key
+        box = Route(setup.digest, index, holder).seal(
+            salt_seed + bytes(table), secrets.channel_secret, channel_key, names[holder]
+        )
+        boxes.append(box)
+    return b"".join(roots), b"".join(boxes)
+
+
+def check_deposit(sealed: Sealed[Deposit], setup: WindowSetUp, dealer: int, name: str) -> None:
+    """Check the outside of a deposit: signature, set-up, number of roots.
+
+    Raises:
+        PeerFault: names the dealer.
+    """
+    sealed.require_signature(setup.window_key(dealer), name)
+    if sealed.content.setup != setup.digest:
+        raise MalformedMessage(name, "made a deposit for another set-up")
+    if len(sealed.content.roots) != DIGEST_BYTES * (len(setup.members) - 1):
+        raise MalformedMessage(name, "signed another number of roots than the window has other members")
+
+
+def split_boxes(sealed: Sealed[Deposit], setup: WindowSetUp, dealer: int, name: str) -> Mapping[int, bytes]:
+    """The boxes of a deposit by holder. Raises `MalformedMessage` naming the dealer if they are not of the right length."""
+    size, holders = box_bytes(setup), setup.others(dealer)
+    if len(sealed.attachment) != size * len(holders):
+        raise MalformedMessage(name, "made a deposit whose boxes have the wrong length")
+    return {holder: sealed.attachment[k * size : (k + 1) * size] for k, holder in enumerate(holders)}
+
+
+def open_box(
+    setup: WindowSetUp,
+    deposit: Sealed[Deposit],
+    dealer: int,
+    holder: int,
+    secrets: WindowSecrets,
+    box: bytes,
+    name: str,
+) -> HeldShares | None:
+    """Open one dealer's box; None if it does not open or does not fit the root that the dealer signed."""
+    assert secrets.channel_secret is not None
+    channel_key = setup.advertisements[dealer].content.channel_key
+    plaintext = Route(setup.digest, dealer, holder).open(box, secrets.channel_secret, channel_key, name)
+    if plaintext is None or len(plaintext) != KEY_BYTES + setup.rounds * _ROUND_BYTES:
+        return None
+    salt_seed, table = plaintext[:KEY_BYTES], plaintext[KEY_BYTES:]
+    leaves = _leaves(setup, dealer, holder, salt_seed, table)
+    if root(leaves) != root_for(setup, deposit, dealer, holder):
+        return None
+    shares = {
+        setup.first_round + k: (
+            table[k * _ROUND_BYTES : k * _ROUND_BYTES + SHARE_BYTES],
+            table[k * _ROUND_BYTES + SHARE_BYTES : (k + 1) * _ROUND_BYTES],
+        )
+        for k in range(setup.rounds)
+    }
+    return HeldShares(dealer, holder, salt_seed, shares, leaves)
+
+
+def root_for(setup: WindowSetUp, deposit: Sealed[Deposit], dealer: int, holder: int) -> bytes:
+    """The root that a dealer signed over one holder's shares."""
+    place = setup.others(dealer).index(holder) * DIGEST_BYTES
+    return deposit.content.roots[place : place + DIGEST_BYTES]
+
+
+def share_is_dealt(
+    setup: WindowSetUp, deposit: Sealed[Deposit], holder: int, released: ReleasedShare, round_number: int
+) -> bool:
+    """Whether a released share is the very one that its dealer committed to for this holder."""
+    secret = SharedSecret(released.secret)
+    leaf = _leaf(
+        setup,
+        released.dealer,
+        holder,
+        _leaf_index(setup, round_number, secret),
+        released.salt,
+        released.share,
+    )
+    path = [released.path[k : k + DIGEST_BYTES] for k in range(0, len(released.path), DIGEST_BYTES)]
+    tree_root = root_for(setup, deposit, released.dealer, holder)
+    return includes(tree_root, 2 * setup.rounds, _leaf_index(setup, round_number, secret), leaf, path)
+
+
+def _leaf_index(setup: WindowSetUp, round_number: int, secret: SharedSecret) -> int:
+    return 2 * (round_number - setup.first_round) + int(secret)
+
+
+def _salt(salt_seed: bytes, leaf: int) -> bytes:
+    return derive("salt", salt_seed, SALT_BYTES, leaf)
+
+
+def _leaf(setup: WindowSetUp, dealer: int, holder: int, leaf: int, salt: bytes, share: bytes) -> bytes:
+    return leaf_hash(digest("share", setup.digest, dealer, holder, leaf, salt, share))
+
+
+def _leaves(setup: WindowSetUp, dealer: int, holder: int, salt_seed: bytes, table: bytes) -> tuple[bytes, ...]:
+    return tuple(
+        _leaf(setup, dealer, holder, k, _salt(salt_seed, k), table[k * SHARE_BYTES : (k + 1) * SHARE_BYTES])
+        for k in range(2 * setup.rounds)
+    )

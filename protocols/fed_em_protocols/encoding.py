@@ -1,0 +1,120 @@
+"""Fixed-point encoding of statistics into the integers modulo 2^64, with its range proved before the first round.
+
+A block with per-record bound B is encoded as round(s · 2^f). With row caps R_i the decoded sum is exact as long as
+
+    Σ_i R_i · B · (1 + slack) · 2^f + n/2  <  2^63,
+
+and f is the largest such integer, at most 52 (float64 holds no more) and at least 20 (below that, statistics lose meaning, and
+the encoder refuses). Nothing is ever clipped. Two check words, zero at every tenant, end the vector: a sum whose check words are not zero
+was unmasked with a wrong seed (probability 2^-128 of missing it), long before a range check would notice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from fed_em_protocols.hashing import digest
+from fed_em_protocols.masks import RingVector
+
+from fed_em.errors import CallerError
+from fed_em.layout import Block, Layout
+from fed_em.statistics import Statistics
+
+MIN_FRACTION_BITS = 20
+MAX_FRACTION_BITS = 52
+CHECK_WORDS = 2
+
+# Float64 rounding of sums of bounded terms, generously: relative, on top of the exact bound.
+_ROUNDING_SLACK = 2.0**-20
+
+
+def fraction_bits(block: Block, row_caps: Sequence[int]) -> int:
+    """The largest f for which no sum over rows within `row_caps` can leave [−2^63, 2^63).
+
+    Raises:
+        CallerError: f would be below `MIN_FRACTION_BITS`; names the statistic, its bound, and what to change.
+    """
+    reach = math.fsum(row_caps) * block.bound * (1 + _ROUNDING_SLACK)
+    f = MAX_FRACTION_BITS
+    while f >= MIN_FRACTION_BITS and not reach * 2.0**f + len(row_caps) / 2 < 2.0**63:
+        f -= 1
+    if f < MIN_FRACTION_BITS:
+        origin = f" (from {block.source})" if block.source else ""
+        raise CallerError(
+            f"statistic '{block.name}' can reach {reach:.3g} over {sum(row_caps)} rows with its per-record bound "
+            f"{block.bound:.3g}{origin}: fewer than {MIN_FRACTION_BITS} fraction bits would be left",
+            remedy="declare narrower column ranges or smaller row caps",
+        )
+    return f
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the statistics of one layout become ring vectors, fixed for all rounds that use it.
+
+    Attributes:
+        layout: The statistics.
+        row_caps: The most rows each tenant may hold, by roster index.
+        bits: Fraction bits f of each block, in the layout's order.
+    """
+
+    layout: Layout
+    row_caps: tuple[int, ...]
+    bits: tuple[int, ...]
+
+    @classmethod
+    def proved(cls, layout: Layout, row_caps: Sequence[int]) -> Encoding:
+        """The finest encoding whose range is proved. Raises `CallerError` as `fraction_bits` does."""
+        return cls(layout, tuple(row_caps), tuple(fraction_bits(block, row_caps) for block in layout))
+
+    @cached_property
+    def length(self) -> int:
+        """Length of a ring vector: the layout's size and the check words."""
+        return self.layout.size + CHECK_WORDS
+
+    @cached_property
+    def digest(self) -> bytes:
+        """H(encoding): names, shapes, exact bounds, bits and row caps."""
+        fields: list[bytes | str | int] = [len(self.row_caps), *self.row_caps]
+        for block, bits in zip(self.layout, self.bits, strict=True):
+            fields += [block.name, len(block.shape), *block.shape, block.bound.hex(), bits]
+        return digest("encoding", *fields)
+
+    @cached_property
+    def _scale(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return np.repeat([2.0**f for f in self.bits], [block.size for block in self.layout])
+
+    def encode(self, statistics: Statistics, tenant: int) -> RingVector:
+        """The ring vector of one tenant's statistics.
+
+        Raises:
+            CallerError: the statistics have another layout, are not finite, or exceed what the tenant's row cap and the per-record
+                bounds admit. Names the statistic and the bound, never the value.
+        """
+        if statistics.layout != self.layout:
+            raise CallerError("these statistics have another layout than the session's encoding")
+        for block in self.layout:
+            part = statistics.vector[self.layout.offsets[block.name]]
+            limit = self.row_caps[tenant] * block.bound * (1 + _ROUNDING_SLACK)
+            if not np.all(np.abs(part) <= limit):  # also catches NaN
+                raise CallerError(
+                    f"statistic '{block.name}' is beyond its declared bound of {block.bound:.6g} a record "
+                    f"over at most {self.row_caps[tenant]} rows, or not finite",
+                    remedy=f"check {block.source or 'the rows'} against the session's schema, and the row cap in the roster",
+                )
+        ring = np.zeros(self.length, dtype=np.uint64)
+        ring[: self.layout.size] = np.rint(statistics.vector * self._scale).astype(np.int64).view(np.uint64)
+        return ring
+
+    def decode(self, ring: RingVector) -> Statistics:
+        """The statistics of a summed ring vector. Its check words must have been verified before."""
+        return Statistics(self.layout, ring[: self.layout.size].view(np.int64) / self._scale)
+
+
+def check_words_are_zero(ring: RingVector) -> bool:
+    """Whether the sum was unmasked with the right seeds (and every tenant sent zeros there)."""
+    return not np.any(ring[-CHECK_WORDS:])

@@ -1,0 +1,200 @@
+"""Signed messages: from frozen types to bytes and back.
+
+A message is signed once, over the exact bytes that travel, and verified over the exact bytes that came. Parsing is strict:
+another version, an unknown kind or field, a wrong length or trailing bytes are the sender's fault, and name it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar, cast
+
+from fed_em_protocols import messages
+from fed_em_protocols.errors import BadSignature, MalformedMessage
+from fed_em_protocols.hashing import digest
+from fed_em_protocols.keys import SIGNATURE_BYTES, SigningKey, verifies
+from fed_em_protocols.limits import MAX_MESSAGE_BYTES, PROTOCOL_VERSION
+from fed_em_protocols.messages import KINDS, Payload, Quoted
+from fed_em_protocols.wire import messages_pb2
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+P = TypeVar("P", bound=Payload)
+Q = TypeVar("Q", bound=Payload)
+
+_BY_KIND = {number: kind for kind, number in KINDS.items()}
+_LEAST_LIMIT = 2**63
+
+
+@dataclass(frozen=True)
+class Sealed(Generic[P]):
+    """A message as it was signed: what it says, and the bytes it said it in.
+
+    Attributes:
+        content: The parsed payload.
+        payload: Its exact bytes.
+        attachment_digest: SHA-256 of the attachment.
+        signature: 64 bytes.
+        attachment: The bulk bytes; empty in a quoted message, whatever its digest says.
+    """
+
+    content: P
+    payload: bytes
+    attachment_digest: bytes
+    signature: bytes
+    attachment: bytes = b""
+
+    @cached_property
+    def digest(self) -> bytes:
+        """The digest that the signature covers. Of a header, this is the round's context."""
+        return _signed_digest(KINDS[type(self.content)], self.payload, self.attachment_digest)
+
+    def quoted(self) -> Quoted:
+        """The message without its attachment, for somebody else."""
+        return Quoted(self.payload, self.attachment_digest, self.signature)
+
+    def to_bytes(self) -> bytes:
+        """The whole message as it travels."""
+        return bytes(
+            messages_pb2.Envelope(
+                version=PROTOCOL_VERSION,
+                kind=KINDS[type(self.content)],
+                payload=self.payload,
+                attachment=self.attachment,
+                signature=self.signature,
+            ).SerializeToString()
+        )
+
+    def require_signature(self, key: bytes, sender: str) -> None:
+        """Raise `BadSignature` naming `sender` unless `key` signed this message."""
+        if not verifies(key, self.signature, self.digest):
+            raise BadSignature(
+                sender,
+                f"its {type(self.content).__name__} message has a signature that does not verify",
+                proves="nothing against the sender itself: whoever carries messages can change them",
+            )
+
+
+def _signed_digest(kind: int, payload: bytes, attachment_digest: bytes) -> bytes:
+    return digest("message", kind, payload, attachment_digest)
+
+
+def seal(content: P, key: SigningKey, attachment: bytes = b"") -> Sealed[P]:
+    """Sign a message."""
+    payload = bytes(_to_protobuf(content).SerializeToString(deterministic=True))
+    attachment_digest = hashlib.sha256(attachment).digest()
+    signature = key.sign(_signed_digest(KINDS[type(content)], payload, attachment_digest))
+    return Sealed(content, payload, attachment_digest, signature, attachment)
+
+
+def unseal(data: bytes, sender: str) -> Sealed[Payload]:
+    """Parse a message. Its signature is *not* verified: only the reader knows with which key.
+
+    Raises:
+        MalformedMessage: names `sender` and what is wrong.
+    """
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise MalformedMessage(sender, f"sent a message of {len(data)} bytes, the limit is {MAX_MESSAGE_BYTES}")
+    envelope = messages_pb2.Envelope()
+    _parse(envelope, data, sender)
+    if envelope.version != PROTOCOL_VERSION:
+        raise MalformedMessage(
+            sender,
+            f"speaks version {envelope.version} of the protocol, this side speaks version {PROTOCOL_VERSION}",
+        )
+    kind = _BY_KIND.get(envelope.kind)
+    if kind is None:
+        raise MalformedMessage(sender, f"sent a message of unknown kind {envelope.kind}")
+    if len(envelope.signature) != SIGNATURE_BYTES:
+        raise MalformedMessage(sender, f"sent a signature of {len(envelope.signature)} bytes")
+    return Sealed(
+        content=cast(Payload, _read(kind, envelope.payload, sender)),
+        payload=envelope.payload,
+        attachment_digest=hashlib.sha256(envelope.attachment).digest(),
+        signature=envelope.signature,
+        attachment=envelope.attachment,
+    )
+
+
+def unquote(quoted: Quoted, kind: type[Q], sender: str) -> Sealed[Q]:
+    """Parse a quoted message, of which `sender` is said to be the author. Its signature is *not* verified."""
+    content = cast(Q, _read(kind, quoted.payload, sender))
+    return Sealed(content, quoted.payload, quoted.attachment_digest, quoted.signature)
+
+
+def _read(kind: type, payload: bytes, sender: str) -> object:
+    wire = getattr(messages_pb2, kind.__name__)()
+    _parse(wire, payload, sender)
+    return _from_protobuf(kind, wire, sender)
+
+
+def _parse(wire: Message, data: bytes, sender: str) -> None:
+    try:
+        wire.ParseFromString(data)
+    except DecodeError:
+        raise MalformedMessage(sender, f"sent bytes that are no {type(wire).__name__}: truncated or foreign") from None
+    if len(UnknownFieldSet(wire)):
+        raise MalformedMessage(sender, f"sent a {type(wire).__name__} with an unknown field")
+
+
+def _to_protobuf(content: object) -> Message:
+    wire = getattr(messages_pb2, type(content).__name__)()
+    for field in fields(cast(Any, content)):
+        value = getattr(content, field.name)
+        if isinstance(value, tuple):
+            getattr(wire, field.name).extend([_to_protobuf(v) if is_dataclass(v) else v for v in value])
+        elif is_dataclass(value):
+            getattr(wire, field.name).CopyFrom(_to_protobuf(value))
+        else:
+            setattr(wire, field.name, value)
+    return cast(Message, wire)
+
+
+# The types of nested messages, which annotations (being text) do not give.
+_NESTED: dict[tuple[str, str], type] = {
+    ("SetUp", "advertisements"): messages.Quoted,
+    ("Boxes", "deposits"): messages.Quoted,
+    ("Recover", "header"): messages.Quoted,
+    ("Recover", "certificate"): messages.Quoted,
+    ("Shares", "released"): messages.ReleasedShare,
+}
+
+
+def _from_protobuf(kind: type, wire: Message, sender: str) -> object:
+    values: dict[str, object] = {}
+    for field in fields(kind):
+        raw = getattr(wire, field.name)
+        nested = _NESTED.get((kind.__name__, field.name))
+        value: object
+        if nested is not None and isinstance(raw, Message):
+            value = _nested(nested, raw, sender)
+        elif nested is not None:
+            value = tuple(_nested(nested, entry, sender) for entry in raw)
+        elif isinstance(raw, (bytes, str, int)):
+            value = raw
+        else:
+            value = tuple(raw)
+        complaint = _complaint(value, field.metadata)
+        if complaint:
+            raise MalformedMessage(sender, f"sent a {kind.__name__} whose field '{field.name}' {complaint}")
+        values[field.name] = value
+    return kind(**values)
+
+
+def _nested(kind: type, wire: Message, sender: str) -> object:
+    if len(UnknownFieldSet(wire)):
+        raise MalformedMessage(sender, f"sent a {kind.__name__} with an unknown field")
+    return _from_protobuf(kind, wire, sender)
+
+
+def _complaint(value: object, rules: Any) -> str:
+    size = value if isinstance(value, int) else len(cast(bytes, value)) if isinstance(value, (bytes, str, tuple)) else 0
+    if "length" in rules and size != rules["length"]:
+        return f"has {size} bytes instead of {rules['length']}"
+    if "multiple" in rules and (size == 0 or size % rules["multiple"]):
+        return f"has {size} bytes, which is no positive multiple of {rules['multiple']}"
+    if size > rules.get("most", _LEAST_LIMIT):
+        return f"is beyond its limit of {rules['most']}"
+    return ""

@@ -1,0 +1,78 @@
+"""Keys and what is done with them: Ed25519 signatures, X25519 agreement, HKDF-SHA-256 derivation (RFC 8032, 7748, 5869).
+
+Private keys are carried as 32 raw bytes inside objects whose `repr` shows nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from fed_em_protocols.errors import PeerFault
+from fed_em_protocols.hashing import Field, digest
+
+KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """An Ed25519 private key. Never logged, never sent."""
+
+    seed: bytes
+
+    def __repr__(self) -> str:
+        return "SigningKey(…)"
+
+    @cached_property
+    def _key(self) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(self.seed)
+
+    @cached_property
+    def public(self) -> bytes:
+        """The 32-byte verifying key."""
+        return self._key.public_key().public_bytes_raw()
+
+    def sign(self, message: bytes) -> bytes:
+        """A 64-byte deterministic signature."""
+        return self._key.sign(message)
+
+
+def verifies(public: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether `signature` is `public`'s over `message`."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def agreement_public(secret: bytes) -> bytes:
+    """The X25519 public key of a 32-byte secret."""
+    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+def agree(secret: bytes, public: bytes, peer: str) -> bytes:
+    """The X25519 shared secret.
+
+    Raises:
+        PeerFault: `peer`'s key is of small order (the result would be zero, known to everybody).
+    """
+    try:
+        return X25519PrivateKey.from_private_bytes(secret).exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:
+        raise PeerFault(
+            peer,
+            "advertised a key of small order",
+            proves="its key generation is broken or it wants its masks known",
+        ) from None
+
+
+def derive(label: str, secret: bytes, length: int, *context: Field) -> bytes:
+    """`length` bytes from `secret`, bound to `label` and `context` (HKDF, no salt, info = digest(label, context))."""
+    return HKDF(SHA256(), length=length, salt=None, info=digest("derive/" + label, *context)).derive(secret)

@@ -1,0 +1,69 @@
+"""What one tenant demands of any session, checked by the tenant itself: never an option of the server's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fed_em_protocols.errors import TermsRefused
+from fed_em_protocols.roster import Roster
+from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders, validate_terms
+
+from fed_em.errors import CallerError
+
+
+@dataclass(frozen=True)
+class TermsPolicy:
+    """A tenant's demands. Defaults are the strict ones.
+
+    Attributes:
+        allow_semi_honest: Accept sessions that trust the server to follow the protocol.
+        minimum_cohort: The least number of tenants in an opened sum; at least 3.
+        colluders: f that a session must withstand; None for ⌊(n − 1)/3⌋ of the roster.
+        round_cap: The most rounds a session may plan.
+    """
+
+    allow_semi_honest: bool = False
+    minimum_cohort: int = 3
+    colluders: int | None = None
+    round_cap: int = 1000
+
+
+def check_terms(policy: TermsPolicy, terms: SessionTerms, roster: Roster) -> None:
+    """Accept the terms in silence, or refuse.
+
+    Raises:
+        TermsRefused: names the demand that is not met, and who can change what.
+    """
+    demanded = default_colluders(roster.n) if policy.colluders is None else policy.colluders
+    semi_honest = terms.trust == Trust.SEMI_HONEST
+    demands = (
+        (terms.roster == roster.digest, "the session runs on another roster than the one pinned here"),
+        (
+            terms.suite == SUITE,
+            f"the session asks for cryptographic suite {terms.suite}, this tenant knows suite {SUITE}",
+        ),
+        (
+            not semi_honest or policy.allow_semi_honest,
+            "the session trusts the server to follow the protocol (semi-honest), and this tenant's policy does not",
+        ),
+        (semi_honest, "the session asks for trust malicious-server, which this version does not offer"),
+        (
+            terms.minimum_survivors >= policy.minimum_cohort,
+            f"the session opens sums of {terms.minimum_survivors} tenants, this tenant's policy demands {policy.minimum_cohort}",
+        ),
+        (
+            terms.colluders >= demanded,
+            f"the session withstands {terms.colluders} colluding tenants, this tenant's policy demands {demanded}",
+        ),
+        (
+            terms.round_cap <= policy.round_cap,
+            f"the session may take {terms.round_cap} rounds, this tenant's policy admits {policy.round_cap}",
+        ),
+    )
+    for met, complaint in demands:
+        if not met:
+            raise TermsRefused(complaint, remedy="agree on the session's terms, or change this tenant's policy file")
+    try:
+        validate_terms(terms, roster.n)
+    except CallerError as error:
+        raise TermsRefused(error.message, remedy="the session's terms break the protocol's own rules") from None

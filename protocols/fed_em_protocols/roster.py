@@ -1,0 +1,158 @@
+"""The roster: who takes part, with their long-term keys. Every tenant pins it by hash; a changed roster is another roster.
+
+That each key belongs to a different, real organisation is the duty of whoever writes the roster: no protocol can tell
+ten tenants from one tenant with ten keys.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Self
+
+from cryptography import x509
+from fed_em_protocols.errors import SERVER
+from fed_em_protocols.hashing import digest
+from fed_em_protocols.limits import MAX_NAME_LENGTH, MAX_ROW_CAP, MAX_TENANTS, MIN_TENANTS
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fed_em.errors import CallerError
+
+HexKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME_LENGTH)]
+
+
+class _Party(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    identity: HexKey
+    """Ed25519 verifying key, hexadecimal."""
+    certificate: str
+    """The party's self-signed TLS certificate, PEM. Links trust exactly the certificates of the roster."""
+
+    @field_validator("certificate")
+    @classmethod
+    def _is_one_certificate(cls, text: str) -> str:
+        if len(x509.load_pem_x509_certificates(text.encode())) != 1:
+            raise ValueError("must hold exactly one PEM certificate")
+        return text
+
+    @cached_property
+    def identity_key(self) -> bytes:
+        """The 32-byte Ed25519 verifying key."""
+        return bytes.fromhex(self.identity)
+
+    @cached_property
+    def parsed_certificate(self) -> x509.Certificate:
+        """The TLS certificate."""
+        return x509.load_pem_x509_certificate(self.certificate.encode())
+
+
+class RosterServer(_Party):
+    """The coordinating server."""
+
+
+class RosterTenant(_Party):
+    """One tenant. Its roster index is its place in the roster."""
+
+    name: Name
+    row_cap: Annotated[int, Field(ge=1, le=MAX_ROW_CAP)]
+    """The most rows this tenant may ever hold: the encoder proves its range from it."""
+    block: Annotated[int, Field(ge=0)] = 0
+    """The block it belongs to, for the difference guard."""
+    witness: bool = True
+    """Whether it certifies rounds on a sparse graph."""
+
+
+class Roster(BaseModel):
+    """A numbered version of the list of parties."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    federation: Name
+    version: Annotated[int, Field(ge=1)] = 1
+    server: RosterServer
+    tenants: Annotated[tuple[RosterTenant, ...], Field(min_length=MIN_TENANTS, max_length=MAX_TENANTS)]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        for what, values in (
+            ("name", [tenant.name for tenant in self.tenants] + [SERVER]),
+            ("identity key", [party.identity for party in (*self.tenants, self.server)]),
+            ("certificate", [party.certificate.strip() for party in (*self.tenants, self.server)]),
+        ):
+            twice = [value for value, count in Counter(values).items() if count > 1]
+            if twice:
+                shown = f" '{twice[0]}'" if what != "certificate" else ""
+                raise ValueError(f"two parties have the same {what}{shown}")
+        return self
+
+    @property
+    def n(self) -> int:
+        """Number of tenants."""
+        return len(self.tenants)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """H(roster), over every field of every party in order."""
+        fields: list[bytes | str | int] = [
+            self.federation,
+            self.version,
+            self.server.identity,
+            self.server.certificate,
+        ]
+        for tenant in self.tenants:
+            fields += [
+                tenant.name,
+                tenant.identity,
+                tenant.certificate,
+                tenant.row_cap,
+                tenant.block,
+                int(tenant.witness),
+            ]
+        return digest("roster", *fields)
+
+    @cached_property
+    def row_caps(self) -> tuple[int, ...]:
+        """Row caps by roster index."""
+        return tuple(tenant.row_cap for tenant in self.tenants)
+
+    @cached_property
+    def _indices(self) -> dict[str, int]:
+        return {tenant.name: index for index, tenant in enumerate(self.tenants)}
+
+    def index(self, name: str) -> int:
+        """Roster index of a tenant. Raises `CallerError` for an unknown name."""
+        try:
+            return self._indices[name]
+        except KeyError:
+            raise CallerError(f"no tenant '{name}' in the roster of '{self.federation}'") from None
+
+    def names(self, members: Iterable[int]) -> tuple[str, ...]:
+        """Names of a set of roster indices, in roster order."""
+        return tuple(self.tenants[index].name for index in sorted(members))
+
+    def to_json(self) -> str:
+        """The roster as it is kept in files."""
+        return json.dumps(self.model_dump(), indent=2) + "\n"
+
+
+def load_roster(path: Path) -> Roster:
+    """Read and validate a roster file.
+
+    Raises:
+        CallerError: the file is missing, is no JSON, or breaks a rule; names the field.
+    """
+    try:
+        return Roster.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise CallerError(f"there is no roster at {path}", remedy="make one with `fed-em roster`") from None
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise CallerError(
+            f"roster {path}: {where}: {first['msg']}", remedy="make it anew with `fed-em roster`"
+        ) from None

@@ -1,0 +1,90 @@
+"""Drives the coordinator's state machine over a hub: messages and deadlines in, messages and sums out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fed_em_protocols.coordinator import (
+    coordinator_close,
+    coordinator_receive,
+    coordinator_request,
+    coordinator_tick,
+    coordinator_unlinked,
+)
+from fed_em_protocols.coordinator_state import (
+    CoordinatorState,
+    CoordinatorStep,
+    Notice,
+    NoticeKind,
+    SumNotOpened,
+    SumOpened,
+    SumRequest,
+)
+from fed_em_protocols.errors import PeerFault, SumFailed
+from fed_em_protocols.messages import CloseReason
+from fed_em_server.hub import Arrived, Hub
+
+# A request is tried again this often; who fell silent is late by then, and not waited for.
+_ATTEMPTS = 3
+
+
+class FederatedSum:
+    """Sums of the tenants' encoded vectors, one at a time.
+
+    Args:
+        state: As `coordinator_start` gives it.
+        hub: The links.
+        watch: Called with every notice, *before* the messages of the same step are sent.
+    """
+
+    def __init__(self, state: CoordinatorState, hub: Hub, watch: Callable[[Notice], None]) -> None:
+        self.state = state
+        self._hub = hub
+        self._watch = watch
+
+    def sum(self, request: SumRequest) -> SumOpened:
+        """The exact sum over everybody who answered in time.
+
+        Raises:
+            SumFailed: no sum could be opened in three attempts; the message says who was missing.
+        """
+        reason = ""
+        for _ in range(_ATTEMPTS):
+            outcome = self._attempt(request)
+            if isinstance(outcome, SumOpened):
+                return outcome
+            reason = outcome.reason
+        raise SumFailed(reason, remedy="see who is missing; longer deadlines or a smaller quorum may help")
+
+    def close(self, reason: CloseReason, parameters: bytes = b"") -> None:
+        """End the session at every tenant, with the final parameters if there are any."""
+        self._take(coordinator_close(self.state, reason, parameters))
+        self._hub.close()
+
+    def _attempt(self, request: SumRequest) -> SumOpened | SumNotOpened:
+        result = self._take(coordinator_request(self.state, request, self._hub.now()))
+        while result is None:
+            result = self._wait()
+        return result
+
+    def _wait(self) -> SumOpened | SumNotOpened | None:
+        event = self._hub.receive(self.state.deadline)
+        now = self._hub.now()
+        if event is None:
+            return self._take(coordinator_tick(self.state, now))
+        if not isinstance(event, Arrived):
+            return self._take(coordinator_unlinked(self.state, event.tenant, now))
+        try:
+            return self._take(coordinator_receive(self.state, event.tenant, event.data, now))
+        except PeerFault as fault:
+            self._watch(Notice(NoticeKind.FAULT, self.state.last_round, (fault.peer,), fault.fault))
+            self._hub.cut(event.tenant)
+            return self._take(coordinator_unlinked(self.state, event.tenant, now))
+
+    def _take(self, step: CoordinatorStep) -> SumOpened | SumNotOpened | None:
+        self.state = step.state
+        for notice in step.notices:
+            self._watch(notice)
+        for tenant, data in step.sends:
+            self._hub.send(tenant, data)
+        return step.result

@@ -1,0 +1,178 @@
+"""Tenants in this process and in virtual time: the memory transport.
+
+Messages wait in one queue ordered by (time, number), so a run is a function of its inputs. `interfere` sees every message
+before it is delivered and may lose it or kill the tenant: that is how tests and simulations make trouble.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from fed_em.errors import FedEmError
+from fed_em_client.tenant_session import SessionLeft, TenantSession
+from fed_em_server.hub import Arrived, HubEvent, Unlinked
+
+
+class Direction(Enum):
+    """Which way a message goes."""
+
+    TO_TENANT = "to-tenant"
+    TO_SERVER = "to-server"
+
+
+class Fate(Enum):
+    """What becomes of a message."""
+
+    DELIVER = "deliver"
+    LOSE = "lose"
+    KILL = "kill"  # the tenant dies before it reads, or right after it has written, this message
+
+
+@dataclass(frozen=True)
+class Passing:
+    """A message on its way."""
+
+    direction: Direction
+    tenant: int
+    data: bytes = field(repr=False)
+    time: float
+
+
+Interference = Callable[[Passing], Fate]
+
+
+@dataclass
+class _Tenant:
+    start: Callable[[], TenantSession]
+    latency: float
+    session: TenantSession | None = None
+    life: int = 0
+    error: FedEmError | None = None
+
+
+class MemoryHub:
+    """Links to tenants in this process, under a virtual clock that starts at 0.
+
+    Args:
+        starts: Makes a tenant's session anew each time its "process" starts.
+        latency: Seconds a message takes, the same for all or one a tenant.
+        interfere: The fate of each message.
+    """
+
+    def __init__(
+        self,
+        starts: Sequence[Callable[[], TenantSession]],
+        latency: float | Sequence[float] = 0.001,
+        interfere: Interference = lambda passing: Fate.DELIVER,
+    ) -> None:
+        delays = [latency] * len(starts) if isinstance(latency, float) else list(latency)
+        self._tenants = [_Tenant(start, delay) for start, delay in zip(starts, delays, strict=True)]
+        self._interfere = interfere
+        self._queue: list[tuple[float, int, Callable[[], HubEvent | None]]] = []
+        self._number = 0
+        self._now = 0.0
+        for index in range(len(starts)):
+            self.restart(index, 0.0)
+
+    def now(self) -> float:
+        """Virtual seconds since the start."""
+        return self._now
+
+    def error_of(self, tenant: int) -> FedEmError | None:
+        """Why a tenant left of its own accord, if it did."""
+        return self._tenants[tenant].error
+
+    def session_of(self, tenant: int) -> TenantSession | None:
+        """The session of a tenant that is alive."""
+        return self._tenants[tenant].session
+
+    def receive(self, until: float | None) -> HubEvent | None:
+        """The next event for the server. With nothing under way and no `until`, nothing can ever come: that is an error."""
+        while self._queue and (until is None or self._queue[0][0] <= until):
+            self._now, _, happen = heapq.heappop(self._queue)
+            event = happen()
+            if event is not None:
+                return event
+        if until is None:
+            raise FedEmError("every tenant of this simulation is silent, and the server waits without a deadline")
+        self._now = max(self._now, until)
+        return None
+
+    def send(self, tenant: int, data: bytes) -> None:
+        """Queue a message to a tenant."""
+        party = self._tenants[tenant]
+        life = party.life
+
+        def happen() -> HubEvent | None:
+            if party.session is None or party.life != life:
+                return None
+            fate = self._interfere(Passing(Direction.TO_TENANT, tenant, data, self._now))
+            if fate is Fate.KILL:
+                self.kill(tenant)
+            elif fate is Fate.DELIVER:
+                self._deliver(tenant, data)
+            return None
+
+        self._after(party.latency, happen)
+
+    def cut(self, tenant: int) -> None:
+        """End a tenant's life from the server's side."""
+        self._tenants[tenant].session = None
+        self._tenants[tenant].life += 1
+
+    def close(self) -> None:
+        """Let everything that is under way arrive."""
+        while self._queue:
+            self._now, _, happen = heapq.heappop(self._queue)
+            happen()
+
+    def kill(self, tenant: int) -> None:
+        """End a tenant's process. What it has sent still arrives, then its link goes down."""
+        party = self._tenants[tenant]
+        party.session = None
+        party.life += 1
+        self._after(party.latency, lambda: Unlinked(tenant))
+
+    def restart(self, tenant: int, after: float) -> None:
+        """Start a tenant's process (again) after some seconds."""
+        party = self._tenants[tenant]
+
+        def happen() -> HubEvent | None:
+            party.session = party.start()
+            party.life += 1
+            self._answer(tenant, party.session.greet())
+            return None
+
+        self._after(after, happen)
+
+    def _deliver(self, tenant: int, data: bytes) -> None:
+        party = self._tenants[tenant]
+        assert party.session is not None
+        try:
+            answers = party.session.handle(data)
+        except SessionLeft as left:
+            party.error = left
+            self._answer(tenant, left.messages)
+            self.kill(tenant)
+        except FedEmError as error:
+            party.error = error
+            self.kill(tenant)
+        else:
+            self._answer(tenant, answers)
+
+    def _answer(self, tenant: int, messages: Sequence[bytes]) -> None:
+        party = self._tenants[tenant]
+        for data in messages:
+            fate = self._interfere(Passing(Direction.TO_SERVER, tenant, data, self._now))
+            if fate is not Fate.LOSE:
+                self._after(party.latency, lambda data=data: Arrived(tenant, data))  # type: ignore[misc]
+            if fate is Fate.KILL:
+                self.kill(tenant)
+                return
+
+    def _after(self, delay: float, happen: Callable[[], HubEvent | None]) -> None:
+        self._number += 1
+        heapq.heappush(self._queue, (self._now + delay, self._number, happen))

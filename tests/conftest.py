@@ -1,0 +1,32 @@
+"""What tests of every folder share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Gives the path of a published data set by its file name.
+
+    The files are looked for in the folder that `FED_EM_SHARED_DATA` names, or else in `../shared/data` beside the
+    repository. Where a file is absent the test is skipped, unless `FED_EM_REQUIRE_DATA=1`, which makes it fail.
+    """
+    folder = Path(os.environ.get("FED_EM_SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
+
+    def path_of(name: str) -> Path:
+        path = folder / name
+        if path.is_file():
+            return path
+        reason = f"no data file '{path}'; set FED_EM_SHARED_DATA to the folder that holds it"
+        if os.environ.get("FED_EM_REQUIRE_DATA") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return path_of

@@ -1,0 +1,171 @@
+"""A small federation in memory for tests of the secure sum: known vectors, seeded keys, trouble on request."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fed_em_client.tenant_session import TenantSession
+from fed_em_protocols.coordinator import coordinator_start
+from fed_em_protocols.coordinator_state import Notice, SumOpened, SumRequest, Timetable
+from fed_em_protocols.hashing import digest
+from fed_em_protocols.keys import SigningKey
+from fed_em_protocols.masks import RingVector
+from fed_em_protocols.policy import TermsPolicy
+from fed_em_protocols.roster import Roster, RosterServer, RosterTenant
+from fed_em_protocols.tenant import Evaluate, TenantSelf
+from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders
+from fed_em_server.federated_sum import FederatedSum
+from fed_em_simulations.memory_hub import Fate, Interference, MemoryHub
+
+DESCRIPTION = b'{"test": true}'
+
+
+def seeded_randomness(seed: int) -> Callable[[int], bytes]:
+    """Reproducible bytes, for tests only."""
+    counter = 0
+
+    def draw(length: int) -> bytes:
+        nonlocal counter
+        counter += 1
+        return hashlib.shake_256(f"{seed}/{counter}".encode()).digest(length)
+
+    return draw
+
+
+@cache
+def certificate_of(name: str) -> str:
+    """A self-signed certificate; its key is thrown away."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=3650))
+        .sign(key, hashes.SHA256())
+    )
+    return built.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def identity_of(name: str) -> SigningKey:
+    """The long-term key of a party in tests."""
+    return SigningKey(digest("test identity", name))
+
+
+@cache
+def roster_of(n: int, row_cap: int = 100) -> Roster:
+    """Tenants t0 … t(n−1) and a server."""
+    tenants = tuple(
+        RosterTenant(
+            name=f"t{i}", identity=identity_of(f"t{i}").public.hex(), certificate=certificate_of(f"t{i}"), row_cap=row_cap
+        )
+        for i in range(n)
+    )
+    server = RosterServer(identity=identity_of("server").public.hex(), certificate=certificate_of("server"))
+    return Roster(federation="test", server=server, tenants=tenants)
+
+
+def terms_of(roster: Roster, **changes: int | bytes) -> SessionTerms:
+    """Admissible semi-honest terms."""
+    colluders = int(changes.get("colluders", default_colluders(roster.n)))
+    least = max(3, colluders + 2)
+    values: dict[str, int | bytes] = {
+        "session": bytes(range(16)), "roster": roster.digest, "schema": hashlib.sha256(DESCRIPTION).digest(),
+        "suite": SUITE, "trust": int(Trust.SEMI_HONEST), "minimum_cohort": colluders + 2, "minimum_survivors": least,
+        "colluders": colluders, "witnesses": 0, "certificate_quorum": 0, "share_threshold": 0, "neighbours": 0,
+        "side_honest": 0, "blocks": 0, "mass_floor": 0, "round_cap": 100, "window_rounds": 4,
+    }  # fmt: skip
+    return SessionTerms(**{**values, **changes})  # type: ignore[arg-type]
+
+
+class MemoryMarks:
+    """Round marks that outlive a tenant's "process", as a disk would."""
+
+    def __init__(self) -> None:
+        self._highest: dict[bytes, int] = {}
+
+    def highest(self, session: bytes) -> int:
+        return self._highest.get(session, 0)
+
+    def record(self, session: bytes, round_number: int) -> None:
+        assert round_number > self.highest(session)
+        self._highest[session] = round_number
+
+
+@dataclass
+class KnownVector:
+    """A tenant's work: always the same vector; remembers what it was asked."""
+
+    vector: RingVector
+    asked: list[Evaluate] = field(default_factory=list)
+
+    def prepare(self, description: bytes) -> None:
+        assert description == DESCRIPTION
+
+    def evaluate(self, asked: Evaluate) -> RingVector:
+        self.asked.append(asked)
+        return self.vector
+
+
+SHORT_TIMES = Timetable(gather=8.0, patience=0.5, set_up=2.0, upload=3.0, quorum=0.75, straggler=1.0, open=1.0)
+
+
+class TestFederation:
+    """n tenants with random ring vectors of some length (check words zero), a hub, and a `FederatedSum`."""
+
+    __test__ = False
+
+    def __init__(
+        self,
+        n: int,
+        length: int = 6,
+        seed: int = 0,
+        interfere: Interference = lambda passing: Fate.DELIVER,
+        timetable: Timetable = SHORT_TIMES,
+        **terms: int | bytes,
+    ) -> None:
+        self.roster = roster_of(n)
+        self.length = length + 2
+        generator = np.random.default_rng(seed)
+        self.vectors = generator.integers(0, 2**64, size=(n, length + 2), dtype=np.uint64)
+        self.vectors[:, -2:] = 0
+        self.works = [KnownVector(vector) for vector in self.vectors]
+        self.marks = [MemoryMarks() for _ in range(n)]
+        self._lives = 0
+        self.seed = seed
+        self.notices: list[Notice] = []
+        self.hub = MemoryHub([lambda i=i: self._start(i) for i in range(n)], 0.001, interfere)  # type: ignore[misc]
+        state = coordinator_start(
+            self.roster, identity_of("server"), terms_of(self.roster, **terms), DESCRIPTION, timetable, 0.0
+        )
+        self.server = FederatedSum(state, self.hub, self.notices.append)
+
+    def _start(self, index: int) -> TenantSession:
+        self._lives += 1
+        me = TenantSelf(
+            self.roster, index, identity_of(f"t{index}"), TermsPolicy(allow_semi_honest=True, colluders=0), "test"
+        )
+        randomness = seeded_randomness(1000 * self.seed + self._lives)
+        return TenantSession(me, self.works[index], self.marks[index], randomness)
+
+    def sum(self, parameters: bytes = b"parameters") -> SumOpened:
+        return self.server.sum(SumRequest(parameters, bytes(32), self.length))
+
+    def plain_sum(self, survivors: Sequence[int]) -> RingVector:
+        total = np.zeros(self.length, dtype=np.uint64)
+        for index in survivors:
+            total += self.vectors[index]
+        return total
