@@ -11,35 +11,13 @@ import functools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import scipy.linalg  # noqa: F401  loads scipy's own BLAS, so that the controller below finds it
 from threadpoolctl import ThreadpoolController
 
-
-class _SingleThread:
-    """Counts who is inside: the first in sets the limit, the last out restores what was before.
-
-    The limit is a setting of the process. Without the count, two overlapping E-steps in two threads would
-    leave it set for ever, or lift it under each other.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._limit: Any = None
-
-    def enter(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._limit = _controller().limit(limits=1, user_api="blas")
-            self._inside += 1
-
-    def leave(self) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._limit.restore_original_limits()
+# The limit is a setting of the process, and only the thread that set it can lift it. Two threads whose
+# E-steps overlapped could lift it under each other or leave it set for ever, so they take turns.
+_TURN = threading.RLock()
 
 
 @functools.cache
@@ -48,14 +26,8 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-_SINGLE_THREAD = _SingleThread()
-
-
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Limit every BLAS of this process to one thread inside the `with`. Nests; threads may overlap."""
-    _SINGLE_THREAD.enter()
-    try:
+    """Limit every BLAS of this process to one thread inside the `with`. Nests; other threads wait."""
+    with _TURN, _controller().limit(limits=1, user_api="blas"):
         yield
-    finally:
-        _SINGLE_THREAD.leave()

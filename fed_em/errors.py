@@ -37,5 +37,5 @@ class CallerError(FedEmError, ValueError):
     """The caller, a configuration file or a data file is wrong; nothing was changed."""
 
 
-class EnvironmentFault(FedEmError):  # noqa: N818  a fault says whose, as `PeerFault` does
+class EnvironmentFault(FedEmError):
     """The machine, the disk or the network is at fault."""

@@ -36,9 +36,10 @@ INITIALISATIONS = ("kmeans", "k-means++", "random", "random_from_data")
 class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
     """Gaussian mixture by EM, interchangeable with `sklearn.mixture.GaussianMixture`.
 
-    From the same start both take the same steps, up to rounding. Two differences: a prior can be given, and
-    where scikit-learn starts from single rows ('k-means++', 'random_from_data') with weights that do not sum
-    to 1, these here do, so the first of `lower_bounds_` differs by log(n / K).
+    From the same start both take the same steps, up to rounding. Two differences: a prior can be given, and a
+    start from single rows ('k-means++', 'random_from_data') is a distribution here, whose weights sum to 1
+    and whose tied covariance counts those rows only. scikit-learn's weights sum to K/n there, which moves the
+    first of `lower_bounds_`, and its tied covariance counts every row.
 
     Parameters:
         n_components: K, at least 1.
@@ -136,8 +137,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         if self.init_params not in INITIALISATIONS:
             remedy = nearest(str(self.init_params), INITIALISATIONS)
             raise CallerError(f"no init_params '{self.init_params}'", remedy=remedy)
-        if self.prior is not None and not isinstance(self.prior, GaussianMixturePrior):
-            raise CallerError(f"prior must be a GaussianMixturePrior or None, not {type(self.prior).__name__}")
         if n_rows < self.n_components:
             raise CallerError(
                 f"n_samples = {n_rows} rows cannot make n_components = {self.n_components} components",
@@ -145,12 +144,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
             )
 
     def _model(self, coordinates: Coordinates) -> GaussianMixtureModel:
+        prior = self.prior
+        if isinstance(prior, GaussianMixturePrior):
+            prior = prior.in_coordinates(coordinates)
+        floor = _plain(self.reg_covar)
         return GaussianMixtureModel(
-            _plain(self.n_components),
-            coordinates.n_columns,
-            self.covariance_type,
-            _plain(self.reg_covar),
-            None if self.prior is None else self.prior.in_coordinates(coordinates),
+            _plain(self.n_components), coordinates.n_columns, self.covariance_type, floor, prior
         )
 
     def _last(self, coordinates: Coordinates) -> Parameters:

@@ -105,6 +105,8 @@ class GaussianMixtureModel:
             self._check_prior(self.prior)
 
     def _check_prior(self, prior: GaussianMixturePrior) -> None:
+        if not isinstance(prior, GaussianMixturePrior):
+            raise CallerError(f"prior must be a GaussianMixturePrior or None, not {type(prior).__name__}")
         if len(prior.mean) != self.n_columns:
             raise CallerError(f"the prior has {len(prior.mean)} columns, the model {self.n_columns}")
         if self.covariance in ("full", "tied") and prior.degrees_of_freedom <= self.n_columns - 1:
@@ -162,7 +164,7 @@ class GaussianMixtureModel:
                 placeholder otherwise.
 
         Raises:
-            CallerError: a bound is missing, not positive or not finite, naming the column by its index.
+            CallerError: not D bounds, or one is not positive and finite, naming the column by its index.
         """
         if column_bounds is None:
             return self._unit_layout
@@ -211,7 +213,7 @@ class GaussianMixtureModel:
         rows = self._checked_rows(rows)
         sums = np.zeros((self.n_components, self._n_features))
         log_likelihood = entropy = 0.0
-        with one_blas_thread(), np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        with one_blas_thread(), np.errstate(all="ignore"):
             for _, features, log_joint in self._blocks(parameters, rows):
                 log_densities, entropies = normalise_in_place(log_joint)
                 log_likelihood += float(log_densities.sum())
@@ -222,8 +224,7 @@ class GaussianMixtureModel:
         return self._statistics(layout, rows, log_likelihood, entropy, sums)
 
     def m_step(self, statistics: Statistics, parameters: Parameters) -> Parameters:  # noqa: ARG002  no local state
-        """The maximiser: scikit-learn's M-step without a prior, the posterior mode of `fed_em.priors` with
-        one.
+        """The maximiser: scikit-learn's M-step, or with a prior the posterior mode of `fed_em.priors`.
 
         Args:
             statistics: Of at least one record.
@@ -347,7 +348,7 @@ class GaussianMixtureModel:
         rows = self._checked_rows(rows)
         log_densities = np.empty(len(rows))
         responsibilities = np.empty((len(rows), self.n_components))
-        with one_blas_thread(), np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        with one_blas_thread(), np.errstate(all="ignore"):
             for block, _, log_joint in self._blocks(parameters, rows):
                 log_densities[block], _ = normalise_in_place(log_joint)
                 responsibilities[block] = log_joint.T

@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 
-# exp(-700) is about 1e-304: nothing beside the one that the likeliest component contributes, yet still a
-# normal number. Cutting here keeps subnormal numbers, which are slow, and -inf · 0 out of the arithmetic.
-_LOG_NEGLIGIBLE = -700.0
+# exp(-746) is 0 in float64, and so is r log r for any logarithm at or below.
+_LOG_ZERO = -746.0
 
 
 def normalise_in_place(joint: Vector) -> tuple[Vector, Vector]:
@@ -25,9 +24,9 @@ def normalise_in_place(joint: Vector) -> tuple[Vector, Vector]:
     """
     largest = joint.max(axis=0)
     np.subtract(joint, largest, out=joint)
-    np.maximum(joint, _LOG_NEGLIGIBLE, out=joint)
     exponentials = np.exp(joint)
     total = exponentials.sum(axis=0)
+    np.maximum(joint, _LOG_ZERO, out=joint)  # 0 · -inf would not be a number
     log_total = np.log(total)
     # H = -Σ r log r with log r = a - log Σ exp a.
     exponentials /= total

@@ -116,6 +116,8 @@ class GaussianMixturePrior:
         The posterior mode is the same in both for full, tied and diag. For spherical, whose single variance a
         scaling of single columns does not preserve, it is only where all columns have one scale.
         """
+        if coordinates.n_columns != len(self.mean):
+            raise CallerError(f"the prior has {len(self.mean)} columns, the coordinates {coordinates.n_columns}")
         mean = coordinates.apply(np.array([self.mean]))[0]
         scale = np.array(self.scale) / coordinates.scale**2
         return GaussianMixturePrior(

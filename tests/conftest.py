@@ -15,8 +15,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def shared_data() -> Callable[[str], Path]:
     """Gives the path of a published data set by its file name.
 
-    The files are looked for in the folder that `FED_EM_SHARED_DATA` names, or else in `../shared/data` beside the
-    repository. Where a file is absent the test is skipped, unless `FED_EM_REQUIRE_DATA=1`, which makes it fail.
+    The files are looked for in the folder that `FED_EM_SHARED_DATA` names, or else in `../shared/data` beside
+    the repository. Where a file is absent the test is skipped, unless `FED_EM_REQUIRE_DATA=1`, which makes it
+    fail.
     """
     folder = Path(os.environ.get("FED_EM_SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
 

@@ -96,21 +96,13 @@ class TenantSession:
             PeerFault: the server, or a tenant it quotes, broke the protocol. Nothing was released.
             SessionLeft: the session does not suit this tenant; send its `messages`, then go.
         """
-        try:
-            step = tenant_receive(self.state, data, self._randomness, self._marks)
-        except TermsRefused as refusal:
-            raise self._leave(refusal, RefusalCode.POLICY) from refusal
-        return self._take(step)
+        return self._take(tenant_receive(self.state, data, self._randomness, self._marks))
 
     def _take(self, step: TenantStep) -> tuple[bytes, ...]:
         self.state = step.state
         sends = step.sends
         if step.offer is not None:
-            try:
-                self._work.prepare(step.offer)
-            except CallerError as error:
-                raise self._leave(error, RefusalCode.SCHEMA) from error
-            sends += self._take(tenant_join(self.state))
+            sends += self._take(self._accept(step.offer))
         if step.evaluate is not None:
             try:
                 ring = self._work.evaluate(step.evaluate)
@@ -120,6 +112,16 @@ class TenantSession:
         if step.closed is not None:
             self.closed = step.closed
         return sends
+
+    def _accept(self, description: bytes) -> TenantStep:
+        try:
+            joined = tenant_join(self.state)
+            self._work.prepare(description)
+        except TermsRefused as refusal:
+            raise self._leave(refusal, RefusalCode.POLICY) from refusal
+        except CallerError as error:
+            raise self._leave(error, RefusalCode.SCHEMA) from error
+        return joined
 
     def _leave(self, cause: CallerError, code: RefusalCode) -> SessionLeft:
         step = tenant_refuse(self.state, code)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
 from fed_em_protocols.hashing import digest
 from fed_em_protocols.keys import agree, derive
 

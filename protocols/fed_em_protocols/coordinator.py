@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import cast
 
+from fed_em.errors import CallerError
 from fed_em_protocols.coordinator_round import (
     on_opening,
     on_shares,
@@ -35,9 +36,10 @@ from fed_em_protocols.coordinator_state import (
     NoticeKind,
     SumRequest,
     Timetable,
-    awaited,
     fail_request,
+    involved,
     least_survivors,
+    with_cut_off,
     with_deadline,
     with_member,
 )
@@ -53,9 +55,11 @@ from fed_em_protocols.coordinator_window import (
     setup_message,
     wants_window,
 )
+from fed_em_protocols.encoding import CHECK_WORDS
 from fed_em_protocols.envelope import Sealed, seal, unseal
 from fed_em_protocols.errors import IllegalStep, OutOfTurn, PeerFault
 from fed_em_protocols.keys import SigningKey
+from fed_em_protocols.limits import MAX_VECTOR_LENGTH
 from fed_em_protocols.messages import (
     Advertise,
     Close,
@@ -79,7 +83,8 @@ from fed_em_protocols.transitions import (
     require_turn,
 )
 
-from fed_em.errors import CallerError
+# Tenants that leave in every set-up could otherwise keep one request open for ever.
+_WINDOWS_A_REQUEST = 2
 
 
 def coordinator_start(
@@ -108,11 +113,21 @@ def coordinator_start(
 
 
 def coordinator_request(state: CoordinatorState, request: SumRequest, now: float) -> CoordinatorStep:
-    """Ask for a sum. Exactly one request can be open."""
+    """Ask for a sum. Exactly one request can be open.
+
+    Raises:
+        CallerError: no message may hold so long a vector, or so many parameters.
+    """
     if state.request is not None or state.phase is CoordinatorPhase.CLOSED:
         raise IllegalStep("a sum is being computed, or the session is over")
-    asked = replace(state, request=request, give_up=now + state.timetable.gather)
-    return _advance(asked, now)
+    if not CHECK_WORDS < request.length <= MAX_VECTOR_LENGTH or len(request.parameters) > 8 * MAX_VECTOR_LENGTH:
+        raise CallerError(
+            f"a sum of {request.length} integers at {len(request.parameters)} bytes of parameters is beyond the "
+            f"protocol's limits",
+            remedy=f"a vector has {CHECK_WORDS + 1} to {MAX_VECTOR_LENGTH} entries, check words included",
+        )
+    give_up = now + state.timetable.gather
+    return _advance(replace(state, request=request, give_up=give_up, windows_before=state.windows_opened), now)
 
 
 def coordinator_unlinked(state: CoordinatorState, index: int, now: float) -> CoordinatorStep:
@@ -120,7 +135,9 @@ def coordinator_unlinked(state: CoordinatorState, index: int, now: float) -> Coo
     member = state.members[index]
     if not member.linked:
         return CoordinatorStep(state)
-    gone = replace(member, linked=False, wait_until=max(member.wait_until, now + state.timetable.patience))
+    gone = replace(member, linked=False)
+    if member.joined and member.waited_in < state.last_round:
+        gone = replace(gone, wait_until=now + state.timetable.patience, waited_in=state.last_round)
     notice = Notice(NoticeKind.LEFT, state.last_round, (state.name(index),))
     return CoordinatorStep(with_member(state, index, gone), notices=(notice,)).then(lambda s: _advance(s, now))
 
@@ -159,7 +176,9 @@ def coordinator_close(state: CoordinatorState, reason: CloseReason, parameters: 
     close = seal(Close(state.terms.content.session, int(reason), state.last_round), state.identity, parameters)
     data = close.to_bytes()
     sends = tuple((index, data) for index, member in state.members.items() if member.joined and member.linked)
-    closed = replace(state, phase=CoordinatorPhase.CLOSED, request=None, round=None, window=None, deadline=None)
+    closed = replace(
+        state, phase=CoordinatorPhase.CLOSED, request=None, round=None, window=None, cut_off=None, deadline=None
+    )
     return CoordinatorStep(closed, sends)
 
 
@@ -197,14 +216,14 @@ def _on_join(state: CoordinatorState, index: int, sealed: Sealed[Join], now: flo
     if sealed.content.terms != state.terms.digest or sealed.content.boot != member.boot:
         raise OutOfTurn(name, "accepted other terms than were offered")
     if member.joined:
-        return CoordinatorStep(state, _pending_for(state, index))
+        return CoordinatorStep(state, _pending_for(state, index))  # the same process on a new link
     joined = with_member(state, index, replace(member, joined=True, wait_until=0.0))
     return CoordinatorStep(joined, notices=(Notice(NoticeKind.JOINED, state.last_round, (name,)),))
 
 
 def _pending_for(state: CoordinatorState, index: int) -> tuple[tuple[int, bytes], ...]:
     """What a tenant must be told again when the same process links anew: the message whose answer is still awaited."""
-    if index not in awaited(state):
+    if index not in involved(state):
         return ()
     window, current = state.window, state.round
     sealed: Sealed[Payload] | None = None
@@ -240,7 +259,7 @@ def _advance(state: CoordinatorState, now: float) -> CoordinatorStep:
         step = step.then(lambda s: _STAGES[s.phase](s, now))
         if step.state is before:
             break
-    return step
+    return step.then(lambda s: CoordinatorStep(with_deadline(s, now)))
 
 
 def _gather(state: CoordinatorState, now: float) -> CoordinatorStep:
@@ -248,14 +267,18 @@ def _gather(state: CoordinatorState, now: float) -> CoordinatorStep:
     least = least_survivors(state)
     here = frozenset(i for i, member in state.members.items() if member.here and not member.late)
     members = here & (state.window.active if state.window else frozenset())
-    expected = [member.wait_until for member in state.members.values() if not member.here and member.wait_until > now]
-    if len(here) < least and now >= state.give_up:
+    away = any(not member.here and now < member.wait_until for member in state.members.values())
+    if now < state.give_up and (away or len(here) < least):
+        return CoordinatorStep(with_cut_off(state, state.give_up))
+    if len(here) < least:
         return fail_request(state, _who_is_missing(state, here, least))
-    if expected or len(here) < least:
-        return CoordinatorStep(with_deadline(state, min([*expected, state.give_up])))
-    if len(members) < least or wants_window(state, here):
-        return open_window(state, here, now)
-    return start_round(state, members, now)
+    if len(members) >= least and not wants_window(state, here):
+        return start_round(state, members, now)
+    if state.windows_opened - state.windows_before >= _WINDOWS_A_REQUEST:
+        return fail_request(
+            state, f"tenants leave as fast as windows are opened; {_who_is_missing(state, here, least)}"
+        )
+    return open_window(state, here, now)
 
 
 def _who_is_missing(state: CoordinatorState, here: frozenset[int], least: int) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import cast
 
 import numpy as np
+
 from fed_em_protocols.coordinator_state import (
     CoordinatorState,
     CoordinatorStep,
@@ -18,7 +19,6 @@ from fed_em_protocols.coordinator_state import (
     SumOpened,
     SumRequest,
     Window,
-    active_members,
     awaited,
     fail_request,
     mark_late,
@@ -91,9 +91,9 @@ def on_upload(state: CoordinatorState, index: int, sealed: Sealed[Upload], now: 
 
 def _start_straggler_clock(state: CoordinatorState, current: Round, now: float) -> CoordinatorState:
     enough = max(state.terms.content.minimum_survivors, round(state.timetable.quorum * len(current.participants)))
-    if len(current.uploads) != enough or state.deadline is None:
+    if len(current.uploads) != enough or state.cut_off is None:
         return state
-    return replace(state, deadline=min(state.deadline, now + state.timetable.straggler))
+    return replace(state, cut_off=min(state.cut_off, now + state.timetable.straggler))
 
 
 def on_opening(state: CoordinatorState, index: int, sealed: Sealed[Opening], now: float) -> CoordinatorStep:
@@ -140,7 +140,7 @@ def on_shares(state: CoordinatorState, index: int, sealed: Sealed[Shares], now: 
     shares = {secret: dict(by_holder) for secret, by_holder in current.shares.items()}
     for released in sealed.content.released:
         secret = (released.dealer, SharedSecret(released.secret))
-        if secret not in shares:
+        if secret not in shares or released.dealer == index:
             raise OutOfTurn(name, "released a share that nobody asked for")
         if not share_is_dealt(window.setup, window.deposits[released.dealer], index, released, current.number):
             raise PeerFault(
@@ -176,7 +176,7 @@ def start_round(state: CoordinatorState, participants: frozenset[int], now: floa
     )
     sealed = seal(header, state.identity, request.parameters)
     started = replace(
-        state, phase=CoordinatorPhase.UPLOADING, last_round=number, deadline=now + state.timetable.upload,
+        state, phase=CoordinatorPhase.UPLOADING, last_round=number, cut_off=now + state.timetable.upload,
         round=Round(sealed, participants, RoundSum.zero(request.length)),
     )  # fmt: skip
     data = sealed.to_bytes()
@@ -186,8 +186,8 @@ def start_round(state: CoordinatorState, participants: frozenset[int], now: floa
 
 def uploading_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
     current, least = cast(Round, state.round), state.terms.content.minimum_survivors
-    before_deadline = state.deadline is not None and now < state.deadline
-    if before_deadline and (awaited(state) or len(current.uploads) < least):
+    in_time = state.cut_off is not None and now < state.cut_off
+    if in_time and (awaited(state, now) or len(current.uploads) < least):
         return CoordinatorStep(state)
     late = mark_late(state, current.dropped)
     notices: tuple[Notice, ...] = (
@@ -207,11 +207,11 @@ def uploading_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
     certificate = seal(content, state.identity)
     opening = replace(
         late, phase=CoordinatorPhase.OPENING, round=replace(current, certificate=certificate),
-        deadline=now + state.timetable.open,
+        cut_off=now + state.timetable.open,
     )  # fmt: skip
     data = certificate.to_bytes()
     notices += (Notice(NoticeKind.SURVIVORS, current.number, state.roster.names(current.survivors)),)
-    linked = [index for index in sorted(current.survivors) if state.members[index].linked]
+    linked = [index for index in sorted(current.survivors) if state.members[index].here]
     return CoordinatorStep(opening, tuple((index, data) for index in linked), notices)
 
 
@@ -237,38 +237,42 @@ def _ask_for_shares(
         to_bitmap(dropped, n),
     )
     recovery = seal(content, state.identity)
-    holders = active_members(state) - silent
+    holders = cast(Window, state.window).active - silent
     wanted = [(v, SharedSecret.SELF_SEED) for v in silent] + [(d, SharedSecret.AGREEMENT) for d in dropped]
     asking = replace(current, recovery=recovery, asked=holders, shares={secret: {} for secret in wanted})
     data = recovery.to_bytes()
-    moved = replace(state, phase=CoordinatorPhase.RECOVERING, round=asking, deadline=now + state.timetable.open)
+    moved = replace(state, phase=CoordinatorPhase.RECOVERING, round=asking, cut_off=now + state.timetable.open)
     notice = Notice(NoticeKind.RECOVERING, current.number, state.roster.names(silent))
-    return CoordinatorStep(moved, tuple((index, data) for index in sorted(holders)), (notice,))
+    linked = [index for index in sorted(holders) if state.members[index].here]
+    return CoordinatorStep(moved, tuple((index, data) for index in linked), (notice,))
 
 
 def recovering_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
     window, current = cast(Window, state.window), cast(Round, state.round)
     setup = cast(WindowSetUp, window.setup)
-    short = {secret: len(held) for secret, held in current.shares.items() if len(held) < setup.threshold}
+    asked_for_silent = any(which is SharedSecret.SELF_SEED for _, which in current.shares)
+    if asked_for_silent and current.opened == current.survivors:
+        return _finish(state, current, now)  # they spoke after all
+    needed = {
+        (dealer, which): shares
+        for (dealer, which), shares in current.shares.items()
+        if which is SharedSecret.AGREEMENT or dealer not in current.opened
+    }
+    short = {dealer: len(shares) for (dealer, _), shares in needed.items() if len(shares) < setup.threshold}
     if short:
         if still_waiting(state, now):
             return CoordinatorStep(state)
-        (dealer, _), count = min(short.items(), key=lambda item: item[1])
+        dealer = min(short, key=lambda index: short[index])
         return fail_request(
             state,
-            f"round {current.number}: '{state.name(dealer)}' fell silent and {count} of the {setup.threshold} shares "
-            f"that would replace it came back",
+            f"round {current.number}: '{state.name(dealer)}' fell silent and {short[dealer]} of the {setup.threshold} "
+            f"shares that would replace it came back",
         )
     secrets = {}
-    for (dealer, which), shares in current.shares.items():
+    for (dealer, which), shares in needed.items():
         secret = combine(shares, setup.threshold)
         if secret is None or not _is_the_advertised(setup, dealer, which, secret, current.number):
-            fault = f"the shares that '{state.name(dealer)}' dealt do not give back its secret"
-            return fail_request(
-                state,
-                f"round {current.number}: {fault}",
-                (Notice(NoticeKind.FAULT, current.number, (state.name(dealer),), fault),),
-            )
+            return _dealt_falsely(state, window, current, dealer)
         secrets[dealer, which] = secret
     recovered, liars = _take_off(state, current, secrets)
     notices = tuple(
@@ -278,6 +282,14 @@ def recovering_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
     return CoordinatorStep(recovered, notices=notices).then(
         lambda s: _finish(s, cast(Round, s.round), now, checked=True)
     )
+
+
+def _dealt_falsely(state: CoordinatorState, window: Window, current: Round, dealer: int) -> CoordinatorStep:
+    """Every share fits the root that the dealer signed, and the secret is wrong: it cannot be replaced, so it leaves the window."""
+    fault = f"the shares that '{state.name(dealer)}' dealt do not give back its secret"
+    without = replace(state, window=replace(window, active=window.active - {dealer}))
+    notice = Notice(NoticeKind.FAULT, current.number, (state.name(dealer),), fault)
+    return fail_request(without, f"round {current.number}: {fault}", (notice,))
 
 
 def _is_the_advertised(setup: WindowSetUp, dealer: int, which: SharedSecret, secret: bytes, number: int) -> bool:
@@ -325,7 +337,7 @@ def _finish(state: CoordinatorState, current: Round, now: float, checked: bool =
     previous = PreviousRound(
         current.number, Outcome.OPENED, certificate.digest, digest("sum", current.sum.vector.tobytes())
     )
-    done = replace(state, phase=CoordinatorPhase.READY, request=None, round=None, deadline=None, previous=previous)
+    done = replace(state, phase=CoordinatorPhase.READY, request=None, round=None, cut_off=None, previous=previous)
     survivors = tuple(sorted(current.survivors))
     missing = tuple(index for index in range(state.roster.n) if index not in current.survivors)
     notice = Notice(NoticeKind.SUMMED, current.number, state.roster.names(survivors))

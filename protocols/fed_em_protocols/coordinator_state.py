@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from fed_em.errors import CallerError
 from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.hashing import DIGEST_BYTES
 from fed_em_protocols.keys import SigningKey
@@ -29,8 +30,6 @@ from fed_em_protocols.transitions import (
 )
 from fed_em_protocols.window import WindowSetUp
 
-from fed_em.errors import CallerError
-
 NO_DIGEST = bytes(DIGEST_BYTES)
 
 
@@ -40,7 +39,7 @@ class Timetable:
 
     Attributes:
         gather: For all tenants at the start, and for enough of them at any time; then the request fails.
-        patience: For a tenant that left in mid-session, before rounds go on without it.
+        patience: For a tenant that left in mid-session, before rounds go on without it; once a round.
         set_up: For each of the three trips of a window's set-up.
         upload: For uploads, at the longest.
         quorum: Fraction of the participants whose uploads start the straggler clock; in (0, 1].
@@ -136,7 +135,8 @@ class Member:
         linked: Whether a link is up.
         joined: Whether this process accepted the terms.
         late: It missed a cut-off and has not been heard since.
-        wait_until: While it is away, rounds wait for it until this time.
+        wait_until: While it is away, the others wait for it until this time.
+        waited_in: The round number under which it was last waited for: whoever keeps leaving is not.
         refusal: The code with which it refused the session; 0 if it did not.
     """
 
@@ -145,12 +145,17 @@ class Member:
     joined: bool = False
     late: bool = False
     wait_until: float = 0.0
+    waited_in: int = -1
     refusal: int = 0
 
     @property
     def here(self) -> bool:
         """Linked and joined."""
         return self.linked and self.joined
+
+    def hoped_for(self, now: float) -> bool:
+        """Here, or away for so short a time that the same process is waited for."""
+        return self.joined and (self.linked or now < self.wait_until)
 
 
 @dataclass(frozen=True)
@@ -232,7 +237,9 @@ class CoordinatorState:
 
     Attributes:
         give_up: When gathering for the present request fails.
-        deadline: When `coordinator_tick` must be called at the latest; None while nothing is awaited.
+        cut_off: When the present stage goes on with what it has; None while nothing is awaited.
+        deadline: When `coordinator_tick` must be called at the latest: at the cut-off, or when the wait for one tenant ends.
+        windows_before: Windows opened before the present request.
     """
 
     roster: Roster
@@ -243,9 +250,11 @@ class CoordinatorState:
     phase: CoordinatorPhase = CoordinatorPhase.GATHERING
     request: SumRequest | None = None
     give_up: float = 0.0
+    cut_off: float | None = None
     deadline: float | None = None
     window: Window | None = None
     windows_opened: int = 0
+    windows_before: int = 0
     round: Round | None = None
     last_round: int = 0
     previous: PreviousRound = PreviousRound()
@@ -281,8 +290,8 @@ def with_member(state: CoordinatorState, index: int, member: Member) -> Coordina
     return state if state.members[index] == member else replace(state, members={**state.members, index: member})
 
 
-def awaited(state: CoordinatorState) -> frozenset[int]:
-    """Tenants whose answer the present stage needs and can still hope for."""
+def involved(state: CoordinatorState) -> frozenset[int]:
+    """Tenants whose answer the present stage still needs."""
     window, current = state.window, state.round
     expected: frozenset[int] = frozenset()
     if state.phase is CoordinatorPhase.ADVERTISING and window:
@@ -292,13 +301,18 @@ def awaited(state: CoordinatorState) -> frozenset[int]:
         expected = same_process(state, window) - frozenset(window.deposits)
     elif state.phase is CoordinatorPhase.CONFIRMING and window:
         expected = (same_process(state, window) & frozenset(window.deposits)) - frozenset(window.held)
-    elif state.phase is CoordinatorPhase.UPLOADING and current:
-        expected = (current.participants & active_members(state)) - current.survivors
-    elif state.phase is CoordinatorPhase.OPENING and current:
-        expected = (current.survivors & active_members(state)) - current.opened
-    elif state.phase is CoordinatorPhase.RECOVERING and current:
-        expected = current.asked & active_members(state)
-    return frozenset(i for i in expected if state.members[i].here)
+    elif state.phase is CoordinatorPhase.UPLOADING and current and window:
+        expected = (current.participants & window.active) - current.survivors
+    elif state.phase is CoordinatorPhase.OPENING and current and window:
+        expected = (current.survivors & window.active) - current.opened
+    elif state.phase is CoordinatorPhase.RECOVERING and current and window:
+        expected = current.asked & window.active
+    return expected
+
+
+def awaited(state: CoordinatorState, now: float) -> frozenset[int]:
+    """Tenants whose answer the present stage needs and can still hope for."""
+    return frozenset(i for i in involved(state) if state.members[i].hoped_for(now))
 
 
 def same_process(state: CoordinatorState, window: Window) -> frozenset[int]:
@@ -306,17 +320,22 @@ def same_process(state: CoordinatorState, window: Window) -> frozenset[int]:
     return frozenset(i for i, sealed in window.advertisements.items() if state.members[i].boot == sealed.content.boot)
 
 
-def active_members(state: CoordinatorState) -> frozenset[int]:
-    """Linked members that hold secrets of the window in use."""
-    active = state.window.active if state.window else frozenset()
-    return frozenset(i for i in active if state.members[i].here)
-
-
 def least_survivors(state: CoordinatorState) -> int:
     return max(MIN_TENANTS, state.terms.content.minimum_survivors)
 
 
-def with_deadline(state: CoordinatorState, deadline: float) -> CoordinatorState:
+def with_cut_off(state: CoordinatorState, cut_off: float) -> CoordinatorState:
+    return state if state.cut_off == cut_off else replace(state, cut_off=cut_off)
+
+
+def with_deadline(state: CoordinatorState, now: float) -> CoordinatorState:
+    """The state with the time of its next tick: when it cuts off, or stops waiting for somebody who is away."""
+    whom = state.members if state.phase is CoordinatorPhase.GATHERING else involved(state)
+    away = (state.members[i] for i in whom if not state.members[i].here)
+    times = [member.wait_until for member in away if member.wait_until > now]
+    if state.cut_off is not None:
+        times.append(state.cut_off)
+    deadline = min(times) if times and state.request is not None else None
     return state if state.deadline == deadline else replace(state, deadline=deadline)
 
 
@@ -326,7 +345,7 @@ def mark_late(state: CoordinatorState, late: frozenset[int]) -> CoordinatorState
 
 
 def still_waiting(state: CoordinatorState, now: float) -> bool:
-    return bool(awaited(state)) and state.deadline is not None and now < state.deadline
+    return bool(awaited(state, now)) and state.cut_off is not None and now < state.cut_off
 
 
 def fail_request(state: CoordinatorState, reason: str, notices: tuple[Notice, ...] = ()) -> CoordinatorStep:
@@ -336,8 +355,6 @@ def fail_request(state: CoordinatorState, reason: str, notices: tuple[Notice, ..
     if current is not None:
         certificate = current.certificate.digest if current.certificate else NO_DIGEST
         previous = PreviousRound(current.number, Outcome.NOT_OPENED, certificate)
-    failed = replace(
-        state, phase=CoordinatorPhase.GATHERING, request=None, round=None, deadline=None, previous=previous
-    )
+    failed = replace(state, phase=CoordinatorPhase.GATHERING, request=None, round=None, cut_off=None, previous=previous)
     notice = Notice(NoticeKind.ROUND_FAILED, state.last_round, (), reason)
     return CoordinatorStep(failed, notices=(*notices, notice), result=SumNotOpened(state.last_round, reason))

@@ -22,7 +22,7 @@ from fed_em_protocols.coordinator_state import (
 )
 from fed_em_protocols.deposits import check_deposit, split_boxes
 from fed_em_protocols.envelope import Sealed, seal
-from fed_em_protocols.errors import Equivocation, MalformedMessage, OutOfTurn
+from fed_em_protocols.errors import Equivocation, MalformedMessage, OutOfTurn, PeerFault
 from fed_em_protocols.members import from_bitmap, to_bitmap
 from fed_em_protocols.messages import (
     Advertise,
@@ -53,6 +53,9 @@ def on_advertise(state: CoordinatorState, index: int, sealed: Sealed[Advertise],
     name = state.name(index)
     if sealed.content.boot != state.members[index].boot:
         raise OutOfTurn(name, "advertised keys of another process than the one that is linked")
+    others = (other.content.window_key for i, other in window.advertisements.items() if i != index)
+    if sealed.content.window_key in others:
+        raise PeerFault(name, "advertised the window key of another tenant", proves="two tenants share a key")
     known = window.advertisements.get(index)
     if known is not None and known.digest != sealed.digest:
         raise Equivocation(
@@ -68,8 +71,12 @@ def on_deposit(state: CoordinatorState, index: int, sealed: Sealed[Deposit], now
         return CoordinatorStep(state)
     if sealed.content.setup != window.setup.digest or index not in window.advertisements:
         return CoordinatorStep(state)
-    check_deposit(sealed, window.setup, index, state.name(index))
-    split_boxes(sealed, window.setup, index, state.name(index))
+    name = state.name(index)
+    check_deposit(sealed, window.setup, index, name)
+    split_boxes(sealed, window.setup, index, name)
+    known = window.deposits.get(index)
+    if known is not None and known.digest != sealed.digest:
+        raise Equivocation(name, "made two deposits for one window", proves="the tenant signed two deposits")
     return CoordinatorStep(replace(state, window=replace(window, deposits={**window.deposits, index: sealed})))
 
 
@@ -77,7 +84,7 @@ def on_ready(state: CoordinatorState, index: int, sealed: Sealed[Ready], now: fl
     window = state.window
     if state.phase is not CoordinatorPhase.CONFIRMING or window is None or window.setup is None:
         return CoordinatorStep(state)
-    if sealed.content.setup != window.setup.digest or index not in window.deposits:
+    if sealed.content.setup != window.setup.digest or index not in window.deposits or index in window.held:
         return CoordinatorStep(state)
     name = state.name(index)
     sealed.require_signature(window.setup.window_key(index), name)
@@ -112,7 +119,7 @@ def open_window(state: CoordinatorState, here: frozenset[int], now: float) -> Co
     window = Window(opening, {index: state.members[index].boot for index in here})
     opened = replace(
         state, phase=CoordinatorPhase.ADVERTISING, window=window, windows_opened=content.number,
-        round=None, deadline=now + state.timetable.set_up,
+        round=None, cut_off=now + state.timetable.set_up,
     )  # fmt: skip
     data = opening.to_bytes()
     return CoordinatorStep(opened, tuple((index, data) for index in sorted(here)))
@@ -134,7 +141,7 @@ def advertising_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
         mark_late(state, late),
         phase=CoordinatorPhase.DEPOSITING,
         window=fixed,
-        deadline=now + state.timetable.set_up,
+        cut_off=now + state.timetable.set_up,
     )
     return CoordinatorStep(moved, tuple((index, data) for index in setup.members))
 
@@ -160,7 +167,7 @@ def depositing_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
     fixed = replace(window, deposits={index: window.deposits[index] for index in sorted(dealers)})
     moved = replace(
         mark_late(state, frozenset(setup.members) - dealers),
-        phase=CoordinatorPhase.CONFIRMING, window=fixed, deadline=now + state.timetable.set_up,
+        phase=CoordinatorPhase.CONFIRMING, window=fixed, cut_off=now + state.timetable.set_up,
     )  # fmt: skip
     return CoordinatorStep(moved, tuple((index, boxes_for(moved, fixed, setup, index)) for index in sorted(dealers)))
 
@@ -191,7 +198,7 @@ def confirming_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
     slim = {index: replace(sealed, attachment=b"") for index, sealed in window.deposits.items()}
     ready = replace(
         mark_late(state, frozenset(window.deposits) - confirmed),
-        phase=CoordinatorPhase.READY, window=replace(window, deposits=slim, active=active), deadline=None,
+        phase=CoordinatorPhase.READY, window=replace(window, deposits=slim, active=active), cut_off=None,
     )  # fmt: skip
     text = f"rounds {setup.first_round} to {setup.first_round + setup.rounds - 1}"
     return CoordinatorStep(

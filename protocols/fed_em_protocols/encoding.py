@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from fed_em_protocols.hashing import digest
-from fed_em_protocols.masks import RingVector
 
 from fed_em.errors import CallerError
 from fed_em.layout import Block, Layout
 from fed_em.statistics import Statistics
+from fed_em_protocols.hashing import digest
+from fed_em_protocols.masks import RingVector
 
 MIN_FRACTION_BITS = 20
 MAX_FRACTION_BITS = 52

@@ -7,9 +7,12 @@ another version, an unknown kind or field, a wrong length or trailing bytes are 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
+
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from fed_em_protocols import messages
 from fed_em_protocols.errors import BadSignature, MalformedMessage
@@ -18,8 +21,6 @@ from fed_em_protocols.keys import SIGNATURE_BYTES, SigningKey, verifies
 from fed_em_protocols.limits import MAX_MESSAGE_BYTES, PROTOCOL_VERSION
 from fed_em_protocols.messages import KINDS, Payload, Quoted
 from fed_em_protocols.wire import messages_pb2
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.unknown_fields import UnknownFieldSet
 
 P = TypeVar("P", bound=Payload)
 Q = TypeVar("Q", bound=Payload)
@@ -41,10 +42,10 @@ class Sealed(Generic[P]):
     """
 
     content: P
-    payload: bytes
+    payload: bytes = field(repr=False)
     attachment_digest: bytes
     signature: bytes
-    attachment: bytes = b""
+    attachment: bytes = field(default=b"", repr=False)
 
     @cached_property
     def digest(self) -> bytes:
@@ -137,18 +138,21 @@ def _parse(wire: Message, data: bytes, sender: str) -> None:
         raise MalformedMessage(sender, f"sent bytes that are no {type(wire).__name__}: truncated or foreign") from None
     if len(UnknownFieldSet(wire)):
         raise MalformedMessage(sender, f"sent a {type(wire).__name__} with an unknown field")
+    # Otherwise a field that is sent a million times would pass every limit, and whoever quotes the message would carry it.
+    if wire.ByteSize() != len(data):
+        raise MalformedMessage(sender, f"sent a {type(wire).__name__} that is longer than what it says")
 
 
 def _to_protobuf(content: object) -> Message:
     wire = getattr(messages_pb2, type(content).__name__)()
-    for field in fields(cast(Any, content)):
-        value = getattr(content, field.name)
+    for entry in fields(cast(Any, content)):
+        value = getattr(content, entry.name)
         if isinstance(value, tuple):
-            getattr(wire, field.name).extend([_to_protobuf(v) if is_dataclass(v) else v for v in value])
+            getattr(wire, entry.name).extend([_to_protobuf(v) if is_dataclass(v) else v for v in value])
         elif is_dataclass(value):
-            getattr(wire, field.name).CopyFrom(_to_protobuf(value))
+            getattr(wire, entry.name).CopyFrom(_to_protobuf(value))
         else:
-            setattr(wire, field.name, value)
+            setattr(wire, entry.name, value)
     return cast(Message, wire)
 
 
@@ -164,9 +168,9 @@ _NESTED: dict[tuple[str, str], type] = {
 
 def _from_protobuf(kind: type, wire: Message, sender: str) -> object:
     values: dict[str, object] = {}
-    for field in fields(kind):
-        raw = getattr(wire, field.name)
-        nested = _NESTED.get((kind.__name__, field.name))
+    for declared in fields(kind):
+        raw = getattr(wire, declared.name)
+        nested = _NESTED.get((kind.__name__, declared.name))
         value: object
         if nested is not None and isinstance(raw, Message):
             value = _nested(nested, raw, sender)
@@ -176,10 +180,10 @@ def _from_protobuf(kind: type, wire: Message, sender: str) -> object:
             value = raw
         else:
             value = tuple(raw)
-        complaint = _complaint(value, field.metadata)
+        complaint = _complaint(value, declared.metadata)
         if complaint:
-            raise MalformedMessage(sender, f"sent a {kind.__name__} whose field '{field.name}' {complaint}")
-        values[field.name] = value
+            raise MalformedMessage(sender, f"sent a {kind.__name__} whose field '{declared.name}' {complaint}")
+        values[declared.name] = value
     return kind(**values)
 
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from fed_em_protocols.errors import PeerFault
 from fed_em_protocols.hashing import Field, digest
 
@@ -55,6 +56,25 @@ def verifies(public: bytes, signature: bytes, message: bytes) -> bool:
 def agreement_public(secret: bytes) -> bytes:
     """The X25519 public key of a 32-byte secret."""
     return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+# The u-coordinates, modulo p, of all points of small order on the curve and on its twist.
+_P = 2**255 - 19
+_SMALL_ORDER = frozenset(
+    {
+        0,
+        1,
+        _P - 1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+    }
+)
+
+
+def is_of_small_order(public: bytes) -> bool:
+    """Whether every agreement with this X25519 key is refused: its result would be zero, whatever the secret."""
+    coordinate = int.from_bytes(public, "little") & (2**255 - 1)
+    return coordinate % _P in _SMALL_ORDER
 
 
 def agree(secret: bytes, public: bytes, peer: str) -> bytes:

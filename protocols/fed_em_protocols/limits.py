@@ -11,5 +11,6 @@ MAX_MESSAGE_BYTES = 8 * MAX_VECTOR_LENGTH + 65_536
 MAX_TENANTS = 64  # on the complete graph; larger rosters need the sparse one
 MIN_TENANTS = 3
 MAX_WINDOW_ROUNDS = 200
+MAX_ROUND = 2**40
 MAX_NAME_LENGTH = 64
 MAX_ROW_CAP = 2**40

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from fed_em_protocols.keys import KEY_BYTES, SIGNATURE_BYTES
-from fed_em_protocols.limits import MAX_NAME_LENGTH, MAX_TENANTS, MAX_VECTOR_LENGTH
+from fed_em_protocols.limits import MAX_NAME_LENGTH, MAX_ROUND, MAX_TENANTS, MAX_VECTOR_LENGTH
 from fed_em_protocols.masks import MASK_KEY_BYTES
 from fed_em_protocols.shamir import SHARE_BYTES
 from fed_em_protocols.terms import SessionTerms
@@ -17,6 +17,7 @@ from fed_em_protocols.wire.fields import DIGEST, ID, KEY, at_most, exactly, mult
 
 SALT_BYTES = 16
 _BITMAP = at_most((MAX_TENANTS + 7) // 8)
+_ROUND = at_most(MAX_ROUND)
 
 
 class RefusalCode(IntEnum):
@@ -93,7 +94,7 @@ class Refusal:
 
     session: bytes = field(metadata=ID)
     code: int
-    round: int
+    round: int = field(metadata=_ROUND)
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Upload:
     """The masked vector of one round is attached."""
 
     session: bytes = field(metadata=ID)
-    round: int
+    round: int = field(metadata=_ROUND)
     context: bytes = field(metadata=DIGEST)
 
 
@@ -141,7 +142,7 @@ class Opening:
     """A survivor releases its self seed and the keys of masks shared with the dropped."""
 
     session: bytes = field(metadata=ID)
-    round: int
+    round: int = field(metadata=_ROUND)
     context: bytes = field(metadata=DIGEST)
     self_seed: bytes = field(metadata=KEY, repr=False)
     pair_keys: bytes = field(metadata=at_most(MASK_KEY_BYTES * MAX_TENANTS), repr=False)
@@ -163,7 +164,7 @@ class Shares:
     """A holder's shares for those who fell silent."""
 
     session: bytes = field(metadata=ID)
-    round: int
+    round: int = field(metadata=_ROUND)
     context: bytes = field(metadata=DIGEST)
     released: tuple[ReleasedShare, ...] = field(metadata=at_most(2 * MAX_TENANTS))
 
@@ -174,8 +175,8 @@ class OpenWindow:
 
     session: bytes = field(metadata=ID)
     terms: bytes = field(metadata=DIGEST)
-    number: int
-    first_round: int
+    number: int = field(metadata=_ROUND)
+    first_round: int = field(metadata=_ROUND)
 
 
 @dataclass(frozen=True)
@@ -205,13 +206,13 @@ class Header:
     session: bytes = field(metadata=ID)
     terms: bytes = field(metadata=DIGEST)
     setup: bytes = field(metadata=DIGEST)
-    round: int
+    round: int = field(metadata=_ROUND)
     mode: int
     parameters: bytes = field(metadata=DIGEST)
     encoding: bytes = field(metadata=DIGEST)
     length: int = field(metadata=at_most(MAX_VECTOR_LENGTH))
     participants: bytes = field(metadata=_BITMAP)
-    previous_round: int
+    previous_round: int = field(metadata=_ROUND)
     previous_outcome: int
     previous_certificate: bytes = field(metadata=DIGEST)
     previous_sum: bytes = field(metadata=DIGEST)
@@ -223,7 +224,7 @@ class Certificate:
     """The survivors U of one round, once and for all."""
 
     session: bytes = field(metadata=ID)
-    round: int
+    round: int = field(metadata=_ROUND)
     context: bytes = field(metadata=DIGEST)
     survivors: bytes = field(metadata=_BITMAP)
     root: bytes = field(metadata=at_most(32))
@@ -247,7 +248,7 @@ class Close:
 
     session: bytes = field(metadata=ID)
     reason: int
-    rounds: int = field(metadata=at_most(2**40))
+    rounds: int = field(metadata=_ROUND)
 
 
 Payload = (

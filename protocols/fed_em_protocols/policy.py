@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fed_em.errors import CallerError
 from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders, validate_terms
-
-from fed_em.errors import CallerError
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,20 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from cryptography import x509
-from fed_em_protocols.errors import SERVER
-from fed_em_protocols.hashing import digest
-from fed_em_protocols.limits import MAX_NAME_LENGTH, MAX_ROW_CAP, MAX_TENANTS, MIN_TENANTS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fed_em.errors import CallerError
+from fed_em_protocols.errors import SERVER
+from fed_em_protocols.hashing import digest
+from fed_em_protocols.limits import MAX_NAME_LENGTH, MAX_ROW_CAP, MAX_TENANTS, MIN_TENANTS
 
 HexKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME_LENGTH)]
 
 
-class _Party(BaseModel):
+class Party(BaseModel):
+    """What a roster or a card says of any party."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     identity: HexKey
@@ -51,11 +53,11 @@ class _Party(BaseModel):
         return x509.load_pem_x509_certificate(self.certificate.encode())
 
 
-class RosterServer(_Party):
+class RosterServer(Party):
     """The coordinating server."""
 
 
-class RosterTenant(_Party):
+class RosterTenant(Party):
     """One tenant. Its roster index is its place in the roster."""
 
     name: Name

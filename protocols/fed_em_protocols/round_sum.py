@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
 from fed_em_protocols.masks import RingVector, add_masks
 from fed_em_protocols.round_keys import self_mask_key
 

@@ -1,7 +1,7 @@
 """The tenant's half of the secure sum: a pure state machine.
 
     step = tenant_receive(state, data, …)     a message came; step.sends go back to the server
-    step = tenant_join(state)                 after step.offer was found acceptable
+    step = tenant_join(state)                 after step.offer was found acceptable: checks the policy
     step = tenant_upload(state, ring, …)      after step.evaluate was computed
 
 Ordering rules, enforced here and in `transitions`:
@@ -21,6 +21,8 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
+
+import numpy as np
 
 from fed_em_protocols.deposits import HeldShares, check_deposit, deal, open_box
 from fed_em_protocols.deposits import box_bytes as box_bytes_of
@@ -177,7 +179,7 @@ class TenantStep:
     """
 
     state: TenantState
-    sends: tuple[bytes, ...] = ()
+    sends: tuple[bytes, ...] = field(default=(), repr=False)
     offer: bytes | None = None
     evaluate: Evaluate | None = None
     closed: Sealed[Close] | None = None
@@ -196,9 +198,14 @@ def tenant_greet(state: TenantState) -> TenantStep:
 
 
 def tenant_join(state: TenantState) -> TenantStep:
-    """Accept the terms on offer."""
+    """Accept the terms on offer.
+
+    Raises:
+        TermsRefused: they are below this tenant's policy: call `tenant_refuse`.
+    """
     if state.phase is not TenantPhase.OFFERED or state.terms is None:
         raise IllegalStep("there are no terms on offer")
+    check_terms(state.me.policy, state.terms.content, state.me.roster)
     joined = replace(state, phase=TenantPhase.JOINED)
     return TenantStep(joined, (_join(joined),))
 
@@ -222,6 +229,8 @@ def tenant_upload(state: TenantState, ring: RingVector, marks: RoundMarks) -> Te
     header = current.header.content
     if ring.shape != (header.length,):
         raise IllegalStep(f"the header asks for {header.length} integers, not {ring.shape}")
+    if ring.dtype != np.uint64:
+        raise IllegalStep(f"masks are added to integers modulo 2^64, not to {ring.dtype}")
     masked = ring.astype("<u8")
     keys = _pair_keys(state, current, current.participants - {state.me.index})
     own = state.me.index
@@ -243,7 +252,6 @@ def tenant_receive(state: TenantState, data: bytes, randomness: Randomness, mark
 
     Raises:
         PeerFault: the server, or a tenant whose signed message it passed on, broke the protocol; the state is unchanged.
-        TermsRefused: the terms on offer are below this tenant's policy.
     """
     sealed = unseal(data, SERVER)
     kind = type(sealed.content)
@@ -292,7 +300,6 @@ def _on_terms(
         return TenantStep(state, (_join(state),))
     if hashlib.sha256(sealed.attachment).digest() != sealed.content.schema:
         raise MalformedMessage(SERVER, "sent a description that does not match the terms")
-    check_terms(state.me.policy, sealed.content, state.me.roster)
     highest = marks.highest(sealed.content.session)
     offered = replace(state, phase=TenantPhase.OFFERED, terms=sealed, highest_round=highest)
     return TenantStep(offered, offer=sealed.attachment)
@@ -305,6 +312,8 @@ def _on_open_window(
     content, terms = sealed.content, state.terms.content
     if content.terms != state.terms.digest:
         raise OutOfTurn(SERVER, "opens a window under other terms")
+    if state.window is not None and content.number <= state.window.opening.content.number:
+        raise OutOfTurn(SERVER, f"opens window {content.number} again")
     if content.first_round <= state.highest_round:
         raise PeerFault(SERVER, f"opens a window at round {content.first_round}, which this tenant has passed")
     secrets = draw_window_secrets(sealed, randomness)

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from fed_em.errors import CallerError
 from fed_em_protocols.limits import MAX_WINDOW_ROUNDS, MIN_TENANTS
 from fed_em_protocols.wire.fields import DIGEST, ID, at_most
-
-from fed_em.errors import CallerError
 
 # X25519, HKDF-SHA-256, AES-128-CTR, Ed25519, ChaCha20-Poly1305, Shamir over 2^256+297, ring 2^64.
 SUITE = 1
@@ -104,6 +103,16 @@ def validate_terms(terms: SessionTerms, n: int) -> None:
             f"{terms.minimum_cohort} or below {MIN_TENANTS}",
         ),
         (terms.minimum_survivors <= n, f"{terms.minimum_survivors} survivors cannot come from {n} tenants"),
+        (
+            not any(
+                (terms.witnesses, terms.certificate_quorum, terms.share_threshold, terms.neighbours, terms.side_honest)
+            ),
+            "the terms set what the complete graph derives by rule",
+        ),
+        (
+            terms.blocks == 0 and terms.mass_floor == 0,
+            "the terms ask for blocks or for a mass floor, which this version does not enforce",
+        ),
         (terms.round_cap >= 1, "the round cap must be at least 1"),
         (1 <= terms.window_rounds <= MAX_WINDOW_ROUNDS, f"a window holds 1 to {MAX_WINDOW_ROUNDS} rounds"),
     )

@@ -79,7 +79,7 @@ def _tenant_row(phase: TenantPhase, **more: frozenset[TenantPhase]) -> dict[type
 
 
 TENANT_TRANSITIONS: Mapping[TenantPhase, Mapping[type, frozenset[TenantPhase]]] = {
-    _T.OUTSIDE: {SessionTerms: frozenset({_T.OFFERED}), Close: frozenset({_T.CLOSED})},
+    _T.OUTSIDE: {SessionTerms: frozenset({_T.OFFERED})},
     _T.OFFERED: {SessionTerms: frozenset({_T.OFFERED}), Close: frozenset({_T.CLOSED})},
     _T.JOINED: _tenant_row(_T.JOINED),
     _T.ADVERTISED: _tenant_row(_T.ADVERTISED, SetUp=frozenset({_T.DEPOSITED})),

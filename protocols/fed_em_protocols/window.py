@@ -17,7 +17,7 @@ from functools import cached_property
 from fed_em_protocols.envelope import Sealed, unquote
 from fed_em_protocols.errors import SERVER, MalformedMessage, OutOfTurn, PeerFault
 from fed_em_protocols.hashing import digest
-from fed_em_protocols.keys import KEY_BYTES, SigningKey, agreement_public
+from fed_em_protocols.keys import KEY_BYTES, SigningKey, agreement_public, is_of_small_order
 from fed_em_protocols.members import from_bitmap, to_bitmap
 from fed_em_protocols.messages import Advertise, OpenWindow, SetUp
 from fed_em_protocols.roster import Roster
@@ -140,7 +140,9 @@ class WindowSetUp:
 def check_advertisement(
     sealed: Sealed[Advertise], opening: Sealed[OpenWindow], terms: SessionTerms, roster: Roster, index: int
 ) -> None:
-    """Check one member's advertisement: its long-term signature, its window, and the size of its tables.
+    """Check one member's advertisement: its long-term signature, its window, the size of its tables, and its keys.
+
+    The server and every member run the same check: what one lets pass can stop none of the others.
 
     Raises:
         PeerFault: names the tenant.
@@ -153,6 +155,13 @@ def check_advertisement(
     table = terms.window_rounds * KEY_BYTES
     if len(content.round_keys) != table or len(content.commitments) != table:
         raise MalformedMessage(tenant.name, f"advertised tables that do not hold {terms.window_rounds} rounds")
+    tables = content.channel_key + content.round_keys
+    if any(is_of_small_order(tables[k : k + KEY_BYTES]) for k in range(0, len(tables), KEY_BYTES)):
+        raise PeerFault(
+            tenant.name,
+            "advertised a key of small order",
+            proves="its key generation is broken or it wants its masks known",
+        )
 
 
 def read_setup(message: Sealed[SetUp], opening: Sealed[OpenWindow], terms: SessionTerms, roster: Roster) -> WindowSetUp:

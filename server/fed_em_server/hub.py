@@ -42,6 +42,10 @@ class Hub(Protocol):
         """Send a message; lost in silence if the link is down."""
         ...
 
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of messages received and sent so far."""
+        ...
+
     def cut(self, tenant: int) -> None:
         """Close a tenant's link."""
         ...

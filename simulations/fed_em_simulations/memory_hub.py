@@ -1,7 +1,8 @@
 """Tenants in this process and in virtual time: the memory transport.
 
-Messages wait in one queue ordered by (time, number), so a run is a function of its inputs. `interfere` sees every message
-before it is delivered and may lose it or kill the tenant: that is how tests and simulations make trouble.
+Messages wait in one queue ordered by (time, number), so a run is a function of its inputs. `interfere` sees every
+message before it is delivered and may lose it, break the link or kill the tenant: that is how tests and simulations
+make trouble.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Fate(Enum):
 
     DELIVER = "deliver"
     LOSE = "lose"
+    BREAK = "break"  # the link breaks before it is delivered, or sent; the tenant dials again
     KILL = "kill"  # the tenant dies before it reads, or right after it has written, this message
 
 
@@ -44,12 +46,19 @@ class Passing:
 Interference = Callable[[Passing], Fate]
 
 
+# A tenant whose link breaks dials again after this many seconds.
+_REDIAL_SECONDS = 0.2
+
+
 @dataclass
 class _Tenant:
+    """A tenant's process. A message to it is lost if `hears` changed on the way, a message from it if `speaks` did."""
+
     start: Callable[[], TenantSession]
     latency: float
     session: TenantSession | None = None
-    life: int = 0
+    hears: int = 0
+    speaks: int = 0
     error: FedEmError | None = None
 
 
@@ -66,7 +75,7 @@ class MemoryHub:
         self,
         starts: Sequence[Callable[[], TenantSession]],
         latency: float | Sequence[float] = 0.001,
-        interfere: Interference = lambda passing: Fate.DELIVER,
+        interfere: Interference = lambda _: Fate.DELIVER,
     ) -> None:
         delays = [latency] * len(starts) if isinstance(latency, float) else list(latency)
         self._tenants = [_Tenant(start, delay) for start, delay in zip(starts, delays, strict=True)]
@@ -74,6 +83,7 @@ class MemoryHub:
         self._queue: list[tuple[float, int, Callable[[], HubEvent | None]]] = []
         self._number = 0
         self._now = 0.0
+        self._received = self._sent = 0
         for index in range(len(starts)):
             self.restart(index, 0.0)
 
@@ -90,10 +100,16 @@ class MemoryHub:
         return self._tenants[tenant].session
 
     def receive(self, until: float | None) -> HubEvent | None:
-        """The next event for the server. With nothing under way and no `until`, nothing can ever come: that is an error."""
+        """The next event for the server.
+
+        Raises:
+            FedEmError: nothing is under way and there is no `until`: nothing could ever come.
+        """
         while self._queue and (until is None or self._queue[0][0] <= until):
             self._now, _, happen = heapq.heappop(self._queue)
             event = happen()
+            if isinstance(event, Arrived):
+                self._received += len(event.data)
             if event is not None:
                 return event
         if until is None:
@@ -104,24 +120,45 @@ class MemoryHub:
     def send(self, tenant: int, data: bytes) -> None:
         """Queue a message to a tenant."""
         party = self._tenants[tenant]
-        life = party.life
+        hears = party.hears
+        self._sent += len(data)
 
         def happen() -> HubEvent | None:
-            if party.session is None or party.life != life:
+            if party.session is None or party.hears != hears:
                 return None
             fate = self._interfere(Passing(Direction.TO_TENANT, tenant, data, self._now))
             if fate is Fate.KILL:
                 self.kill(tenant)
+            elif fate is Fate.BREAK:
+                self.break_link(tenant)
             elif fate is Fate.DELIVER:
                 self._deliver(tenant, data)
             return None
 
         self._after(party.latency, happen)
 
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of messages received and sent by the server so far."""
+        return self._received, self._sent
+
     def cut(self, tenant: int) -> None:
-        """End a tenant's life from the server's side."""
-        self._tenants[tenant].session = None
-        self._tenants[tenant].life += 1
+        """Break a tenant's link from the server's side, with all that is under way on it. The tenant dials again."""
+        party = self._tenants[tenant]
+        party.hears += 1
+        party.speaks += 1
+        hears = party.hears
+
+        def dial() -> HubEvent | None:
+            if party.hears == hears and party.session is not None and not party.session.over:
+                self._answer(tenant, party.session.greet())
+            return None
+
+        self._after(_REDIAL_SECONDS, dial)
+
+    def break_link(self, tenant: int) -> None:
+        """The same, from neither side: the server is told."""
+        self.cut(tenant)
+        self._after(self._tenants[tenant].latency, lambda: Unlinked(tenant))
 
     def close(self) -> None:
         """Let everything that is under way arrive."""
@@ -133,8 +170,12 @@ class MemoryHub:
         """End a tenant's process. What it has sent still arrives, then its link goes down."""
         party = self._tenants[tenant]
         party.session = None
-        party.life += 1
+        party.hears += 1
         self._after(party.latency, lambda: Unlinked(tenant))
+
+    def set_latency(self, tenant: int, seconds: float) -> None:
+        """Let a tenant's messages, either way, take so long from now on."""
+        self._tenants[tenant].latency = seconds
 
     def restart(self, tenant: int, after: float) -> None:
         """Start a tenant's process (again) after some seconds."""
@@ -142,7 +183,7 @@ class MemoryHub:
 
         def happen() -> HubEvent | None:
             party.session = party.start()
-            party.life += 1
+            party.hears += 1
             self._answer(tenant, party.session.greet())
             return None
 
@@ -167,11 +208,19 @@ class MemoryHub:
         party = self._tenants[tenant]
         for data in messages:
             fate = self._interfere(Passing(Direction.TO_SERVER, tenant, data, self._now))
+            if fate is Fate.BREAK:
+                self.break_link(tenant)
+                return
             if fate is not Fate.LOSE:
-                self._after(party.latency, lambda data=data: Arrived(tenant, data))  # type: ignore[misc]
+                self._after(party.latency, self._arrival(tenant, data))
             if fate is Fate.KILL:
                 self.kill(tenant)
                 return
+
+    def _arrival(self, tenant: int, data: bytes) -> Callable[[], HubEvent | None]:
+        party = self._tenants[tenant]
+        speaks = party.speaks
+        return lambda: Arrived(tenant, data) if party.speaks == speaks else None
 
     def _after(self, delay: float, happen: Callable[[], HubEvent | None]) -> None:
         self._number += 1

@@ -22,9 +22,7 @@ from fed_em.totals import TotalOfRows
 Vector = NDArray[np.float64]
 
 # A property that subclasses inherit runs for each of them, which is what this health check is about.
-INHERITED = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.differing_executors]
-)
+INHERITED = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 
 
 class ModelConformance:
@@ -62,9 +60,7 @@ class ModelConformance:
         model, rows = self.model(), self.rows(1500)
         statistics = model.e_step(self.start(), rows)
         assert statistics[COUNT] == 1500
-        np.testing.assert_allclose(
-            statistics[LOG_LIKELIHOOD], model.log_prob(self.start(), rows).sum(), rtol=1e-12
-        )
+        np.testing.assert_allclose(statistics[LOG_LIKELIHOOD], model.log_prob(self.start(), rows).sum(), rtol=1e-12)
 
     @given(labels=st.lists(st.integers(0, 3), min_size=1, max_size=80))
     @INHERITED
@@ -121,9 +117,7 @@ class ModelConformance:
         seed=st.integers(0, 2**32 - 1),
     )
     @INHERITED
-    def test_statistics_stay_within_the_bounds_of_the_layout(
-        self, bounds: list[float], n: int, seed: int
-    ) -> None:
+    def test_statistics_stay_within_the_bounds_of_the_layout(self, bounds: list[float], n: int, seed: int) -> None:
         model = self.model()
         column_bounds = np.array(bounds[: model.n_columns])
         corners = np.random.default_rng(seed).integers(-1, 2, size=(n, model.n_columns))

@@ -1,0 +1,57 @@
+# Every target sets itself up: Python 3.11 (or 3.12, 3.13) and make are enough.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+USERS := $(VENV)/.users
+DEVELOPERS := $(VENV)/.developers
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet
+
+.PHONY: demo demo-flower test test-slow check bench lock wire clean
+
+demo: $(USERS)  ## A federation of ten processes on this machine, with a model and a report at the end.
+	$(BIN)/fed-em demo
+
+demo-flower: $(USERS)  ## The same through Flower: a SuperLink, nine SuperNodes.
+	$(BIN)/fed-em demo --transport flower
+
+test: $(DEVELOPERS)  ## The fast tests.
+	$(BIN)/python -m pytest
+
+test-slow: $(DEVELOPERS)  ## The heavier ones: real Flower engines and long process tests.
+	$(BIN)/python -m pytest -m slow
+
+check: $(DEVELOPERS)  ## Formatting, linting, types, and generated code that does not drift.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m tests.generated_code
+
+bench: $(DEVELOPERS)  ## Measurements, side by side in one run.
+	$(BIN)/python -m tests.bench
+
+wire: $(DEVELOPERS)  ## Generate the code of the wire format anew.
+	$(BIN)/python -m tests.generated_code --write
+
+lock: $(DEVELOPERS)  ## Resolve the dependencies anew.
+	$(LOCK) pyproject.toml requirements/build.in --extra plots -o requirements/users.lock
+	$(LOCK) pyproject.toml requirements/build.in --all-extras -c requirements/users.lock -o requirements/developers.lock
+
+clean:  ## Remove environments, caches and results.
+	rm -rf $(VENV) build dist demo-result bench-result .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info[:2] < (3, 14), "fed-em needs Python 3.11, 3.12 or 3.13"'
+	$(PYTHON) -m venv $(VENV)
+
+# Developers' versions are the users' versions and more, so either environment serves `make demo`.
+$(USERS): requirements/users.lock pyproject.toml | $(BIN)/python
+	test -e $(DEVELOPERS) || $(PIP) --require-hashes -r requirements/users.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	touch $@
+
+$(DEVELOPERS): requirements/developers.lock pyproject.toml | $(BIN)/python
+	$(PIP) --require-hashes -r requirements/developers.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	touch $@

@@ -1,0 +1,52 @@
+"""A tenant's configuration: one TOML file, written by the tenant. Paths in it are relative to the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from fed_em_protocols.configuration import Table, read_configuration
+from fed_em_protocols.policy import TermsPolicy
+from fed_em_protocols.roster import Name
+
+
+class PolicyTable(Table):
+    """What this tenant demands of any session; the defaults are the strict ones. See `fed_em_protocols.policy.TermsPolicy`."""
+
+    allow_semi_honest: bool = False
+    minimum_cohort: Annotated[int, Field(ge=3)] = 3
+    colluders: Annotated[int, Field(ge=0)] | None = None
+    round_cap: Annotated[int, Field(ge=1)] = 1000
+
+    def terms_policy(self) -> TermsPolicy:
+        """As the protocol takes it."""
+        return TermsPolicy(**self.model_dump())
+
+
+class TenantConfiguration(Table):
+    """One tenant, as its own operator writes it."""
+
+    name: Name
+    server: str = "127.0.0.1:8443"
+    """host:port of the coordinator."""
+    roster: Path = Path("roster.json")
+    roster_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """The pin: the roster that this tenant has approved, as `fed-em roster` printed it."""
+    keys: Path = Path("keys")
+    """Folder with `identity.key` and `tls.key`, as `fed-em keygen` makes it."""
+    state: Path = Path("state")
+    """Folder for what must outlive the process: the round marks, and the model at the end."""
+    data: Path
+    """CSV, Parquet or NumPy (.npy, .npz) file with this tenant's rows."""
+    columns: Annotated[dict[str, str], Field(default_factory=dict)]
+    """Session column to data column, where the names differ."""
+    policy: PolicyTable = PolicyTable()
+
+
+def read_tenant_configuration(path: Path) -> TenantConfiguration:
+    """Read a tenant's file; relative paths are taken from where it lies. Raises `CallerError` as `read_configuration`."""
+    found = read_configuration(path, TenantConfiguration)
+    base = path.parent
+    return found.model_copy(update={name: base / getattr(found, name) for name in ("roster", "keys", "state", "data")})

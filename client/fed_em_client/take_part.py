@@ -1,0 +1,119 @@
+"""A tenant process: everything of its configuration opened and checked, one session served, the model kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from fed_em.broadcast import Broadcast
+from fed_em.errors import CallerError, FedEmError
+from fed_em.model_file import FittedModel, save_model
+from fed_em_client.configuration import TenantConfiguration
+from fed_em_client.grpc_link import Endpoint, serve_session
+from fed_em_client.round_marks import FileRoundMarks
+from fed_em_client.rows_work import RowsWork
+from fed_em_client.tenant_session import TenantSession
+from fed_em_protocols.errors import SERVER
+from fed_em_protocols.messages import CloseReason
+from fed_em_protocols.party import PartyKeys, check_certificate, load_keys
+from fed_em_protocols.roster import Roster, load_roster
+from fed_em_protocols.tenant import RoundMarks, TenantSelf
+
+MODEL_FOLDER = "model"
+
+
+class SessionFailed(FedEmError):
+    """The server ended the session without a model."""
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """One tenant, opened: its configuration, the roster it approved, its keys."""
+
+    configuration: TenantConfiguration
+    roster: Roster
+    keys: PartyKeys = field(repr=False)
+
+    @property
+    def index(self) -> int:
+        """Its roster index."""
+        return self.roster.index(self.configuration.name)
+
+    def endpoint(self, address: str) -> Endpoint:
+        """The coordinator at an address."""
+        return Endpoint(address, self.roster, self.keys.tls_key, self.keys.tls_certificate)
+
+    def work(self) -> RowsWork:
+        """Its rows, read when a session describes itself."""
+        return RowsWork(self.configuration.data, self.configuration.columns, self.roster, self.index)
+
+    def session(self, marks: RoundMarks, work: RowsWork) -> TenantSession:
+        """A fresh session over this tenant's rows."""
+        policy = self.configuration.policy.terms_policy()
+        me = TenantSelf(self.roster, self.index, self.keys.identity, policy, software=f"fed-em {version('fed-em')}")
+        return TenantSession(me, work, marks)
+
+
+def open_tenant(configuration: TenantConfiguration) -> Tenant:
+    """Load and check what a configuration names: the pinned roster, the keys, the certificates' validity.
+
+    Raises:
+        CallerError: names the file or the key that is wrong.
+    """
+    roster = load_roster(configuration.roster)
+    if roster.digest.hex() != configuration.roster_hash:
+        raise CallerError(
+            f"the roster {configuration.roster} is not the one pinned in this tenant's configuration",
+            remedy="compare it with the one you approved; to approve this one, pin roster_hash = "
+            f'"{roster.digest.hex()}"',
+        )
+    keys = load_keys(configuration.keys)
+    keys.check_against(roster, configuration.name)
+    for name in (configuration.name, SERVER):
+        check_certificate(roster, name, datetime.now(UTC))
+    return Tenant(configuration, roster, keys)
+
+
+def take_part(
+    configuration: TenantConfiguration, report: Callable[[str], None], patience: float, address: str | None = None
+) -> Path:
+    """Serve one session over gRPC, to its end.
+
+    Args:
+        configuration: The tenant's.
+        report: Told in sentences what goes on.
+        patience: Seconds to keep dialling a server that does not answer.
+        address: The coordinator's "host:port"; the configuration's by default.
+
+    Returns:
+        The folder of the final model.
+
+    Raises:
+        FedEmError: as `serve_session`; `SessionFailed` if the server ends the session without a model.
+    """
+    tenant = open_tenant(configuration)
+    work = tenant.work()
+    with FileRoundMarks(configuration.state) as marks:
+        session = tenant.session(marks, work)
+        where = address or configuration.server
+        report(f"{configuration.name}: dialling {where}")
+        serve_session(session, tenant.endpoint(where), patience, report)
+    return keep_model(session, work, configuration.state / MODEL_FOLDER)
+
+
+def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
+    """Save the model that a session ended with.
+
+    Raises:
+        SessionFailed: it ended without one.
+    """
+    closed = session.closed
+    if closed is None or closed.content.reason != CloseReason.FINISHED or not closed.attachment:
+        raise SessionFailed("the server ended the session without a model", remedy="ask its operator for the reason")
+    final = Broadcast.from_bytes(closed.attachment)
+    provenance = {"session": closed.content.session.hex(), "rounds": closed.content.rounds}
+    save_model(folder, FittedModel(final.model, final.coordinates, work.description.names, final.parameters, provenance))
+    return folder

@@ -1,0 +1,116 @@
+"""What a session is about, in words that both sides check: columns with their ranges, and the model.
+
+The server sends it as JSON with the terms, which name its hash. From it, the roster and a broadcast every encoding of
+the session follows by rule (`encoding_of`), on either side alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Annotated, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, FiniteFloat, ValidationError, model_validator
+
+from fed_em.broadcast import Broadcast
+from fed_em.coordinates import Coordinates
+from fed_em.errors import CallerError
+from fed_em.families import build_model
+from fed_em.initialisation import moments_model
+from fed_em.model import Model
+from fed_em_protocols.configuration import Table
+from fed_em_protocols.encoding import Encoding
+from fed_em_protocols.roster import Name
+
+
+class Column(Table):
+    """One column of every tenant's rows: a finite number in each, within `[low, high]`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    low: FiniteFloat
+    high: FiniteFloat
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"column '{self.name}': low must be below high")
+        return self
+
+
+class SessionDescription(Table):
+    """The columns and the model of one session.
+
+    `model` is a model's own description without its number of columns (which the columns give).
+    """
+
+    title: Name
+    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=4096)]
+    model: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [column.name for column in self.columns]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"column '{twice}' stands twice")
+        self.fitted_model  # noqa: B018  building it validates the description
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names, in order."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def low(self) -> NDArray[np.float64]:
+        """Least admissible value of each column, `(D,)`."""
+        return np.array([column.low for column in self.columns])
+
+    @cached_property
+    def high(self) -> NDArray[np.float64]:
+        """Largest admissible value of each column, `(D,)`."""
+        return np.array([column.high for column in self.columns])
+
+    @cached_property
+    def fitted_model(self) -> Model:
+        """The model that the session fits."""
+        return build_model({**self.model, "n_columns": len(self.columns)})
+
+    def to_json(self) -> bytes:
+        """The bytes whose SHA-256 the terms name."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> SessionDescription:
+        """Parse what a server sent. Raises `CallerError` naming the field."""
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "as a whole"
+            raise CallerError(f"the session's description, {where}: {first['msg']}") from None
+
+    def admits(self, broadcast: Broadcast) -> bool:
+        """Whether a broadcast asks for this session's model, or for the moments that standardise its columns."""
+        asked = broadcast.model.describe()
+        if asked == self.fitted_model.describe():
+            return True
+        ranges = Coordinates.of_ranges(self.low, self.high)
+        return asked == moments_model(len(self.columns)).describe() and broadcast.coordinates == ranges
+
+
+def encoding_of(description: SessionDescription, broadcast: Broadcast, row_caps: Sequence[int]) -> Encoding:
+    """The encoding of the statistics that a broadcast asks for, with its range proved.
+
+    Raises:
+        CallerError: the declared ranges and row caps leave too few fraction bits; names the column.
+    """
+    bounds = broadcast.coordinates.bounds(description.low, description.high)
+    layout = broadcast.model.layout(bounds)
+    try:
+        return Encoding.proved(layout, row_caps)
+    except CallerError as error:
+        widest = description.names[int(np.argmax(bounds))]
+        raise CallerError(f"{error.message}; the widest column is '{widest}'", remedy=error.remedy) from None

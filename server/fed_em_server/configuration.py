@@ -1,0 +1,87 @@
+"""The server's configuration: one TOML file a session. Paths in it are relative to the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fed_em.em import Stopping
+from fed_em_protocols.configuration import Table, read_configuration
+from fed_em_protocols.coordinator_state import Timetable
+from fed_em_protocols.description import Column, SessionDescription
+from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
+from fed_em_protocols.roster import Name
+from pydantic import Field, FiniteFloat, PositiveFloat
+
+
+class TrustTable(Table):
+    """Against whom the session protects. Each tenant's own policy must admit it."""
+
+    mode: Literal["semi-honest"] = "semi-honest"
+    colluders: Annotated[int, Field(ge=0)] | None = None
+    """f; by default ⌊(n − 1)/3⌋."""
+    minimum_cohort: Annotated[int, Field(ge=2)] | None = None
+    """m; by default f + 2."""
+    minimum_survivors: Annotated[int, Field(ge=3)] | None = None
+    """u_min; by default the larger of m and ⌈n/2⌉."""
+    window_rounds: Annotated[int, Field(ge=1, le=MAX_WINDOW_ROUNDS)] = 64
+    """W."""
+
+
+class FitTable(Table):
+    """How the model is fitted."""
+
+    tolerance: Annotated[FiniteFloat, Field(ge=0)] = 1e-6
+    """Converged when the objective changes by less than this, in nats a row, between two complete rounds."""
+    max_iterations: Annotated[int, Field(ge=1)] = 200
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def stopping(self) -> Stopping:
+        """As the EM loop takes it."""
+        return Stopping(self.tolerance, self.max_iterations)
+
+
+class TimesTable(Table):
+    """How long the server waits, in seconds; see `fed_em_protocols.coordinator_state.Timetable`."""
+
+    gather: PositiveFloat = 60.0
+    patience: Annotated[FiniteFloat, Field(ge=0)] = 2.0
+    set_up: PositiveFloat = 15.0
+    upload: PositiveFloat = 60.0
+    quorum: Annotated[FiniteFloat, Field(gt=0, le=1)] = 0.75
+    straggler: PositiveFloat = 5.0
+    open: PositiveFloat = 10.0
+
+    def timetable(self) -> Timetable:
+        """As the protocol takes it."""
+        return Timetable(**self.model_dump())
+
+
+class ServerConfiguration(Table):
+    """A session, as the server's operator writes it."""
+
+    title: Name
+    listen: str = "127.0.0.1:8443"
+    roster: Path = Path("roster.json")
+    keys: Path = Path("keys")
+    """Folder with `identity.key` and `tls.key`, as `fed-em keygen` makes it."""
+    output: Path = Path("result")
+    """Folder for the model, the record of the session and the report."""
+    columns: Annotated[tuple[Column, ...], Field(min_length=1)]
+    model: dict[str, Any]
+    trust: TrustTable = TrustTable()
+    fit: FitTable = FitTable()
+    times: TimesTable = TimesTable()
+
+    @property
+    def description(self) -> SessionDescription:
+        """What tenants are told of the session."""
+        return SessionDescription(title=self.title, columns=self.columns, model=self.model)
+
+
+def read_server_configuration(path: Path) -> ServerConfiguration:
+    """Read a session's file; relative paths are taken from where it lies. Raises `CallerError` as `read_configuration`."""
+    found = read_configuration(path, ServerConfiguration)
+    base = path.parent
+    return found.model_copy(update={name: base / getattr(found, name) for name in ("roster", "keys", "output")})

@@ -1,0 +1,233 @@
+"""A session in the terminal while it runs: rounds, log-likelihood, who is in, who is late, bytes and time.
+
+Colours never say anything alone: every one comes with a glyph, a height or a word. All of them read on dark and on
+light backgrounds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+from fed_em_protocols.coordinator_state import Notice
+from fed_em_server.live_picture import Picture, Stage, Standing
+from fed_em_server.plain_log import PlainLog
+from fed_em_server.record import Participation, RoundRecord, SessionRecord
+from fed_em_server.report_words import bytes_in_words, decimal, seconds_in_words, told_with_round
+
+FRAMES_A_SECOND = 8
+
+GREEN, BLUE, ORANGE, GREY = "#00a377", "#2b8fd9", "#e07b00", "#8a8a8a"
+_BADGE = "bold #1c1c1c on #ffb000"
+
+_STANDINGS = {
+    Standing.EXPECTED: ("○", GREY),
+    Standing.WAITING: ("◔", BLUE),
+    Standing.IN: ("●", GREEN),
+    Standing.LATE: ("◐", ORANGE),
+    Standing.RECOVERED: ("◆", BLUE),
+    Standing.AWAY: ("○", GREY),
+    Standing.REFUSED: ("✕", ORANGE),
+}
+_BLOCKS = {
+    Participation.SUMMED: ("█", GREEN),
+    Participation.RECOVERED: ("▓", BLUE),
+    Participation.LATE: ("▄", ORANGE),
+    Participation.AWAY: ("·", GREY),
+}
+_LEGEND = {
+    Participation.SUMMED: "in",
+    Participation.RECOVERED: "recovered",
+    Participation.LATE: "late",
+    Participation.AWAY: "away",
+}
+_SPARKS = "▁▂▃▄▅▆▇█"
+
+# A strip shows so many rounds if there is room, the sparkline so many iterations.
+_STRIP_AT_MOST, _SPARKS_AT_MOST = 60, 40
+_HAPPENINGS_AT_MOST = 6
+_STANDING_WIDTH = max(len(standing.value) for standing in Standing)
+# What a round waits for is worth telling only when it has waited this long, in seconds.
+_PATIENCE = 0.4
+
+
+def watching(console: Console) -> LiveView | PlainLog:
+    """The view that suits a console: live in a terminal that can show it, lines of text anywhere else."""
+    live = console.is_terminal and not console.is_dumb_terminal and console.encoding.startswith("utf")
+    return LiveView(console) if live else PlainLog(console.file)
+
+
+class LiveView:
+    """A `fed_em_server.session.Watcher` that draws. Use it as a context manager; its last frame stays on the screen.
+
+    The session's thread only replaces one reference; a thread of its own draws, `FRAMES_A_SECOND` times a second.
+
+    Args:
+        console: Where to draw; a new one on standard output if None.
+        clock: Seconds on a clock that never goes back.
+    """
+
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._picture: Picture | None = None
+        self._live = Live(
+            console=console or Console(highlight=False),
+            get_renderable=self.frame,
+            refresh_per_second=FRAMES_A_SECOND,
+            vertical_overflow="crop",
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._picture is not None:
+            self._picture = self._picture.over(self._now())
+        self._live.stop()
+
+    def session_started(self, record: SessionRecord) -> None:
+        """Draw the tenants that are expected."""
+        self._began = self._clock()
+        self._picture = Picture.of(record)
+
+    def noticed(self, notice: Notice) -> None:
+        """Take a notice into the picture."""
+        if self._picture is not None:
+            self._picture = self._picture.after_notice(notice, self._now())
+
+    def round_opened(self, record: RoundRecord) -> None:
+        """Take a round into the picture."""
+        if self._picture is not None:
+            self._picture = self._picture.after_round(record, self._now())
+
+    def frame(self) -> Frame | Text:
+        """What would be drawn now."""
+        if self._picture is None:
+            return Text("fed-em: the session is being prepared", style=GREY)
+        return Frame(self._picture, self._now())
+
+    def _now(self) -> float:
+        return self._clock() - self._began
+
+
+class Frame:
+    """A picture at a moment, drawn to fit the console: tenants and happenings give way when lines are few."""
+
+    def __init__(self, picture: Picture, now: float) -> None:
+        self._picture = picture
+        self._now = picture.now if picture.stage is Stage.OVER else now
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width, height = options.max_width, (options.height or console.height) - 1
+        top = [*self._title(width), self._progress(), self._curve(width), Text()]
+        n = len(self._picture.record.tenants)
+        room = max(height - len(top) - 2, 3)
+        shown = n if n <= room - 3 else max(room - 4, 1)
+        happened = min(_HAPPENINGS_AT_MOST, max(room - min(shown + 1, n) - 1, 0))
+        lines = [*top, *self._tenants(width, shown), self._waiting(), *self._happenings(happened)]
+        for line in lines:
+            line.no_wrap, line.overflow = True, "ellipsis"
+            yield line
+
+    def _title(self, width: int) -> Iterator[Text]:
+        record = self._picture.record
+        title = Text.assemble(("fed-em  ", "bold"), (record.title, f"bold {GREEN}"), (f"  {record.federation}", GREY))
+        title.append(f"  {record.model}", GREY)
+        yield title
+        banner = Text.assemble((f" {record.trust} ", _BADGE), f" {record.banner}")
+        yield from banner.wrap(Console(width=width), width) if len(banner) > width else [banner]
+
+    def _progress(self) -> Text:
+        picture = self._picture
+        rounds = len(picture.rounds)
+        up, down = picture.traffic
+        line = Text()
+        if picture.round:
+            iteration = picture.rounds[-1].iteration if picture.rounds else 0
+            line.append(f"round {picture.round}", "bold").append(f"  iteration {iteration}")
+        else:
+            line.append(picture.stage.value, "bold").append(f"  {picture.here} of {len(picture.standings)} are here")
+        complete = sum(opened.complete for opened in picture.rounds)
+        line.append(f"  complete sums {complete}/{rounds}  ") if rounds else line.append("  ")
+        line.append(_clock_face(self._now)).append(f"  ↑ {bytes_in_words(up)}  ↓ {bytes_in_words(down)}", BLUE)
+        return line
+
+    def _curve(self, width: int) -> Text:
+        curve = self._picture.log_likelihoods
+        line = Text("log-likelihood ")
+        if not curve:
+            return line.append("comes with the first iteration", GREY)
+        line.append(decimal(curve[-1]), "bold").append(" nats a row")
+        if len(curve) > 1:
+            change = curve[-1] - curve[-2]
+            line.append(f"  {decimal(change, 5, signed=True)}", GREEN if change >= 0 else ORANGE)
+        room = min(width - len(line) - 2, _SPARKS_AT_MOST)
+        return line.append(f"  {sparkline(curve[-room:])}", BLUE) if room > 0 else line
+
+    def _tenants(self, width: int, shown: int) -> Iterator[Text]:
+        picture = self._picture
+        names = picture.record.tenants
+        name_width = min(max(len(name) for name in (*names, "tenant")), 20)
+        left = 2 + name_width + 2 + _STANDING_WIDTH + 2 + 4 + 2
+        strip = max(min(width - left, _STRIP_AT_MOST), 0)
+        heading = Text(f"  {'tenant':<{name_width}}  {'now':<{_STANDING_WIDTH}}  sums  ", f"underline {GREY}")
+        yield heading.append_text(_legend()) if strip >= len(_legend()) else heading
+        troubled = sorted(range(len(names)), key=lambda i: picture.standings[names[i]] is Standing.IN)
+        for index in sorted(troubled[:shown]):
+            yield self._tenant(index, name_width, strip)
+        if shown < len(names):
+            yield Text(f"  and {len(names) - shown} more", GREY)
+
+    def _tenant(self, index: int, name_width: int, strip: int) -> Text:
+        picture = self._picture
+        name = picture.record.tenants[index]
+        standing = picture.standings[name]
+        glyph, colour = _STANDINGS[standing]
+        line = Text.assemble((f"{glyph} ", colour), f"{name[:name_width]:<{name_width}}  ")
+        line.append(f"{standing.value:<{_STANDING_WIDTH}}", colour).append(f"  {picture.sums_of(index):>4}  ")
+        for part in picture.parts_of(index, strip) if strip else ():
+            line.append(*_BLOCKS[part])
+        return line
+
+    def _waiting(self) -> Text:
+        picture, waited = self._picture, self._now - self._picture.since
+        if waited < _PATIENCE and picture.stage is not Stage.GATHERING or picture.stage is Stage.OVER:
+            return Text()
+        doing = picture.waiting or picture.stage.value
+        return Text.assemble((f"{doing}, {seconds_in_words(waited)}", f"bold {ORANGE}"))
+
+    def _happenings(self, at_most: int) -> Iterator[Text]:
+        for happening in self._picture.happenings[-at_most:] if at_most else ():
+            told = told_with_round(happening)
+            yield Text.assemble((f"{_clock_face(happening.second)}  ", GREY), told)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Values as blocks of eight heights, the lowest the lowest, the highest the highest."""
+    low, high = min(values), max(values)
+    steps = len(_SPARKS) - 1
+    return "".join(_SPARKS[round(steps * (v - low) / (high - low)) if high > low else 0] for v in values)
+
+
+def _legend() -> Text:
+    legend = Text()
+    for part, word in _LEGEND.items():
+        glyph, colour = _BLOCKS[part]
+        legend.append(glyph, colour).append(f" {word}  ", GREY)
+    legend.rstrip()
+    return legend
+
+
+def _clock_face(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes:02d}:{rest:02d}"

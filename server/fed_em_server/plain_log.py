@@ -1,0 +1,75 @@
+"""A session as lines of plain text: for logs, and wherever output is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TextIO
+
+from fed_em_protocols.coordinator_state import Notice, NoticeKind
+from fed_em_server.record import RoundRecord, SessionRecord
+from fed_em_server.report_words import IN_SUM, MINUS, bytes_in_words, decimal, happening_of, seconds_in_words, told
+
+# The ordinary course of a round is told by the line of its sum.
+_ORDINARY = frozenset(
+    {NoticeKind.WAITING, NoticeKind.ROUND_STARTED, NoticeKind.UPLOADED, NoticeKind.SURVIVORS, NoticeKind.SUMMED}
+)
+
+
+class PlainLog:
+    """A `fed_em_server.session.Watcher` that writes one line for each round and each happening, in ASCII.
+
+    Args:
+        stream: Where to; standard output if None.
+        clock: Seconds on a clock that never goes back.
+    """
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = sys.stdout if stream is None else stream
+        self._clock = clock
+        self._began = clock()
+        self._last: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.flush()
+
+    def session_started(self, record: SessionRecord) -> None:
+        """Say what is trained, by whom, under which trust."""
+        self._began = self._clock()
+        self._write(f"session {record.session} of {record.federation}: {record.title}, over {record.transport}")
+        self._write(f"model: {record.model}; {len(record.columns)} columns, {len(record.tenants)} tenants")
+        self._write(record.banner)
+
+    def noticed(self, notice: Notice) -> None:
+        """Tell it, unless it is the ordinary course of a round."""
+        if notice.kind not in _ORDINARY:
+            before = f"round {notice.round}: " if notice.round else ""
+            self._write(before + told(happening_of(notice, 0.0)))
+
+    def round_opened(self, record: RoundRecord) -> None:
+        """One line: the iteration, its log-likelihood, who is in the sum, bytes and time."""
+        inside = sum(part in IN_SUM for part in record.participation)
+        traffic = f"up {bytes_in_words(record.bytes_up)}, down {bytes_in_words(record.bytes_down)}"
+        self._write(
+            f"round {record.round}: {self._progress(record)}, {inside} of {len(record.participation)} tenants, "
+            f"{traffic}, {seconds_in_words(record.seconds)}"
+        )
+
+    def _progress(self, record: RoundRecord) -> str:
+        if record.log_likelihood is None:
+            return "moments of the columns"
+        change = "" if self._last is None else f" ({decimal(record.log_likelihood - self._last, 6, signed=True)})"
+        self._last = record.log_likelihood
+        return f"iteration {record.iteration}, log-likelihood {decimal(record.log_likelihood, 6)}{change}"
+
+    def _write(self, text: str) -> None:
+        line = f"{self._clock() - self._began:8.2f}s  {text.replace(MINUS, '-')}\n"
+        self._stream.write(line.encode("ascii", "replace").decode("ascii"))
+        self._stream.flush()

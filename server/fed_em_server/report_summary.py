@@ -1,0 +1,61 @@
+"""The end of a session in the terminal: models compared, and what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from fed_em_server.record import Comparison, SessionRecord
+from fed_em_server.report_words import bytes_in_words, decimal, seconds_in_words
+
+# Lines of a comparison with a meaning of their own; every other line is a tenant's model, fitted to its rows alone.
+FEDERATED, POOLED = "federated", "pooled"
+
+
+def pooled_of(record: SessionRecord) -> Comparison | None:
+    """The line that the others are measured against, if there is one."""
+    return next((line for line in record.comparison if line.name == POOLED), None)
+
+
+def comparison_table(record: SessionRecord) -> Table:
+    """Held-out log-likelihood of the federated model, the pooled one, and of each tenant alone."""
+    pooled = pooled_of(record)
+    table = Table(title="Rows that no model was trained on", box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("model")
+    table.add_column("rows", justify="right")
+    table.add_column("log-likelihood a row", justify="right")
+    if pooled is not None:
+        table.add_column("against pooled", justify="right")
+    for line in record.comparison:
+        cells = [line.name, str(line.rows), decimal(line.held_out_log_likelihood)]
+        if pooled is not None:
+            difference = line.held_out_log_likelihood - pooled.held_out_log_likelihood
+            cells.append("" if line is pooled else decimal(difference, signed=True))
+        table.add_row(*cells, style="bold" if line.name in {FEDERATED, POOLED} else None)
+    return table
+
+
+def summary_panel(record: SessionRecord, folder: Path, files: Sequence[str]) -> Panel:
+    """Whether it converged, how many rounds it took, and where everything is."""
+    rounds = record.rounds
+    complete = sum(opened.complete for opened in rounds)
+    up, down = sum(r.bytes_up for r in rounds), sum(r.bytes_down for r in rounds)
+    how = "converged" if record.converged else "stopped at its limit of iterations, before it converged"
+    last = next((r.log_likelihood for r in reversed(rounds) if r.log_likelihood is not None), None)
+    lines = {
+        "fit": how if last is None else f"{how}, at {decimal(last)} nats a row",
+        "rounds": f"{len(rounds)}, of them {complete} with every tenant in the sum and {len(rounds) - complete} with some",
+        "traffic": f"{bytes_in_words(up)} to the server, {bytes_in_words(down)} from it",
+        "time": seconds_in_words(record.seconds),
+        "folder": str(folder),
+        "files": ", ".join(files),
+    }
+    grid = Table.grid(padding=(0, 2))
+    for name, value in lines.items():
+        grid.add_row(Text(name, "dim"), Text(value, overflow="fold"))
+    return Panel(grid, title=record.title, title_align="left", box=box.ROUNDED, expand=False, padding=(1, 2))

@@ -1,0 +1,144 @@
+"""Numbers and happenings in words, the same in the live view, the log and the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from fed_em_protocols.coordinator_state import Notice, NoticeKind
+from fed_em_server.record import Happening, Participation
+
+# The parts with which a tenant's statistics are in a round's sum.
+IN_SUM = frozenset({Participation.SUMMED, Participation.RECOVERED})
+
+MINUS = "\N{MINUS SIGN}"
+
+# Names in one sentence before the rest is counted.
+_NAMES_AT_MOST = 4
+
+# Happenings that come in swarms are told in one sentence.
+_MERGED = frozenset({NoticeKind.JOINED.value, NoticeKind.LEFT.value})
+
+
+def bytes_in_words(count: int) -> str:
+    """`12 B`, `35.4 kB`, `1.2 MB`: powers of 1000."""
+    if count < 1000:
+        return f"{count} B"
+    power = min(int(math.log10(count)) // 3, 4)
+    return f"{count / 1000**power:.1f} {' kMGT'[power]}B"
+
+
+def seconds_in_words(seconds: float) -> str:
+    """`4 ms`, `0.42 s`, `12.3 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def decimal(value: float, digits: int = 4, *, signed: bool = False) -> str:
+    """A number with a true minus sign; `signed` puts a plus before the others, and none before a zero."""
+    text = f"{abs(value):.{digits}f}"
+    if not float(text):
+        return text
+    return f"{MINUS if value < 0 else '+' if signed else ''}{text}"
+
+
+def names_in_words(names: Sequence[str], at_most: int = _NAMES_AT_MOST) -> str:
+    """`ash`, `ash and elm`, `ash, elm, fir and 3 more`."""
+    shown = list(names) if len(names) <= at_most else [*names[: at_most - 1], f"{len(names) - at_most + 1} more"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else "nobody"
+
+
+def happening_of(notice: Notice, second: float) -> Happening:
+    """A notice as a record keeps it."""
+    return Happening(
+        second=second, round=notice.round, kind=notice.kind.value, tenants=notice.tenants, text=notice.text
+    )
+
+
+def with_happening(happenings: tuple[Happening, ...], new: Happening) -> tuple[Happening, ...]:
+    """One more happening; tenants that join or leave one after the other share one."""
+    last = happenings[-1] if happenings else None
+    if last is None or new.kind not in _MERGED or (last.kind, last.round) != (new.kind, new.round):
+        return (*happenings, new)
+    together = (*last.tenants, *(name for name in new.tenants if name not in last.tenants))
+    return (*happenings[:-1], last.model_copy(update={"tenants": together}))
+
+
+def told(happening: Happening) -> str:
+    """What happened, as a sentence without its round and its full stop."""
+    return _SENTENCES[NoticeKind(happening.kind)](happening)
+
+
+def told_with_round(happening: Happening) -> str:
+    """The sentence, after the round that it belongs to, if there was one yet."""
+    return f"round {happening.round}: {told(happening)}" if happening.round else told(happening)
+
+
+def _linked(happening: Happening) -> str:
+    again = " again" if happening.text == "again" else ""
+    return f"{names_in_words(happening.tenants)} linked{again}"
+
+
+def _left(happening: Happening) -> str:
+    return f"{names_in_words(happening.tenants)} went away: the link is down"
+
+
+def _joined(happening: Happening) -> str:
+    names = names_in_words(happening.tenants)
+    return f"{names} came in, for the next window of keys" if happening.round else f"{names} joined the session"
+
+
+def _refused(happening: Happening) -> str:
+    return f"{names_in_words(happening.tenants)} refused the session ({happening.text or 'no reason given'})"
+
+
+def _window_opened(happening: Happening) -> str:
+    return f"{len(happening.tenants)} tenants set up masks for {happening.text}"
+
+
+def _late(happening: Happening) -> str:
+    names = names_in_words(happening.tenants)
+    if happening.text:
+        return f"an upload of {names} came after the cut-off; it stays masked for ever"
+    return f"{names} missed the cut-off; the sum goes on without {'it' if len(happening.tenants) == 1 else 'them'}"
+
+
+def _recovering(happening: Happening) -> str:
+    if not happening.tenants:
+        return "masks of tenants that dropped out are rebuilt from shares"
+    one = len(happening.tenants) == 1
+    whose = "its mask" if one else "their masks"
+    return f"{names_in_words(happening.tenants)} fell silent after upload; shares others hold took {whose} off"
+
+
+def _round_failed(happening: Happening) -> str:
+    return f"no sum was opened: {happening.text.removeprefix(f'round {happening.round}: ')}"
+
+
+def _fault(happening: Happening) -> str:
+    return f"fault of {names_in_words(happening.tenants)}: {happening.text}"
+
+
+def _plainly(happening: Happening) -> str:
+    about = f" ({names_in_words(happening.tenants)})" if happening.tenants else ""
+    return f"{happening.kind.replace('-', ' ')}{about}"
+
+
+_SENTENCES: dict[NoticeKind, Callable[[Happening], str]] = {
+    **dict.fromkeys(NoticeKind, _plainly),
+    NoticeKind.LINKED: _linked,
+    NoticeKind.LEFT: _left,
+    NoticeKind.JOINED: _joined,
+    NoticeKind.REFUSED: _refused,
+    NoticeKind.WINDOW_OPENED: _window_opened,
+    NoticeKind.LATE: _late,
+    NoticeKind.RECOVERING: _recovering,
+    NoticeKind.ROUND_FAILED: _round_failed,
+    NoticeKind.FAULT: _fault,
+}

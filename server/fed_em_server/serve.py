@@ -1,0 +1,68 @@
+"""A server process: its configuration opened and checked, one session run over gRPC, the outcome kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fed_em.model_file import save_model
+from fed_em_protocols.errors import SERVER
+from fed_em_protocols.party import PartyKeys, check_certificate, load_keys
+from fed_em_protocols.roster import Roster, load_roster
+from fed_em_server.configuration import ServerConfiguration
+from fed_em_server.grpc_hub import GrpcHub
+from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, plan_session, run_session
+
+MODEL_FOLDER = "model"
+RECORD_FILE = "record.json"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server, opened: its configuration, its roster and its keys, checked against each other."""
+
+    configuration: ServerConfiguration
+    roster: Roster
+    keys: PartyKeys
+
+    def hub(self) -> GrpcHub:
+        """Start to listen where the configuration says. Raises `EnvironmentFault` if the port is in use."""
+        return GrpcHub(self.configuration.listen, self.roster, self.keys.tls_key, self.keys.tls_certificate)
+
+    def plan(self, transport: str) -> SessionPlan:
+        """A fresh session."""
+        return plan_session(self.configuration, self.roster, self.keys.identity, transport)
+
+
+def open_server(configuration: ServerConfiguration) -> Server:
+    """Load and check what a configuration names.
+
+    Raises:
+        CallerError: a file is missing or wrong, a key is not the roster's, or a certificate of anybody has expired.
+    """
+    roster = load_roster(configuration.roster)
+    keys = load_keys(configuration.keys)
+    keys.check_against(roster, SERVER)
+    for name in (SERVER, *(tenant.name for tenant in roster.tenants)):
+        check_certificate(roster, name, datetime.now(UTC))
+    return Server(configuration, roster, keys)
+
+
+def serve(configuration: ServerConfiguration, watcher: Watcher) -> SessionOutcome:
+    """Run one session over gRPC, and keep its outcome in the configuration's output folder.
+
+    Raises:
+        FedEmError: as `open_server`, `GrpcHub` and `run_session`.
+    """
+    server = open_server(configuration)
+    plan = server.plan("grpc")
+    outcome = run_session(plan, server.hub(), watcher)
+    keep_outcome(configuration.output, outcome)
+    return outcome
+
+
+def keep_outcome(folder: Path, outcome: SessionOutcome) -> None:
+    """Write the model and the record of a session."""
+    save_model(folder / MODEL_FOLDER, outcome.fitted)
+    (folder / RECORD_FILE).write_text(outcome.record.model_dump_json(indent=1) + "\n", encoding="utf-8")

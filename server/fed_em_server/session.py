@@ -1,0 +1,263 @@
+"""One session of the coordinator, from the first hello to the final model: over any hub.
+
+fit_standardised over FederatedTotal over FederatedSum over a hub
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol, cast
+
+from fed_em_protocols.coordinator import coordinator_start
+from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumOpened, Timetable
+from fed_em_protocols.description import SessionDescription
+from fed_em_protocols.keys import SigningKey
+from fed_em_protocols.messages import CloseReason
+from fed_em_protocols.roster import Roster
+from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders
+from fed_em_server.configuration import ServerConfiguration, TrustTable
+from fed_em_server.federated_sum import FederatedSum
+from fed_em_server.federated_total import FederatedTotal
+from fed_em_server.hub import Hub
+from fed_em_server.record import Happening, Participation, RoundRecord, SessionRecord
+
+from fed_em.broadcast import Broadcast
+from fed_em.coordinates import Coordinates
+from fed_em.em import Iteration, Stopping, Total
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.model import Model
+from fed_em.model_file import FittedModel
+from fed_em.standardised_fit import StandardisedFit, fit_standardised
+
+BANNER = {
+    Trust.SEMI_HONEST: (
+        "Trust: semi-honest. Tenants' statistics are hidden from a server that follows the protocol; "
+        "a server that does not could learn more."
+    )
+}
+
+# Notices that a record keeps; the others are about the ordinary course of a round.
+_HAPPENINGS = frozenset(
+    {NoticeKind.LEFT, NoticeKind.JOINED, NoticeKind.REFUSED, NoticeKind.WINDOW_OPENED, NoticeKind.LATE,
+     NoticeKind.RECOVERING, NoticeKind.ROUND_FAILED, NoticeKind.FAULT}
+)  # fmt: skip
+
+
+class Watcher(Protocol):
+    """Whoever looks on: a live view, a log, a test. Called on the session's own thread, before it goes on."""
+
+    def session_started(self, record: SessionRecord) -> None:
+        """The session's terms are fixed; nobody is linked yet."""
+        ...
+
+    def noticed(self, notice: Notice) -> None:
+        """Something happened in the protocol."""
+        ...
+
+    def round_opened(self, record: RoundRecord) -> None:
+        """A round was summed and its M-step is done."""
+        ...
+
+
+@dataclass(frozen=True)
+class SessionPlan:
+    """Everything that fixes a session before it starts."""
+
+    roster: Roster
+    identity: SigningKey = field(repr=False)
+    description: SessionDescription
+    terms: SessionTerms
+    timetable: Timetable
+    stopping: Stopping
+    seed: int
+    transport: str
+
+
+@dataclass(frozen=True)
+class SessionOutcome:
+    """What a session leaves behind."""
+
+    fitted: FittedModel
+    result: StandardisedFit
+    record: SessionRecord
+
+
+def plan_session(
+    configuration: ServerConfiguration, roster: Roster, identity: SigningKey, transport: str
+) -> SessionPlan:
+    """The plan of a configuration, with a fresh session number."""
+    description = configuration.description
+    fit = configuration.fit
+    terms = _terms(configuration.trust, roster, description, fit.max_iterations)
+    timetable = configuration.times.timetable()
+    return SessionPlan(roster, identity, description, terms, timetable, fit.stopping, fit.seed, transport)
+
+
+def _terms(trust: TrustTable, roster: Roster, description: SessionDescription, iterations: int) -> SessionTerms:
+    colluders = default_colluders(roster.n) if trust.colluders is None else trust.colluders
+    cohort = trust.minimum_cohort or colluders + 2
+    survivors = trust.minimum_survivors or max(cohort, math.ceil(roster.n / 2), 3)
+    return SessionTerms(
+        session=secrets.token_bytes(16),
+        roster=roster.digest,
+        schema=hashlib.sha256(description.to_json()).digest(),
+        suite=SUITE,
+        trust=int(Trust.SEMI_HONEST),
+        minimum_cohort=cohort,
+        minimum_survivors=survivors,
+        colluders=colluders,
+        witnesses=0,
+        certificate_quorum=0,
+        share_threshold=0,
+        neighbours=0,
+        side_honest=0,
+        blocks=0,
+        mass_floor=0,
+        # Each iteration may need three attempts; the moments need one more round.
+        round_cap=3 * (iterations + 1),
+        window_rounds=trust.window_rounds,
+    )
+
+
+def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome:
+    """Run a session to its end. Tenants are told of the end whatever happens.
+
+    Raises:
+        SumFailed: a sum could not be opened, again and again.
+        CallerError: the encoding's range cannot be proved, or a column is constant.
+    """
+    try:
+        state = coordinator_start(
+            plan.roster, plan.identity, plan.terms, plan.description.to_json(), plan.timetable, hub.now()
+        )
+    except BaseException:
+        hub.close()
+        raise
+    keeper = _RecordKeeper(plan, hub, watcher)
+    sums = FederatedSum(state, hub, keeper.noticed)
+
+    def total_for(model: Model, coordinates: Coordinates) -> Total:
+        return FederatedTotal(sums, plan.roster, plan.description, model, coordinates, keeper.opened)
+
+    model = cast(GaussianMixtureModel, plan.description.fitted_model)
+    ranges = (plan.description.low, plan.description.high)
+    try:
+        result = fit_standardised(model, ranges, total_for, plan.stopping, plan.seed, keeper.iterated)
+    except BaseException:
+        sums.close(CloseReason.FAILED)
+        raise
+    final = Broadcast(model, result.coordinates, result.fit.parameters)
+    sums.close(CloseReason.FINISHED, final.to_bytes())
+    record = keeper.finished(result)
+    return SessionOutcome(_fitted_model(plan, result, record), result, record)
+
+
+def _fitted_model(plan: SessionPlan, result: StandardisedFit, record: SessionRecord) -> FittedModel:
+    provenance: Mapping[str, object] = {
+        "session": record.session,
+        "federation": record.federation,
+        "roster": plan.roster.digest.hex(),
+        "trust": record.trust,
+        "rounds": len(record.rounds),
+        "converged": record.converged,
+    }
+    return FittedModel(
+        plan.description.fitted_model, result.coordinates, plan.description.names, result.fit.parameters, provenance
+    )
+
+
+class _RecordKeeper:
+    """Turns notices, sums and iterations into the session's record."""
+
+    def __init__(self, plan: SessionPlan, hub: Hub, watcher: Watcher) -> None:
+        self._plan = plan
+        self._hub = hub
+        self._watcher = watcher
+        self._start = hub.now()
+        self._recovered: frozenset[str] = frozenset()
+        self._asked: frozenset[str] = frozenset()
+        self._mark = (hub.now(), *hub.traffic())
+        self._rounds: list[RoundRecord] = []
+        self._happenings: list[Happening] = []
+        self._record = _first_record(plan)
+        watcher.session_started(self._record)
+
+    def noticed(self, notice: Notice) -> None:
+        """Keep what happened, and pass it on."""
+        if notice.kind is NoticeKind.ROUND_STARTED:
+            self._asked, self._recovered = frozenset(notice.tenants), frozenset()
+        if notice.kind is NoticeKind.RECOVERING:
+            self._recovered = frozenset(notice.tenants)
+        if notice.kind in _HAPPENINGS:
+            second = self._hub.now() - self._start
+            happening = Happening(
+                second=second, round=notice.round, kind=notice.kind.value, tenants=notice.tenants, text=notice.text
+            )
+            self._happenings.append(happening)
+        self._watcher.noticed(notice)
+
+    def opened(self, opened: SumOpened) -> None:
+        """A sum is there; its M-step is still to come."""
+        now, up, down = self._hub.now(), *self._hub.traffic()
+        began, up_before, down_before = self._mark
+        self._mark = (now, up, down)
+        iteration = len(self._rounds)
+        record = RoundRecord(
+            round=opened.round,
+            iteration=iteration,
+            participation=tuple(self._part(index, opened) for index in range(self._plan.roster.n)),
+            seconds=now - began,
+            bytes_up=up - up_before,
+            bytes_down=down - down_before,
+        )
+        self._rounds.append(record)
+        if iteration == 0:
+            self._watcher.round_opened(record)
+
+    def _part(self, index: int, opened: SumOpened) -> Participation:
+        name = self._plan.roster.tenants[index].name
+        if index in opened.survivors:
+            return Participation.RECOVERED if name in self._recovered else Participation.SUMMED
+        return Participation.LATE if name in self._asked else Participation.AWAY
+
+    def iterated(self, iteration: Iteration) -> None:
+        """The M-step of the round that was opened last is done."""
+        weights = tuple(float(w) for w in iteration.parameters["weights"])
+        done = self._rounds[-1].model_copy(update={"log_likelihood": iteration.log_likelihood, "weights": weights})
+        self._rounds[-1] = done
+        self._watcher.round_opened(done)
+
+    def finished(self, result: StandardisedFit) -> SessionRecord:
+        """The whole record."""
+        return self._record.model_copy(
+            update={
+                "rounds": tuple(self._rounds),
+                "happenings": tuple(self._happenings),
+                "converged": result.fit.converged,
+                "seconds": self._hub.now() - self._start,
+            }
+        )
+
+
+def _first_record(plan: SessionPlan) -> SessionRecord:
+    model, trust = plan.description.model, Trust(plan.terms.trust)
+    described = ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in model.items() if value is not None)
+    return SessionRecord(
+        title=plan.description.title,
+        federation=plan.roster.federation,
+        session=plan.terms.session.hex(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        transport=plan.transport,
+        trust=trust.label,
+        banner=BANNER[trust],
+        tenants=tuple(tenant.name for tenant in plan.roster.tenants),
+        columns=plan.description.names,
+        model=described,
+        colluders=plan.terms.colluders,
+        minimum_survivors=plan.terms.minimum_survivors,
+    )

@@ -1,0 +1,296 @@
+"""The estimator: scikit-learn's checks, scikit-learn's numbers."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.mixture import GaussianMixture as ScikitLearn
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from fed_em import GaussianMixture, GaussianMixturePrior, load_model, save_model
+from fed_em.errors import CallerError, FedEmError
+
+Vector = NDArray[np.float64]
+
+STRUCTURES = ("full", "tied", "diag", "spherical")
+STARTS = ("kmeans", "k-means++", "random", "random_from_data")
+SINGLE_ROWS = ("k-means++", "random_from_data")
+FITTED = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
+
+
+def blobs(n: int = 600) -> Vector:
+    generator = np.random.default_rng(1)
+    centres = 2.0 * generator.normal(size=(3, 4))
+    return centres[generator.integers(3, size=n)] + generator.normal(size=(n, 4)) * [1.0, 0.5, 2.0, 1.0]
+
+
+ROWS = blobs()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    [
+        pytest.param(*case, id=f"{case[0]!r}-{getattr(case[1], 'func', case[1]).__name__}")
+        for estimator in (
+            GaussianMixture(),
+            GaussianMixture(2, covariance_type="diag", init_params="random", warm_start=True),
+        )
+        for case in estimator_checks_generator(estimator)
+    ],
+)
+def test_scikit_learns_own_checks_pass(estimator: Any, check: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        check(estimator)
+
+
+def assert_same_fit(ours: GaussianMixture, theirs: ScikitLearn, shift: float = 0.0, first: int = 0) -> None:
+    """Every number to 1e-8, relative to the largest entry of its array."""
+    assert ours.n_iter_ == theirs.n_iter_
+    assert ours.converged_ == theirs.converged_
+    for name in FITTED:
+        mine, reference = getattr(ours, name), getattr(theirs, name)
+        if name == "means_":
+            mine = mine - shift
+        assert mine.shape == reference.shape
+        np.testing.assert_allclose(mine, reference, rtol=0, atol=1e-8 * np.abs(reference).max(), err_msg=name)
+    np.testing.assert_allclose(ours.lower_bounds_[first:], theirs.lower_bounds_[first:], rtol=1e-8)
+    np.testing.assert_allclose(ours.lower_bound_, theirs.lower_bound_, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("structure", "init"),
+    # scikit-learn's tied start from single rows is another one: it counts rows that no component holds.
+    [
+        (structure, init)
+        for structure in STRUCTURES
+        for init in STARTS
+        if structure != "tied" or init not in SINGLE_ROWS
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_every_start_leads_where_it_leads_in_scikit_learn(structure: str, init: str) -> None:
+    options = {
+        "covariance_type": structure,
+        "init_params": init,
+        "random_state": 3,
+        "tol": 1e-6,
+        "max_iter": 120,
+        "n_init": 2,
+    }
+    ours, theirs = GaussianMixture(3, **options).fit(ROWS), ScikitLearn(3, **options).fit(ROWS)
+    assert_same_fit(ours, theirs, first=1 if init in SINGLE_ROWS else 0)
+    np.testing.assert_array_equal(ours.predict(ROWS), theirs.predict(ROWS))
+    np.testing.assert_allclose(ours.predict_proba(ROWS), theirs.predict_proba(ROWS), atol=1e-8)
+    np.testing.assert_allclose(ours.score_samples(ROWS), theirs.score_samples(ROWS), rtol=1e-8)
+    np.testing.assert_allclose(ours.score(ROWS), theirs.score(ROWS), rtol=1e-8)
+    np.testing.assert_allclose(ours.bic(ROWS), theirs.bic(ROWS), rtol=1e-8)
+    np.testing.assert_allclose(ours.aic(ROWS), theirs.aic(ROWS), rtol=1e-8)
+
+
+@pytest.mark.parametrize("init", SINGLE_ROWS)
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_a_start_from_single_rows_is_a_distribution_at_those_rows(structure: str, init: str) -> None:
+    model = GaussianMixture(3, covariance_type=structure, init_params=init, max_iter=0, random_state=0).fit(ROWS)
+    np.testing.assert_allclose(model.weights_, 1 / 3)
+    np.testing.assert_allclose(np.abs(ROWS[:, np.newaxis] - model.means_).sum(axis=2).min(axis=0), 0, atol=1e-12)
+    variances = model.covariances_ if structure in ("diag", "spherical") else np.linalg.eigvalsh(model.covariances_)
+    np.testing.assert_allclose(variances, 1e-6)
+
+
+def given_start(structure: str, shift: float) -> dict[str, Vector]:
+    precision = np.diag([1.0, 2.0, 0.5, 1.0]) + 0.1
+    return {
+        "weights_init": np.array([0.2, 0.5, 0.3]),
+        "means_init": ROWS[[5, 100, 200]] + shift,
+        "precisions_init": {
+            "full": np.stack([precision, 2 * precision, precision]),
+            "tied": precision,
+            "diag": np.abs(ROWS[:3]) + 0.2,
+            "spherical": np.array([0.5, 1.0, 2.0]),
+        }[structure],
+    }
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("n_iterations", [1, 2, 7, 400])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_every_iteration_is_scikit_learns(structure: str, n_iterations: int) -> None:
+    options = {"covariance_type": structure, "max_iter": n_iterations, "tol": 1e-7, **given_start(structure, 0.0)}
+    assert_same_fit(GaussianMixture(3, **options).fit(ROWS), ScikitLearn(3, **options).fit(ROWS))
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_a_distant_origin_changes_only_the_means(structure: str) -> None:
+    """Rows about 1e4 give the fit of rows about 0; scikit-learn's own loses up to four digits there."""
+    options = {"covariance_type": structure, "max_iter": 400, "tol": 1e-6}
+    ours = GaussianMixture(3, **options, **given_start(structure, 1e4)).fit(ROWS + 1e4)
+    theirs = ScikitLearn(3, **options, **given_start(structure, 0.0)).fit(ROWS)
+    assert_same_fit(ours, theirs, shift=1e4)
+
+
+def test_full_covariances_agree_with_scikit_learn_at_a_distant_origin() -> None:
+    options = {"max_iter": 400, "tol": 1e-6, **given_start("full", 1e4)}
+    assert_same_fit(GaussianMixture(3, **options).fit(ROWS + 1e4), ScikitLearn(3, **options).fit(ROWS + 1e4))
+
+
+@pytest.mark.parametrize("given", ["weights_init", "means_init", "precisions_init"])
+def test_a_start_given_in_part_is_completed(given: str) -> None:
+    options = {"random_state": 0, given: given_start("full", 0.0)[given]}
+    assert_same_fit(GaussianMixture(3, **options).fit(ROWS), ScikitLearn(3, **options).fit(ROWS))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_warm_start_goes_on_where_the_last_fit_stopped() -> None:
+    options = {"max_iter": 1, "warm_start": True, "random_state": 0, "tol": 1e-4}
+    ours, theirs = GaussianMixture(3, **options), ScikitLearn(3, **options)
+    for n_fits in range(1, 300):
+        ours.fit(ROWS)
+        theirs.fit(ROWS)
+        assert ours.converged_ == theirs.converged_, n_fits
+        if theirs.converged_:
+            break
+    assert n_fits > 5
+    assert_same_fit(ours, theirs)
+    single = GaussianMixture(3, random_state=0, tol=1e-4, max_iter=300).fit(ROWS)
+    assert single.n_iter_ == n_fits
+    np.testing.assert_allclose(single.means_, ours.means_, rtol=1e-9)
+
+
+def test_no_iterations_keep_the_start() -> None:
+    ours = GaussianMixture(3, max_iter=0, **given_start("full", 0.0)).fit(ROWS)
+    np.testing.assert_allclose(ours.means_, given_start("full", 0.0)["means_init"])
+    np.testing.assert_allclose(ours.precisions_, given_start("full", 0.0)["precisions_init"])
+    assert ours.n_iter_ == 0
+    assert ours.lower_bounds_ == []
+    assert ours.lower_bound_ == -math.inf
+    assert not ours.converged_
+
+
+def test_it_warns_when_it_did_not_converge() -> None:
+    with pytest.warns(ConvergenceWarning, match="2 iterations"):
+        GaussianMixture(3, max_iter=2, tol=0.0, random_state=0).fit(ROWS)
+
+
+def test_more_starts_never_end_lower() -> None:
+    bounds = [
+        GaussianMixture(5, n_init=n, init_params="random", random_state=0, max_iter=300).fit(ROWS).lower_bound_
+        for n in (1, 4)
+    ]
+    assert bounds[1] >= bounds[0]
+
+
+def test_labels_of_fit_predict_are_those_of_predict() -> None:
+    model = GaussianMixture(3, random_state=0)
+    np.testing.assert_array_equal(model.fit_predict(ROWS), model.predict(ROWS))
+
+
+def test_samples_come_from_the_mixture() -> None:
+    model = GaussianMixture(3, random_state=0).fit(ROWS)
+    rows, labels = model.sample(20_000)
+    np.testing.assert_allclose(rows.mean(axis=0), model.weights_ @ model.means_, atol=0.1)
+    np.testing.assert_allclose(np.bincount(labels) / 20_000, model.weights_, atol=0.02)
+    np.testing.assert_array_equal(model.sample(5)[0], model.sample(5)[0])
+    with pytest.raises(CallerError, match="n_samples"):
+        model.sample(0)
+
+
+def test_a_prior_is_in_the_units_of_the_rows() -> None:
+    near = GaussianMixturePrior.weakly_informative(3, ROWS.mean(axis=0), ROWS.var(axis=0))
+    far = GaussianMixturePrior.weakly_informative(3, ROWS.mean(axis=0) + 1e4, ROWS.var(axis=0))
+    options = {"random_state": 0, "tol": 1e-9, "max_iter": 2000, "reg_covar": 0.0}
+    ours = GaussianMixture(3, prior=near, **options).fit(ROWS)
+    moved = GaussianMixture(3, prior=far, **options).fit(ROWS + 1e4)
+    plain = GaussianMixture(3, **options).fit(ROWS)
+    np.testing.assert_allclose(moved.means_ - 1e4, ours.means_, atol=1e-6)
+    np.testing.assert_allclose(moved.covariances_, ours.covariances_, atol=1e-6)
+    assert moved.lower_bound_ == pytest.approx(ours.lower_bound_, rel=1e-9)
+    assert np.abs(plain.means_ - ours.means_).max() > 1e-2
+    assert np.diff(ours.lower_bounds_).min() > -1e-10
+
+
+def test_a_prior_makes_identical_rows_harmless() -> None:
+    rows = np.repeat(np.eye(2), 10, axis=0)
+    prior = GaussianMixturePrior.weakly_informative(2, [0.5, 0.5], [0.25, 0.25])
+    GaussianMixture(2, prior=prior, reg_covar=0.0, random_state=0).fit(rows)
+    with pytest.raises(FedEmError, match="component 0's covariance is not positive definite"):
+        GaussianMixture(2, reg_covar=0.0, random_state=0).fit(rows)
+
+
+def test_it_can_be_cloned_and_pickled() -> None:
+    model = GaussianMixture(3, random_state=0).fit(ROWS)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.score_samples(ROWS), model.score_samples(ROWS))
+    with pytest.raises(NotFittedError):
+        clone(model).predict(ROWS)
+
+
+class TestFittedModel:
+    def test_it_survives_its_files(self, tmp_path: Path) -> None:
+        frame = load_iris(as_frame=True).data
+        model = GaussianMixture(3, random_state=0).fit(frame)
+        save_model(tmp_path, model.to_fitted_model())
+        loaded = load_model(tmp_path)
+        assert loaded.columns == tuple(frame.columns) == tuple(model.feature_names_in_)
+        np.testing.assert_array_equal(loaded.score_samples(frame.to_numpy()), model.score_samples(frame))
+        np.testing.assert_array_equal(loaded.predict(frame.to_numpy()), model.predict(frame))
+
+    def test_columns_can_be_named(self) -> None:
+        model = GaussianMixture(2, random_state=0).fit(ROWS)
+        assert model.to_fitted_model().columns == ("x0", "x1", "x2", "x3")
+        assert model.to_fitted_model(list("abcd")).columns == ("a", "b", "c", "d")
+        with pytest.raises(CallerError, match="3 column names"):
+            model.to_fitted_model(list("abc"))
+        with pytest.raises(CallerError, match="same name"):
+            model.to_fitted_model(list("aabc"))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"n_components": 0}, "n_components"),
+        ({"n_components": 1.5}, "n_components"),
+        ({"n_components": 601}, "601"),
+        ({"covariance_type": "ful"}, "ful"),
+        ({"tol": -1.0}, "tol"),
+        ({"tol": "small"}, "tol"),
+        ({"reg_covar": -1.0}, "covariance_floor"),
+        ({"max_iter": -1}, "max_iter"),
+        ({"n_init": 0}, "n_init"),
+        ({"init_params": "kmean"}, "kmean"),
+        ({"prior": "weak"}, "prior"),
+        ({"prior": GaussianMixturePrior.weakly_informative(3, [0.0], [1.0])}, "the prior has 1 columns"),
+        ({"weights_init": [0.5, 0.5]}, "weights"),
+        ({"weights_init": [0.5, 0.4, 0.2]}, "weights"),
+        ({"means_init": np.zeros((3, 5))}, "means_init"),
+        ({"means_init": np.full((3, 4), np.nan)}, "means"),
+        ({"precisions_init": np.zeros((3, 4))}, "precisions_init"),
+        ({"precisions_init": np.zeros((3, 4, 4))}, "precisions_init"),
+    ],
+)
+def test_parameters_out_of_range_are_named(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        GaussianMixture(**{"n_components": 3, "random_state": 0, **options}).fit(ROWS)
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    model = GaussianMixture(np.int64(3), tol=np.float32(1e-3), max_iter=np.int32(50), random_state=0)
+    assert model.fit(ROWS).n_iter_ > 0
+    assert len(model.sample(np.int64(4))[0]) == 4
+
+
+def test_verbose_tells_every_iteration(capsys: pytest.CaptureFixture[str]) -> None:
+    model = GaussianMixture(2, random_state=0, verbose=1).fit(ROWS)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == model.n_iter_
+    assert lines[-1].startswith(f"iteration {model.n_iter_}: {model.lower_bound_:.9f}")

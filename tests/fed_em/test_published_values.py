@@ -1,0 +1,67 @@
+"""Maximum log-likelihoods that others have published, and that two independent programs agree on.
+
+Old Faithful: mclust (Scrucca, Fop, Murphy and Raftery, 2016, The R Journal 8/1) and scikit-learn. Iris: the
+same two, data as shipped with scikit-learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+from fed_em import GaussianMixture
+from fed_em.coordinates import Coordinates
+from fed_em.em import Stopping, fit
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
+from fed_em.totals import TotalOfRows
+
+
+def best_log_likelihood(rows: np.ndarray, n_components: int, structure: str) -> float:
+    model = GaussianMixture(
+        n_components,
+        covariance_type=structure,
+        reg_covar=0.0,
+        tol=1e-11,
+        max_iter=5000,
+        n_init=5,
+        random_state=0,
+    )
+    return float(model.fit(rows).score_samples(rows).sum())
+
+
+@pytest.mark.parametrize(
+    ("n_components", "structure", "published"),
+    [(2, "full", -1130.263960), (3, "tied", -1126.315928), (2, "diag", -1147.806353)],
+)
+def test_old_faithful(shared_data: Callable[[str], Path], n_components: int, structure: str, published: float) -> None:
+    rows = np.loadtxt(shared_data("faithful.csv"), delimiter=",", skiprows=1)
+    assert rows.shape == (272, 2)
+    assert best_log_likelihood(rows, n_components, structure) == pytest.approx(published, abs=2e-6)
+
+
+@pytest.mark.parametrize(("n_components", "published"), [(2, -214.354704), (3, -180.185477)])
+def test_iris(n_components: int, published: float) -> None:
+    rows = load_iris().data
+    assert best_log_likelihood(rows, n_components, "full") == pytest.approx(published, abs=2e-6)
+
+
+def test_iris_by_the_road_that_a_federation_takes() -> None:
+    """Declared ranges, one sum for the moments, standardised coordinates, starts from them, EM."""
+    rows = load_iris().data
+    ranges = Coordinates.of_ranges(np.zeros(4), np.full(4, 10.0))
+    moments_of, start = moments_model(4), standard_gaussian(4)
+    first = moments_of.m_step(moments_of.e_step(start, ranges.apply(rows)), start)
+    coordinates = Coordinates.standardising(first, ranges)
+    standard = coordinates.apply(rows)
+    moments = moments_of.m_step(moments_of.e_step(start, standard), start)
+    model = GaussianMixtureModel(2, 4, covariance_floor=0.0)
+    starts = [start_from_moments(model, moments, seed) for seed in range(4)]
+    runs = [fit(model, TotalOfRows(model, standard), start, Stopping(1e-12, 5000)) for start in starts]
+    best = max(run.iterations[-1].log_likelihood for run in runs)
+    log_likelihood = 150 * (best + coordinates.log_jacobian)
+    assert log_likelihood == pytest.approx(-214.354704, abs=2e-6)

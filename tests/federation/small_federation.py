@@ -1,0 +1,92 @@
+"""A small federation on disk, for tests with real processes and for tests in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fed_em_client.take_part import open_tenant
+from fed_em_client.tenant_session import TenantSession
+from fed_em_protocols.coordinator_state import Notice
+from fed_em_server.record import RoundRecord, SessionRecord
+from fed_em_simulations.federation_folder import FederationFolder, Matrix, write_federation_folder
+from fed_em_simulations.memory_hub import Interference, MemoryHub
+from fed_em_simulations.volatile_marks import VolatileMarks
+
+COLUMNS = ("a", "b", "c")
+ROW_CAP = 1000
+
+
+MODEL = 'family = "gaussian-mixture"\nn_components = 3\ncovariance = "full"'
+FIT = "tolerance = 1e-7\nmax_iterations = 60"
+TIMES = "gather = 60\npatience = 0.3\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
+TABLES = "\n".join(f'[[columns]]\nname = "{name}"\nlow = -20\nhigh = 20' for name in COLUMNS)
+
+
+def session_toml(model: str = MODEL, fit: str = FIT, times: str = TIMES, columns: str = TABLES) -> str:
+    """A session over three columns in [−20, 20]; each argument is the text of its table."""
+    return f"""\
+title = "small"
+listen = "127.0.0.1:0"
+output = "../result"
+[trust]
+window_rounds = 16
+[fit]
+{fit}
+[times]
+{times}
+[model]
+{model}
+{columns}
+"""
+
+
+def clustered_rows(sizes: Sequence[int], seed: int = 0) -> dict[str, Matrix]:
+    """Rows around three centres, unevenly spread: tenant k mostly holds cluster k mod 3."""
+    generator = np.random.default_rng(seed)
+    centres = np.array([[0.0, 0.0, 0.0], [3.0, 1.0, -2.0], [-2.0, 3.0, 2.0]])
+    mixing = np.array([[0.7, 0.2, 0.1], [0.1, 0.7, 0.2], [0.2, 0.1, 0.7]])
+    tenants = {}
+    for k, size in enumerate(sizes):
+        labels = generator.choice(3, size=size, p=mixing[k % 3])
+        tenants[f"t{k}"] = centres[labels] + generator.standard_normal((size, 3))
+    return tenants
+
+
+def write_small_federation(folder: Path, tenants: dict[str, Matrix], session: str = "") -> FederationFolder:
+    """Keys, roster, configurations and rows of a small federation."""
+    return write_federation_folder(folder, session or session_toml(), COLUMNS, tenants, ROW_CAP, "127.0.0.1:1")
+
+
+def memory_hub(
+    federation: FederationFolder, latency: float | Sequence[float] = 0.001, interfere: Interference | None = None
+) -> MemoryHub:
+    """All tenants of a federation in this process."""
+
+    def start(name: str) -> Callable[[], TenantSession]:
+        tenant = open_tenant(federation.tenant(name))
+        work, marks = tenant.work(), VolatileMarks()
+        return lambda: tenant.session(marks, work)
+
+    starts = [start(name) for name in federation.tenant_files]
+    return MemoryHub(starts, latency, interfere) if interfere else MemoryHub(starts, latency)
+
+
+class Recorder:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.record: SessionRecord | None = None
+        self.notices: list[Notice] = []
+        self.rounds: list[RoundRecord] = []
+
+    def session_started(self, record: SessionRecord) -> None:
+        self.record = record
+
+    def noticed(self, notice: Notice) -> None:
+        self.notices.append(notice)
+
+    def round_opened(self, record: RoundRecord) -> None:
+        self.rounds.append(record)

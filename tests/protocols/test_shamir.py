@@ -1,0 +1,107 @@
+"""Secret sharing: any threshold gives the secret back, fewer say nothing, and what is wrong is refused."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fed_em.errors import CallerError
+from fed_em_protocols.shamir import PRIME, SHARE_BYTES, combine, split
+from tests.protocols.federation import seeded_randomness
+from tests.protocols.uniformity import uniform_p_value
+
+SECRET = bytes(range(32))
+
+
+def split_with_defect(secret: bytes, threshold: int, holders: list[int]) -> tuple[bytes, ...]:
+    """A broken sharing: its coefficients are small, so that a share lies close to the secret."""
+    return split(secret, threshold, holders, lambda length: b"".join(b"\x01" + bytes(47) for _ in range(length // 48)))
+
+
+@given(st.data())
+def test_any_threshold_of_holders_gives_the_secret_back(data: st.DataObject) -> None:
+    secret = data.draw(st.binary(min_size=32, max_size=32))
+    holders = data.draw(st.lists(st.integers(0, 63), min_size=2, max_size=9, unique=True))
+    threshold = data.draw(st.integers(2, len(holders)))
+    shares = dict(zip(holders, split(secret, threshold, holders, secrets.token_bytes), strict=True))
+    assert all(len(share) == SHARE_BYTES for share in shares.values())
+    chosen = data.draw(st.lists(st.sampled_from(holders), min_size=threshold, unique=True))
+    assert combine({holder: shares[holder] for holder in chosen}, threshold) == secret
+
+
+@pytest.mark.parametrize("secret", [bytes(32), b"\xff" * 32])
+def test_the_extreme_secrets_survive_every_choice_of_holders(secret: bytes) -> None:
+    shares = split(secret, 3, range(5), seeded_randomness(1))
+    for chosen in itertools.combinations(range(5), 3):
+        assert combine({holder: shares[holder] for holder in chosen}, 3) == secret
+
+
+def low_bytes(values: list[bytes]) -> list[int]:
+    return [value[0] for value in values]
+
+
+def test_fewer_than_the_threshold_say_nothing() -> None:
+    """One share of two, for one fixed secret, is uniform: false alarm once in 10^6 samples (the sample here is fixed)."""
+    randomness = seeded_randomness(2)
+    sample = [split(SECRET, 2, [0, 1], randomness)[1] for _ in range(8192)]
+    assert uniform_p_value(low_bytes(sample), 256) > 1e-6
+    assert uniform_p_value([share[31] for share in sample], 256) > 1e-6
+
+
+def test_fewer_than_the_threshold_fit_every_secret_equally() -> None:
+    """For two shares of three and any secret there is exactly one third share that fits: the two rule none out."""
+    shares = split(SECRET, 3, [0, 1, 2], seeded_randomness(3))
+    for wanted in (SECRET, bytes(32), b"\xff" * 32):
+        # Lagrange at x = 0 over x = 1, 2, 3 has the weights 3, −3, 1.
+        first, second = (int.from_bytes(share, "little") for share in shares[:2])
+        third = (int.from_bytes(wanted, "little") - 3 * first + 3 * second) % PRIME
+        completed = {0: shares[0], 1: shares[1], 2: third.to_bytes(SHARE_BYTES, "little")}
+        assert combine(completed, 3) == wanted
+
+
+def test_the_uniformity_test_sees_a_broken_sharing() -> None:
+    sample = [split_with_defect(SECRET, 2, [0, 1])[1] for _ in range(8192)]
+    assert uniform_p_value(low_bytes(sample), 256) < 1e-6
+
+
+@given(st.integers(0, 2), st.integers(0, 8 * 32 - 1))
+def test_a_corrupted_share_changes_the_secret(which: int, bit: int) -> None:
+    shares = list(split(SECRET, 3, range(3), seeded_randomness(4)))
+    changed = int.from_bytes(shares[which], "little") ^ 1 << bit
+    shares[which] = changed.to_bytes(SHARE_BYTES, "little")
+    assert combine(dict(enumerate(shares)), 3) != SECRET
+
+
+def test_a_polynomial_whose_secret_has_33_bytes_is_none() -> None:
+    value = (2**256).to_bytes(SHARE_BYTES, "little")
+    assert combine({0: value, 1: value}, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("secret", "threshold", "holders"),
+    [
+        (SECRET, 1, [0, 1, 2]),
+        (SECRET, 0, [0, 1, 2]),
+        (SECRET, 4, [0, 1, 2]),
+        (SECRET, 2, [0, 0, 1]),
+        (SECRET, 2, [-1, 0, 1]),
+        (SECRET[:31], 2, [0, 1, 2]),
+    ],
+)
+def test_a_sharing_that_is_none_is_refused(secret: bytes, threshold: int, holders: list[int]) -> None:
+    with pytest.raises(CallerError):
+        split(secret, threshold, holders, secrets.token_bytes)
+
+
+def test_too_few_or_misshapen_shares_are_refused() -> None:
+    shares = split(SECRET, 2, range(3), seeded_randomness(5))
+    with pytest.raises(CallerError, match="threshold of 2"):
+        combine({0: shares[0]}, 2)
+    with pytest.raises(CallerError, match="threshold of 1"):
+        combine({0: shares[0]}, 1)
+    with pytest.raises(CallerError, match="33 bytes"):
+        combine({0: shares[0], 1: shares[1][:32]}, 2)

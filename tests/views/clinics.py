@@ -1,0 +1,164 @@
+"""Nine tenants that fit a mixture to handwritten digits in virtual time, with trouble: what the views are tested on.
+
+Everything in the record comes from `run_session` over the memory hub; nothing in it is made up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from fed_em_client.tenant_session import TenantSession
+from fed_em_protocols.coordinator_state import Timetable
+from fed_em_protocols.description import Column, SessionDescription, encoding_of
+from fed_em_protocols.envelope import unseal
+from fed_em_protocols.masks import RingVector
+from fed_em_protocols.messages import Upload
+from fed_em_protocols.policy import TermsPolicy
+from fed_em_protocols.roster import Roster, RosterServer, RosterTenant
+from fed_em_protocols.tenant import Evaluate, TenantSelf
+from fed_em_protocols.terms import SUITE, SessionTerms, Trust
+from fed_em_server.hub import Arrived
+from fed_em_server.pooled import fit_pooled
+from fed_em_server.record import Comparison, SessionRecord
+from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, run_session
+from fed_em_simulations.digits import COLUMNS, DigitsFederation, digits_federation
+from fed_em_simulations.memory_hub import Direction, Fate, MemoryHub, Passing
+
+from fed_em.broadcast import Broadcast
+from fed_em.em import Stopping
+from tests.protocols.federation import MemoryMarks, certificate_of, identity_of, seeded_randomness
+
+KILLED, LAGGING, FALLEN = "elm", "maple", "hazel"
+TIMES = Timetable(gather=8.0, patience=0.005, set_up=2.0, upload=3.0, quorum=0.75, straggler=0.02, open=0.05)
+
+
+@dataclass
+class RowsWork:
+    """A tenant's work on rows in memory."""
+
+    roster: Roster
+    index: int
+    rows: np.ndarray[tuple[int, int], np.dtype[np.float64]]
+    description: SessionDescription | None = None
+
+    def prepare(self, description: bytes) -> None:
+        self.description = SessionDescription.from_json(description)
+
+    def evaluate(self, asked: Evaluate) -> RingVector:
+        assert self.description is not None
+        broadcast = Broadcast.from_bytes(asked.parameters)
+        encoding = encoding_of(self.description, broadcast, self.roster.row_caps)
+        rows = broadcast.coordinates.apply(self.rows)
+        return encoding.encode(broadcast.model.e_step(broadcast.parameters, rows, encoding.layout), self.index)
+
+
+class TroubledHub(MemoryHub):
+    """A memory hub on which a tenant's uploads, counted from 1, meet what `trouble` says.
+
+    `KILL`: the tenant dies right after it has written the upload, and is started again; `LOSE`: the upload comes so
+    late that the round is over.
+    """
+
+    def __init__(self, federation: Federation, trouble: Mapping[tuple[str, int], Fate]) -> None:
+        self._federation = federation
+        self._trouble = trouble
+        self._uploads: Counter[int] = Counter()
+        n = federation.roster.n
+        super().__init__([lambda i=i: federation.start(i) for i in range(n)], 0.001, self._happens)  # type: ignore[misc]
+
+    def _happens(self, passing: Passing) -> Fate:
+        name = self._federation.roster.tenants[passing.tenant].name
+        if passing.direction is not Direction.TO_SERVER or type(unseal(passing.data, name).content) is not Upload:
+            return Fate.DELIVER
+        self._uploads[passing.tenant] += 1
+        fate = self._trouble.get((name, self._uploads[passing.tenant]), Fate.DELIVER)
+        if fate is Fate.KILL:
+            self.restart(passing.tenant, 0.3)
+        if fate is Fate.LOSE:
+            self._after(0.05, lambda: Arrived(passing.tenant, passing.data))
+        return fate
+
+
+class Federation:
+    """The tenants' processes, over a roster with seeded keys."""
+
+    def __init__(self, data: DigitsFederation) -> None:
+        self.data = data
+        self.roster = _roster_of({name: len(rows) for name, rows in data.tenants.items()})
+        self._marks = [MemoryMarks() for _ in data.tenants]
+        self._lives = 0
+
+    def start(self, index: int) -> TenantSession:
+        name = self.roster.tenants[index].name
+        self._lives += 1
+        me = TenantSelf(
+            self.roster, index, identity_of(name), TermsPolicy(allow_semi_honest=True, colluders=0), "test"
+        )
+        work = RowsWork(self.roster, index, self.data.tenants[name])
+        return TenantSession(me, work, self._marks[index], seeded_randomness(self._lives))
+
+
+def _roster_of(rows: Mapping[str, int]) -> Roster:
+    tenants = tuple(
+        RosterTenant(
+            name=name, identity=identity_of(name).public.hex(), certificate=certificate_of(name), row_cap=2 * count
+        )
+        for name, count in rows.items()
+    )
+    server = RosterServer(identity=identity_of("server").public.hex(), certificate=certificate_of("server"))
+    return Roster(federation="nine-clinics", server=server, tenants=tenants)
+
+
+def plan_of(federation: Federation, iterations: int) -> SessionPlan:
+    low, high = federation.data.projection.ranges()
+    columns = tuple(Column(name=n, low=a, high=b) for n, a, b in zip(COLUMNS, low, high, strict=True))
+    model = {"family": "gaussian-mixture", "n_components": 10, "covariance": "full", "covariance_floor": 1e-3}
+    description = SessionDescription(title="handwritten-digits", columns=columns, model=model)
+    roster = federation.roster
+    terms = SessionTerms(
+        session=bytes(range(16)), roster=roster.digest, schema=hashlib.sha256(description.to_json()).digest(),
+        suite=SUITE, trust=int(Trust.SEMI_HONEST), minimum_cohort=4, minimum_survivors=5, colluders=2, witnesses=0,
+        certificate_quorum=0, share_threshold=0, neighbours=0, side_honest=0, blocks=0, mass_floor=0,
+        round_cap=3 * (iterations + 1), window_rounds=64,
+    )  # fmt: skip
+    return SessionPlan(
+        roster, identity_of("server"), description, terms, TIMES, Stopping(1e-4, iterations), 3, "memory"
+    )
+
+
+TROUBLE = {
+    (KILLED, 6): Fate.KILL,
+    (FALLEN, 21): Fate.KILL,
+    (LAGGING, 10): Fate.LOSE,
+    (LAGGING, 12): Fate.LOSE,
+    (LAGGING, 30): Fate.LOSE,
+}
+
+
+def train(watcher: Watcher, iterations: int = 80, trouble: Mapping[tuple[str, int], Fate] = TROUBLE) -> SessionOutcome:
+    """A session with a tenant that is killed, another that falls silent, and one that lags."""
+    federation = Federation(digits_federation())
+    return run_session(plan_of(federation, iterations), TroubledHub(federation, trouble), watcher)
+
+
+def compared(outcome: SessionOutcome) -> SessionRecord:
+    """The session's record with the federated, the pooled and the tenants' own models compared on held-out rows."""
+    data, iterations = digits_federation(), 80
+    description = plan_of(Federation(data), iterations).description
+    stopping = Stopping(1e-4, iterations)
+    pooled, _ = fit_pooled(description, data.pooled, stopping, 3)
+    models = {"federated": (outcome.fitted, data.pooled), "pooled": (pooled, data.pooled)}
+    for name, rows in data.tenants.items():
+        models[f"{name} alone"] = (fit_pooled(description, rows, stopping, 3)[0], rows)
+    comparison = tuple(
+        Comparison(
+            name=name, rows=len(rows), held_out_log_likelihood=float(fitted.score_samples(data.held_out).mean())
+        )
+        for name, (fitted, rows) in models.items()
+    )
+    return outcome.record.model_copy(update={"comparison": comparison})
