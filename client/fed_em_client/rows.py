@@ -268,8 +268,8 @@ def _check_finite(wanted: _Wanted, rows: Rows) -> None:
     for d in np.flatnonzero(~finite.all(axis=0)):
         wrong = np.flatnonzero(~finite[:, d])
         raise CallerError(
-            f"{wanted.label(d)} has {len(wrong)} values that are missing or not finite, the first in row {wrong[0] + 1} of "
-            f"{len(rows)}",
+            f"{wanted.label(int(d))} has {len(wrong)} values that are missing or not finite, the first in row "
+            f"{wrong[0] + 1} of {len(rows)}",
             remedy="the model takes complete rows: leave such rows out, or impute them",
         )
 
@@ -279,9 +279,9 @@ def _check_ranges(wanted: _Wanted, rows: Rows, description: SessionDescription) 
     for d in np.flatnonzero(outside):
         column = description.columns[d]
         raise CallerError(
-            f"{wanted.label(d)} is outside the session's range [{column.low:g}, {column.high:g}] in {outside[d]} of "
-            f"{len(rows)} rows",
-            remedy="check units and wrong entries; leave such rows out, or agree on a wider range with the server's operator",
+            f"{wanted.label(int(d))} is outside the session's range [{column.low:g}, {column.high:g}] in {outside[d]} "
+            f"of {len(rows)} rows",
+            remedy="check units and wrong entries; leave such rows out, or ask the server's operator for a wider range",
         )
 
 

@@ -67,17 +67,6 @@ class RowsWork:
         self._session: _Session | None = None
         self._setting: _Setting | None = None
 
-    @property
-    def description(self) -> SessionDescription:
-        """The description of the session that was prepared for.
-
-        Raises:
-            IllegalStep: no session has described itself yet.
-        """
-        if self._session is None:
-            raise IllegalStep("no session has described itself yet")
-        return self._session.description
-
     def prepare(self, description: bytes) -> None:
         """Read the rows and check them against a session's description (JSON). The same offer again costs nothing.
 
@@ -90,6 +79,11 @@ class RowsWork:
         parsed = SessionDescription.from_json(description)
         rows = read_rows(self._data, parsed, self._columns, self._roster.row_caps[self._index])
         self._session, self._setting = _Session(description, parsed, rows), None
+
+    @property
+    def description(self) -> SessionDescription:
+        """The session that was prepared for. Raises `IllegalStep` before the first."""
+        return self._prepared().description
 
     def evaluate(self, asked: Evaluate) -> RingVector:
         """The encoded statistics of the rows at the parameters that the server asks for.
@@ -109,14 +103,17 @@ class RowsWork:
             raise CallerError(f"round {asked.round}: {error.message}", remedy=error.remedy) from error
         return setting.encoding.encode(statistics, self._index)
 
-    def _setting_of(self, broadcast: Broadcast) -> _Setting:
-        session = self._session
-        if session is None:
+    def _prepared(self) -> _Session:
+        if self._session is None:
             raise IllegalStep("no session was prepared")
+        return self._session
+
+    def _setting_of(self, broadcast: Broadcast) -> _Setting:
+        session = self._prepared()
         if self._setting is None or not self._setting.serves(broadcast):
             if not session.description.admits(broadcast):
                 raise CallerError(
-                    f"the server asks for statistics of a model that session '{session.description.title}' is not about",
+                    f"the server asks for a model that session '{session.description.title}' is not about",
                     remedy="ask the server's operator; this tenant answers for the agreed model only",
                 )
             encoding = encoding_of(session.description, broadcast, self._roster.row_caps)

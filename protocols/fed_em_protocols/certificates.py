@@ -7,12 +7,13 @@ anchor as an issuer unless it has a key usage without `keyCertSign`); both are s
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fed_em.errors import CallerError
 
@@ -31,8 +32,8 @@ def self_signed(key: ec.EllipticCurvePrivateKey, name: str, host: str, now: date
         host: The DNS name that whoever connects must ask for.
         now: Time of day with its zone; validity starts an hour before and lasts 825 days.
     """
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    both_ends = [x509.ExtendedKeyUsageOID.SERVER_AUTH, x509.ExtendedKeyUsageOID.CLIENT_AUTH]
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    both_ends = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     start = now - _BACKDATED
     return (
         x509.CertificateBuilder()
@@ -70,8 +71,9 @@ def check_validity(certificate: x509.Certificate, party: str, now: datetime) -> 
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now < start:
         raise CallerError(
-            f"the certificate of '{party}' is not valid before {start:%Y-%m-%d %H:%M} UTC, it is {now:%Y-%m-%d %H:%M} here",
-            remedy=f"set this machine's clock; if it is right, '{party}' made its keys with a wrong one and makes new ones",
+            f"the certificate of '{party}' is not valid before {start:%Y-%m-%d %H:%M} UTC, and here it is "
+            f"{now.astimezone(UTC):%Y-%m-%d %H:%M}",
+            remedy=f"set this machine's clock; if it is right, that of '{party}' was not, and it makes new keys",
         )
     if now > end:
         raise CallerError(

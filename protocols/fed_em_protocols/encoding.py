@@ -2,9 +2,9 @@
 
 A block with per-record bound B is encoded as round(s · 2^f). With row caps R_i the decoded sum is exact as long as
 
-    Σ_i R_i · B · (1 + slack) · 2^f + n/2  <  2^63,
+    Σ_i round(R_i · B · (1 + slack) · 2^f)  <  2^63,
 
-and f is the largest such integer, at most 52 (float64 holds no more) and at least 20 (below that, statistics lose meaning, and
+computed in whole numbers (floating point would let single bounds next to the edge through), and f is the largest such integer, at most 52 (float64 holds no more) and at least 20 (below that, statistics lose meaning, and
 the encoder refuses). Nothing is ever clipped. Two check words, zero at every tenant, end the vector: a sum whose check words are not zero
 was unmasked with a wrong seed (probability 2^-128 of missing it), long before a range check would notice.
 """
@@ -32,20 +32,30 @@ CHECK_WORDS = 2
 _ROUNDING_SLACK = 2.0**-20
 
 
+def _limit(block: Block, row_cap: int) -> float:
+    """The largest absolute value that one tenant may encode."""
+    return row_cap * block.bound * (1 + _ROUNDING_SLACK)
+
+
+def _fits(block: Block, row_caps: Sequence[int], f: int) -> bool:
+    # Scaling by a power of two is exact, and so is everything after it.
+    scaled = [_limit(block, row_cap) * 2.0**f for row_cap in row_caps]
+    return all(map(math.isfinite, scaled)) and sum(map(round, scaled)) < 2**63
+
+
 def fraction_bits(block: Block, row_caps: Sequence[int]) -> int:
     """The largest f for which no sum over rows within `row_caps` can leave [−2^63, 2^63).
 
     Raises:
         CallerError: f would be below `MIN_FRACTION_BITS`; names the statistic, its bound, and what to change.
     """
-    reach = math.fsum(row_caps) * block.bound * (1 + _ROUNDING_SLACK)
     f = MAX_FRACTION_BITS
-    while f >= MIN_FRACTION_BITS and not reach * 2.0**f + len(row_caps) / 2 < 2.0**63:
+    while f >= MIN_FRACTION_BITS and not _fits(block, row_caps, f):
         f -= 1
     if f < MIN_FRACTION_BITS:
         origin = f" (from {block.source})" if block.source else ""
         raise CallerError(
-            f"statistic '{block.name}' can reach {reach:.3g} over {sum(row_caps)} rows with its per-record bound "
+            f"statistic '{block.name}' can reach {_limit(block, sum(row_caps)):.3g} over {sum(row_caps)} rows with its per-record bound "
             f"{block.bound:.3g}{origin}: fewer than {MIN_FRACTION_BITS} fraction bits would be left",
             remedy="declare narrower column ranges or smaller row caps",
         )
@@ -99,7 +109,7 @@ class Encoding:
             raise CallerError("these statistics have another layout than the session's encoding")
         for block in self.layout:
             part = statistics.vector[self.layout.offsets[block.name]]
-            limit = self.row_caps[tenant] * block.bound * (1 + _ROUNDING_SLACK)
+            limit = _limit(block, self.row_caps[tenant])
             if not np.all(np.abs(part) <= limit):  # also catches NaN
                 raise CallerError(
                     f"statistic '{block.name}' is beyond its declared bound of {block.bound:.6g} a record "

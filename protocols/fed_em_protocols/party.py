@@ -83,7 +83,7 @@ class PartyKeys:
     tls_certificate: bytes = field(repr=False)
 
     def check_against(self, roster: Roster, name: str) -> None:
-        """Raise `CallerError` unless these are the keys whose public side the roster lists for a tenant or for `SERVER`."""
+        """Raise `CallerError` unless the roster lists the public side of these keys for a tenant or for `SERVER`."""
         party = party_of(roster, name)
         certificate = x509.load_pem_x509_certificate(self.tls_certificate)
         for what, same in (
@@ -93,7 +93,7 @@ class PartyKeys:
             if not same:
                 raise CallerError(
                     f"the {what} in {self.folder} is not the one that the roster lists for '{name}'",
-                    remedy="set `keys` to the folder whose card.json went into this roster, or have the roster made anew",
+                    remedy="set `keys` to the folder whose card.json is in this roster, or have the roster made anew",
                 )
 
 
@@ -245,7 +245,7 @@ def _read(path: Path, private: bool = False) -> bytes:
 
 
 def _check_owner_only(path: Path, status: os.stat_result) -> None:
-    """Private keys are the owner's alone; one that root owns may be readable by a group, as containers mount secrets."""
+    """Private keys are their owner's alone; a group may read one of root's, as containers mount secrets that way."""
     mounted = status.st_uid == 0 and os.geteuid() != 0
     forbidden = stat.S_IWGRP | stat.S_IRWXO if mounted else stat.S_IRWXG | stat.S_IRWXO
     if status.st_mode & forbidden:

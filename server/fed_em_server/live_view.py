@@ -144,8 +144,9 @@ class Frame:
         title = Text.assemble(("fed-em  ", "bold"), (record.title, f"bold {GREEN}"), (f"  {record.federation}", GREY))
         title.append(f"  {record.model}", GREY)
         yield title
-        banner = Text.assemble((f" {record.trust} ", _BADGE), f" {record.banner}")
-        yield from banner.wrap(Console(width=width), width) if len(banner) > width else [banner]
+        told = record.banner.removeprefix(f"Trust: {record.trust}. ")  # the badge says it
+        badge = Text.assemble((f" {record.trust} ", _BADGE), f" {told}")
+        yield from badge.wrap(Console(width=width), width)
 
     def _progress(self) -> Text:
         picture = self._picture

@@ -114,7 +114,7 @@ def _recovering(happening: Happening) -> str:
         return "masks of tenants that dropped out are rebuilt from shares"
     one = len(happening.tenants) == 1
     whose = "its mask" if one else "their masks"
-    return f"{names_in_words(happening.tenants)} fell silent after upload; shares others hold took {whose} off"
+    return f"{names_in_words(happening.tenants)} fell silent after upload; {whose} came off with shares"
 
 
 def _round_failed(happening: Happening) -> str:

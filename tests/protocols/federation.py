@@ -78,7 +78,7 @@ def roster_of(n: int, row_cap: int = 100) -> Roster:
     return Roster(federation="test", server=server, tenants=tenants)
 
 
-def terms_of(roster: Roster, **changes: int | bytes) -> SessionTerms:
+def terms_of(roster: Roster, /, **changes: int | bytes) -> SessionTerms:
     """Admissible semi-honest terms."""
     colluders = int(changes.get("colluders", default_colluders(roster.n)))
     least = max(3, colluders + 2)

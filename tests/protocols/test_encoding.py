@@ -72,7 +72,7 @@ def test_bounds_next_to_the_edge_do_not_wrap(row_caps: tuple[int, ...]) -> None:
                 assert worst_total(row_caps, bound, found) < 2**63 <= worst_total(row_caps, bound, found + 1)
 
 
-@pytest.mark.parametrize("signs", itertools.product((1.0, -1.0), repeat=3))
+@pytest.mark.parametrize("signs", list(itertools.product((1.0, -1.0), repeat=3)))
 def test_extreme_tenants_of_every_sign_sum_exactly(signs: tuple[float, ...]) -> None:
     layout, row_caps = one(3.7, shape=(2,)), (1000, 17, 123_456)
     encoding = Encoding.proved(layout, row_caps)

@@ -1,0 +1,85 @@
+"""Commands that use a fitted model: `fed-em predict`, `fed-em score` and `fed-em sample`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from fed_em.model import Rows
+    from fed_em.model_file import FittedModel
+
+Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.")]
+Data = Annotated[Path, typer.Argument(help="Rows: CSV, Parquet or NumPy, with the model's columns.")]
+Output = Annotated[Path | None, typer.Option("--output", help="CSV or Parquet file; standard output by default.")]
+
+
+def predict(model: Model, data: Data, output: Output = None) -> None:
+    """Component and its probability for each row."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    fitted, rows = _load(model, data)
+    probabilities = fitted.predict_proba(rows)
+    table = {"component": probabilities.argmax(axis=1), "probability": probabilities.max(axis=1)}
+    _write(pa.table(table), output)
+
+
+def score(model: Model, data: Data, output: Output = None) -> None:
+    """Log density of each row, in nats; without --output, the mean over all rows."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    fitted, rows = _load(model, data)
+    densities = fitted.score_samples(rows)
+    if output is None:
+        typer.echo(f"{len(rows)} rows, mean log density {densities.mean():.6f} nats")
+    else:
+        _write(pa.table({"log_density": densities}), output)
+
+
+def sample(
+    model: Model,
+    n: Annotated[int, typer.Argument(min=1, help="How many rows.")],
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    output: Output = None,
+) -> None:
+    """Rows drawn from the model, with their component."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    from fed_em.model_file import load_model  # noqa: PLC0415
+
+    fitted = load_model(model)
+    rows, components = fitted.sample(n, seed)
+    columns = {name: rows[:, k] for k, name in enumerate(fitted.columns)}
+    _write(pa.table({**columns, "component": components}), output)
+
+
+def _load(model: Path, data: Path) -> tuple[FittedModel, Rows]:
+    from fed_em.model_file import load_model  # noqa: PLC0415
+    from fed_em_client.rows import read_columns  # noqa: PLC0415
+
+    fitted = load_model(model)
+    return fitted, read_columns(data, fitted.columns, {})
+
+
+def _write(table: pa.Table, output: Path | None) -> None:
+    import pyarrow.csv  # noqa: PLC0415
+    import pyarrow.parquet  # noqa: PLC0415
+
+    from fed_em.errors import CallerError, EnvironmentFault  # noqa: PLC0415
+
+    try:
+        if output is None:
+            pyarrow.csv.write_csv(table, sys.stdout.buffer)
+        elif output.suffix == ".parquet":
+            pyarrow.parquet.write_table(table, output)
+        elif output.suffix == ".csv":
+            pyarrow.csv.write_csv(table, output)
+        else:
+            raise CallerError(f"cannot write '{output.suffix}' files", remedy="end the name in .csv or .parquet")
+    except OSError as error:
+        raise EnvironmentFault(f"cannot write {output}: {error.strerror}") from None
