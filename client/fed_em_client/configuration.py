@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, read_configuration
 from fed_em_protocols.policy import TermsPolicy
 from fed_em_protocols.roster import Name
@@ -29,7 +30,7 @@ class TenantConfiguration(Table):
     """One tenant, as its own operator writes it."""
 
     name: Name
-    server: str = "127.0.0.1:8443"
+    server: Address = "127.0.0.1:8443"
     """host:port of the coordinator."""
     roster: Path = Path("roster.json")
     roster_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

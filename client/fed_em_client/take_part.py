@@ -115,5 +115,7 @@ def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
         raise SessionFailed("the server ended the session without a model", remedy="ask its operator for the reason")
     final = Broadcast.from_bytes(closed.attachment)
     provenance = {"session": closed.content.session.hex(), "rounds": closed.content.rounds}
-    save_model(folder, FittedModel(final.model, final.coordinates, work.description.names, final.parameters, provenance))
+    save_model(
+        folder, FittedModel(final.model, final.coordinates, work.description.names, final.parameters, provenance)
+    )
     return folder

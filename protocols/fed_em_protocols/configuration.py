@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from fed_em.errors import CallerError
+from fed_em.errors import CallerError, EnvironmentFault
 
 
 class Table(BaseModel):
@@ -26,19 +26,44 @@ def read_configuration(path: Path, kind: type[T]) -> T:
     """Read and validate a TOML file.
 
     Raises:
-        CallerError: the file is missing, is no TOML, or a key or value is wrong. The error names the file, the key and, for an
-            unknown key, the nearest valid one.
+        CallerError: the file is missing, is no TOML, or a key or value is wrong. The error names the file, the key
+            and, for an unknown key, the nearest valid one.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CallerError(f"there is no file {path}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CallerError(f"{path} is no valid TOML: {error}") from None
-    try:
-        return kind.model_validate(document)
+        return kind.model_validate(read_toml(path))
     except ValidationError as error:
         raise _as_caller_error(path, kind, error) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file, whatever its keys.
+
+    Raises:
+        CallerError: the file is missing or is no TOML; names it.
+        EnvironmentFault: it cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CallerError(f"there is no file {path}") from None
+    except IsADirectoryError:
+        raise CallerError(f"{path} is a folder", remedy="name the TOML file in it") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CallerError(f"{path} is no valid TOML: {error}") from None
+    except OSError as error:
+        raise EnvironmentFault(f"cannot read {path}: {error.strerror}") from None
+
+
+def complaint_of(error: ValidationError) -> str:
+    """The first thing that a validation complains about, with its place: "tenants.0.name: …"."""
+    detail = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in detail["loc"])
+    return f"{where}: {_message_of(detail)}" if where else _message_of(detail)
+
+
+def _message_of(detail: ErrorDetails) -> str:
+    """Pydantic's words, without its prefix for what our own validators say."""
+    return detail["msg"].removeprefix("Value error, ")
 
 
 def _as_caller_error(path: Path, kind: type[Table], error: ValidationError) -> CallerError:
@@ -48,7 +73,7 @@ def _as_caller_error(path: Path, kind: type[Table], error: ValidationError) -> C
     key = ".".join(str(part) for part in detail["loc"]) or "the file"
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     if unknown is None:
-        return CallerError(f"{path}: {key}: {detail['msg']}{more}")
+        return CallerError(f"{path}: {key}: {_message_of(detail)}{more}")
     valid = _valid_keys(kind, detail)
     nearest = difflib.get_close_matches(str(detail["loc"][-1]), valid, n=1, cutoff=0.4)
     remedy = f"did you mean '{nearest[0]}'?" if nearest else f"valid keys here: {', '.join(sorted(valid))}"

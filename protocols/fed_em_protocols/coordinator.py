@@ -267,11 +267,14 @@ def _gather(state: CoordinatorState, now: float) -> CoordinatorStep:
     least = least_survivors(state)
     here = frozenset(i for i, member in state.members.items() if member.here and not member.late)
     members = here & (state.window.active if state.window else frozenset())
+    willing = [member for member in state.members.values() if not member.refusal]
+    if len(willing) < least:
+        return fail_request(state, _who_is_missing(state, here, least), final=True)
     away = any(not member.here and now < member.wait_until for member in state.members.values())
     if now < state.give_up and (away or len(here) < least):
         return CoordinatorStep(with_cut_off(state, state.give_up))
     if len(here) < least:
-        return fail_request(state, _who_is_missing(state, here, least))
+        return fail_request(state, _who_is_missing(state, here, least), final=True)
     if len(members) >= least and not wants_window(state, here):
         return start_round(state, members, now)
     if state.windows_opened - state.windows_before >= _WINDOWS_A_REQUEST:
@@ -284,7 +287,10 @@ def _gather(state: CoordinatorState, now: float) -> CoordinatorStep:
 def _who_is_missing(state: CoordinatorState, here: frozenset[int], least: int) -> str:
     late = state.roster.names(i for i, member in state.members.items() if member.here and member.late)
     reason = f"{len(here)} of {state.roster.n} tenants answer, {least} are needed"
-    reason += f"; missing: {', '.join(state.missing)}" if state.missing else ""
+    refused = state.roster.names(i for i, member in state.members.items() if member.refusal)
+    missing = [name for name in state.missing if name not in refused]
+    reason += f"; missing: {', '.join(missing)}" if missing else ""
+    reason += f"; refused the session: {', '.join(refused)} (each knows why)" if refused else ""
     return reason + (f"; late: {', '.join(late)}" if late else "")
 
 

@@ -157,7 +157,7 @@ def start_round(state: CoordinatorState, participants: frozenset[int], now: floa
     window, request, terms = cast(Window, state.window), cast(SumRequest, state.request), state.terms
     setup, number, previous = cast(WindowSetUp, window.setup), state.last_round + 1, state.previous
     if number > terms.content.round_cap:
-        return fail_request(state, f"the session's cap of {terms.content.round_cap} rounds is reached")
+        return fail_request(state, f"the session's cap of {terms.content.round_cap} rounds is reached", final=True)
     header = Header(
         session=terms.content.session,
         terms=terms.digest,
@@ -189,7 +189,7 @@ def uploading_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
     in_time = state.cut_off is not None and now < state.cut_off
     if in_time and (awaited(state, now) or len(current.uploads) < least):
         return CoordinatorStep(state)
-    late = mark_late(state, current.dropped)
+    late = mark_late(state)
     notices: tuple[Notice, ...] = (
         (Notice(NoticeKind.LATE, current.number, state.roster.names(current.dropped)),) if current.dropped else ()
     )
@@ -222,7 +222,7 @@ def opening_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
     silent = current.survivors - current.opened
     if not silent:
         return _finish(state, current, now)
-    return _ask_for_shares(mark_late(state, silent), current, silent, current.dropped, now)
+    return _ask_for_shares(mark_late(state), current, silent, current.dropped, now)
 
 
 def _ask_for_shares(

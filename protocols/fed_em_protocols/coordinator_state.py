@@ -120,10 +120,17 @@ class SumOpened:
 
 @dataclass(frozen=True)
 class SumNotOpened:
-    """The request ended without a sum; nothing was decoded. `reason` names who is missing."""
+    """The request ended without a sum; nothing was decoded.
+
+    Attributes:
+        round: The last round tried.
+        reason: Why, naming who is missing.
+        final: Whether asking again would end the same way.
+    """
 
     round: int
     reason: str
+    final: bool = False
 
 
 @dataclass(frozen=True)
@@ -339,16 +346,20 @@ def with_deadline(state: CoordinatorState, now: float) -> CoordinatorState:
     return state if state.deadline == deadline else replace(state, deadline=deadline)
 
 
-def mark_late(state: CoordinatorState, late: frozenset[int]) -> CoordinatorState:
-    members = {i: replace(m, late=True) if i in late and m.linked else m for i, m in state.members.items()}
-    return replace(state, members=members) if late else state
+def mark_late(state: CoordinatorState) -> CoordinatorState:
+    """At a cut-off: whoever is linked and owed an answer is late. (A restarted process owes none, and would never be heard.)"""
+    owing = involved(state)
+    late = {i: replace(m, late=True) for i, m in state.members.items() if i in owing and m.linked}
+    return replace(state, members={**state.members, **late}) if late else state
 
 
 def still_waiting(state: CoordinatorState, now: float) -> bool:
     return bool(awaited(state, now)) and state.cut_off is not None and now < state.cut_off
 
 
-def fail_request(state: CoordinatorState, reason: str, notices: tuple[Notice, ...] = ()) -> CoordinatorStep:
+def fail_request(
+    state: CoordinatorState, reason: str, notices: tuple[Notice, ...] = (), final: bool = False
+) -> CoordinatorStep:
     """End the request without a sum. The round number is spent, the window, if there is one, goes on."""
     current = state.round
     previous = state.previous
@@ -357,4 +368,4 @@ def fail_request(state: CoordinatorState, reason: str, notices: tuple[Notice, ..
         previous = PreviousRound(current.number, Outcome.NOT_OPENED, certificate)
     failed = replace(state, phase=CoordinatorPhase.GATHERING, request=None, round=None, cut_off=None, previous=previous)
     notice = Notice(NoticeKind.ROUND_FAILED, state.last_round, (), reason)
-    return CoordinatorStep(failed, notices=(*notices, notice), result=SumNotOpened(state.last_round, reason))
+    return CoordinatorStep(failed, notices=(*notices, notice), result=SumNotOpened(state.last_round, reason, final))

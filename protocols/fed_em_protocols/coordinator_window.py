@@ -136,9 +136,8 @@ def advertising_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
     setup = setup_of(window.opening, state.terms.content, state.roster, advertisements)
     fixed = replace(window, setup=setup, advertisements=advertisements)
     data = setup_message(state, fixed, setup).to_bytes()
-    late = frozenset(window.boots) - members
     moved = replace(
-        mark_late(state, late),
+        mark_late(state),
         phase=CoordinatorPhase.DEPOSITING,
         window=fixed,
         cut_off=now + state.timetable.set_up,
@@ -166,7 +165,7 @@ def depositing_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
         return _abandon_window(state, window, dealers)
     fixed = replace(window, deposits={index: window.deposits[index] for index in sorted(dealers)})
     moved = replace(
-        mark_late(state, frozenset(setup.members) - dealers),
+        mark_late(state),
         phase=CoordinatorPhase.CONFIRMING, window=fixed, cut_off=now + state.timetable.set_up,
     )  # fmt: skip
     return CoordinatorStep(moved, tuple((index, boxes_for(moved, fixed, setup, index)) for index in sorted(dealers)))
@@ -197,7 +196,7 @@ def confirming_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
     # Boxes are delivered; only the roots that dealers signed are still needed.
     slim = {index: replace(sealed, attachment=b"") for index, sealed in window.deposits.items()}
     ready = replace(
-        mark_late(state, frozenset(window.deposits) - confirmed),
+        mark_late(state),
         phase=CoordinatorPhase.READY, window=replace(window, deposits=slim, active=active), cut_off=None,
     )  # fmt: skip
     text = f"rounds {setup.first_round} to {setup.first_round + setup.rounds - 1}"
@@ -213,7 +212,7 @@ def _enough_for_window(state: CoordinatorState, setup: WindowSetUp, members: fro
 def _abandon_window(state: CoordinatorState, window: Window, answered: frozenset[int]) -> CoordinatorStep:
     """Too few went through the set-up: those who did not answer are late, and everything starts anew."""
     silent = frozenset(window.boots) - answered
-    reset = replace(mark_late(state, silent), phase=CoordinatorPhase.GATHERING, window=None)
+    reset = replace(mark_late(state), phase=CoordinatorPhase.GATHERING, window=None)
     return fail_request(
         reset,
         f"the set-up of a window was not completed; no answer from {', '.join(state.roster.names(silent)) or 'nobody'}",

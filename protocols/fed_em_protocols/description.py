@@ -20,7 +20,7 @@ from fed_em.errors import CallerError
 from fed_em.families import build_model
 from fed_em.initialisation import moments_model
 from fed_em.model import Model
-from fed_em_protocols.configuration import Table
+from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.roster import Name
 
@@ -88,9 +88,7 @@ class SessionDescription(Table):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "as a whole"
-            raise CallerError(f"the session's description, {where}: {first['msg']}") from None
+            raise CallerError(f"the session's description: {complaint_of(error)}") from None
 
     def admits(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast asks for this session's model, or for the moments that standardise its columns."""

@@ -28,6 +28,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_protocols.certificates import check_validity, self_signed
+from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.limits import MAX_ROW_CAP
@@ -148,7 +149,9 @@ def load_card(path: Path) -> Card:
     try:
         return Card.model_validate_json(_read(path))
     except ValidationError as error:
-        raise CallerError(f"card {path}: {_complaint(error)}", remedy="ask its party for its card.json again") from None
+        raise CallerError(
+            f"card {path}: {complaint_of(error)}", remedy="ask its party for its card.json again"
+        ) from None
 
 
 def make_roster(federation: str, server: Card, tenants: Iterable[Card], version: int = 1) -> Roster:
@@ -171,7 +174,7 @@ def make_roster(federation: str, server: Card, tenants: Iterable[Card], version:
     try:
         return Roster.model_validate(document)
     except ValidationError as error:
-        raise CallerError(f"these cards make no roster: {_complaint(error)}") from None
+        raise CallerError(f"these cards make no roster: {complaint_of(error)}") from None
 
 
 def party_of(roster: Roster, name: str) -> Party:
@@ -188,7 +191,7 @@ def _create(folder: Path, claims: dict[str, str | int], now: datetime) -> Card:
     try:
         introduction = _Introduction.model_validate(claims)
     except ValidationError as error:
-        raise CallerError(f"these keys cannot be made: {_complaint(error)}") from None
+        raise CallerError(f"these keys cannot be made: {complaint_of(error)}") from None
     identity, tls = Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP256R1())
     certificate = self_signed(tls, introduction.name, f"{introduction.name}.fed-em", now)
     card = Card(
@@ -253,9 +256,3 @@ def _check_owner_only(path: Path, status: os.stat_result) -> None:
             f"{path} is open to others than its owner (mode {stat.S_IMODE(status.st_mode):04o})",
             remedy=f"chmod 600 {path}; if others may have read it, make new keys",
         )
-
-
-def _complaint(error: ValidationError) -> str:
-    first = error.errors(include_input=False, include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else first["msg"]

@@ -16,7 +16,8 @@ from typing import Annotated, Self
 from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from fed_em.errors import CallerError
+from fed_em.errors import CallerError, EnvironmentFault
+from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.hashing import digest
 from fed_em_protocols.limits import MAX_NAME_LENGTH, MAX_ROW_CAP, MAX_TENANTS, MIN_TENANTS
@@ -141,20 +142,57 @@ class Roster(BaseModel):
         """The roster as it is kept in files."""
         return json.dumps(self.model_dump(), indent=2) + "\n"
 
+    def write_new(self, path: Path) -> None:
+        """Write a new roster file.
+
+        Raises:
+            CallerError: the file exists; others may have pinned it.
+            EnvironmentFault: it cannot be written.
+        """
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(self.to_json())
+        except FileExistsError:
+            raise CallerError(
+                f"{path} exists, and others may have pinned that roster",
+                remedy=f"name another file, such as {path.with_stem(f'{path.stem}-{self.version}')}",
+            ) from None
+        except OSError as error:
+            raise EnvironmentFault(f"cannot write {path}: {error.strerror}") from None
+
 
 def load_roster(path: Path) -> Roster:
     """Read and validate a roster file.
 
     Raises:
         CallerError: the file is missing, is no JSON, or breaks a rule; names the field.
+        EnvironmentFault: it cannot be read.
     """
     try:
         return Roster.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise CallerError(f"there is no roster at {path}", remedy="make one with `fed-em roster`") from None
+    except OSError as error:
+        raise EnvironmentFault(f"cannot read roster {path}: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise CallerError(f"roster {path}: {complaint_of(error)}", remedy="make it anew with `fed-em roster`") from None
+
+
+def load_pinned_roster(path: Path, pin: str) -> Roster:
+    """Read a roster and compare its hash with the one that this party approved.
+
+    Args:
+        path: The roster file.
+        pin: H(roster) in hexadecimal.
+
+    Raises:
+        CallerError: as `load_roster`, or it is another roster.
+    """
+    roster = load_roster(path)
+    if roster.digest.hex() != pin:
         raise CallerError(
-            f"roster {path}: {where}: {first['msg']}", remedy="make it anew with `fed-em roster`"
-        ) from None
+            f"the roster {path} is not the one pinned here: its hash begins with {roster.digest.hex()[:16]}, "
+            f"the pin with {pin[:16]}",
+            remedy=f'compare it with the one you approved; to approve it, pin roster_hash = "{roster.digest.hex()}"',
+        )
+    return roster

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, FiniteFloat, PositiveFloat, ValidationError, model_validator
 
 from fed_em.em import Stopping
-from fed_em_protocols.configuration import Table, read_configuration
+from fed_em_protocols.addresses import Address
+from fed_em_protocols.configuration import Table, complaint_of, read_configuration
 from fed_em_protocols.coordinator_state import Timetable
 from fed_em_protocols.description import Column, SessionDescription
 from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
 from fed_em_protocols.roster import Name
-from pydantic import Field, FiniteFloat, PositiveFloat
 
 
 class TrustTable(Table):
@@ -62,7 +64,7 @@ class ServerConfiguration(Table):
     """A session, as the server's operator writes it."""
 
     title: Name
-    listen: str = "127.0.0.1:8443"
+    listen: Address = "127.0.0.1:8443"
     roster: Path = Path("roster.json")
     keys: Path = Path("keys")
     """Folder with `identity.key` and `tls.key`, as `fed-em keygen` makes it."""
@@ -73,6 +75,14 @@ class ServerConfiguration(Table):
     trust: TrustTable = TrustTable()
     fit: FitTable = FitTable()
     times: TimesTable = TimesTable()
+
+    @model_validator(mode="after")
+    def _describes_a_session(self) -> Self:
+        try:
+            self.description  # noqa: B018  making it validates the model
+        except ValidationError as error:
+            raise ValueError(complaint_of(error)) from None
+        return self
 
     @property
     def description(self) -> SessionDescription:

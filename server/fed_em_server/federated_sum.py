@@ -46,7 +46,7 @@ class FederatedSum:
         """The exact sum over everybody who answered in time.
 
         Raises:
-            SumFailed: no sum could be opened in three attempts; the message says who was missing.
+            SumFailed: no sum could be opened in three attempts, or the first was final; the message says why.
         """
         reason = ""
         for _ in range(_ATTEMPTS):
@@ -54,6 +54,8 @@ class FederatedSum:
             if isinstance(outcome, SumOpened):
                 return outcome
             reason = outcome.reason
+            if outcome.final:
+                break
         raise SumFailed(reason, remedy="see who is missing; longer deadlines or a smaller quorum may help")
 
     def close(self, reason: CloseReason, parameters: bytes = b"") -> None:

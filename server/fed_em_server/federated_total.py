@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fed_em_protocols.coordinator_state import SumOpened, SumRequest
-from fed_em_protocols.description import SessionDescription, encoding_of
-from fed_em_protocols.roster import Roster
-from fed_em_server.federated_sum import FederatedSum
-
 from fed_em.broadcast import Broadcast
 from fed_em.coordinates import Coordinates
 from fed_em.em import Summed
 from fed_em.model import Model
 from fed_em.parameters import Parameters
+from fed_em_protocols.coordinator_state import SumOpened, SumRequest
+from fed_em_protocols.description import SessionDescription, encoding_of
+from fed_em_protocols.roster import Roster
+from fed_em_server.federated_sum import FederatedSum
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ import grpc
 import grpc.aio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+
+from fed_em.errors import EnvironmentFault
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.wire.grpc_service import METHOD, SERVICE, channel_options
 from fed_em_server.hub import Arrived, HubEvent, Unlinked
-
-from fed_em.errors import EnvironmentFault
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from fed_em_protocols.coordinator_state import Notice
 from fed_em_server.live_picture import Picture, Stage, Standing
 from fed_em_server.plain_log import PlainLog
 from fed_em_server.record import Participation, RoundRecord, SessionRecord
-from fed_em_server.report_words import bytes_in_words, decimal, seconds_in_words, told_with_round
+from fed_em_server.report_words import banner_in_words, bytes_in_words, decimal, seconds_in_words, told_with_round
 
 FRAMES_A_SECOND = 8
 
@@ -36,9 +36,9 @@ _STANDINGS = {
     Standing.REFUSED: ("✕", ORANGE),
 }
 _BLOCKS = {
-    Participation.SUMMED: ("█", GREEN),
-    Participation.RECOVERED: ("▓", BLUE),
-    Participation.LATE: ("▄", ORANGE),
+    Participation.SUMMED: ("▇", GREEN),
+    Participation.RECOVERED: ("◆", BLUE),
+    Participation.LATE: ("▃", ORANGE),
     Participation.AWAY: ("·", GREY),
 }
 _LEGEND = {
@@ -50,9 +50,11 @@ _LEGEND = {
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 # A strip shows so many rounds if there is room, the sparkline so many iterations.
-_STRIP_AT_MOST, _SPARKS_AT_MOST = 60, 40
+_STRIP_AT_MOST, _SPARKS_AT_MOST = 60, 30
 _HAPPENINGS_AT_MOST = 6
 _STANDING_WIDTH = max(len(standing.value) for standing in Standing)
+# From so many lines on, blocks stand apart.
+_ROOMY = 30
 # What a round waits for is worth telling only when it has waited this long, in seconds.
 _PATIENCE = 0.4
 
@@ -129,7 +131,8 @@ class Frame:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, (options.height or console.height) - 1
-        top = [*self._title(width), self._progress(), self._curve(width), Text()]
+        air = [Text()] if height >= _ROOMY else []
+        top = [*self._title(width), *air, self._progress(), self._curve(width), *air, Text()]
         n = len(self._picture.record.tenants)
         room = max(height - len(top) - 2, 3)
         shown = n if n <= room - 3 else max(room - 4, 1)
@@ -144,9 +147,8 @@ class Frame:
         title = Text.assemble(("fed-em  ", "bold"), (record.title, f"bold {GREEN}"), (f"  {record.federation}", GREY))
         title.append(f"  {record.model}", GREY)
         yield title
-        told = record.banner.removeprefix(f"Trust: {record.trust}. ")  # the badge says it
-        badge = Text.assemble((f" {record.trust} ", _BADGE), f" {told}")
-        yield from badge.wrap(Console(width=width), width)
+        banner = Text.assemble((f" {record.trust} ", _BADGE), f" {banner_in_words(record)}")
+        yield from banner.wrap(Console(width=width), width)
 
     def _progress(self) -> Text:
         picture = self._picture
@@ -202,7 +204,7 @@ class Frame:
 
     def _waiting(self) -> Text:
         picture, waited = self._picture, self._now - self._picture.since
-        if waited < _PATIENCE and picture.stage is not Stage.GATHERING or picture.stage is Stage.OVER:
+        if (waited < _PATIENCE and picture.stage is not Stage.GATHERING) or picture.stage is Stage.OVER:
             return Text()
         doing = picture.waiting or picture.stage.value
         return Text.assemble((f"{doing}, {seconds_in_words(waited)}", f"bold {ORANGE}"))

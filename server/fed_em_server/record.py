@@ -8,8 +8,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated
 
-from fed_em_protocols.configuration import Table
 from pydantic import Field
+
+from fed_em_protocols.configuration import Table
 
 
 class Participation(Enum):

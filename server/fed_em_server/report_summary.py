@@ -32,10 +32,10 @@ def comparison_table(record: SessionRecord) -> Table:
     if pooled is not None:
         table.add_column("against pooled", justify="right")
     for line in record.comparison:
-        cells = [line.name, str(line.rows), decimal(line.held_out_log_likelihood)]
+        cells = [line.name, str(line.rows), decimal(line.held_out_log_likelihood, 3)]
         if pooled is not None:
             difference = line.held_out_log_likelihood - pooled.held_out_log_likelihood
-            cells.append("" if line is pooled else decimal(difference, signed=True))
+            cells.append("" if line is pooled else decimal(difference, 3, signed=True))
         table.add_row(*cells, style="bold" if line.name in {FEDERATED, POOLED} else None)
     return table
 

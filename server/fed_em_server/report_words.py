@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
-from fed_em_server.record import Happening, Participation
+from fed_em_server.record import Happening, Participation, SessionRecord
 
 # The parts with which a tenant's statistics are in a round's sum.
 IN_SUM = frozenset({Participation.SUMMED, Participation.RECOVERED})
@@ -52,6 +52,11 @@ def names_in_words(names: Sequence[str], at_most: int = _NAMES_AT_MOST) -> str:
     """`ash`, `ash and elm`, `ash, elm, fir and 3 more`."""
     shown = list(names) if len(names) <= at_most else [*names[: at_most - 1], f"{len(names) - at_most + 1} more"]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else "nobody"
+
+
+def banner_in_words(record: SessionRecord) -> str:
+    """A record's banner without the name of the trust, which stands before it in a badge."""
+    return record.banner.removeprefix(f"Trust: {record.trust}. ")
 
 
 def happening_of(notice: Notice, second: float) -> Happening:

@@ -13,6 +13,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, cast
 
+from fed_em.broadcast import Broadcast
+from fed_em.coordinates import Coordinates
+from fed_em.em import Iteration, Stopping, Total
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.model import Model
+from fed_em.model_file import FittedModel
+from fed_em.standardised_fit import StandardisedFit, fit_standardised
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumOpened, Timetable
 from fed_em_protocols.description import SessionDescription
@@ -25,14 +32,6 @@ from fed_em_server.federated_sum import FederatedSum
 from fed_em_server.federated_total import FederatedTotal
 from fed_em_server.hub import Hub
 from fed_em_server.record import Happening, Participation, RoundRecord, SessionRecord
-
-from fed_em.broadcast import Broadcast
-from fed_em.coordinates import Coordinates
-from fed_em.em import Iteration, Stopping, Total
-from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.model import Model
-from fed_em.model_file import FittedModel
-from fed_em.standardised_fit import StandardisedFit, fit_standardised
 
 BANNER = {
     Trust.SEMI_HONEST: (
@@ -118,8 +117,8 @@ def _terms(trust: TrustTable, roster: Roster, description: SessionDescription, i
         side_honest=0,
         blocks=0,
         mass_floor=0,
-        # Each iteration may need three attempts; the moments need one more round.
-        round_cap=3 * (iterations + 1),
+        # One round for the moments, one an iteration, and half as many again for rounds that fail.
+        round_cap=(iterations + 1) + max(20, iterations // 2),
         window_rounds=trust.window_rounds,
     )
 

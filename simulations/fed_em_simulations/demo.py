@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fed_em.errors import CallerError, FedEmError
+from fed_em_server.report import write_report
+
+from fed_em.errors import CallerError
 from fed_em.model_file import FittedModel
 from fed_em_client.take_part import open_tenant
 from fed_em_client.tenant_session import TenantSession
@@ -25,14 +27,15 @@ from fed_em_server.pooled import fit_pooled
 from fed_em_server.record import Comparison, RoundRecord, SessionRecord
 from fed_em_server.serve import keep_outcome, open_server
 from fed_em_server.session import SessionOutcome, Watcher, run_session
-from fed_em_simulations.digits import COLUMNS, DigitsFederation
-from fed_em_simulations.federation_folder import FederationFolder
+from fed_em_simulations.digits import COLUMNS, DigitsFederation, digits_federation
+from fed_em_simulations.federation_folder import FederationFolder, write_federation_folder
 from fed_em_simulations.memory_hub import MemoryHub
 from fed_em_simulations.volatile_marks import VolatileMarks
 
 VICTIM, LAGGARD = "fir", "hazel"
 _KILL_FROM, _LAG_FROM, _LAG_ROUNDS = 8, 16, 3
 _LINK = 0.001
+_ROW_CAP = 2000
 
 COMPONENTS = 10
 
@@ -97,14 +100,14 @@ class Trouble:
 
     def noticed(self, notice: Notice) -> None:
         """Make trouble when its time has come."""
-        if notice.kind is NoticeKind.UPLOADED and VICTIM in notice.tenants and not self.killed:
-            if notice.round >= _KILL_FROM:
-                self.killed = True
-                self.kill()
-        elif notice.kind is NoticeKind.ROUND_STARTED and LAGGARD in notice.tenants and not self.lagged:
-            if notice.round >= _LAG_FROM:
-                self.lagged = notice.round
-                self.lag()
+        uploaded = notice.kind is NoticeKind.UPLOADED and VICTIM in notice.tenants
+        if uploaded and notice.round >= _KILL_FROM and not self.killed:
+            self.killed = True
+            self.kill()
+        asked = notice.kind is NoticeKind.ROUND_STARTED and LAGGARD in notice.tenants
+        if asked and notice.round >= _LAG_FROM and not self.lagged:
+            self.lagged = notice.round
+            self.lag()
 
     def round_opened(self, record: RoundRecord) -> None:
         """Let the laggard go on after some rounds."""
@@ -240,6 +243,41 @@ def tenant_processes(demo: FederationFolder, address: str) -> Iterator[TenantFle
         fleet.wait(0.0)
         raise
     fleet.wait(10.0)
+
+
+def run_over_flower(demo: FederationFolder, watchers: Sequence[Watcher], faults: bool) -> SessionOutcome:
+    """A SuperLink and nine SuperNodes carry the fleet; the server runs inside Flower's ServerApp."""
+    raise CallerError("not here yet")
+
+
+_RUNS: Mapping[str, Callable[[FederationFolder, Sequence[Watcher], bool], SessionOutcome]] = {
+    "grpc": run_over_grpc,
+    "memory": run_in_memory,
+    "flower": run_over_flower,
+}
+
+
+def run_demo(folder: Path, transport: str, faults: bool, watchers: Sequence[Watcher]) -> SessionOutcome:
+    """Run the demonstration and write the model, the record and the report to `folder`.
+
+    Args:
+        folder: Made if need be; an earlier demonstration in it is replaced.
+        transport: "grpc", "memory" or "flower".
+        faults: Whether to kill one tenant and let another lag.
+        watchers: Who looks on.
+
+    Returns:
+        The outcome, its record with the comparison of models filled in.
+    """
+    data = digits_federation()
+    demo = write_federation_folder(folder, digits_session(data), COLUMNS, data.tenants, _ROW_CAP, "127.0.0.1:0")
+    outcome = _RUNS[transport](demo, watchers, faults)
+    record = outcome.record.model_copy(update={"comparison": compare(demo, data, outcome.fitted)})
+    compared = replace(outcome, record=record)
+    keep_outcome(folder, compared)
+    images = data.projection.images(compared.fitted.coordinates.restore(compared.fitted.parameters["means"]))
+    write_report(folder, record, compared.fitted, images)
+    return compared
 
 
 def compare(demo: FederationFolder, data: DigitsFederation, federated: FittedModel) -> tuple[Comparison, ...]:

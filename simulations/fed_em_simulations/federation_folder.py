@@ -87,7 +87,9 @@ def write_federation_folder(
 def _make_empty(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         if not (folder / _MARKER).exists():
-            raise CallerError(f"{folder} holds files that are no federation of this program", remedy="name another folder")
+            raise CallerError(
+                f"{folder} holds files that are no federation of this program", remedy="name another folder"
+            )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARKER).touch()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -15,14 +15,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fed_em_client.tenant_session import TenantSession
 from fed_em_protocols.coordinator import coordinator_start
-from fed_em_protocols.coordinator_state import Notice, SumOpened, SumRequest, Timetable
+from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumOpened, SumRequest, Timetable
 from fed_em_protocols.hashing import digest
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.masks import RingVector
+from fed_em_protocols.messages import KINDS
 from fed_em_protocols.policy import TermsPolicy
 from fed_em_protocols.roster import Roster, RosterServer, RosterTenant
 from fed_em_protocols.tenant import Evaluate, TenantSelf
 from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders
+from fed_em_protocols.wire import messages_pb2
 from fed_em_server.federated_sum import FederatedSum
 from fed_em_simulations.memory_hub import Fate, Interference, MemoryHub
 
@@ -70,7 +72,10 @@ def roster_of(n: int, row_cap: int = 100) -> Roster:
     """Tenants t0 … t(n−1) and a server."""
     tenants = tuple(
         RosterTenant(
-            name=f"t{i}", identity=identity_of(f"t{i}").public.hex(), certificate=certificate_of(f"t{i}"), row_cap=row_cap
+            name=f"t{i}",
+            identity=identity_of(f"t{i}").public.hex(),
+            certificate=certificate_of(f"t{i}"),
+            row_cap=row_cap,
         )
         for i in range(n)
     )
@@ -120,6 +125,13 @@ class KnownVector:
         return self.vector
 
 
+def kind_of(data: bytes) -> type:
+    """The kind of a message on its way."""
+    return _KIND_OF_NUMBER[messages_pb2.Envelope.FromString(data).kind]
+
+
+_KIND_OF_NUMBER = {number: kind for kind, number in KINDS.items()}
+
 SHORT_TIMES = Timetable(gather=8.0, patience=0.5, set_up=2.0, upload=3.0, quorum=0.75, straggler=1.0, open=1.0)
 
 
@@ -133,8 +145,10 @@ class TestFederation:
         n: int,
         length: int = 6,
         seed: int = 0,
-        interfere: Interference = lambda passing: Fate.DELIVER,
+        interfere: Interference = lambda _: Fate.DELIVER,
         timetable: Timetable = SHORT_TIMES,
+        latency: float | Sequence[float] = 0.001,
+        sessions: Mapping[int, type[TenantSession]] | None = None,
         **terms: int | bytes,
     ) -> None:
         self.roster = roster_of(n)
@@ -147,7 +161,8 @@ class TestFederation:
         self._lives = 0
         self.seed = seed
         self.notices: list[Notice] = []
-        self.hub = MemoryHub([lambda i=i: self._start(i) for i in range(n)], 0.001, interfere)  # type: ignore[misc]
+        self._sessions = sessions or {}
+        self.hub = MemoryHub([lambda i=i: self._start(i) for i in range(n)], latency, interfere)  # type: ignore[misc]
         state = coordinator_start(
             self.roster, identity_of("server"), terms_of(self.roster, **terms), DESCRIPTION, timetable, 0.0
         )
@@ -159,10 +174,19 @@ class TestFederation:
             self.roster, index, identity_of(f"t{index}"), TermsPolicy(allow_semi_honest=True, colluders=0), "test"
         )
         randomness = seeded_randomness(1000 * self.seed + self._lives)
-        return TenantSession(me, self.works[index], self.marks[index], randomness)
+        kind = self._sessions.get(index, TenantSession)
+        return kind(me, self.works[index], self.marks[index], randomness)
 
     def sum(self, parameters: bytes = b"parameters") -> SumOpened:
         return self.server.sum(SumRequest(parameters, bytes(32), self.length))
+
+    def faults(self) -> list[tuple[tuple[str, ...], str]]:
+        """Who was told to be at fault so far, and why."""
+        return [(notice.tenants, notice.text) for notice in self.notices if notice.kind is NoticeKind.FAULT]
+
+    def assert_exact(self, opened: SumOpened) -> None:
+        """The sum is the plain integer sum over its survivors, bit for bit."""
+        assert np.array_equal(opened.vector, self.plain_sum(opened.survivors))
 
     def plain_sum(self, survivors: Sequence[int]) -> RingVector:
         total = np.zeros(self.length, dtype=np.uint64)

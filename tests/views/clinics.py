@@ -78,7 +78,7 @@ class TroubledHub(MemoryHub):
         self._uploads[passing.tenant] += 1
         fate = self._trouble.get((name, self._uploads[passing.tenant]), Fate.DELIVER)
         if fate is Fate.KILL:
-            self.restart(passing.tenant, 0.3)
+            self.restart(passing.tenant, 0.04)
         if fate is Fate.LOSE:
             self._after(0.05, lambda: Arrived(passing.tenant, passing.data))
         return fate

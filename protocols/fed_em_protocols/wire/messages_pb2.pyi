@@ -295,3 +295,19 @@ class Close(_message.Message):
     reason: int
     rounds: int
     def __init__(self, session: _Optional[bytes] = ..., reason: _Optional[int] = ..., rounds: _Optional[int] = ...) -> None: ...
+
+class Ticket(_message.Message):
+    __slots__ = ("address", "signature")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    signature: bytes
+    def __init__(self, address: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Parcel(_message.Message):
+    __slots__ = ("session", "messages")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    messages: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, session: _Optional[bytes] = ..., messages: _Optional[_Iterable[bytes]] = ...) -> None: ...

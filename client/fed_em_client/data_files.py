@@ -1,0 +1,212 @@
+"""Data files as named columns: CSV, Parquet and NumPy's `.npy` and `.npz`.
+
+What readers say of a damaged file can quote it, so their texts are never passed on.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from fed_em.errors import CallerError, EnvironmentFault
+
+Vector = NDArray[np.float64]
+
+Choose = Callable[[Sequence[str]], Sequence[str]]
+"""Which of the columns that a file has are to be read; raises `CallerError` if they will not do."""
+
+_GET_AGAIN = "write the file again, or restore it"
+
+_NOT_OF_THE_FORMAT = (
+    pa.ArrowException,
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        kind: Its type, as the file's format calls it.
+        values: `(n,)`, NaN where a value is missing; None if it is not numeric.
+    """
+
+    kind: str
+    values: Vector | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """Columns read from a file.
+
+    Attributes:
+        path: The file.
+        n_rows: n.
+        columns: By name, in the order that was chosen; by position ("1", "2", …) if the file gives no names.
+        named: Whether the file gives names.
+    """
+
+    path: Path
+    n_rows: int
+    columns: Mapping[str, Column] = field(repr=False)
+    named: bool = True
+
+
+def read_data_file(path: Path, choose: Choose) -> DataFile:
+    """Read the chosen columns of a file whose suffix says what it is.
+
+    CSV with a line of column names; Parquet; `.npz` with one array `(n,)` a column; `.npy` with a structured array
+    `(n,)`, or with an array `(n, D)`, which has no names to choose from and is read as a whole.
+
+    Args:
+        path: The file.
+        choose: Called with the file's column names, before anything else is read.
+
+    Raises:
+        CallerError: no such file, no known suffix, a damaged file, or what `choose` raises.
+        EnvironmentFault: the disk does not give the file.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise CallerError(
+            f"{path}: no reader for files ending in '{path.suffix}'", remedy=f"use one of {', '.join(_READERS)}"
+        )
+    with _trouble_with(path):
+        return reader(path, choose)
+
+
+def _read_csv(path: Path, choose: Choose) -> DataFile:
+    broken: list[pyarrow.csv.InvalidRow] = []
+
+    def refuse(row: pyarrow.csv.InvalidRow) -> str:
+        broken.append(row)
+        return "error"
+
+    parsing = pyarrow.csv.ParseOptions(invalid_row_handler=refuse)
+    # Only a single thread knows the numbers of the rows.
+    reading = pyarrow.csv.ReadOptions(use_threads=False)
+    try:
+        with pyarrow.csv.open_csv(path, reading, parsing) as opened:
+            names = opened.schema.names
+        chosen = pyarrow.csv.ConvertOptions(include_columns=_chosen(path, names, choose))
+        table = pyarrow.csv.read_csv(path, reading, parsing, chosen)
+    except pa.ArrowInvalid:
+        if not broken:
+            raise
+        row = broken[0]
+        raise CallerError(
+            f"{path}: line {row.number} has {row.actual_columns} values instead of {row.expected_columns}",
+            remedy=f"mend that line (blank lines are not counted), or {_GET_AGAIN}",
+        ) from None
+    return _of_arrow(path, table)
+
+
+def _read_parquet(path: Path, choose: Choose) -> DataFile:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        chosen = _chosen(path, file.schema_arrow.names, choose)
+        # Parquet gives columns in the order of the file.
+        return _of_arrow(path, file.read(columns=chosen).select(chosen))
+
+
+def _of_arrow(path: Path, table: pa.Table) -> DataFile:
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind, is_a = column.type, pa.types
+        numeric = is_a.is_integer(kind) or is_a.is_floating(kind) or is_a.is_decimal(kind) or is_a.is_null(kind)
+        # Unchecked, as integers beyond 2^53 may be rounded; nulls become NaN.
+        values = column.cast(pa.float64(), safe=False).to_numpy() if numeric else None
+        columns[name] = Column(str(kind), values)
+    return DataFile(path, table.num_rows, columns)
+
+
+def _read_npz(path: Path, choose: Choose) -> DataFile:
+    with np.load(path, allow_pickle=False) as archive:
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("an array alone is no archive")
+        arrays = {name: archive[name] for name in _chosen(path, archive.files, choose)}
+    first = next(iter(arrays.values()))
+    for name, array in arrays.items():
+        if array.ndim != 1 or len(array) != len(first):
+            raise CallerError(
+                f"{path}: column '{name}' has shape {array.shape}, the first one has {first.shape}",
+                remedy="save one array (n,) a column, all of one length",
+            )
+    return DataFile(path, len(first), {name: _of_numpy(array) for name, array in arrays.items()})
+
+
+def _read_npy(path: Path, choose: Choose) -> DataFile:
+    array = np.load(path, allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError("an archive is no array")
+    if array.dtype.names is not None and array.ndim == 1:
+        chosen = _chosen(path, array.dtype.names, choose)
+        return DataFile(path, len(array), {name: _of_numpy(array[name]) for name in chosen})
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise CallerError(f"{path} holds an array of shape {array.shape}", remedy="save an array (n, D)")
+    columns = {str(d + 1): _of_numpy(array[:, d]) for d in range(array.shape[1])}
+    return DataFile(path, len(array), columns, named=False)
+
+
+def _of_numpy(array: NDArray[Any]) -> Column:
+    return Column(str(array.dtype), array.astype(np.float64) if array.dtype.kind in "iuf" else None)
+
+
+_READERS: Mapping[str, Callable[[Path, Choose], DataFile]] = {
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+}
+
+
+def _chosen(path: Path, names: Sequence[str], choose: Choose) -> list[str]:
+    if not names:
+        raise CallerError(f"{path} has no columns", remedy=_GET_AGAIN)
+    chosen = list(choose(names))
+    twice = next((name for name in chosen if list(names).count(name) > 1), None)
+    if twice is not None:
+        raise CallerError(f"{path}: several columns are called '{twice}'", remedy="give each a name of its own")
+    return chosen
+
+
+@contextmanager
+def _trouble_with(path: Path) -> Iterator[None]:
+    """Turns what readers raise into whose fault it is."""
+    try:
+        yield
+    except CallerError:
+        raise
+    except FileNotFoundError:
+        raise CallerError(f"there is no data file {path}", remedy="set `data` in the tenant's file") from None
+    except IsADirectoryError:
+        raise CallerError(f"{path} is a folder", remedy="name one file in it") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise EnvironmentFault(f"cannot read {path}: {error.strerror}") from None
+        raise _damaged(path) from None  # pyarrow, at pages that do not decompress
+    except _NOT_OF_THE_FORMAT:
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> CallerError:
+    return CallerError(
+        f"{path} is no readable {path.suffix} file: empty, truncated, or of another kind", remedy=_GET_AGAIN
+    )

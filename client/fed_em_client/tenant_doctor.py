@@ -1,0 +1,100 @@
+"""`fed-em doctor` for a tenant: everything that a session needs of it, tested apart and without a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from fed_em.errors import CallerError
+from fed_em_client.configuration import TenantConfiguration, read_tenant_configuration
+from fed_em_client.data_files import DataFile, read_data_file
+from fed_em_client.link_checks import Accepted, reach, resolve, shake_hands
+from fed_em_client.rows import check_row_count
+from fed_em_protocols.addresses import split_address
+from fed_em_protocols.checks import Finding, check, check_roster, check_versions
+from fed_em_protocols.errors import SERVER
+from fed_em_protocols.party import PartyKeys, load_keys
+from fed_em_protocols.roster import Roster, load_pinned_roster
+from fed_em_protocols.terms import default_colluders
+
+
+def examine_tenant(path: Path, now: datetime) -> Iterator[Finding]:
+    """Check a tenant's file and all that it names, one finding after another.
+
+    A check that needs what an earlier one did not get is left out.
+
+    Args:
+        path: The tenant's TOML file.
+        now: Time of day with its zone.
+    """
+    read = check(
+        "configuration", lambda: read_tenant_configuration(path), lambda found: f"{path}: tenant '{found.name}'"
+    )
+    yield read.finding
+    yield check_versions()
+    configuration = read.result
+    if configuration is None:
+        return
+    roster = check("roster", lambda: _pinned_roster(configuration), _say_roster)
+    yield roster.finding
+    keys = check("keys", lambda: _own_keys(configuration, roster.result), lambda found: f"in {found.folder}")
+    yield keys.finding
+    if roster.result is not None:
+        colluders = configuration.policy.colluders
+        f = default_colluders(roster.result.n) if colluders is None else colluders
+        yield from check_roster(roster.result, (configuration.name, SERVER), f, now)
+    yield from _check_link(configuration, roster.result, keys.result)
+    yield check("data", lambda: _read_data(configuration, roster.result), _say_data).finding
+
+
+def _pinned_roster(configuration: TenantConfiguration) -> Roster:
+    roster = load_pinned_roster(configuration.roster, configuration.roster_hash)
+    roster.index(configuration.name)
+    return roster
+
+
+def _say_roster(roster: Roster) -> str:
+    return f"'{roster.federation}', version {roster.version}, {roster.n} tenants; its hash is the pinned one"
+
+
+def _own_keys(configuration: TenantConfiguration, roster: Roster | None) -> PartyKeys:
+    keys = load_keys(configuration.keys)
+    if roster is not None:
+        keys.check_against(roster, configuration.name)
+    return keys
+
+
+def _check_link(configuration: TenantConfiguration, roster: Roster | None, keys: PartyKeys | None) -> Iterator[Finding]:
+    host, port = split_address(configuration.server)
+    addresses = check("name", lambda: resolve(host), lambda found: f"{host} is {', '.join(found)}")
+    yield addresses.finding
+    if addresses.result is None:
+        return
+    peer = check("connection", lambda: reach(host, port), lambda found: f"{found} answers")
+    yield peer.finding
+    if peer.result is not None and roster is not None and keys is not None:
+        yield check("TLS", lambda: shake_hands(host, port, roster, keys), _say_handshake).finding
+
+
+def _say_handshake(accepted: Accepted) -> str:
+    own = "accepts this tenant's" if accepted.greeted else "has not refused this tenant's so far"
+    return f"{accepted.protocol}; the server shows the roster's certificate, and {own}"
+
+
+def _read_data(configuration: TenantConfiguration, roster: Roster | None) -> DataFile:
+    path = configuration.data
+    file = read_data_file(path, lambda names: names)
+    missing = [source for source in configuration.columns.values() if file.named and source not in file.columns]
+    if missing:
+        raise CallerError(f"{path} has no column '{missing[0]}', which [columns] names", remedy="mend [columns]")
+    if file.n_rows == 0:
+        raise CallerError(f"{path} has no rows", remedy="a tenant without rows stays out of the session")
+    if roster is not None:
+        check_row_count(path, file.n_rows, roster.row_caps[roster.index(configuration.name)])
+    return file
+
+
+def _say_data(file: DataFile) -> str:
+    numeric = sum(column.values is not None for column in file.columns.values())
+    return f"{file.path}: {file.n_rows} rows, {len(file.columns)} columns, {numeric} of them numeric"

@@ -1,0 +1,163 @@
+"""What a report says in numbers: key figures, tenants, the comparison and the exposure of a session, from its record."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
+
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.model import Model
+from fed_em_server.record import Happening, Participation, SessionRecord
+from fed_em_server.report_summary import FEDERATED, POOLED, pooled_of
+from fed_em_server.report_words import IN_SUM, bytes_in_words, decimal, seconds_in_words, told, with_happening
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """One number at the top of a report."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TenantLine:
+    """How often one tenant had which part."""
+
+    name: str
+    counts: tuple[int, ...]
+    """In the order of `Participation`."""
+
+
+@dataclass(frozen=True)
+class ComparisonLine:
+    """A model against the pooled one. `bar` is the width of its deficit, 0 to 1, on a logarithmic scale."""
+
+    name: str
+    rows: int
+    log_likelihood: str
+    difference: str
+    bar: float
+    leading: bool
+
+
+@dataclass(frozen=True)
+class Told:
+    """A happening in words."""
+
+    round: str
+    second: str
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What this very session gave away beyond its sums.
+
+    Attributes:
+        smallest_sum: Tenants in the smallest sum.
+        recovered: Masks that were taken off with shares.
+        differences: Pairs of consecutive rounds whose sums differ by the presence of one tenant: (round, next round,
+            tenant).
+        smallest_component, smallest_weight: The component with the least weight at the end.
+    """
+
+    smallest_sum: int
+    recovered: int
+    differences: tuple[tuple[int, int, str], ...]
+    smallest_component: int | None
+    smallest_weight: float
+
+
+def model_in_words(model: Model, fallback: str) -> str:
+    """`Gaussian mixture with 10 components and full covariances`, or what the record says of other families."""
+    if not isinstance(model, GaussianMixtureModel):
+        return fallback
+    components = "1 component" if model.n_components == 1 else f"{model.n_components} components"
+    return f"Gaussian mixture with {components} and {model.covariance} covariances"
+
+
+def key_figures(record: SessionRecord) -> tuple[KeyFigure, ...]:
+    """The numbers that sum a session up."""
+    rounds = record.rounds
+    complete = sum(opened.complete for opened in rounds)
+    iterations = max((opened.iteration for opened in rounds), default=0)
+    last = next((r.log_likelihood for r in reversed(rounds) if r.log_likelihood is not None), None)
+    return (
+        KeyFigure("log-likelihood", "none" if last is None else decimal(last), "nats a row, standardised"),
+        KeyFigure("iterations", str(iterations), "converged" if record.converged else "stopped before convergence"),
+        KeyFigure("rounds", str(len(rounds)), "sums opened"),
+        KeyFigure("complete rounds", str(complete), "every tenant in the sum"),
+        KeyFigure("tenants", str(len(record.tenants)), f"at least {record.minimum_survivors} in a sum"),
+        KeyFigure("to the server", bytes_in_words(sum(r.bytes_up for r in rounds)), "all tenants together"),
+        KeyFigure("from the server", bytes_in_words(sum(r.bytes_down for r in rounds)), "all tenants together"),
+        KeyFigure("time", seconds_in_words(record.seconds), "first hello to last sum"),
+    )
+
+
+def tenant_lines(record: SessionRecord) -> tuple[TenantLine, ...]:
+    """The participation chart in numbers."""
+    return tuple(
+        TenantLine(name, tuple(sum(r.participation[index] is part for r in record.rounds) for part in Participation))
+        for index, name in enumerate(record.tenants)
+    )
+
+
+def comparison_lines(record: SessionRecord) -> tuple[ComparisonLine, ...]:
+    """The comparison with differences to the pooled model, if that is among them."""
+    pooled = pooled_of(record)
+    if pooled is None:
+        gaps = {line.name: 0.0 for line in record.comparison}
+    else:
+        best = pooled.held_out_log_likelihood
+        gaps = {line.name: line.held_out_log_likelihood - best for line in record.comparison}
+    widest = math.log1p(max((-gap for gap in gaps.values()), default=0.0))
+    return tuple(
+        ComparisonLine(
+            name=line.name,
+            rows=line.rows,
+            log_likelihood=decimal(line.held_out_log_likelihood, 3),
+            difference="" if pooled is None or line is pooled else decimal(gaps[line.name], 3, signed=True),
+            bar=math.log1p(max(-gaps[line.name], 0.0)) / widest if widest else 0.0,
+            leading=line.name in {FEDERATED, POOLED},
+        )
+        for line in record.comparison
+    )
+
+
+def happenings_told(record: SessionRecord) -> tuple[Told, ...]:
+    """Happenings as sentences, swarms of them merged."""
+    nothing: tuple[Happening, ...] = ()
+    merged = reduce(with_happening, record.happenings, nothing)
+    return tuple(
+        Told(
+            round=str(h.round) if h.round else "",
+            second=f"{h.second:.2f}",
+            kind=h.kind,
+            text=f"{told(h)}.".replace("..", "."),
+        )
+        for h in merged
+    )
+
+
+def exposure_of(record: SessionRecord) -> Exposure:
+    """What a reader who holds all sums could make of them, as far as the record tells."""
+    sets = [(r.round, frozenset(i for i, p in enumerate(r.participation) if p in IN_SUM)) for r in record.rounds]
+    differences = tuple(
+        (a, b, record.tenants[min(before ^ after)])
+        for (a, before), (b, after) in pairwise(sets)
+        if len(before ^ after) == 1
+    )
+    weights = record.rounds[-1].weights if record.rounds else ()
+    smallest = min(range(len(weights)), key=weights.__getitem__) if weights else None
+    return Exposure(
+        smallest_sum=min((len(members) for _, members in sets), default=0),
+        recovered=sum(r.participation.count(Participation.RECOVERED) for r in record.rounds),
+        differences=differences,
+        smallest_component=smallest,
+        smallest_weight=0.0 if smallest is None else weights[smallest],
+    )

@@ -1,0 +1,69 @@
+"""The command `fed-em`, assembled from the commands of every room."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from fed_em_client.tenant_command import tenant
+from fed_em_protocols.roster_commands import keygen, roster
+from fed_em_server.doctor_command import doctor
+from fed_em_server.model_commands import predict, sample, score
+from fed_em_server.session_commands import fit, server
+from fed_em_simulations.demo_command import demo
+
+app = typer.Typer(
+    name="fed-em",
+    help="Latent-variable models trained across organisations that may not show each other their data.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+for command in (demo, keygen, roster, doctor, server, tenant, fit, predict, score, sample):
+    app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fed-em {version('fed-em')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+    del show_version
+
+
+def main() -> None:
+    """Run the command line; an error becomes two lines and an exit status, never a traceback."""
+    try:
+        app()
+    except Exception as error:
+        status = _report(error)
+        if status is None:
+            raise
+        sys.exit(status)
+
+
+def _report(error: Exception) -> int | None:
+    """Tell of an error that was raised on purpose; its exit status says whose fault it is. None for any other error."""
+    # Imported only here: the statistics take a third of a second to load, and `--help` needs none of them.
+    from fed_em.errors import CallerError, EnvironmentFault, FedEmError  # noqa: PLC0415
+    from fed_em_protocols.errors import PeerFault  # noqa: PLC0415
+
+    if not isinstance(error, FedEmError):
+        return None
+    typer.echo(f"fed-em: {error.diagnostics()}", err=True)
+    by_fault: tuple[tuple[type[FedEmError], int], ...] = ((CallerError, 2), (PeerFault, 3), (EnvironmentFault, 4))
+    return next((status for kind, status in by_fault if isinstance(error, kind)), 1)
+
+
+if __name__ == "__main__":
+    main()

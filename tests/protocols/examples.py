@@ -1,0 +1,97 @@
+"""One well-formed message of every kind, and hypothesis strategies for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from hypothesis import strategies as st
+
+from fed_em_protocols.keys import SigningKey
+from fed_em_protocols.messages import (
+    KINDS,
+    Advertise,
+    Boxes,
+    Certificate,
+    Close,
+    Deposit,
+    Header,
+    Hello,
+    Join,
+    Opening,
+    OpenWindow,
+    Payload,
+    Quoted,
+    Ready,
+    Recover,
+    Refusal,
+    ReleasedShare,
+    SetUp,
+    Shares,
+    Upload,
+)
+from fed_em_protocols.terms import SessionTerms
+
+KEY = SigningKey(b"k" * 32)
+ID, DIGEST = b"i" * 16, b"d" * 32
+QUOTED = Quoted(b"payload", DIGEST, b"s" * 64)
+
+EXAMPLES: tuple[Payload, ...] = (
+    Hello("t0", DIGEST, ID, "fed-em 1"),
+    Join(ID, DIGEST, ID),
+    Refusal(ID, 1, 7),
+    Advertise(ID, DIGEST, ID, b"c" * 32, b"w" * 32, b"r" * 64, b"b" * 64),
+    Deposit(ID, DIGEST, b"m" * 96),
+    Ready(ID, DIGEST, b"\x05"),
+    Upload(ID, 7, DIGEST),
+    Opening(ID, 7, DIGEST, b"b" * 32, b"p" * 32),
+    Shares(ID, 7, DIGEST, (ReleasedShare(1, 1, b"s" * 33, b"t" * 16, b"h" * 64), ReleasedShare(2, 0, b"s" * 33, b"t" * 16, b""))),
+    SessionTerms(ID, DIGEST, DIGEST, 1, 1, 3, 3, 1, 0, 0, 0, 0, 0, 0, 0, 100, 64),
+    OpenWindow(ID, DIGEST, 1, 1),
+    SetUp(ID, DIGEST, b"\x07", (QUOTED, QUOTED)),
+    Boxes(ID, DIGEST, b"\x06", (QUOTED,)),
+    Header(ID, DIGEST, DIGEST, 7, 1, DIGEST, DIGEST, 10, b"\x07", 6, 1, DIGEST, DIGEST, (1, 300)),
+    Certificate(ID, 7, DIGEST, b"\x07", b"", (b"x" * 64,)),
+    Recover(ID, QUOTED, QUOTED, b"\x01", b"\x04"),
+    Close(ID, 1, 7),
+)  # fmt: skip
+
+_NESTED: dict[tuple[str, str], type] = {
+    ("SetUp", "advertisements"): Quoted,
+    ("Boxes", "deposits"): Quoted,
+    ("Recover", "header"): Quoted,
+    ("Recover", "certificate"): Quoted,
+    ("Shares", "released"): ReleasedShare,
+}
+
+
+def _values(kind: type, name: str, example: object, rules: Any) -> st.SearchStrategy[Any]:
+    nested = _NESTED.get((kind.__name__, name))
+    most = rules.get("most")
+    if isinstance(example, tuple):
+        each = messages_of(nested) if nested else st.integers(0, 2**64 - 1) if name == "base_rounds" else st.binary(max_size=70)
+        return st.lists(each, max_size=3).map(tuple)
+    if nested:
+        return messages_of(nested)
+    if isinstance(example, str):
+        return st.text(max_size=min(most, 20))
+    if isinstance(example, int):
+        return st.integers(0, min(most if most is not None else 2**32 - 1, 2**32 - 1))
+    if "length" in rules:
+        return st.binary(min_size=rules["length"], max_size=rules["length"])
+    if "multiple" in rules:
+        size = rules["multiple"]
+        return st.integers(1, 3).flatmap(lambda k: st.binary(min_size=k * size, max_size=k * size))
+    return st.binary(max_size=min(most if most is not None else 40, 40))
+
+
+def messages_of(kind: type) -> st.SearchStrategy[Any]:
+    """Any message of a kind that obeys its declared limits."""
+    samples = {type(example): example for example in (*EXAMPLES, QUOTED, ReleasedShare(0, 0, b"", b"", b""))}
+    sample = samples[kind]
+    return st.builds(
+        kind, **{f.name: _values(kind, f.name, getattr(sample, f.name), f.metadata) for f in fields(kind)}
+    )
+
+
+any_message = st.sampled_from(sorted(KINDS, key=lambda kind: KINDS[kind])).flatmap(messages_of)

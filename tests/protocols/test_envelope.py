@@ -1,0 +1,268 @@
+"""Messages as bytes: what was signed comes back, and whatever else comes is a `MalformedMessage` that names its sender."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from google.protobuf.internal import encoder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fed_em_protocols.envelope import Sealed, seal, unquote, unseal
+from fed_em_protocols.errors import BadSignature, MalformedMessage
+from fed_em_protocols.limits import MAX_MESSAGE_BYTES, MAX_ROUND, PROTOCOL_VERSION
+from fed_em_protocols.messages import KINDS, Header, Payload, Quoted, Ready
+from fed_em_protocols.wire import messages_pb2
+from tests.protocols.examples import EXAMPLES, KEY, any_message
+
+each_kind = pytest.mark.parametrize("content", EXAMPLES, ids=lambda content: type(content).__name__)
+ATTACHMENT = b"attachment"
+
+
+def unknown_field(number: int = 99) -> bytes:
+    return bytes(encoder.TagBytes(number, 2)) + b"\x01x"
+
+
+def envelope_of(content: Payload, **changes: Any) -> bytes:
+    sealed = seal(content, KEY, ATTACHMENT)
+    parts = {
+        "version": PROTOCOL_VERSION, "kind": KINDS[type(content)], "payload": sealed.payload,
+        "attachment": ATTACHMENT, "signature": sealed.signature,
+    }  # fmt: skip
+    return bytes(messages_pb2.Envelope(**{**parts, **changes}).SerializeToString())
+
+
+def test_there_is_an_example_of_every_kind() -> None:
+    assert {type(content) for content in EXAMPLES} == set(KINDS)
+    assert len(set(KINDS.values())) == len(KINDS)
+
+
+@each_kind
+def test_a_message_comes_back_as_it_was_signed(content: Payload) -> None:
+    sealed = seal(content, KEY, ATTACHMENT)
+    read = unseal(sealed.to_bytes(), "sender")
+    assert read == sealed and read.digest == sealed.digest
+    read.require_signature(KEY.public, "sender")
+    quoted = unquote(sealed.quoted(), type(content), "author")
+    assert quoted.content == content and quoted.digest == sealed.digest and quoted.attachment == b""
+    quoted.require_signature(KEY.public, "author")
+
+
+@given(any_message, st.binary(max_size=40))
+def test_so_does_any_other_message(content: Payload, attachment: bytes) -> None:
+    sealed = seal(content, KEY, attachment)
+    assert unseal(sealed.to_bytes(), "sender") == sealed
+
+
+@each_kind
+def test_truncated_messages_are_refused_at_every_byte(content: Payload) -> None:
+    data = seal(content, KEY, ATTACHMENT).to_bytes()
+    for length in range(len(data)):
+        with pytest.raises(MalformedMessage, match="^sender: "):
+            unseal(data[:length], "sender")
+
+
+@each_kind
+def test_truncated_payloads_never_pass_for_another_message_of_the_signer(content: Payload) -> None:
+    sealed = seal(content, KEY)
+    for length in range(len(sealed.payload)):
+        quoted = replace(sealed.quoted(), payload=sealed.payload[:length])
+        try:
+            shorter = unquote(quoted, type(content), "sender")
+        except MalformedMessage:
+            continue
+        with pytest.raises(BadSignature):
+            shorter.require_signature(KEY.public, "sender")
+
+
+@each_kind
+def test_every_flipped_bit_of_a_signed_message_is_noticed(content: Payload) -> None:
+    data = seal(content, KEY, ATTACHMENT).to_bytes()
+    for bit in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        try:
+            read = unseal(bytes(changed), "sender")
+        except MalformedMessage as fault:
+            assert fault.peer == "sender"
+            continue
+        with pytest.raises(BadSignature) as caught:
+            read.require_signature(KEY.public, "sender")
+        assert caught.value.peer == "sender"
+
+
+@each_kind
+def test_trailing_bytes_and_unknown_fields_are_refused_on_the_outside(content: Payload) -> None:
+    data = seal(content, KEY).to_bytes()
+    with pytest.raises(MalformedMessage):
+        unseal(data + b"\0", "sender")
+    with pytest.raises(MalformedMessage, match="Envelope with an unknown field"):
+        unseal(data + unknown_field(), "sender")
+
+
+@each_kind
+def test_trailing_bytes_and_unknown_fields_are_refused_inside(content: Payload) -> None:
+    payload = seal(content, KEY).payload
+    name = type(content).__name__
+    with pytest.raises(MalformedMessage, match=f"{name} with an unknown field"):
+        unseal(envelope_of(content, payload=payload + unknown_field()), "sender")
+    with pytest.raises(MalformedMessage):
+        unseal(envelope_of(content, payload=payload + b"\0"), "sender")
+
+
+def nested(content: Payload) -> list[str]:
+    return [f.name for f in fields(content) if isinstance(getattr(content, f.name), (Quoted, tuple))]
+
+
+@pytest.mark.parametrize("kind", ["SetUp", "Boxes", "Recover", "Shares"])
+def test_unknown_fields_are_refused_in_nested_messages(kind: str) -> None:
+    content = next(example for example in EXAMPLES if type(example).__name__ == kind)
+    for name in nested(content):
+        wire = getattr(messages_pb2, kind)()
+        wire.ParseFromString(seal(content, KEY).payload)
+        inner = getattr(wire, name)
+        inner = inner if kind == "Recover" else inner[0]
+        inner.MergeFromString(unknown_field())
+        with pytest.raises(MalformedMessage, match="unknown field"):
+            unseal(envelope_of(content, payload=wire.SerializeToString()), "sender")
+
+
+@each_kind
+def test_a_field_sent_twice_is_refused(content: Payload) -> None:
+    """Protobuf takes the last; a message could so be blown up beyond all its limits."""
+    payload = seal(content, KEY).payload
+    with pytest.raises(MalformedMessage):
+        unseal(envelope_of(content, payload=payload + payload), "sender")
+    data = seal(content, KEY).to_bytes()
+    with pytest.raises(MalformedMessage, match="longer than what it says"):
+        unseal(data + messages_pb2.Envelope(version=1).SerializeToString(), "sender")
+
+
+def test_another_version_is_refused_with_both_numbers() -> None:
+    with pytest.raises(MalformedMessage, match="speaks version 2 of the protocol, this side speaks version 1"):
+        unseal(envelope_of(EXAMPLES[0], version=2), "sender")
+
+
+def test_a_version_beyond_32_bits_does_not_wrap_into_ours() -> None:
+    padded = b"\x08\x81\x80\x80\x80\x10" + envelope_of(EXAMPLES[0])[2:]
+    assert messages_pb2.Envelope.FromString(padded).version == 1
+    with pytest.raises(MalformedMessage):
+        unseal(padded, "sender")
+
+
+@pytest.mark.parametrize("kind", [0, 10, 31, 40, 2**32 - 1])
+def test_an_unknown_kind_is_refused(kind: int) -> None:
+    with pytest.raises(MalformedMessage, match=f"unknown kind {kind}"):
+        unseal(envelope_of(EXAMPLES[0], kind=kind), "sender")
+
+
+@each_kind
+def test_a_message_of_one_kind_is_none_of_another(content: Payload) -> None:
+    for kind, number in KINDS.items():
+        if kind is type(content):
+            continue
+        try:
+            read = unseal(envelope_of(content, kind=number), "sender")
+        except MalformedMessage:
+            continue
+        with pytest.raises(BadSignature):
+            read.require_signature(KEY.public, "sender")
+
+
+@pytest.mark.parametrize("length", [0, 63, 65])
+def test_a_signature_of_another_length_is_refused(length: int) -> None:
+    with pytest.raises(MalformedMessage, match=f"signature of {length} bytes"):
+        unseal(envelope_of(EXAMPLES[0], signature=bytes(length)), "sender")
+
+
+def test_an_oversized_message_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(MalformedMessage, match=f"the limit is {MAX_MESSAGE_BYTES}"):
+        unseal(bytes(MAX_MESSAGE_BYTES + 1), "sender")
+
+
+def wrong_sizes(value: object, rules: Any) -> list[object]:
+    """Values just outside the rules of a field."""
+    wrong: list[object] = []
+    if isinstance(value, bytes) and "length" in rules:
+        wrong = [b"", bytes(rules["length"] - 1), bytes(rules["length"] + 1)]
+    elif isinstance(value, bytes) and "multiple" in rules:
+        wrong = [b"", bytes(rules["multiple"] - 1), bytes(rules["multiple"] + 1)]
+    elif isinstance(value, bytes) and "most" in rules:
+        wrong = [bytes(rules["most"] + 1)]
+    elif isinstance(value, str) and "most" in rules:
+        wrong = ["x" * (rules["most"] + 1)]
+    elif isinstance(value, int) and "most" in rules and rules["most"] < 2**32 - 1:
+        wrong = [rules["most"] + 1]
+    elif isinstance(value, tuple) and "most" in rules:
+        wrong = [(value[:1] or (b"x",)) * (rules["most"] + 1)]
+    return wrong
+
+
+@each_kind
+def test_every_limit_of_every_field_is_enforced(content: Payload) -> None:
+    tried = 0
+    for field in fields(content):
+        for wrong in wrong_sizes(getattr(content, field.name), field.metadata):
+            data = seal(replace(content, **{field.name: wrong}), KEY).to_bytes()
+            with pytest.raises(MalformedMessage, match=f"field '{field.name}'"):
+                unseal(data, "sender")
+            tried += 1
+    assert tried
+
+
+def test_round_numbers_are_limited() -> None:
+    header = next(content for content in EXAMPLES if isinstance(content, Header))
+    unseal(seal(replace(header, round=MAX_ROUND), KEY).to_bytes(), "sender")
+    with pytest.raises(MalformedMessage, match="field 'round'"):
+        unseal(seal(replace(header, round=MAX_ROUND + 1), KEY).to_bytes(), "sender")
+
+
+@given(st.binary(max_size=300))
+def test_noise_is_malformed(data: bytes) -> None:
+    with pytest.raises(MalformedMessage):
+        unseal(data, "sender")
+
+
+@given(any_message, st.data())
+def test_whatever_comes_only_malformed_message_escapes(content: Payload, data: st.DataObject) -> None:
+    sent = bytearray(seal(content, KEY, b"bulk").to_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(sent) - 1))
+        sent[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
+        if not sent:
+            break
+    try:
+        unseal(bytes(sent), "sender")
+    except MalformedMessage as fault:
+        assert fault.peer == "sender"
+
+
+@given(st.sampled_from(sorted(KINDS, key=lambda kind: KINDS[kind])), st.binary(max_size=200))
+def test_payloads_of_noise_are_malformed_or_parse(kind: type, payload: bytes) -> None:
+    envelope = messages_pb2.Envelope(version=1, kind=KINDS[kind], payload=payload, signature=bytes(64))
+    try:
+        read = unseal(envelope.SerializeToString(), "sender")
+    except MalformedMessage:
+        return
+    assert type(read.content) is kind
+
+
+def test_the_digest_is_that_of_the_specification() -> None:
+    """SHA-256 over the frame of ("message", kind, payload, SHA-256(attachment)): the payload's bytes, never a re-serialisation."""
+    sealed = seal(Ready(b"i" * 16, b"d" * 32, b"\x05"), KEY, ATTACHMENT)
+    tag = b"fed-em/1/message"
+    parts = [(6).to_bytes(8, "little"), sealed.payload, hashlib.sha256(ATTACHMENT).digest()]
+    frame = len(tag).to_bytes(8, "little") + tag + (3).to_bytes(8, "little")
+    frame += b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+    assert sealed.digest == hashlib.sha256(frame).digest()
+
+
+def test_the_signature_covers_the_attachment_and_the_kind() -> None:
+    sealed = seal(EXAMPLES[6], KEY, ATTACHMENT)
+    other: Sealed[Any] = unseal(envelope_of(EXAMPLES[6], attachment=b"another"), "sender")
+    assert other.digest != sealed.digest
+    with pytest.raises(BadSignature):
+        other.require_signature(KEY.public, "sender")
