@@ -14,7 +14,7 @@ from fed_em_protocols.roster import Name
 
 
 class PolicyTable(Table):
-    """What this tenant demands of any session; the defaults are the strict ones. See `fed_em_protocols.policy.TermsPolicy`."""
+    """What this tenant demands of any session, strictly by default; see `fed_em_protocols.policy.TermsPolicy`."""
 
     allow_semi_honest: bool = False
     minimum_cohort: Annotated[int, Field(ge=3)] = 3
@@ -47,7 +47,7 @@ class TenantConfiguration(Table):
 
 
 def read_tenant_configuration(path: Path) -> TenantConfiguration:
-    """Read a tenant's file; relative paths are taken from where it lies. Raises `CallerError` as `read_configuration`."""
+    """Read a tenant's file; relative paths are taken from where it lies. Raises as `read_configuration`."""
     found = read_configuration(path, TenantConfiguration)
     base = path.parent
     return found.model_copy(update={name: base / getattr(found, name) for name in ("roster", "keys", "state", "data")})

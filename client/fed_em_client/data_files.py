@@ -5,6 +5,7 @@ What readers say of a damaged file can quote it, so their texts are never passed
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,9 @@ Choose = Callable[[Sequence[str]], Sequence[str]]
 """Which of the columns that a file has are to be read; raises `CallerError` if they will not do."""
 
 _GET_AGAIN = "write the file again, or restore it"
+
+# The beginning of pyarrow's text; the line itself follows in it.
+_RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+):")
 
 _NOT_OF_THE_FORMAT = (
     pa.ArrowException,
@@ -93,29 +97,22 @@ def read_data_file(path: Path, choose: Choose) -> DataFile:
 
 
 def _read_csv(path: Path, choose: Choose) -> DataFile:
-    broken: list[pyarrow.csv.InvalidRow] = []
-
-    def refuse(row: pyarrow.csv.InvalidRow) -> str:
-        broken.append(row)
-        return "error"
-
-    parsing = pyarrow.csv.ParseOptions(invalid_row_handler=refuse)
-    # Only a single thread knows the numbers of the rows.
+    # Only a single thread knows the numbers of the lines.
     reading = pyarrow.csv.ReadOptions(use_threads=False)
     try:
-        with pyarrow.csv.open_csv(path, reading, parsing) as opened:
+        with pyarrow.csv.open_csv(path, reading) as opened:
             names = opened.schema.names
         chosen = pyarrow.csv.ConvertOptions(include_columns=_chosen(path, names, choose))
-        table = pyarrow.csv.read_csv(path, reading, parsing, chosen)
-    except pa.ArrowInvalid:
-        if not broken:
+        return _of_arrow(path, pyarrow.csv.read_csv(path, reading, convert_options=chosen))
+    except pa.ArrowInvalid as error:
+        ragged = _RAGGED.search(str(error))
+        if ragged is None:
             raise
-        row = broken[0]
-        raise CallerError(
-            f"{path}: line {row.number} has {row.actual_columns} values instead of {row.expected_columns}",
-            remedy=f"mend that line (blank lines are not counted), or {_GET_AGAIN}",
-        ) from None
-    return _of_arrow(path, table)
+        line, expected, found = ragged.groups()
+    raise CallerError(
+        f"{path}: line {line} has {found} values instead of {expected}",
+        remedy=f"mend that line (blank lines are not counted), or {_GET_AGAIN}",
+    )
 
 
 def _read_parquet(path: Path, choose: Choose) -> DataFile:
@@ -137,7 +134,8 @@ def _of_arrow(path: Path, table: pa.Table) -> DataFile:
 
 
 def _read_npz(path: Path, choose: Choose) -> DataFile:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file:
+        archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("an array alone is no archive")
         arrays = {name: archive[name] for name in _chosen(path, archive.files, choose)}
@@ -152,9 +150,9 @@ def _read_npz(path: Path, choose: Choose) -> DataFile:
 
 
 def _read_npy(path: Path, choose: Choose) -> DataFile:
-    array = np.load(path, allow_pickle=False)
+    with path.open("rb") as file:
+        array = np.load(file, allow_pickle=False)
     if not isinstance(array, np.ndarray):
-        array.close()
         raise ValueError("an archive is no array")
     if array.dtype.names is not None and array.ndim == 1:
         chosen = _chosen(path, array.dtype.names, choose)

@@ -17,15 +17,15 @@ def tenant(
     patience: Annotated[float, typer.Option("--patience", min=1, help="Seconds to keep dialling.")] = 300.0,
 ) -> None:
     """Take part in one session, with this machine's own rows."""
-    from fed_em_client.configuration import read_tenant_configuration  # noqa: PLC0415
+    from fed_em_client.configuration import read_tenant_configuration
 
     parsed = read_tenant_configuration(configuration)
     if flower_socket is not None:
-        from fed_em_client.flower_tenant import serve_flower  # noqa: PLC0415
+        from fed_em_client.flower_tenant import serve_flower
 
         folder = serve_flower(parsed, flower_socket, typer.echo)
     else:
-        from fed_em_client.take_part import take_part  # noqa: PLC0415
+        from fed_em_client.take_part import take_part
 
         folder = take_part(parsed, typer.echo, patience, server)
     typer.echo(f"{parsed.name}: the session is over; its model is in {folder}")

@@ -96,7 +96,7 @@ def losses_survived(members: int, colluders: int) -> int:
     threshold = share_threshold_of(members, colluders)
     if threshold > members - 1:
         raise CallerError(
-            f"with {members} tenants of whom {colluders} collude, a secret needs {threshold} holders and has {members - 1}",
+            f"n = {members}, f = {colluders}: a secret needs τ = {threshold} holders, and has {members - 1}",
             remedy="add tenants to the roster, or lower the number of colluders",
         )
     return members - threshold

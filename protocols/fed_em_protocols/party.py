@@ -31,7 +31,7 @@ from fed_em_protocols.certificates import check_validity, self_signed
 from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.keys import SigningKey
-from fed_em_protocols.limits import MAX_ROW_CAP
+from fed_em_protocols.limits import MAX_NAME_LENGTH, MAX_ROW_CAP, MAX_TENANTS, MIN_TENANTS
 from fed_em_protocols.roster import Name, Party, Roster, RosterServer, RosterTenant
 
 SERVER_HOST = f"{SERVER}.fed-em"
@@ -165,6 +165,11 @@ def make_roster(federation: str, server: Card, tenants: Iterable[Card], version:
     for card, role in ((server, "server"), *((card, "tenant") for card in tenants)):
         if card.role != role:
             raise CallerError(f"the card of '{card.name}' is that of a {card.role}, and was given as that of a {role}")
+    if not MIN_TENANTS <= len(tenants) <= MAX_TENANTS:
+        raise CallerError(
+            f"a roster of {len(tenants)} tenants cannot be made",
+            remedy=f"secure sums take {MIN_TENANTS} to {MAX_TENANTS} tenants",
+        )
     document = {
         "federation": federation,
         "version": version,
@@ -191,7 +196,10 @@ def _create(folder: Path, claims: dict[str, str | int], now: datetime) -> Card:
     try:
         introduction = _Introduction.model_validate(claims)
     except ValidationError as error:
-        raise CallerError(f"these keys cannot be made: {complaint_of(error)}") from None
+        raise CallerError(
+            f"these keys cannot be made: {complaint_of(error)}",
+            remedy=f"a name has up to {MAX_NAME_LENGTH} letters, digits, '.', '_' and '-'; a row cap is at least 1",
+        ) from None
     identity, tls = Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP256R1())
     certificate = self_signed(tls, introduction.name, f"{introduction.name}.fed-em", now)
     card = Card(

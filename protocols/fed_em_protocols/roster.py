@@ -1,4 +1,4 @@
-"""The roster: who takes part, with their long-term keys. Every tenant pins it by hash; a changed roster is another roster.
+"""The roster: who takes part, with their long-term keys. Every tenant pins it by hash; a changed one is another roster.
 
 That each key belongs to a different, real organisation is the duty of whoever writes the roster: no protocol can tell
 ten tenants from one tenant with ten keys.

@@ -18,10 +18,10 @@ def keygen(
     server: Annotated[bool, typer.Option("--server", help="Make a server's keys.")] = False,
 ) -> None:
     """Make a party's keys, and the card that goes into the roster."""
-    from datetime import UTC, datetime  # noqa: PLC0415
+    from datetime import UTC, datetime
 
-    from fed_em.errors import CallerError  # noqa: PLC0415
-    from fed_em_protocols.party import CARD, create_server_keys, create_tenant_keys  # noqa: PLC0415
+    from fed_em.errors import CallerError
+    from fed_em_protocols.party import CARD, create_server_keys, create_tenant_keys
 
     now = datetime.now(UTC)
     if server and name is None and row_cap is None:
@@ -42,10 +42,10 @@ def roster(
     version_number: Annotated[int, typer.Option("--version-number", min=1, help="Counts up with each change.")] = 1,
 ) -> None:
     """Write the roster of a federation from its parties' cards, and print the hash that each party pins."""
-    from datetime import UTC, datetime  # noqa: PLC0415
+    from datetime import UTC, datetime
 
-    from fed_em_protocols.errors import SERVER  # noqa: PLC0415
-    from fed_em_protocols.party import check_certificate, load_card, make_roster  # noqa: PLC0415
+    from fed_em_protocols.errors import SERVER
+    from fed_em_protocols.party import check_certificate, load_card, make_roster
 
     made = make_roster(federation, load_card(server), [load_card(path) for path in tenant], version_number)
     now = datetime.now(UTC)

@@ -64,6 +64,9 @@ class CoordinatorPhase(Enum):
 _T = TenantPhase
 _C = CoordinatorPhase
 
+# What a tenant can only make sense of once it was offered terms.
+_LATER: tuple[type, ...] = (OpenWindow, SetUp, Boxes, Header, Certificate, Recover, Close)
+
 # What a member of a window may always be told: the terms again (a new link), a new window, the end.
 _ANY_TIME: Mapping[type, frozenset[TenantPhase]] = {
     OpenWindow: frozenset({_T.ADVERTISED}),
@@ -79,7 +82,8 @@ def _tenant_row(phase: TenantPhase, **more: frozenset[TenantPhase]) -> dict[type
 
 
 TENANT_TRANSITIONS: Mapping[TenantPhase, Mapping[type, frozenset[TenantPhase]]] = {
-    _T.OUTSIDE: {SessionTerms: frozenset({_T.OFFERED})},
+    # A new process may be told what was meant for the one before it: that changes nothing.
+    _T.OUTSIDE: {SessionTerms: frozenset({_T.OFFERED}), **dict.fromkeys(_LATER, frozenset({_T.OUTSIDE}))},
     _T.OFFERED: {SessionTerms: frozenset({_T.OFFERED}), Close: frozenset({_T.CLOSED})},
     _T.JOINED: _tenant_row(_T.JOINED),
     _T.ADVERTISED: _tenant_row(_T.ADVERTISED, SetUp=frozenset({_T.DEPOSITED})),

@@ -91,7 +91,7 @@ class ServerConfiguration(Table):
 
 
 def read_server_configuration(path: Path) -> ServerConfiguration:
-    """Read a session's file; relative paths are taken from where it lies. Raises `CallerError` as `read_configuration`."""
+    """Read a session's file; relative paths are taken from where it lies. Raises as `read_configuration`."""
     found = read_configuration(path, ServerConfiguration)
     base = path.parent
     return found.model_copy(update={name: base / getattr(found, name) for name in ("roster", "keys", "output")})

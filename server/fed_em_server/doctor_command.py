@@ -19,7 +19,7 @@ def doctor(
     configuration: Annotated[Path, typer.Argument(help="A tenant's TOML file, or a server's.")],
 ) -> None:
     """Test apart everything that a session needs: files, keys, certificates, clock, network, data."""
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     console = Console(highlight=False)
     failed = 0
@@ -32,14 +32,14 @@ def doctor(
 
 def _examine(path: Path) -> Iterator[Finding]:
     """The findings on a file, which says by its keys whose it is."""
-    from datetime import UTC, datetime  # noqa: PLC0415
+    from datetime import UTC, datetime
 
-    from fed_em.errors import CallerError  # noqa: PLC0415
-    from fed_em_client.configuration import TenantConfiguration  # noqa: PLC0415
-    from fed_em_client.tenant_doctor import examine_tenant  # noqa: PLC0415
-    from fed_em_protocols.configuration import read_toml  # noqa: PLC0415
-    from fed_em_server.configuration import ServerConfiguration  # noqa: PLC0415
-    from fed_em_server.server_doctor import examine_server  # noqa: PLC0415
+    from fed_em.errors import CallerError
+    from fed_em_client.configuration import TenantConfiguration
+    from fed_em_client.tenant_doctor import examine_tenant
+    from fed_em_protocols.configuration import read_toml
+    from fed_em_server.configuration import ServerConfiguration
+    from fed_em_server.server_doctor import examine_server
 
     keys = set(read_toml(path))
     now = datetime.now(UTC)
@@ -54,7 +54,7 @@ def _examine(path: Path) -> Iterator[Finding]:
 
 
 def _line(finding: Finding) -> Text:
-    from rich.text import Text  # noqa: PLC0415
+    from rich.text import Text
 
     verdict = ("FAIL", "bold red") if finding.failed else (" ok ", "green")
     line = Text.assemble(verdict, f"  {finding.what:<14}", finding.detail)

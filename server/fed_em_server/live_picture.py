@@ -139,7 +139,7 @@ class Picture:
         return replace(self, standings={**self.standings, **known}) if known else self
 
 
-def _same(picture: Picture, notice: Notice) -> Picture:
+def _same(picture: Picture, _: Notice) -> Picture:
     return picture
 
 
@@ -182,7 +182,7 @@ def _late(picture: Picture, notice: Notice) -> Picture:
     return picture._with((n for n in notice.tenants if picture.standings.get(n) is Standing.IN), Standing.LATE)
 
 
-def _survivors(picture: Picture, notice: Notice) -> Picture:
+def _survivors(picture: Picture, _: Notice) -> Picture:
     return replace(picture, stage=Stage.OPENING, owing=())
 
 
@@ -190,11 +190,11 @@ def _recovering(picture: Picture, notice: Notice) -> Picture:
     return replace(picture._with(notice.tenants, Standing.RECOVERED), stage=Stage.RECOVERING)
 
 
-def _between(picture: Picture, notice: Notice) -> Picture:
+def _between(picture: Picture, _: Notice) -> Picture:
     return replace(picture, stage=Stage.BETWEEN, owing=())
 
 
-def _failed(picture: Picture, notice: Notice) -> Picture:
+def _failed(picture: Picture, _: Notice) -> Picture:
     return replace(picture, stage=Stage.GATHERING, owing=())
 
 

@@ -52,6 +52,8 @@ _SPARKS = "▁▂▃▄▅▆▇█"
 # A strip shows so many rounds if there is room, the sparkline so many iterations.
 _STRIP_AT_MOST, _SPARKS_AT_MOST = 60, 30
 _HAPPENINGS_AT_MOST = 6
+# Lines kept for happenings where not all tenants can be shown anyway.
+_HAPPENINGS_AT_LEAST = 3
 _STANDING_WIDTH = max(len(standing.value) for standing in Standing)
 # From so many lines on, blocks stand apart.
 _ROOMY = 30
@@ -132,11 +134,11 @@ class Frame:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, (options.height or console.height) - 1
         air = [Text()] if height >= _ROOMY else []
-        top = [*self._title(width), *air, self._progress(), self._curve(width), *air, Text()]
+        top = [*self._title(width), *air, self._progress(), self._curve(width), Text()]
         n = len(self._picture.record.tenants)
-        room = max(height - len(top) - 2, 3)
-        shown = n if n <= room - 3 else max(room - 4, 1)
-        happened = min(_HAPPENINGS_AT_MOST, max(room - min(shown + 1, n) - 1, 0))
+        room = max(height - len(top) - 2, 2)
+        shown = n if n <= room else max(room - 1 - _HAPPENINGS_AT_LEAST, 1)
+        happened = min(_HAPPENINGS_AT_MOST, max(room - min(shown + 1, n), 0))
         lines = [*top, *self._tenants(width, shown), self._waiting(), *self._happenings(happened)]
         for line in lines:
             line.no_wrap, line.overflow = True, "ellipsis"

@@ -21,7 +21,7 @@ Output = Annotated[Path | None, typer.Option("--output", help="CSV or Parquet fi
 
 def predict(model: Model, data: Data, output: Output = None) -> None:
     """Component and its probability for each row."""
-    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow as pa
 
     fitted, rows = _load(model, data)
     probabilities = fitted.predict_proba(rows)
@@ -31,7 +31,7 @@ def predict(model: Model, data: Data, output: Output = None) -> None:
 
 def score(model: Model, data: Data, output: Output = None) -> None:
     """Log density of each row, in nats; without --output, the mean over all rows."""
-    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow as pa
 
     fitted, rows = _load(model, data)
     densities = fitted.score_samples(rows)
@@ -48,9 +48,9 @@ def sample(
     output: Output = None,
 ) -> None:
     """Rows drawn from the model, with their component."""
-    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow as pa
 
-    from fed_em.model_file import load_model  # noqa: PLC0415
+    from fed_em.model_file import load_model
 
     fitted = load_model(model)
     rows, components = fitted.sample(n, seed)
@@ -59,18 +59,18 @@ def sample(
 
 
 def _load(model: Path, data: Path) -> tuple[FittedModel, Rows]:
-    from fed_em.model_file import load_model  # noqa: PLC0415
-    from fed_em_client.rows import read_columns  # noqa: PLC0415
+    from fed_em.model_file import load_model
+    from fed_em_client.rows import read_columns
 
     fitted = load_model(model)
     return fitted, read_columns(data, fitted.columns, {})
 
 
 def _write(table: pa.Table, output: Path | None) -> None:
-    import pyarrow.csv  # noqa: PLC0415
-    import pyarrow.parquet  # noqa: PLC0415
+    import pyarrow.csv
+    import pyarrow.parquet
 
-    from fed_em.errors import CallerError, EnvironmentFault  # noqa: PLC0415
+    from fed_em.errors import CallerError, EnvironmentFault
 
     try:
         if output is None:

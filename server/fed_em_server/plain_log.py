@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TextIO
+from typing import IO, Self
 
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.record import RoundRecord, SessionRecord
@@ -26,7 +26,7 @@ class PlainLog:
         clock: Seconds on a clock that never goes back.
     """
 
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream: IO[str] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = sys.stdout if stream is None else stream
         self._clock = clock
         self._began = clock()

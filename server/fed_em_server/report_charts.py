@@ -14,6 +14,9 @@ from fed_em_server.report_clusters import PlanarMixture
 from fed_em_server.report_svg import THEME, component_colour, figure, inline_svg
 from fed_em_server.report_words import bytes_in_words, decimal, seconds_in_words
 
+# Iteration, log-likelihood, and whether every tenant is in the sum.
+_Point = tuple[int, float, bool]
+
 # Inches; the page scales them to its own width.
 WIDE, HALF, SQUARE = 10.0, 4.9, 6.4
 
@@ -33,23 +36,32 @@ def convergence_chart(rounds: Sequence[RoundRecord]) -> str:
         _draw_curve(axes, curve)
         _name_axes(axes, "iteration", "log-likelihood, nats a row")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, labelcolor=THEME["ink"])
-        late = [point for point in curve if point[1] >= last[1] - _ENLARGED * (last[1] - first[1])]
-        if last[1] > first[1] and len(late) >= _ENOUGH_TO_ENLARGE:
-            backdrop = Rectangle(
-                (0.3, 0.07), 0.68, 0.75, transform=axes.transAxes, facecolor=THEME["paper"], edgecolor=THEME["grid"], zorder=3
-            )  # fmt: skip
-            axes.add_patch(backdrop)
-            inset = axes.inset_axes((0.355, 0.18, 0.6, 0.52), zorder=4)
-            _draw_curve(inset, late)
-            _name_axes(inset, "", "")
-            inset.set_title("the last tenth of the gain, enlarged", loc="left", fontsize=9, color=THEME["muted"])
+        _enlarge_the_end(axes, curve)
         return inline_svg(
             drawn, "convergence", "Log-likelihood a row over the iterations",
             f"A line from {decimal(first[1])} at iteration {first[0]} to {decimal(last[1])} at iteration {last[0]}.",
         )  # fmt: skip
 
 
-def _draw_curve(axes: Axes, curve: Sequence[tuple[int, float, bool]]) -> None:
+def _enlarge_the_end(axes: Axes, curve: Sequence[_Point]) -> None:
+    """Show the end of a curve again on a larger scale, where the chart has room for it."""
+    values = [value for _, value, _ in curve]
+    threshold = max(values) - _ENLARGED * (max(values) - min(values))
+    late = [point for point in curve if point[1] >= threshold]
+    climbing = [iteration for iteration, value, _ in curve if value < threshold]
+    if len(late) < _ENOUGH_TO_ENLARGE or max(climbing, default=0) > curve[0][0] + (curve[-1][0] - curve[0][0]) / 4:
+        return
+    backdrop = Rectangle(
+        (0.3, 0.07), 0.68, 0.75, transform=axes.transAxes, facecolor=THEME["paper"], edgecolor=THEME["grid"], zorder=3
+    )
+    axes.add_patch(backdrop)
+    inset = axes.inset_axes((0.355, 0.18, 0.6, 0.52), zorder=4)
+    _draw_curve(inset, late)
+    _name_axes(inset, "", "")
+    inset.set_title("the last tenth of the gain, enlarged", loc="left", fontsize=9, color=THEME["muted"])
+
+
+def _draw_curve(axes: Axes, curve: Sequence[_Point]) -> None:
     axes.plot([i for i, _, _ in curve], [v for _, v, _ in curve], color=THEME["curve"], linewidth=1.6, zorder=2)
     size = 4.6 if len(curve) <= _MANY else 0
     for whole, face, label in (
@@ -73,9 +85,7 @@ def weights_chart(rounds: Sequence[RoundRecord], names: Sequence[str]) -> str:
         axes = drawn.subplots()
         for k, name in enumerate(names):
             low, high = edges[:, k], edges[:, k + 1]
-            axes.fill_between(
-                iterations, low, high, color=component_colour(k), edgecolor=THEME["paper"], linewidth=0.8
-            )
+            axes.fill_between(iterations, low, high, color=component_colour(k), edgecolor=THEME["paper"], linewidth=0.8)
             if weights[-1, k] >= 0.02:
                 place = (iterations[-1], (low[-1] + high[-1]) / 2)
                 axes.annotate(name, place, (6, 0), textcoords="offset points", va="center", color=THEME["muted"])
@@ -163,12 +173,16 @@ def seconds_chart(rounds: Sequence[RoundRecord]) -> str:
     """Seconds of every round, on a logarithmic scale."""
     with figure(HALF, 2.7) as drawn:
         axes = drawn.subplots()
-        axes.step([r.round for r in rounds], [r.seconds for r in rounds], where="mid", color=THEME["curve"], linewidth=1.4)
+        axes.step(
+            [r.round for r in rounds], [r.seconds for r in rounds], where="mid", color=THEME["curve"], linewidth=1.4
+        )
         axes.set_yscale("log")
         _in_words(axes, seconds_in_words)
         _name_axes(axes, "round", "")
         middle = float(np.median([r.seconds for r in rounds]))
-        return inline_svg(drawn, "seconds", "Time of every round", f"Half of the rounds took at most {seconds_in_words(middle)}.")
+        return inline_svg(
+            drawn, "seconds", "Time of every round", f"Half of the rounds took at most {seconds_in_words(middle)}."
+        )
 
 
 def clusters_chart(mixture: PlanarMixture, names: Sequence[str]) -> str:

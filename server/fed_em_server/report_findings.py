@@ -1,4 +1,4 @@
-"""What a report says in numbers: key figures, tenants, the comparison and the exposure of a session, from its record."""
+"""What a report says in numbers: key figures, tenants, comparison and exposure of a session, from its record."""
 
 from __future__ import annotations
 

@@ -32,5 +32,5 @@ def _png(ink: NDArray[np.float64]) -> str:
     pixels = np.zeros((*ink.shape, 4))
     pixels[..., 3] = ink
     buffer = io.BytesIO()
-    imsave(buffer, pixels, format="png", metadata={"Software": None})
+    imsave(buffer, pixels, format="png", metadata={"Software": "fed-em"})
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -49,7 +49,7 @@ def summary_panel(record: SessionRecord, folder: Path, files: Sequence[str]) -> 
     last = next((r.log_likelihood for r in reversed(rounds) if r.log_likelihood is not None), None)
     lines = {
         "fit": how if last is None else f"{how}, at {decimal(last)} nats a row",
-        "rounds": f"{len(rounds)}, of them {complete} with every tenant in the sum and {len(rounds) - complete} with some",
+        "rounds": f"{len(rounds)}: {complete} with every tenant in the sum, {len(rounds) - complete} with some",
         "traffic": f"{bytes_in_words(up)} to the server, {bytes_in_words(down)} from it",
         "time": seconds_in_words(record.seconds),
         "folder": str(folder),

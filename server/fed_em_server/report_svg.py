@@ -10,7 +10,8 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from html import escape
+from typing import Any
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -37,7 +38,10 @@ _VARIABLES = {
     **{colour: f"var(--component-{k})" for k, colour in enumerate(PALETTE)},
 }
 
-_STYLE = {
+_SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+_NOT_SHOWN = {f"{_SVG}metadata", f"{_SVG}style"}
+
+_STYLE: dict[Any, Any] = {
     "svg.hashsalt": "fed-em",
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
@@ -46,7 +50,7 @@ _STYLE = {
     "axes.labelcolor": THEME["muted"],
     "axes.labelsize": 9.5,
     "axes.edgecolor": THEME["grid"],
-    "axes.facecolor": "none",
+    "axes.facecolor": THEME["paper"],
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.spines.top": False,
@@ -60,8 +64,10 @@ _STYLE = {
     "xtick.labelcolor": THEME["muted"],
     "ytick.labelcolor": THEME["muted"],
     "ytick.major.size": 0,
+    "ytick.minor.size": 0,
     "legend.frameon": False,
     "figure.facecolor": "none",
+    "savefig.facecolor": "auto",
     "figure.constrained_layout.use": True,
     "path.simplify": False,
     "text.parse_math": False,  # names are names, whatever signs are in them
@@ -90,19 +96,38 @@ def inline_svg(drawn: Figure, name: str, title: str, description: str) -> str:
         name: Prefix of every id in it, unique in the page.
         title, description: What it shows, for whoever cannot see it.
     """
-    buffer = io.StringIO()
-    drawn.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<(metadata|style).*?</\1>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\sid="', f' id="{name}-', svg)
-    svg = re.sub(r'xlink:href="#', f'href="#{name}-', svg).replace("url(#", f"url(#{name}-")
-    view_box = re.search(r'viewBox="[^"]*"', svg)
-    assert view_box is not None
-    labels = (
-        f'<svg class="chart" {view_box[0]} role="img" aria-labelledby="{name}-title {name}-description">'
-        f'<title id="{name}-title">{escape(title)}</title>'
-        f'<desc id="{name}-description">{escape(description)}</desc>'
-    )
-    svg = labels + svg[svg.index(">") + 1 :]
-    return re.sub("#[0-9a-f]{6}", lambda match: _VARIABLES.get(match[0], match[0]), svg)
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    root = ElementTree.fromstring(buffer.getvalue())
+    for parent in list(root.iter()):
+        for child in [child for child in parent if child.tag in _NOT_SHOWN]:
+            parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_SVG)
+        element.attrib = {key.removeprefix(_XLINK): _themed(key, value, name) for key, value in element.attrib.items()}
+    width, height = (72 * inches for inches in drawn.get_size_inches())
+    root.attrib = {
+        "class": "chart",
+        "viewBox": f"0 0 {width:g} {height:g}",
+        "role": "img",
+        "aria-labelledby": f"{name}-title {name}-description",
+    }
+    root.insert(0, _label("title", f"{name}-title", title))
+    root.insert(1, _label("desc", f"{name}-description", description))
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _label(tag: str, identifier: str, text: str) -> ElementTree.Element:
+    label = ElementTree.Element(tag, {"id": identifier})
+    label.text = text
+    return label
+
+
+def _themed(key: str, value: str, name: str) -> str:
+    """An attribute's value with ids made unique to the figure `name`, and colours that follow the page."""
+    if key == "id":
+        return f"{name}-{value}"
+    if key == f"{_XLINK}href":
+        return value.replace("#", f"#{name}-", 1)
+    value = value.replace("url(#", f"url(#{name}-")
+    return re.sub("#[0-9a-f]{6}", lambda match: _VARIABLES.get(match[0], match[0]), value)

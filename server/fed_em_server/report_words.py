@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
@@ -13,6 +12,8 @@ IN_SUM = frozenset({Participation.SUMMED, Participation.RECOVERED})
 
 MINUS = "\N{MINUS SIGN}"
 
+_PREFIXES = ("", "k", "M", "G", "T")
+
 # Names in one sentence before the rest is counted.
 _NAMES_AT_MOST = 4
 
@@ -21,11 +22,12 @@ _MERGED = frozenset({NoticeKind.JOINED.value, NoticeKind.LEFT.value})
 
 
 def bytes_in_words(count: int) -> str:
-    """`12 B`, `35.4 kB`, `1.2 MB`: powers of 1000."""
-    if count < 1000:
-        return f"{count} B"
-    power = min(int(math.log10(count)) // 3, 4)
-    return f"{count / 1000**power:.1f} {' kMGT'[power]}B"
+    """`12 B`, `35.4 kB`, `360 kB`, `1.2 MB`: powers of 1000."""
+    size, power = float(count), 0
+    while size >= 999.5 and power < len(_PREFIXES) - 1:
+        size, power = size / 1000, power + 1
+    digits = f"{size:.0f}" if size >= 99.95 or power == 0 else f"{size:.1f}".removesuffix(".0")
+    return f"{digits} {_PREFIXES[power]}B"
 
 
 def seconds_in_words(seconds: float) -> str:

@@ -15,12 +15,12 @@ def server(
     plain: Annotated[bool, typer.Option("--plain", help="Print lines, even on a terminal.")] = False,
 ) -> None:
     """Coordinate one session over gRPC, until the model is fitted."""
-    import sys  # noqa: PLC0415
+    import sys
 
-    from fed_em_server.configuration import read_server_configuration  # noqa: PLC0415
-    from fed_em_server.live_view import LiveView  # noqa: PLC0415
-    from fed_em_server.plain_log import PlainLog  # noqa: PLC0415
-    from fed_em_server.serve import serve  # noqa: PLC0415
+    from fed_em_server.configuration import read_server_configuration
+    from fed_em_server.live_view import LiveView
+    from fed_em_server.plain_log import PlainLog
+    from fed_em_server.serve import serve
 
     parsed = read_server_configuration(configuration)
     if plain or not sys.stdout.isatty():
@@ -37,13 +37,13 @@ def fit(
     output: Annotated[Path, typer.Option("--output", help="Folder for the model.")] = Path("pooled-model"),
 ) -> None:
     """Fit the same model to rows in one place, from the same configuration."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
-    from fed_em.model_file import save_model  # noqa: PLC0415
-    from fed_em_client.rows import read_rows  # noqa: PLC0415
-    from fed_em_protocols.limits import MAX_ROW_CAP  # noqa: PLC0415
-    from fed_em_server.configuration import read_server_configuration  # noqa: PLC0415
-    from fed_em_server.pooled import fit_pooled  # noqa: PLC0415
+    from fed_em.model_file import save_model
+    from fed_em_client.rows import read_rows
+    from fed_em_protocols.limits import MAX_ROW_CAP
+    from fed_em_server.configuration import read_server_configuration
+    from fed_em_server.pooled import fit_pooled
 
     parsed = read_server_configuration(configuration)
     description = parsed.description

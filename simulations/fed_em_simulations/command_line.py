@@ -55,8 +55,8 @@ def main() -> None:
 def _report(error: Exception) -> int | None:
     """Tell of an error that was raised on purpose; its exit status says whose fault it is. None for any other error."""
     # Imported only here: the statistics take a third of a second to load, and `--help` needs none of them.
-    from fed_em.errors import CallerError, EnvironmentFault, FedEmError  # noqa: PLC0415
-    from fed_em_protocols.errors import PeerFault  # noqa: PLC0415
+    from fed_em.errors import CallerError, EnvironmentFault, FedEmError
+    from fed_em_protocols.errors import PeerFault
 
     if not isinstance(error, FedEmError):
         return None

@@ -6,35 +6,29 @@ time, the same machines. `flower`: a SuperLink and nine SuperNodes carry the fle
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-
-from fed_em_server.report import write_report
 
 from fed_em.errors import CallerError
 from fed_em.model_file import FittedModel
 from fed_em_client.take_part import open_tenant
 from fed_em_client.tenant_session import TenantSession
-from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.pooled import fit_pooled
-from fed_em_server.record import Comparison, RoundRecord, SessionRecord
+from fed_em_server.record import Comparison
+from fed_em_server.report import write_report
 from fed_em_server.serve import keep_outcome, open_server
 from fed_em_server.session import SessionOutcome, Watcher, run_session
 from fed_em_simulations.digits import COLUMNS, DigitsFederation, digits_federation
 from fed_em_simulations.federation_folder import FederationFolder, write_federation_folder
 from fed_em_simulations.memory_hub import MemoryHub
+from fed_em_simulations.tenant_fleet import tenant_processes
+from fed_em_simulations.trouble import LAGGARD, VICTIM, Trouble
 from fed_em_simulations.volatile_marks import VolatileMarks
+from fed_em_simulations.watchers import Watchers
 
-VICTIM, LAGGARD = "fir", "hazel"
-_KILL_FROM, _LAG_FROM, _LAG_ROUNDS = 8, 16, 3
-_LINK = 0.001
+# Seconds a message takes in the demonstration in virtual time.
+_LINK = 0.02
 _ROW_CAP = 2000
 
 COMPONENTS = 10
@@ -62,10 +56,10 @@ mode = "semi-honest"
 [fit]
 tolerance = 1e-6
 max_iterations = 400
-seed = 2
+seed = 11
 
 [times]
-patience = 0.5
+patience = 1.0
 straggler = 0.5
 
 [model]
@@ -80,78 +74,6 @@ mean_precision = 0.01
 degrees_of_freedom = {len(COLUMNS) + 2.0}
 
 {columns}"""
-
-
-@dataclass
-class Trouble:
-    """Kills one tenant right after its upload has come in, and lets another lag for some rounds.
-
-    A watcher: it is called before the server goes on, so the killed tenant never sees the round's certificate.
-    """
-
-    kill: Callable[[], None]
-    lag: Callable[[], None]
-    catch_up: Callable[[], None]
-    killed: bool = field(default=False, init=False)
-    lagged: int = field(default=0, init=False)
-
-    def session_started(self, record: SessionRecord) -> None:
-        """Nothing to do yet."""
-
-    def noticed(self, notice: Notice) -> None:
-        """Make trouble when its time has come."""
-        uploaded = notice.kind is NoticeKind.UPLOADED and VICTIM in notice.tenants
-        if uploaded and notice.round >= _KILL_FROM and not self.killed:
-            self.killed = True
-            self.kill()
-        asked = notice.kind is NoticeKind.ROUND_STARTED and LAGGARD in notice.tenants
-        if asked and notice.round >= _LAG_FROM and not self.lagged:
-            self.lagged = notice.round
-            self.lag()
-
-    def round_opened(self, record: RoundRecord) -> None:
-        """Let the laggard go on after some rounds."""
-        if self.lagged and record.round == self.lagged + _LAG_ROUNDS:
-            self.catch_up()
-
-
-@dataclass(frozen=True)
-class Watchers:
-    """Several watchers as one, called in order."""
-
-    watchers: Sequence[Watcher]
-
-    def session_started(self, record: SessionRecord) -> None:
-        """Tell all."""
-        for watcher in self.watchers:
-            watcher.session_started(record)
-
-    def noticed(self, notice: Notice) -> None:
-        """Tell all."""
-        for watcher in self.watchers:
-            watcher.noticed(notice)
-
-    def round_opened(self, record: RoundRecord) -> None:
-        """Tell all."""
-        for watcher in self.watchers:
-            watcher.round_opened(record)
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Waits after each round, so that a person can follow."""
-
-    seconds: float
-
-    def session_started(self, record: SessionRecord) -> None:
-        """Nothing to do."""
-
-    def noticed(self, notice: Notice) -> None:
-        """Nothing to do."""
-
-    def round_opened(self, record: RoundRecord) -> None:
-        """Wait."""
-        time.sleep(self.seconds)
 
 
 def run_over_grpc(demo: FederationFolder, watchers: Sequence[Watcher], faults: bool) -> SessionOutcome:
@@ -185,64 +107,6 @@ def run_in_memory(demo: FederationFolder, watchers: Sequence[Watcher], faults: b
         Trouble(kill, lambda: hub.set_latency(index(LAGGARD), slow), lambda: hub.set_latency(index(LAGGARD), _LINK))
     ]
     return run_session(server.plan("memory"), hub, Watchers([*(trouble if faults else []), *watchers]))
-
-
-class TenantFleet:
-    """Tenant processes on this machine, each with its own log file."""
-
-    def __init__(self, demo: FederationFolder, arguments: Sequence[str]) -> None:
-        self._demo = demo
-        self._arguments = list(arguments)
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, name: str) -> None:
-        """Start a tenant's process."""
-        config = self._demo.tenant_files[name]
-        command = [sys.executable, "-m", "fed_em_simulations.command_line", "tenant", str(config), *self._arguments]
-        # One thread of linear algebra each: nine processes share this machine.
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        with (config.parent / "log.txt").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
-            )
-
-    def restart(self, name: str) -> None:
-        """Kill a tenant as a power cut would, and start it again."""
-        self._processes[name].kill()
-        self._processes[name].wait()
-        self.start(name)
-
-    def stop(self, name: str) -> None:
-        """Freeze a tenant."""
-        self._processes[name].send_signal(signal.SIGSTOP)
-
-    def resume(self, name: str) -> None:
-        """Let a frozen tenant go on."""
-        self._processes[name].send_signal(signal.SIGCONT)
-
-    def wait(self, seconds: float) -> None:
-        """Wait until all have ended by themselves; those that do not are killed."""
-        deadline = time.monotonic() + seconds
-        for process in self._processes.values():
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-@contextmanager
-def tenant_processes(demo: FederationFolder, address: str) -> Iterator[TenantFleet]:
-    """All tenants of the demonstration, running; they are gone when the block ends."""
-    fleet = TenantFleet(demo, ["--server", address])
-    try:
-        for name in demo.tenant_files:
-            fleet.start(name)
-        yield fleet
-    except BaseException:
-        fleet.wait(0.0)
-        raise
-    fleet.wait(10.0)
 
 
 def run_over_flower(demo: FederationFolder, watchers: Sequence[Watcher], faults: bool) -> SessionOutcome:

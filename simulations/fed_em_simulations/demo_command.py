@@ -16,11 +16,12 @@ def demo(
     pace: Annotated[float, typer.Option(min=0.0, help="Seconds to wait after each round, to watch.")] = 0.12,
 ) -> None:
     """Nine tenants train a mixture on handwritten digits; one is killed and comes back, one lags."""
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
-    from fed_em_server.live_view import watching  # noqa: PLC0415
-    from fed_em_server.report_summary import comparison_table  # noqa: PLC0415
-    from fed_em_simulations.demo import Pace, run_demo  # noqa: PLC0415
+    from fed_em_server.live_view import watching
+    from fed_em_server.report_summary import comparison_table
+    from fed_em_simulations.demo import run_demo
+    from fed_em_simulations.watchers import Pace
 
     began, console = time.monotonic(), Console()
     with watching(console) as view:

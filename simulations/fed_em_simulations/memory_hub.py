@@ -52,13 +52,14 @@ _REDIAL_SECONDS = 0.2
 
 @dataclass
 class _Tenant:
-    """A tenant's process. A message to it is lost if `hears` changed on the way, a message from it if `speaks` did."""
+    """A tenant's process and its link, by number. What is under way on links up to `broken` never arrives."""
 
     start: Callable[[], TenantSession]
     latency: float
     session: TenantSession | None = None
-    hears: int = 0
-    speaks: int = 0
+    link: int = 0
+    up: bool = False
+    broken: int = 0
     error: FedEmError | None = None
 
 
@@ -120,11 +121,11 @@ class MemoryHub:
     def send(self, tenant: int, data: bytes) -> None:
         """Queue a message to a tenant."""
         party = self._tenants[tenant]
-        hears = party.hears
+        link = party.link
         self._sent += len(data)
 
         def happen() -> HubEvent | None:
-            if party.session is None or party.hears != hears:
+            if not party.up or party.link != link:
                 return None
             fate = self._interfere(Passing(Direction.TO_TENANT, tenant, data, self._now))
             if fate is Fate.KILL:
@@ -144,13 +145,12 @@ class MemoryHub:
     def cut(self, tenant: int) -> None:
         """Break a tenant's link from the server's side, with all that is under way on it. The tenant dials again."""
         party = self._tenants[tenant]
-        party.hears += 1
-        party.speaks += 1
-        hears = party.hears
+        party.up = False
+        party.broken = link = party.link
 
         def dial() -> HubEvent | None:
-            if party.hears == hears and party.session is not None and not party.session.over:
-                self._answer(tenant, party.session.greet())
+            if party.link == link and party.session is not None and not party.session.over:
+                self._greet(tenant, party.session)
             return None
 
         self._after(_REDIAL_SECONDS, dial)
@@ -158,7 +158,7 @@ class MemoryHub:
     def break_link(self, tenant: int) -> None:
         """The same, from neither side: the server is told."""
         self.cut(tenant)
-        self._after(self._tenants[tenant].latency, lambda: Unlinked(tenant))
+        self._tell_unlinked(tenant)
 
     def close(self) -> None:
         """Let everything that is under way arrive."""
@@ -170,8 +170,8 @@ class MemoryHub:
         """End a tenant's process. What it has sent still arrives, then its link goes down."""
         party = self._tenants[tenant]
         party.session = None
-        party.hears += 1
-        self._after(party.latency, lambda: Unlinked(tenant))
+        party.up = False
+        self._tell_unlinked(tenant)
 
     def set_latency(self, tenant: int, seconds: float) -> None:
         """Let a tenant's messages, either way, take so long from now on."""
@@ -183,11 +183,23 @@ class MemoryHub:
 
         def happen() -> HubEvent | None:
             party.session = party.start()
-            party.hears += 1
-            self._answer(tenant, party.session.greet())
+            self._greet(tenant, party.session)
             return None
 
         self._after(after, happen)
+
+    def _greet(self, tenant: int, session: TenantSession) -> None:
+        """A new link: the old one, if it is still up, ends with all that is under way on it."""
+        party = self._tenants[tenant]
+        party.broken = party.link
+        party.link += 1
+        party.up = True
+        self._answer(tenant, session.greet())
+
+    def _tell_unlinked(self, tenant: int) -> None:
+        party = self._tenants[tenant]
+        link = party.link
+        self._after(party.latency, lambda: Unlinked(tenant) if party.link == link else None)
 
     def _deliver(self, tenant: int, data: bytes) -> None:
         party = self._tenants[tenant]
@@ -219,8 +231,8 @@ class MemoryHub:
 
     def _arrival(self, tenant: int, data: bytes) -> Callable[[], HubEvent | None]:
         party = self._tenants[tenant]
-        speaks = party.speaks
-        return lambda: Arrived(tenant, data) if party.speaks == speaks else None
+        link = party.link
+        return lambda: Arrived(tenant, data) if link > party.broken else None
 
     def _after(self, delay: float, happen: Callable[[], HubEvent | None]) -> None:
         self._number += 1

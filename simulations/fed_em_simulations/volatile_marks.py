@@ -1,4 +1,4 @@
-"""Round marks in memory, for tenants that only exist in a simulation: they outlive a tenant's simulated process, not this one."""
+"""Round marks in memory, for simulated tenants: they outlive a tenant's simulated process, not this one."""
 
 from __future__ import annotations
 

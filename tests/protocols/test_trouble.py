@@ -61,6 +61,13 @@ class TroubledFederation:
             self.federation.hub.restart(passing.tenant, mishap.restart)
         return mishap.fate
 
+    def assert_nobody_is_blamed(self) -> None:
+        """Trouble is no fault: no honest party takes another for broken."""
+        assert self.federation.faults() == []
+        assert [self.federation.hub.error_of(index) for index in range(len(self.federation.works))] == [None] * len(
+            self.federation.works
+        )
+
 
 @settings(max_examples=250)
 @given(st.data())
@@ -81,6 +88,7 @@ def test_every_sum_is_exact_or_fails_in_time(data: st.DataObject) -> None:
             sums += 1
             federation.assert_exact(opened)
         assert federation.hub.now() - start <= LONGEST_REQUEST
+    troubled.assert_nobody_is_blamed()
     event(f"{sums} of {ROUNDS} sums")
 
 
@@ -104,3 +112,4 @@ def test_after_any_trouble_everybody_takes_part_again(data: st.DataObject) -> No
         opened = federation.sum()
         federation.assert_exact(opened)
     assert opened.missing == ()
+    troubled.assert_nobody_is_blamed()

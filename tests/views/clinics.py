@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
+
+from fed_em.broadcast import Broadcast
+from fed_em.em import Stopping
 from fed_em_client.tenant_session import TenantSession
-from fed_em_protocols.coordinator_state import Timetable
+from fed_em_protocols.coordinator_state import Notice, Timetable
 from fed_em_protocols.description import Column, SessionDescription, encoding_of
 from fed_em_protocols.envelope import unseal
 from fed_em_protocols.masks import RingVector
@@ -24,16 +26,12 @@ from fed_em_protocols.tenant import Evaluate, TenantSelf
 from fed_em_protocols.terms import SUITE, SessionTerms, Trust
 from fed_em_server.hub import Arrived
 from fed_em_server.pooled import fit_pooled
-from fed_em_server.record import Comparison, SessionRecord
+from fed_em_server.record import Comparison, RoundRecord, SessionRecord
 from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, run_session
 from fed_em_simulations.digits import COLUMNS, DigitsFederation, digits_federation
 from fed_em_simulations.memory_hub import Direction, Fate, MemoryHub, Passing
-
-from fed_em.broadcast import Broadcast
-from fed_em.em import Stopping
 from tests.protocols.federation import MemoryMarks, certificate_of, identity_of, seeded_randomness
 
-KILLED, LAGGING, FALLEN = "elm", "maple", "hazel"
 TIMES = Timetable(gather=8.0, patience=0.005, set_up=2.0, upload=3.0, quorum=0.75, straggler=0.02, open=0.05)
 
 
@@ -57,14 +55,17 @@ class RowsWork:
         return encoding.encode(broadcast.model.e_step(broadcast.parameters, rows, encoding.layout), self.index)
 
 
+KILLED = "killed"
+
+Trouble = Mapping[tuple[str, int], float | str]
+"""What happens to a tenant's nth upload, counted from 1: it comes so many seconds late, or the tenant is `KILLED` right
+after it has written it, and started again a little later."""
+
+
 class TroubledHub(MemoryHub):
-    """A memory hub on which a tenant's uploads, counted from 1, meet what `trouble` says.
+    """A memory hub on which uploads meet trouble."""
 
-    `KILL`: the tenant dies right after it has written the upload, and is started again; `LOSE`: the upload comes so
-    late that the round is over.
-    """
-
-    def __init__(self, federation: Federation, trouble: Mapping[tuple[str, int], Fate]) -> None:
+    def __init__(self, federation: Federation, trouble: Trouble) -> None:
         self._federation = federation
         self._trouble = trouble
         self._uploads: Counter[int] = Counter()
@@ -76,12 +77,14 @@ class TroubledHub(MemoryHub):
         if passing.direction is not Direction.TO_SERVER or type(unseal(passing.data, name).content) is not Upload:
             return Fate.DELIVER
         self._uploads[passing.tenant] += 1
-        fate = self._trouble.get((name, self._uploads[passing.tenant]), Fate.DELIVER)
-        if fate is Fate.KILL:
+        meets = self._trouble.get((name, self._uploads[passing.tenant]))
+        if isinstance(meets, float):
+            self._after(meets, lambda: Arrived(passing.tenant, passing.data))
+            return Fate.LOSE
+        if meets == KILLED:
             self.restart(passing.tenant, 0.04)
-        if fate is Fate.LOSE:
-            self._after(0.05, lambda: Arrived(passing.tenant, passing.data))
-        return fate
+            return Fate.KILL
+        return Fate.DELIVER
 
 
 class Federation:
@@ -96,9 +99,7 @@ class Federation:
     def start(self, index: int) -> TenantSession:
         name = self.roster.tenants[index].name
         self._lives += 1
-        me = TenantSelf(
-            self.roster, index, identity_of(name), TermsPolicy(allow_semi_honest=True, colluders=0), "test"
-        )
+        me = TenantSelf(self.roster, index, identity_of(name), TermsPolicy(allow_semi_honest=True, colluders=0), "test")
         work = RowsWork(self.roster, index, self.data.tenants[name])
         return TenantSession(me, work, self._marks[index], seeded_randomness(self._lives))
 
@@ -131,19 +132,46 @@ def plan_of(federation: Federation, iterations: int) -> SessionPlan:
     )
 
 
-TROUBLE = {
-    (KILLED, 6): Fate.KILL,
-    (FALLEN, 21): Fate.KILL,
-    (LAGGING, 10): Fate.LOSE,
-    (LAGGING, 12): Fate.LOSE,
-    (LAGGING, 30): Fate.LOSE,
+TROUBLE: Trouble = {
+    ("elm", 6): KILLED,
+    ("hazel", 21): KILLED,
+    ("maple", 10): 0.05,
+    ("maple", 12): 0.05,
+    ("maple", 30): 0.05,
 }
 
 
-def train(watcher: Watcher, iterations: int = 80, trouble: Mapping[tuple[str, int], Fate] = TROUBLE) -> SessionOutcome:
-    """A session with a tenant that is killed, another that falls silent, and one that lags."""
+def train(watcher: Watcher, iterations: int = 80, trouble: Trouble = TROUBLE) -> SessionOutcome:
+    """A session with two tenants that are killed and come back, and one that lags."""
     federation = Federation(digits_federation())
     return run_session(plan_of(federation, iterations), TroubledHub(federation, trouble), watcher)
+
+
+class Onlooker:
+    """A watcher that keeps what it is told, to tell it again."""
+
+    def __init__(self) -> None:
+        self.told: list[SessionRecord | Notice | RoundRecord] = []
+
+    def session_started(self, record: SessionRecord) -> None:
+        self.told.append(record)
+
+    def noticed(self, notice: Notice) -> None:
+        self.told.append(notice)
+
+    def round_opened(self, record: RoundRecord) -> None:
+        self.told.append(record)
+
+
+def tell(watcher: Watcher, told: Sequence[SessionRecord | Notice | RoundRecord]) -> None:
+    """Tell a watcher what an onlooker was told."""
+    for news in told:
+        if isinstance(news, SessionRecord):
+            watcher.session_started(news)
+        elif isinstance(news, Notice):
+            watcher.noticed(news)
+        else:
+            watcher.round_opened(news)
 
 
 def compared(outcome: SessionOutcome) -> SessionRecord:
@@ -156,9 +184,7 @@ def compared(outcome: SessionOutcome) -> SessionRecord:
     for name, rows in data.tenants.items():
         models[f"{name} alone"] = (fit_pooled(description, rows, stopping, 3)[0], rows)
     comparison = tuple(
-        Comparison(
-            name=name, rows=len(rows), held_out_log_likelihood=float(fitted.score_samples(data.held_out).mean())
-        )
+        Comparison(name=name, rows=len(rows), held_out_log_likelihood=float(fitted.score_samples(data.held_out).mean()))
         for name, (fitted, rows) in models.items()
     )
     return outcome.record.model_copy(update={"comparison": comparison})

@@ -1,0 +1,35 @@
+"""One troubled session, run once for all tests of the views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fed_em.model_file import FittedModel
+from fed_em_protocols.coordinator_state import Notice
+from fed_em_server.record import RoundRecord, SessionRecord
+from fed_em_simulations.digits import digits_federation
+from tests.views.clinics import Onlooker, compared, train
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a session leaves: its record with a comparison, its model, images of its components, and all it told."""
+
+    record: SessionRecord
+    fitted: FittedModel
+    images: NDArray[np.float64]
+    told: tuple[SessionRecord | Notice | RoundRecord, ...]
+
+
+@pytest.fixture(scope="session")
+def session() -> Session:
+    onlooker = Onlooker()
+    outcome = train(onlooker)
+    fitted = outcome.fitted
+    means = fitted.coordinates.restore(fitted.parameters["means"])
+    images = digits_federation().projection.images(means)
+    return Session(compared(outcome), fitted, images, tuple(onlooker.told))

@@ -1,0 +1,83 @@
+"""Numbers and happenings in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from fed_em_protocols.coordinator_state import Notice, NoticeKind
+from fed_em_server.report_words import (
+    bytes_in_words,
+    decimal,
+    happening_of,
+    names_in_words,
+    seconds_in_words,
+    told,
+    told_with_round,
+    with_happening,
+)
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (35_361, "35.4 kB"), (359_749, "360 kB"), (999_400, "999 kB"),
+     (999_600, "1 MB"), (1_250_000, "1.2 MB"), (10**16, "10000 TB")],
+)  # fmt: skip
+def test_bytes(count: int, expected: str) -> None:
+    assert bytes_in_words(count) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.004, "4 ms"), (0.42, "0.42 s"), (12.34, "12.3 s"), (59.99, "60.0 s"), (200.0, "3 min 20 s"),
+     (7500.0, "2 h 05 min")],
+)  # fmt: skip
+def test_seconds(seconds: float, expected: str) -> None:
+    assert seconds_in_words(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "signed", "expected"),
+    [(-1.5, False, "−1.50"), (1.5, False, "1.50"), (1.5, True, "+1.50"), (-0.001, True, "0.00"), (0.0, True, "0.00")],
+)
+def test_decimals_have_a_true_minus(value: float, signed: bool, expected: str) -> None:
+    assert decimal(value, 2, signed=signed) == expected
+
+
+def test_names() -> None:
+    assert names_in_words(()) == "nobody"
+    assert names_in_words(("a",)) == "a"
+    assert names_in_words(("a", "b", "c", "d")) == "a, b, c and d"
+    assert names_in_words(("a", "b", "c", "d", "e")) == "a, b, c and 2 more"
+
+
+@pytest.mark.parametrize("kind", NoticeKind)
+@pytest.mark.parametrize("tenants", [(), ("ash",), ("ash", "elm")])
+def test_every_kind_of_notice_can_be_told(kind: NoticeKind, tenants: tuple[str, ...]) -> None:
+    sentence = told(happening_of(Notice(kind, 3, tenants, "why"), 1.0))
+    assert sentence
+    assert not sentence.endswith(".")
+
+
+def test_sentences() -> None:
+    def sentence(kind: NoticeKind, tenants: tuple[str, ...] = ("ash",), text: str = "", number: int = 7) -> str:
+        return told_with_round(happening_of(Notice(kind, number, tenants, text), 0.0))
+
+    assert sentence(NoticeKind.JOINED, number=0) == "ash joined the session"
+    assert sentence(NoticeKind.LATE, text="x") == (
+        "round 7: an upload of ash came after the cut-off; it stays masked for ever"
+    )
+    assert sentence(NoticeKind.LATE, ("a", "b")) == (
+        "round 7: a and b missed the cut-off; the sum goes on without them"
+    )
+    assert sentence(NoticeKind.ROUND_FAILED, (), "round 7: 2 uploads, 3 are needed") == (
+        "round 7: no sum was opened: 2 uploads, 3 are needed"
+    )
+    assert sentence(NoticeKind.REFUSED, text="policy") == "round 7: ash refused the session (policy)"
+
+
+def test_tenants_that_join_together_are_told_together() -> None:
+    happenings = with_happening((), happening_of(Notice(NoticeKind.JOINED, 0, ("ash",)), 0.0))
+    happenings = with_happening(happenings, happening_of(Notice(NoticeKind.JOINED, 0, ("elm",)), 0.1))
+    assert [told(h) for h in happenings] == ["ash and elm joined the session"]
+    happenings = with_happening(happenings, happening_of(Notice(NoticeKind.JOINED, 4, ("oak",)), 0.2))
+    assert len(happenings) == 2
