@@ -44,7 +44,9 @@ def _reply(action: Action, message: Message, context: Context) -> Message:
 
 
 def _pass_on(action: Action, message: Message, context: Context) -> tuple[AnswerCode, bytes]:
-    data = bytes(message.content[RECORD][DATA])
+    data = message.content.config_records[RECORD][DATA]
+    if not isinstance(data, bytes):
+        return AnswerCode.REFUSED, b""
     path = context.node_config.get("socket")
     if path is not None:
         return ask(Path(str(path)), action, data, float(message.metadata.ttl))

@@ -78,8 +78,9 @@ from fed_em_protocols.messages import (
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms, validate_terms
 from fed_em_protocols.transitions import (
-    COORDINATOR_TRANSITIONS,
+    COORDINATOR_HEARS,
     CoordinatorPhase,
+    require_move,
     require_turn,
 )
 
@@ -156,7 +157,7 @@ def coordinator_receive(state: CoordinatorState, index: int, data: bytes, now: f
     name = state.name(index)
     sealed = unseal(data, name)
     kind = type(sealed.content)
-    require_turn(COORDINATOR_TRANSITIONS, state.phase, kind, name)
+    require_turn(COORDINATOR_HEARS, state.phase, kind, name)
     session = getattr(sealed.content, "session", state.terms.content.session)
     if session != state.terms.content.session:
         raise OutOfTurn(name, f"sent {kind.__name__} of another session")
@@ -257,6 +258,7 @@ def _advance(state: CoordinatorState, now: float) -> CoordinatorStep:
     while step.result is None and step.state.request is not None:
         before = step.state
         step = step.then(lambda s: _STAGES[s.phase](s, now))
+        require_move(before.phase, step.state.phase)
         if step.state is before:
             break
     return step.then(lambda s: CoordinatorStep(with_deadline(s, now)))

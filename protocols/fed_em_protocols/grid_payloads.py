@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from google.protobuf.message import DecodeError
+
 from fed_em_protocols.errors import SERVER, BadSignature, MalformedMessage
 from fed_em_protocols.hashing import digest
 from fed_em_protocols.keys import SigningKey, verifies
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.wire import messages_pb2
 from fed_em_protocols.wire.fields import SESSION_BYTES
-from google.protobuf.message import DecodeError
 
 
 def sign_ticket(address: str, roster: Roster, identity: SigningKey) -> bytes:

@@ -64,7 +64,7 @@ class SharedSecret(IntEnum):
 class Quoted:
     """A signed message without its attachment."""
 
-    payload: bytes
+    payload: bytes = field(repr=False)
     attachment_digest: bytes = field(metadata=DIGEST)
     signature: bytes = field(metadata=exactly(SIGNATURE_BYTES))
 

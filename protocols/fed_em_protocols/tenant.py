@@ -266,7 +266,7 @@ def tenant_receive(state: TenantState, data: bytes, randomness: Randomness, mark
     if kind is not SessionTerms:
         _require_session(state, sealed)
     step = _HANDLERS[kind](state, sealed, randomness, marks)
-    require_target(TENANT_TRANSITIONS, state.phase, kind, step.state.phase)
+    require_target(state.phase, kind, step.state.phase)
     if step.sends and kind is not SessionTerms:
         answers = {**step.state.answers, sealed.digest: step.sends}
         step = replace(step, state=replace(step.state, answers=answers))

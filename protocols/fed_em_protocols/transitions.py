@@ -1,12 +1,12 @@
-"""The phases of the two machines and the one table of legal transitions.
+"""The phases of the two machines and the tables of their legal transitions.
 
-A message that its row does not list is out of turn: the step raises and the state is unchanged. `docs/transitions.md` is drawn
-from this table. A round under malicious-server trust adds a phase between upload and opening on either side.
+A message that its row does not list is out of turn: the step raises and the state is unchanged. `docs/transitions.md` is
+drawn from these tables. A round under malicious-server trust adds a phase between upload and opening on either side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import TypeVar
 
@@ -64,6 +64,8 @@ class CoordinatorPhase(Enum):
 _T = TenantPhase
 _C = CoordinatorPhase
 
+Phase = TypeVar("Phase", TenantPhase, CoordinatorPhase)
+
 # What a tenant can only make sense of once it was offered terms.
 _LATER: tuple[type, ...] = (OpenWindow, SetUp, Boxes, Header, Certificate, Recover, Close)
 
@@ -102,34 +104,28 @@ TENANT_TRANSITIONS: Mapping[TenantPhase, Mapping[type, frozenset[TenantPhase]]] 
     _T.CLOSED: {},
 }
 
-# Kinds that may come in any phase of the server: links come and go, and slow answers come late (then they change nothing).
-_STAY: tuple[type, ...] = (Hello, Join, Refusal, Advertise, Deposit, Ready, Upload, Opening, Shares)
+# What tenants may send in any phase of the server: links come and go, and slow answers come late (they change nothing then).
+_FROM_TENANTS: frozenset[type] = frozenset({Hello, Join, Refusal, Advertise, Deposit, Ready, Upload, Opening, Shares})
 
-
-def _coordinator_row(phase: CoordinatorPhase, **more: CoordinatorPhase) -> dict[type, frozenset[CoordinatorPhase]]:
-    row = {kind: frozenset({phase}) for kind in _STAY}
-    for kind in _STAY:
-        if kind.__name__ in more:
-            row[kind] = frozenset({phase, more[kind.__name__]})
-    return row
-
-
-COORDINATOR_TRANSITIONS: Mapping[CoordinatorPhase, Mapping[type, frozenset[CoordinatorPhase]]] = {
-    _C.GATHERING: _coordinator_row(_C.GATHERING),
-    _C.ADVERTISING: _coordinator_row(_C.ADVERTISING, Advertise=_C.DEPOSITING),
-    _C.DEPOSITING: _coordinator_row(_C.DEPOSITING, Deposit=_C.CONFIRMING),
-    _C.CONFIRMING: _coordinator_row(_C.CONFIRMING, Ready=_C.READY),
-    _C.READY: _coordinator_row(_C.READY),
-    _C.UPLOADING: _coordinator_row(_C.UPLOADING, Upload=_C.OPENING),
-    _C.OPENING: _coordinator_row(_C.OPENING, Opening=_C.RECOVERING),
-    _C.RECOVERING: _coordinator_row(_C.RECOVERING, Shares=_C.READY),
-    _C.CLOSED: {},
+COORDINATOR_HEARS: Mapping[CoordinatorPhase, frozenset[type]] = {
+    phase: frozenset() if phase is _C.CLOSED else _FROM_TENANTS for phase in CoordinatorPhase
 }
 
-Phase = TypeVar("Phase", TenantPhase, CoordinatorPhase)
+# Where the server goes by itself, once enough has come in or time is up. Closing leads from anywhere to CLOSED.
+COORDINATOR_MOVES: Mapping[CoordinatorPhase, frozenset[CoordinatorPhase]] = {
+    _C.GATHERING: frozenset({_C.ADVERTISING, _C.UPLOADING}),
+    _C.ADVERTISING: frozenset({_C.DEPOSITING, _C.GATHERING}),
+    _C.DEPOSITING: frozenset({_C.CONFIRMING, _C.GATHERING}),
+    _C.CONFIRMING: frozenset({_C.READY, _C.GATHERING}),
+    _C.READY: frozenset({_C.GATHERING}),
+    _C.UPLOADING: frozenset({_C.OPENING, _C.GATHERING}),
+    _C.OPENING: frozenset({_C.RECOVERING, _C.READY, _C.GATHERING}),
+    _C.RECOVERING: frozenset({_C.READY, _C.GATHERING}),
+    _C.CLOSED: frozenset(),
+}
 
 
-def require_turn(table: Mapping[Phase, Mapping[type, frozenset[Phase]]], phase: Phase, kind: type, sender: str) -> None:
+def require_turn(table: Mapping[Phase, Collection[type]], phase: Phase, kind: type, sender: str) -> None:
     """Raise `OutOfTurn`, naming the sender, if a message of `kind` may not come in `phase`."""
     if kind not in table[phase]:
         raise OutOfTurn(
@@ -139,9 +135,13 @@ def require_turn(table: Mapping[Phase, Mapping[type, frozenset[Phase]]], phase: 
         )
 
 
-def require_target(
-    table: Mapping[Phase, Mapping[type, frozenset[Phase]]], before: Phase, kind: type, after: Phase
-) -> None:
-    """Raise `IllegalStep` if a step went where the table does not let it: a bug on this side."""
-    if after not in table[before][kind]:
+def require_target(before: TenantPhase, kind: type, after: TenantPhase) -> None:
+    """Raise `IllegalStep` if a tenant's step went where its table does not let it: a bug on this side."""
+    if after not in TENANT_TRANSITIONS[before][kind]:
         raise IllegalStep(f"a {kind.__name__} led from {before.value} to {after.value}, which the table does not know")
+
+
+def require_move(before: CoordinatorPhase, after: CoordinatorPhase) -> None:
+    """Raise `IllegalStep` if the server moved where its table does not let it: a bug on this side."""
+    if after is not before and after not in COORDINATOR_MOVES[before]:
+        raise IllegalStep(f"the server went from {before.value} to {after.value}, which the table does not know")

@@ -6,15 +6,15 @@ this process, and Flower carries one ticket to each node. Link `relay`: Flower c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fed_em.errors import CallerError
 from fed_em_protocols.configuration import Table
@@ -45,6 +45,12 @@ class RunConfig(Table):
     federation: str = ""
     events: str = ""
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.federation and self.link != "stream":
+            raise ValueError("the simulation runtime plays whole tenants, and needs link = 'stream'")
+        return self
+
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
@@ -54,11 +60,14 @@ def main(grid: Grid, context: Context) -> None:
     server = open_server(configuration)
     with ExitStack() as stack:
         watchers = [stack.enter_context(EventLines(Path(config.events)))] if config.events else []
-        outcome = _LINKS[config.link](grid, config, server, watchers)
+        if config.link == "relay":
+            outcome = run_relayed(grid, server, watchers)
+        else:
+            outcome = run_streamed(grid, config, server, watchers)
         keep_outcome(configuration.output, outcome)
 
 
-def run_streamed(grid: Grid, config: RunConfig, server: Server, watchers: list[Watcher]) -> SessionOutcome:
+def run_streamed(grid: Grid, config: RunConfig, server: Server, watchers: Sequence[Watcher]) -> SessionOutcome:
     """A session over gRPC, to which Flower carries the tickets."""
     hub = server.hub()
     ticket = sign_ticket(config.address or _address_of(server, hub), server.roster, server.keys.identity)
@@ -69,7 +78,7 @@ def run_streamed(grid: Grid, config: RunConfig, server: Server, watchers: list[W
         return run_session(server.plan("flower, gRPC"), hub, Watchers([office, *watchers]))
 
 
-def run_relayed(grid: Grid, config: RunConfig, server: Server, watchers: list[Watcher]) -> SessionOutcome:
+def run_relayed(grid: Grid, server: Server, watchers: Sequence[Watcher]) -> SessionOutcome:
     """A session over Grid messages alone."""
     plan = server.plan("flower, relayed")
     times = relayed_timetable(plan.timetable)
@@ -80,15 +89,9 @@ def run_relayed(grid: Grid, config: RunConfig, server: Server, watchers: list[Wa
 def _address_of(server: Server, hub: GrpcHub) -> str:
     """Where tenants reach the hub, if that is where it listens."""
     host = server.configuration.listen.rpartition(":")[0]
-    if host in {"", "0.0.0.0", "[::]", "::"}:
+    if host in {"0.0.0.0", "[::]"}:
         raise CallerError(
             f"the server listens on every address ({server.configuration.listen}), and tenants need one to dial",
-            remedy="give the run's config address = \"host:port\"",
+            remedy='give the run\'s config address = "host:port"',
         )
     return f"{host}:{hub.port}"
-
-
-_LINKS: Mapping[str, Callable[[Grid, RunConfig, Server, list[Watcher]], SessionOutcome]] = {
-    "stream": run_streamed,
-    "relay": run_relayed,
-}

@@ -87,7 +87,7 @@ class GridNodes:
         if not requests:
             return
         messages = [self._message(node, data) for node, data in requests.items()]
-        numbers = list(self._grid.push_messages(messages))
+        numbers: list[str | None] = list(self._grid.push_messages(messages))
         # None, or nothing at all, stands for a message that Flower does not take.
         numbers += [None] * (len(requests) - len(numbers))
         lost_at = time.monotonic() + self._ttl + _GRACE_SECONDS

@@ -11,7 +11,7 @@ from enum import Enum
 
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.record import Happening, Participation, RoundRecord, SessionRecord
-from fed_em_server.report_words import IN_SUM, happening_of, names_in_words, with_happening
+from fed_em_server.report_words import IN_SUM, happening_of, with_happening
 
 _HAPPENINGS_KEPT = 12
 
@@ -99,14 +99,6 @@ class Picture:
         if self.stage is Stage.GATHERING:
             return tuple(name for name, standing in self.standings.items() if standing is Standing.EXPECTED)
         return self.owing if self.stage is Stage.COMPUTING else ()
-
-    @property
-    def waiting(self) -> str:
-        """Who is missing, as a sentence; empty if nobody is."""
-        if not self.waiting_for:
-            return ""
-        least = f"; at least {self.record.minimum_survivors} are needed" if self.stage is Stage.GATHERING else ""
-        return f"waiting for {names_in_words(self.waiting_for, 6)}{least}"
 
     def sums_of(self, index: int) -> int:
         """Number of sums that hold the statistics of a tenant."""

@@ -19,7 +19,7 @@ from fed_em_protocols.coordinator_state import Notice
 from fed_em_server.live_picture import Picture, Stage, Standing
 from fed_em_server.plain_log import PlainLog
 from fed_em_server.record import Participation, RoundRecord, SessionRecord
-from fed_em_server.report_words import banner_in_words, bytes_in_words, decimal, seconds_in_words, told_with_round
+from fed_em_server.report_words import banner_in_words, bytes_in_words, decimal, names_in_words, told_with_round
 
 FRAMES_A_SECOND = 8
 
@@ -147,8 +147,7 @@ class Frame:
     def _title(self, width: int) -> Iterator[Text]:
         record = self._picture.record
         title = Text.assemble(("fed-em  ", "bold"), (record.title, f"bold {GREEN}"), (f"  {record.federation}", GREY))
-        title.append(f"  {record.model}", GREY)
-        yield title
+        yield title.append(f"  {record.model}", GREY) if len(title) + len(record.model) + 2 <= width else title
         banner = Text.assemble((f" {record.trust} ", _BADGE), f" {banner_in_words(record)}")
         yield from banner.wrap(Console(width=width), width)
 
@@ -208,8 +207,11 @@ class Frame:
         picture, waited = self._picture, self._now - self._picture.since
         if (waited < _PATIENCE and picture.stage is not Stage.GATHERING) or picture.stage is Stage.OVER:
             return Text()
-        doing = picture.waiting or picture.stage.value
-        return Text.assemble((f"{doing}, {seconds_in_words(waited)}", f"bold {ORANGE}"))
+        missing = f"waiting for {names_in_words(picture.waiting_for)}" if picture.waiting_for else ""
+        told = f"{missing or picture.stage.value}, {waited:.0f} s"
+        if picture.stage is Stage.GATHERING:
+            told += f"; at least {picture.record.minimum_survivors} are needed"
+        return Text(told, f"bold {ORANGE}")
 
     def _happenings(self, at_most: int) -> Iterator[Text]:
         for happening in self._picture.happenings[-at_most:] if at_most else ():

@@ -62,6 +62,7 @@ class RelayHub:
         self._outbox: dict[int, list[bytes]] = {}
         self._events: deque[HubEvent] = deque()
         self._received = self._sent = 0
+        self._closing = False
 
     def now(self) -> float:
         """Seconds on the monotonic clock."""
@@ -69,15 +70,16 @@ class RelayHub:
 
     def receive(self, until: float | None) -> HubEvent | None:
         """The next event, or None once the clock shows `until`. What was sent before goes out now, in one parcel a tenant."""
-        while True:
+        if not self._events:
             self._turn()
-            if self._events:
-                event = self._events.popleft()
-                self._received += len(event.data) if isinstance(event, Arrived) else 0
-                return event
+        while not self._events:
             if until is not None and self.now() >= until:
                 return None
             time.sleep(_POLL_SECONDS)
+            self._turn()
+        event = self._events.popleft()
+        self._received += len(event.data) if isinstance(event, Arrived) else 0
+        return event
 
     def send(self, tenant: int, data: bytes) -> None:
         """Put a message into a tenant's next parcel; lost if no node is known to be that tenant's."""
@@ -96,6 +98,7 @@ class RelayHub:
 
     def close(self) -> None:
         """Deliver what was sent. There is no link to close: who is not told that the session is over hears nothing more."""
+        self._closing = True
         deadline = self.now() + _FAREWELL_SECONDS
         while self.now() < deadline and (any(self._outbox.values()) or self._nodes.under_way() & set(self._tenant_at)):
             self._turn()
@@ -110,7 +113,9 @@ class RelayHub:
 
     def _wants(self, node: int) -> bool:
         """Whether there is something to say to a node: its tenant's messages, or the question who it is."""
-        return node not in self._tenant_at or bool(self._outbox.get(self._tenant_at[node]))
+        if node in self._tenant_at:
+            return bool(self._outbox.get(self._tenant_at[node]))
+        return not self._closing
 
     def _parcel_for(self, node: int) -> Parcel:
         waiting = self._outbox.get(self._tenant_at.get(node, -1), [])

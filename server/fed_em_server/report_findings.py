@@ -95,7 +95,7 @@ def key_figures(record: SessionRecord) -> tuple[KeyFigure, ...]:
         KeyFigure("tenants", str(len(record.tenants)), f"at least {record.minimum_survivors} in a sum"),
         KeyFigure("to the server", bytes_in_words(sum(r.bytes_up for r in rounds)), "all tenants together"),
         KeyFigure("from the server", bytes_in_words(sum(r.bytes_down for r in rounds)), "all tenants together"),
-        KeyFigure("time", seconds_in_words(record.seconds), "first hello to last sum"),
+        KeyFigure("time", seconds_in_words(record.seconds), "from start to end, gathering included"),
     )
 
 

@@ -34,10 +34,8 @@ def seconds_in_words(seconds: float) -> str:
     """`4 ms`, `0.42 s`, `12.3 s`, `3 min 20 s`, `2 h 05 min`."""
     if seconds < 0.1:
         return f"{1000 * seconds:.0f} ms"
-    if seconds < 10:
-        return f"{seconds:.2f} s"
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.{2 if seconds < 10 else 1}f}".rstrip("0").removesuffix(".") + " s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 

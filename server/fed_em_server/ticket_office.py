@@ -70,7 +70,9 @@ class TicketOffice(AbstractContextManager["TicketOffice"]):
     def _run(self) -> None:
         while not self._closed.wait(_POLL_SECONDS):
             self._nodes.look()
-            self._nodes.ask({node: self._ticket for node in self._nodes.idle() if self._names.get(node) not in self._linked})
+            self._nodes.ask(
+                {node: self._ticket for node in self._nodes.idle() if self._names.get(node) not in self._linked}
+            )
             self._take(self._nodes.answers())
         deadline = time.monotonic() + self._farewell
         while self._nodes.under_way() and time.monotonic() < deadline:

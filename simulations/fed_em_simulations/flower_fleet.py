@@ -9,6 +9,7 @@ is stopped at the end of the block, whatever happened in it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -49,6 +50,8 @@ _ENVIRONMENT = {
     # One thread of linear algebra a process: they share this machine.
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
 
@@ -79,6 +82,8 @@ class _Flower(AbstractContextManager["_Flower"]):
         self._home = self._folder / "home"
         self._home.mkdir(exist_ok=True)
         self._running: list[_Running] = []
+        self._commands = itertools.count(1)
+        self._run_options: list[str] = []
 
     def __enter__(self) -> Self:
         try:
@@ -118,10 +123,9 @@ class _Flower(AbstractContextManager["_Flower"]):
         config = {"session": str(session_file.resolve()), "link": link, "address": address}
         config["federation"] = str(federation.resolve()) if federation else ""
         config["events"] = str(events.resolve()) if events else ""
-        bundle = write_bundle(self._folder)
-        written = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
-        log = self._flwr("run", str(bundle), _CONNECTION, "--stream", "--run-config", written, seconds=seconds)
-        newest = json.loads(self._flwr("list", _CONNECTION, "--format", "json", seconds=60.0).read_text())["runs"][0]
+        options = ["--stream", "--run-config", _key_values(config), *self._run_options]
+        log = self._flwr("run", str(write_bundle(self._folder)), _CONNECTION, *options, seconds=seconds)
+        newest = json.loads(self._flwr("list", _CONNECTION, "--format", "json").read_text(encoding="utf-8"))["runs"][0]
         if newest["status"] != "finished:completed":
             raise EnvironmentFault(f"the Flower run ended as {newest['status']}", remedy=f"see {log}")
 
@@ -148,36 +152,20 @@ class _Flower(AbstractContextManager["_Flower"]):
             time.sleep(0.1)
         raise EnvironmentFault("the SuperLink does not come up", remedy=f"see {superlink.log}")
 
+    def _start_superlink(self, port: int, *flags: str, **options: object) -> None:
+        everywhere = _options(host=_HOST, port=port, database=self._folder / "state.db", **options)
+        flags = (*flags, "--disable-runtime-dependency-installation")
+        self._start("superlink", ["flower-superlink", *flags, *everywhere])
+
     def _start(self, name: str, command: Sequence[str]) -> None:
-        log = self._folder / f"{name}.log"
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                [_program(command[0]), *command[1:]],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                cwd=self._folder,
-                start_new_session=True,
-            )
-        self._running.append(_Running(process, log))
+        self._running.append(self._launched(command, self._folder / f"{name}.log"))
 
     def _flwr(self, *arguments: str, seconds: float = 120.0) -> Path:
         """Run a `flwr` command to its end; where its output lies."""
-        log = self._folder / f"flwr-{'-'.join(a for a in arguments[:2] if a.isalpha())}-{time.monotonic_ns()}.log"
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                [_program("flwr"), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                cwd=self._folder,
-                start_new_session=True,
-            )
-        running = _Running(process, log)
+        log = self._folder / f"flwr-{arguments[0]}-{next(self._commands)}.log"
+        running = self._launched(["flwr", *arguments], log)
         try:
-            status = process.wait(seconds)
+            status = running.process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise EnvironmentFault(
                 f"`flwr {arguments[0]}` takes more than {seconds:.0f} s", remedy=f"see {log}"
@@ -187,6 +175,20 @@ class _Flower(AbstractContextManager["_Flower"]):
         if status != 0:
             raise EnvironmentFault(f"`flwr {arguments[0]}` failed", remedy=f"see {log}")
         return log
+
+    def _launched(self, command: Sequence[str], log: Path) -> _Running:
+        """Start one of the programs of the environment that this Python runs in."""
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [str(Path(sys.executable).parent / command[0]), *command[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                cwd=self._folder,
+                start_new_session=True,
+            )
+        return _Running(process, log)
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -210,23 +212,23 @@ class FlowerFleet(_Flower):
     def _start_all(self) -> None:
         port, *node_ports = _free_ports(1 + len(self._sockets))
         certificate, key = self._write_certificate()
-        self._start(
-            "superlink",
-            ["flower-superlink", "--ssl-ca-certfile", str(certificate), "--ssl-certfile", str(certificate)]
-            + ["--ssl-keyfile", str(key), "--enable-supernode-auth", "--host", _HOST, "--port", str(port)]
-            + ["--database", str(self._folder / "state.db"), "--disable-runtime-dependency-installation"],
+        self._start_superlink(
+            port, "--enable-supernode-auth", ssl_ca_certfile=certificate, ssl_certfile=certificate, ssl_keyfile=key
         )
         self._connect(port, f'root-certificates = "{certificate}"')
         keys = {name: self._write_node_key(name) for name in self._sockets}
         with ThreadPoolExecutor(_REGISTER_AT_ONCE) as pool:
             list(pool.map(lambda key: self._flwr("supernode", "register", f"{key}.pub", _CONNECTION), keys.values()))
         for (name, path), node_port in zip(self._sockets.items(), node_ports, strict=True):
-            self._start(
-                f"supernode-{name}",
-                ["flower-supernode", "--root-certificates", str(certificate), "--superlink", f"{_HOST}:{port}"]
-                + ["--auth-supernode-private-key", str(keys[name]), "--host", "127.0.0.1", "--port", str(node_port)]
-                + ["--node-config", f"socket={json.dumps(str(path))}"],
+            options = _options(
+                superlink=f"{_HOST}:{port}",
+                root_certificates=certificate,
+                auth_supernode_private_key=keys[name],
+                host="127.0.0.1",
+                port=node_port,
+                node_config=_key_values({"socket": str(path)}),
             )
+            self._start(f"supernode-{name}", ["flower-supernode", *options])
 
     def _write_certificate(self) -> tuple[Path, Path]:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -253,25 +255,24 @@ class FlowerSimulation(_Flower):
 
     def __init__(self, folder: Path, tenants: int) -> None:
         super().__init__(folder)
-        self._tenants = tenants
+        # Each tenant's session lasts as long as the run, so Ray must not make one wait for another, whatever cores there are.
+        size = {"num_supernodes": tenants, "init_args_num_cpus": tenants, "client_resources_num_cpus": 1}
+        self._run_options = ["--federation-config", _key_values(size)]
 
     def _start_all(self) -> None:
         (port,) = _free_ports(1)
-        self._start(
-            "superlink",
-            ["flower-superlink", "--insecure", "--simulation", "--host", "127.0.0.1", "--port", str(port)]
-            + ["--database", str(self._folder / "state.db"), "--disable-runtime-dependency-installation"],
-        )
-        # Each tenant's session lasts as long as the run, so Ray must not make one wait for another, whatever cores there are.
-        options = {"num-supernodes": self._tenants, "backend.client-resources.num-cpus": 1}
-        options["backend.init-args.num-cpus"] = self._tenants
-        written = "\n".join(f"options.{key} = {value}" for key, value in options.items())
-        self._connect(port, f"insecure = true\n{written}")
+        self._start_superlink(port, "--insecure", "--simulation")
+        self._connect(port, "insecure = true")
 
 
-def _program(name: str) -> str:
-    """One of Flower's programs, from the environment that this Python runs in."""
-    return str(Path(sys.executable).parent / name)
+def _options(**values: object) -> list[str]:
+    """Options of a command line."""
+    return [part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def _key_values(values: Mapping[str, str | int]) -> str:
+    """Pairs as Flower's commands take them: TOML values, separated by blanks."""
+    return " ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
 
 
 def _write_private(path: Path, data: bytes) -> None:

@@ -36,7 +36,7 @@ TIMES = Timetable(gather=8.0, patience=0.005, set_up=2.0, upload=3.0, quorum=0.7
 
 
 @dataclass
-class RowsWork:
+class MatrixWork:
     """A tenant's work on rows in memory."""
 
     roster: Roster
@@ -100,7 +100,7 @@ class Federation:
         name = self.roster.tenants[index].name
         self._lives += 1
         me = TenantSelf(self.roster, index, identity_of(name), TermsPolicy(allow_semi_honest=True, colluders=0), "test")
-        work = RowsWork(self.roster, index, self.data.tenants[name])
+        work = MatrixWork(self.roster, index, self.data.tenants[name])
         return TenantSession(me, work, self._marks[index], seeded_randomness(self._lives))
 
 

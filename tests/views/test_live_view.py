@@ -13,10 +13,13 @@ from rich.console import Console
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.live_view import FRAMES_A_SECOND, Frame, LiveView, sparkline, watching
 from fed_em_server.plain_log import PlainLog
-from fed_em_server.record import SessionRecord
+from fed_em_server.record import Participation, SessionRecord
 from fed_em_server.report_summary import comparison_table, summary_panel
+from fed_em_server.report_words import bytes_in_words, decimal
 from tests.views.clinics import tell
 from tests.views.conftest import Session
+
+JOINED = NoticeKind.JOINED
 
 
 class Clock:
@@ -46,14 +49,13 @@ def line_of(lines: Sequence[str], name: str) -> str:
     return next(line for line in lines if line[2:].startswith(f"{name} "))
 
 
-def up_to(session: Session, kind: NoticeKind, round_number: int, last: bool = False) -> int:
-    """Number of news up to and including the first, or the last, notice of a kind in a round."""
-    found = [
-        place
-        for place, news in enumerate(session.told)
-        if isinstance(news, Notice) and news.kind is kind and news.round == round_number
-    ]
-    return found[-1 if last else 0] + 1
+def up_to(session: Session, kind: NoticeKind, name: str, after: int = 0, there: bool = True) -> int:
+    """Number of news up to and including the first notice of a kind that has, or has not, a tenant in it."""
+    for place in range(after, len(session.told)):
+        news = session.told[place]
+        if isinstance(news, Notice) and news.kind is kind and (name in news.tenants) is there:
+            return place + 1
+    raise AssertionError(f"nobody was told {kind} of {name}")
 
 
 def view_after(session: Session, count: int, clock: Clock | None = None) -> LiveView:
@@ -68,64 +70,76 @@ def test_frame_fits_and_tells_everything(session: Session, width: int, height: i
     text = "\n".join(lines)
     assert len(lines) < height
     assert max(map(len, lines)) <= width
-    for said in ("fed-em", session.record.title, "semi-honest", "follows the", "round 81", "iteration 80", "−8.3"):
+    last = session.record.rounds[-1]
+    assert last.log_likelihood is not None
+    told = (f"round {last.round}", f"iteration {last.iteration}", decimal(last.log_likelihood))
+    for said in ("fed-em", session.record.title, "semi-honest", "follows the", *told):
         assert said in text
     for index, name in enumerate(session.record.tenants):
         line = line_of(lines, name)
         assert " in " in line
         assert str(sum(r.participation[index].value in {"summed", "recovered"} for r in session.record.rounds)) in line
     if width >= 80:
-        assert "↑ 4.1 MB" in text
-        assert "round 40: maple missed the cut-off; the sum goes on without it" in text
+        assert f"↑ {bytes_in_words(sum(r.bytes_up for r in session.record.rounds))}" in text
+        assert ": maple missed the cut-off; the sum goes on without it" in text
         assert "recovered" in text
 
 
 def test_gathering_says_who_is_missing(session: Session) -> None:
-    view = view_after(session, up_to(session, NoticeKind.JOINED, 0) + 6)
+    joined = [place for place, news in enumerate(session.told) if isinstance(news, Notice) and news.kind is JOINED]
+    view = view_after(session, joined[6] + 1)
     text = "\n".join(drawn(view))
     assert "gathering tenants  7 of 9 are here" in text
-    assert "waiting for maple and oak; at least 5 are needed" in text
+    assert "waiting for maple and oak, 0 s; at least 5 are needed" in text
     assert "not here yet" in line_of(drawn(view), "oak")
 
 
-@pytest.mark.parametrize(
-    ("kind", "number", "name", "standing"),
-    [
-        (NoticeKind.LEFT, 6, "elm", "away"),
-        (NoticeKind.RECOVERING, 6, "elm", "recovered"),
-        (NoticeKind.ROUND_STARTED, 7, "elm", "away"),
-        (NoticeKind.LATE, 10, "maple", "late"),
-        (NoticeKind.JOINED, 10, "elm", "waits for next window"),
-        (NoticeKind.ROUND_STARTED, 11, "elm", "in"),
-    ],
-)
-def test_standing_follows_the_notices(
-    session: Session, kind: NoticeKind, number: int, name: str, standing: str
-) -> None:
-    lines = drawn(view_after(session, up_to(session, kind, number)))
-    assert f"  {standing}  " in line_of(lines, name)
+def test_standing_follows_the_notices(session: Session) -> None:
+    def standing(count: int, name: str) -> str:
+        return line_of(drawn(view_after(session, count)), name)[9:32].strip()
+
+    left = up_to(session, NoticeKind.LEFT, "elm")
+    assert standing(left, "elm") == "away"
+    silent = up_to(session, NoticeKind.RECOVERING, "elm")
+    assert standing(silent, "elm") == "recovered"
+    without = up_to(session, NoticeKind.ROUND_STARTED, "elm", silent, there=False)
+    assert standing(without, "elm") == "away"
+    back = up_to(session, JOINED, "elm", silent)
+    assert standing(back, "elm") == "waits for next window"
+    assert standing(up_to(session, NoticeKind.ROUND_STARTED, "elm", back), "elm") == "in"
+    assert standing(up_to(session, NoticeKind.LATE, "maple"), "maple") == "late"
 
 
 def test_strip_has_a_block_of_its_own_shape_for_each_part(session: Session) -> None:
-    line = line_of(drawn(view_after(session, up_to(session, NoticeKind.ROUND_STARTED, 13))), "elm")
-    assert line.split()[-1] == "▇▇▇▇▇◆····▇▇"
-    line = line_of(drawn(view_after(session, up_to(session, NoticeKind.ROUND_STARTED, 13))), "maple")
-    assert line.split()[-1] == "▇▇▇▇▇▇▇▇▇▃··"
+    blocks = {
+        Participation.SUMMED: "▇", Participation.RECOVERED: "◆", Participation.LATE: "▃", Participation.AWAY: "·",
+    }  # fmt: skip
+    opened = session.record.rounds[:40]
+    assert {part for r in opened for part in r.participation} == set(Participation)
+    lines = drawn(view_after(session, session.told.index(opened[-1]) + 1))
+    for index, name in enumerate(session.record.tenants):
+        strip = "".join(blocks[r.participation[index]] for r in opened)
+        assert line_of(lines, name)[39:] == strip
+
+
+def test_strip_holds_the_last_rounds(session: Session) -> None:
+    lines = drawn(view_after(session, len(session.told)))
+    last = [r.participation[session.record.tenants.index("maple")] for r in session.record.rounds[-41:]]
+    late = [place for place, part in enumerate(last) if part is Participation.LATE]
+    strip = line_of(lines, "maple")[39:]
+    assert len(strip) == 41
+    assert [place for place, block in enumerate(strip) if block == "▃"] == late
 
 
 def test_whom_a_round_waits_for_is_told_after_a_while(session: Session) -> None:
     clock = Clock()
-    uploaded = up_to(session, NoticeKind.UPLOADED, 3) + 7
-    view = view_after(session, uploaded, clock)
-    owing = set(session.record.tenants) - {
-        news.tenants[0]
-        for news in session.told[:uploaded]
-        if isinstance(news, Notice) and news.kind is NoticeKind.UPLOADED and news.round == 3
-    }
-    assert len(owing) == 1
+    started = up_to(session, NoticeKind.ROUND_STARTED, "ash")
+    view = view_after(session, started, clock)
+    for name in session.record.tenants[:-1]:
+        view.noticed(Notice(NoticeKind.UPLOADED, 1, (name,)))
     assert "waiting for" not in "\n".join(drawn(view))
-    clock.now = 2.5
-    assert f"waiting for {owing.pop()}, 2.50 s" in "\n".join(drawn(view))
+    clock.now = 3.0
+    assert "waiting for oak, 3 s" in "\n".join(drawn(view))
 
 
 def test_many_tenants_give_way_and_those_in_trouble_stay(session: Session) -> None:
@@ -175,7 +189,7 @@ def test_last_frame_stays_whatever_happens(session: Session) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert "round 81" in console.export_text()
+    assert f"round {session.record.rounds[-1].round}" in console.export_text()
 
 
 def test_output_that_is_no_terminal_gets_lines() -> None:
@@ -199,5 +213,6 @@ def test_comparison_and_summary_tell_the_end(session: Session) -> None:
     text = console.export_text()
     for line in session.record.comparison:
         assert line.name in text
-    assert "81: 50 with every tenant in the sum, 31 with some" in text
+    complete = sum(r.complete for r in session.record.rounds)
+    assert f"{len(session.record.rounds)}: {complete} with every tenant in the sum" in text
     assert "report.html" in text

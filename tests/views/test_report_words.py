@@ -28,7 +28,7 @@ def test_bytes(count: int, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0.004, "4 ms"), (0.42, "0.42 s"), (12.34, "12.3 s"), (59.99, "60.0 s"), (200.0, "3 min 20 s"),
+    [(0.004, "4 ms"), (0.42, "0.42 s"), (12.34, "12.3 s"), (2.5, "2.5 s"), (5.0, "5 s"), (20.0, "20 s"), (200.0, "3 min 20 s"),
      (7500.0, "2 h 05 min")],
 )  # fmt: skip
 def test_seconds(seconds: float, expected: str) -> None:
