@@ -60,10 +60,8 @@ def main(grid: Grid, context: Context) -> None:
     server = open_server(configuration)
     with ExitStack() as stack:
         watchers = [stack.enter_context(EventLines(Path(config.events)))] if config.events else []
-        if config.link == "relay":
-            outcome = run_relayed(grid, server, watchers)
-        else:
-            outcome = run_streamed(grid, config, server, watchers)
+        relayed = config.link == "relay"
+        outcome = run_relayed(grid, server, watchers) if relayed else run_streamed(grid, config, server, watchers)
         keep_outcome(configuration.output, outcome)
 
 

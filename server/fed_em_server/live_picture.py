@@ -11,7 +11,7 @@ from enum import Enum
 
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.record import Happening, Participation, RoundRecord, SessionRecord
-from fed_em_server.report_words import IN_SUM, happening_of, with_happening
+from fed_em_server.report_words import happening_of, with_happening
 
 _HAPPENINGS_KEPT = 12
 
@@ -102,7 +102,7 @@ class Picture:
 
     def sums_of(self, index: int) -> int:
         """Number of sums that hold the statistics of a tenant."""
-        return sum(opened.participation[index] in IN_SUM for opened in self.rounds)
+        return sum(opened.participation[index].in_sum for opened in self.rounds)
 
     def parts_of(self, index: int, last: int) -> tuple[Participation, ...]:
         """A tenant's part in each of the last rounds."""

@@ -208,7 +208,7 @@ class Frame:
         if (waited < _PATIENCE and picture.stage is not Stage.GATHERING) or picture.stage is Stage.OVER:
             return Text()
         missing = f"waiting for {names_in_words(picture.waiting_for)}" if picture.waiting_for else ""
-        told = f"{missing or picture.stage.value}, {waited:.0f} s"
+        told = f"{missing or picture.stage.value}, {waited:.1f} s"
         if picture.stage is Stage.GATHERING:
             told += f"; at least {picture.record.minimum_survivors} are needed"
         return Text(told, f"bold {ORANGE}")

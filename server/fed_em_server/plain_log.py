@@ -10,7 +10,7 @@ from typing import IO, Self
 
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.record import RoundRecord, SessionRecord
-from fed_em_server.report_words import IN_SUM, MINUS, bytes_in_words, decimal, happening_of, seconds_in_words, told
+from fed_em_server.report_words import MINUS, bytes_in_words, decimal, happening_of, seconds_in_words, told
 
 # The ordinary course of a round is told by the line of its sum.
 _ORDINARY = frozenset(
@@ -55,7 +55,7 @@ class PlainLog:
 
     def round_opened(self, record: RoundRecord) -> None:
         """One line: the iteration, its log-likelihood, who is in the sum, bytes and time."""
-        inside = sum(part in IN_SUM for part in record.participation)
+        inside = sum(part.in_sum for part in record.participation)
         traffic = f"up {bytes_in_words(record.bytes_up)}, down {bytes_in_words(record.bytes_down)}"
         self._write(
             f"round {record.round}: {self._progress(record)}, {inside} of {len(record.participation)} tenants, "

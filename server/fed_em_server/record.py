@@ -40,12 +40,12 @@ class RoundRecord(Table):
     participation: tuple[Participation, ...]
     """By roster index."""
     seconds: float
-    """From the request to the opened sum."""
+    """From the last opened sum to this one: gathering, a window's set-up and failed attempts included."""
     bytes_up: int
     bytes_down: int
     """Bytes of messages to and from the server, all tenants together."""
     log_likelihood: float | None = None
-    """Nats a row at the parameters that were broadcast; None for the moments."""
+    """Nats a row of standardised columns, at the parameters that were broadcast; None for the moments."""
     weights: tuple[float, ...] = ()
     """Mixing weights after the M-step."""
 
@@ -72,7 +72,7 @@ class Comparison(Table):
     rows: int
     """Rows it was trained on."""
     held_out_log_likelihood: float
-    """Nats a row."""
+    """Nats a row, in original units."""
 
 
 class SessionRecord(Table):

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 
-from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.model import Model
 from fed_em_server.record import Happening, Participation, SessionRecord
 from fed_em_server.report_summary import FEDERATED, POOLED, pooled_of
-from fed_em_server.report_words import IN_SUM, bytes_in_words, decimal, seconds_in_words, told, with_happening
+from fed_em_server.report_words import bytes_in_words, decimal, seconds_in_words, told, with_happening
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,6 @@ class Told:
 
     round: str
     second: str
-    kind: str
     text: str
 
 
@@ -71,14 +68,6 @@ class Exposure:
     differences: tuple[tuple[int, int, str], ...]
     smallest_component: int | None
     smallest_weight: float
-
-
-def model_in_words(model: Model, fallback: str) -> str:
-    """`Gaussian mixture with 10 components and full covariances`, or what the record says of other families."""
-    if not isinstance(model, GaussianMixtureModel):
-        return fallback
-    components = "1 component" if model.n_components == 1 else f"{model.n_components} components"
-    return f"Gaussian mixture with {components} and {model.covariance} covariances"
 
 
 def key_figures(record: SessionRecord) -> tuple[KeyFigure, ...]:
@@ -137,7 +126,6 @@ def happenings_told(record: SessionRecord) -> tuple[Told, ...]:
         Told(
             round=str(h.round) if h.round else "",
             second=f"{h.second:.2f}",
-            kind=h.kind,
             text=f"{told(h)}.".replace("..", "."),
         )
         for h in merged
@@ -146,7 +134,7 @@ def happenings_told(record: SessionRecord) -> tuple[Told, ...]:
 
 def exposure_of(record: SessionRecord) -> Exposure:
     """What a reader who holds all sums could make of them, as far as the record tells."""
-    sets = [(r.round, frozenset(i for i, p in enumerate(r.participation) if p in IN_SUM)) for r in record.rounds]
+    sets = [(r.round, frozenset(i for i, p in enumerate(r.participation) if p.in_sum)) for r in record.rounds]
     differences = tuple(
         (a, b, record.tenants[min(before ^ after)])
         for (a, before), (b, after) in pairwise(sets)

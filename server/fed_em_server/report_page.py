@@ -23,7 +23,6 @@ from fed_em_server.report_findings import (
     exposure_of,
     happenings_told,
     key_figures,
-    model_in_words,
     tenant_lines,
 )
 from fed_em_server.report_images import png_of
@@ -53,7 +52,7 @@ def _contents(record: SessionRecord, fitted: FittedModel, images: NDArray[np.flo
     return {
         "record": record,
         "banner": banner_in_words(record),
-        "model": model_in_words(fitted.model, record.model),
+        "model": record.model,
         "figures": key_figures(record),
         "tenants": tenant_lines(record),
         "comparison": comparison_lines(record),

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
-from fed_em_server.record import Happening, Participation, SessionRecord
+from fed_em_server.record import Happening, SessionRecord
 
 # The parts with which a tenant's statistics are in a round's sum.
-IN_SUM = frozenset({Participation.SUMMED, Participation.RECOVERED})
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -244,8 +244,7 @@ class _RecordKeeper:
 
 
 def _first_record(plan: SessionPlan) -> SessionRecord:
-    model, trust = plan.description.model, Trust(plan.terms.trust)
-    described = ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in model.items() if value is not None)
+    trust = Trust(plan.terms.trust)
     return SessionRecord(
         title=plan.description.title,
         federation=plan.roster.federation,
@@ -256,7 +255,14 @@ def _first_record(plan: SessionPlan) -> SessionRecord:
         banner=BANNER[trust],
         tenants=tuple(tenant.name for tenant in plan.roster.tenants),
         columns=plan.description.names,
-        model=described,
+        model=_in_words(plan.description.fitted_model),
         colluders=plan.terms.colluders,
         minimum_survivors=plan.terms.minimum_survivors,
     )
+
+
+def _in_words(model: Model) -> str:
+    if not isinstance(model, GaussianMixtureModel):
+        return model.family
+    components = "1 component" if model.n_components == 1 else f"{model.n_components} components"
+    return f"Gaussian mixture with {components} and {model.covariance} covariances"

@@ -10,25 +10,26 @@ import typer
 Configuration = Annotated[Path, typer.Argument(help="The session's TOML file.")]
 
 
-def server(
-    configuration: Configuration,
-    plain: Annotated[bool, typer.Option("--plain", help="Print lines, even on a terminal.")] = False,
-) -> None:
+def server(configuration: Configuration) -> None:
     """Coordinate one session over gRPC, until the model is fitted."""
-    import sys
+    from rich.console import Console
 
+    from fed_em.errors import CallerError
     from fed_em_server.configuration import read_server_configuration
-    from fed_em_server.live_view import LiveView
-    from fed_em_server.plain_log import PlainLog
-    from fed_em_server.serve import serve
+    from fed_em_server.live_view import watching
+    from fed_em_server.report import write_report
+    from fed_em_server.report_summary import summary_panel
+    from fed_em_server.serve import MODEL_FOLDER, RECORD_FILE, serve
 
-    parsed = read_server_configuration(configuration)
-    if plain or not sys.stdout.isatty():
-        outcome = serve(parsed, PlainLog())
-    else:
-        with LiveView() as view:
-            outcome = serve(parsed, view)
-    typer.echo(_summary(outcome.record.converged, len(outcome.record.rounds), parsed.output))
+    parsed, console = read_server_configuration(configuration), Console()
+    with watching(console) as view:
+        outcome = serve(parsed, view)
+    files = [MODEL_FOLDER, RECORD_FILE]
+    try:
+        files.append(write_report(parsed.output, outcome.record, outcome.fitted).name)
+    except CallerError as no_plots:
+        console.print(f"no report: {no_plots}", highlight=False)
+    console.print(summary_panel(outcome.record, parsed.output, files))
 
 
 def fit(
@@ -52,8 +53,5 @@ def fit(
     save_model(output, fitted)
     last = result.fit.iterations[-1]
     typer.echo(f"{len(rows)} rows, log-likelihood {last.log_likelihood:.6f} nats a row")
-    typer.echo(_summary(result.fit.converged, len(result.fit.iterations), output))
-
-
-def _summary(converged: bool, rounds: int, output: Path) -> str:
-    return f"{'converged' if converged else 'not converged'} after {rounds} rounds; see {output}"
+    ending = "converged" if result.fit.converged else "not converged"
+    typer.echo(f"{ending} after {len(result.fit.iterations)} iterations; the model is in {output}")

@@ -19,13 +19,13 @@ from fed_em_server.record import Comparison
 from fed_em_server.report import write_report
 from fed_em_server.serve import keep_outcome, open_server
 from fed_em_server.session import SessionOutcome, Watcher, run_session
+from fed_em_server.watchers import Watchers
 from fed_em_simulations.digits import COLUMNS, DigitsFederation, digits_federation
 from fed_em_simulations.federation_folder import FederationFolder, write_federation_folder
 from fed_em_simulations.memory_hub import MemoryHub
 from fed_em_simulations.tenant_fleet import tenant_processes
 from fed_em_simulations.trouble import LAGGARD, VICTIM, Trouble
 from fed_em_simulations.volatile_marks import VolatileMarks
-from fed_em_simulations.watchers import Watchers
 
 # Seconds a message takes in the demonstration in virtual time.
 _LINK = 0.02
@@ -46,7 +46,7 @@ def digits_session(data: DigitsFederation) -> str:
     )
     zeros, scales = [0.0] * len(COLUMNS), [round(_PRIOR_SCALE, 6)] * len(COLUMNS)
     return f"""\
-title = "digits"
+title = "handwritten-digits"
 listen = "127.0.0.1:0"
 output = ".."
 
@@ -134,7 +134,9 @@ def run_demo(folder: Path, transport: str, faults: bool, watchers: Sequence[Watc
         The outcome, its record with the comparison of models filled in.
     """
     data = digits_federation()
-    demo = write_federation_folder(folder, digits_session(data), COLUMNS, data.tenants, _ROW_CAP, "127.0.0.1:0")
+    demo = write_federation_folder(
+        folder, "digits-demo", digits_session(data), COLUMNS, data.tenants, _ROW_CAP, "127.0.0.1:0"
+    )
     outcome = _RUNS[transport](demo, watchers, faults)
     record = outcome.record.model_copy(update={"comparison": compare(demo, data, outcome.fitted)})
     compared = replace(outcome, record=record)

@@ -19,13 +19,13 @@ def demo(
     from rich.console import Console
 
     from fed_em_server.live_view import watching
-    from fed_em_server.report_summary import comparison_table
+    from fed_em_server.report_summary import comparison_table, summary_panel
     from fed_em_simulations.demo import run_demo
-    from fed_em_simulations.watchers import Pace
+    from fed_em_simulations.pace import Pace
 
     began, console = time.monotonic(), Console()
     with watching(console) as view:
         outcome = run_demo(folder, transport, faults, [view, Pace(pace)])
     console.print(comparison_table(outcome.record))
-    console.print(f"report: {folder / 'report.html'}   model: {folder / 'model'}", highlight=False)
+    console.print(summary_panel(outcome.record, folder, ["report.html", "record.json", "model"]))
     console.print(f"{time.monotonic() - began:.1f} seconds in all", highlight=False)

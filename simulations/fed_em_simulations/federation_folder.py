@@ -51,12 +51,19 @@ class FederationFolder:
 
 
 def write_federation_folder(
-    folder: Path, session_toml: str, columns: Sequence[str], tenants: Mapping[str, Matrix], row_cap: int, address: str
+    folder: Path,
+    federation: str,
+    session_toml: str,
+    columns: Sequence[str],
+    tenants: Mapping[str, Matrix],
+    row_cap: int,
+    address: str,
 ) -> FederationFolder:
     """Write a federation. An earlier one in `folder` is replaced; anything else is left alone.
 
     Args:
         folder: Made if need be.
+        federation: Its name.
         session_toml: The server's configuration file.
         columns: Column names of the rows.
         tenants: Rows `(n_i, D)` by tenant name.
@@ -70,7 +77,7 @@ def write_federation_folder(
     now = datetime.now(UTC)
     server_card = create_server_keys(folder / "server" / "keys", now)
     cards = [create_tenant_keys(folder / "tenants" / name / "keys", name, row_cap, now) for name in tenants]
-    roster = make_roster(folder.name, server_card, cards)
+    roster = make_roster(federation, server_card, cards)
     session_file = folder / "server" / "session.toml"
     session_file.write_text(session_toml, encoding="utf-8")
     for home in (folder / "server", *(folder / "tenants" / name for name in tenants)):

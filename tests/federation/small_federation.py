@@ -57,7 +57,7 @@ def clustered_rows(sizes: Sequence[int], seed: int = 0) -> dict[str, Matrix]:
 
 def write_small_federation(folder: Path, tenants: dict[str, Matrix], session: str = "") -> FederationFolder:
     """Keys, roster, configurations and rows of a small federation."""
-    return write_federation_folder(folder, session or session_toml(), COLUMNS, tenants, ROW_CAP, "127.0.0.1:1")
+    return write_federation_folder(folder, "small", session or session_toml(), COLUMNS, tenants, ROW_CAP, "127.0.0.1:1")
 
 
 def memory_hub(

@@ -10,8 +10,8 @@ from functools import cache
 
 import numpy as np
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from fed_em_client.tenant_session import TenantSession
 from fed_em_protocols.coordinator import coordinator_start
@@ -45,8 +45,8 @@ def seeded_randomness(seed: int) -> Callable[[int], bytes]:
 
 @cache
 def certificate_of(name: str) -> str:
-    """A self-signed certificate; its key is thrown away."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    """A self-signed certificate, the same in every run."""
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(digest("test certificate", name))
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     start = datetime(2026, 1, 1, tzinfo=UTC)
     built = (
@@ -57,7 +57,7 @@ def certificate_of(name: str) -> str:
         .serial_number(1)
         .not_valid_before(start)
         .not_valid_after(start + timedelta(days=3650))
-        .sign(key, hashes.SHA256())
+        .sign(key, None)
     )
     return built.public_bytes(serialization.Encoding.PEM).decode()
 

@@ -90,7 +90,7 @@ def test_gathering_says_who_is_missing(session: Session) -> None:
     view = view_after(session, joined[6] + 1)
     text = "\n".join(drawn(view))
     assert "gathering tenants  7 of 9 are here" in text
-    assert "waiting for maple and oak, 0 s; at least 5 are needed" in text
+    assert "waiting for maple and oak, 0.0 s; at least 5 are needed" in text
     assert "not here yet" in line_of(drawn(view), "oak")
 
 
@@ -139,7 +139,7 @@ def test_whom_a_round_waits_for_is_told_after_a_while(session: Session) -> None:
         view.noticed(Notice(NoticeKind.UPLOADED, 1, (name,)))
     assert "waiting for" not in "\n".join(drawn(view))
     clock.now = 3.0
-    assert "waiting for oak, 3 s" in "\n".join(drawn(view))
+    assert "waiting for oak, 3.0 s" in "\n".join(drawn(view))
 
 
 def test_many_tenants_give_way_and_those_in_trouble_stay(session: Session) -> None:

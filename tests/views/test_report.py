@@ -23,7 +23,7 @@ from fed_em_server.record import Participation, SessionRecord
 from fed_em_server.report import write_report
 from fed_em_server.report_clusters import planar_mixture
 from fed_em_server.report_page import report_page
-from fed_em_server.report_words import IN_SUM, bytes_in_words, decimal
+from fed_em_server.report_words import bytes_in_words, decimal
 from tests.views.clinics import Onlooker, train
 from tests.views.conftest import Session
 
@@ -198,7 +198,7 @@ def test_what_is_not_protected_is_told_with_this_sessions_own_exposure(session: 
     items = [words(e.text) for e in page.all("li")]
     for topic in ("Poisoned inputs.", "Differencing.", "Consecutive sums.", "Small components."):
         assert sum(item.startswith(topic) for item in items) == 1
-    sets = [{i for i, p in enumerate(r.participation) if p in IN_SUM} for r in session.record.rounds]
+    sets = [{i for i, p in enumerate(r.participation) if p.in_sum} for r in session.record.rounds]
     times = sum(len(before ^ after) == 1 for before, after in pairwise(sets))
     assert any(f"differ by one tenant {times} times: elm (" in item for item in items)
     assert any(f"The smallest sum of this session was over {min(map(len, sets))} tenants" in item for item in items)

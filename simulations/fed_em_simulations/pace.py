@@ -1,0 +1,26 @@
+"""A watcher that slows a session down, so that a person can follow it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from fed_em_protocols.coordinator_state import Notice
+from fed_em_server.record import RoundRecord, SessionRecord
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Waits after each round, so that a person can follow."""
+
+    seconds: float
+
+    def session_started(self, record: SessionRecord) -> None:
+        """Nothing to do."""
+
+    def noticed(self, notice: Notice) -> None:
+        """Nothing to do."""
+
+    def round_opened(self, record: RoundRecord) -> None:
+        """Wait."""
+        time.sleep(self.seconds)
