@@ -49,7 +49,7 @@ def fit_standardised(
     total_for: TotalFor,
     stopping: Stopping,
     seed: int,
-    observe: Callable[[Iteration], None] = lambda iteration: None,
+    observe: Callable[[Iteration], None] = lambda _: None,
 ) -> StandardisedFit:
     """Standardise, start and fit, by sums alone.
 

@@ -110,7 +110,7 @@ def comparison_lines(record: SessionRecord) -> tuple[ComparisonLine, ...]:
             name=line.name,
             rows=line.rows,
             log_likelihood=decimal(line.held_out_log_likelihood, 3),
-            difference="" if pooled is None or line is pooled else decimal(gaps[line.name], 3, signed=True),
+            difference="" if pooled is None or line is pooled else decimal(gaps[line.name], 6, signed=True),
             bar=math.log1p(max(-gaps[line.name], 0.0)) / widest if widest else 0.0,
             leading=line.name in {FEDERATED, POOLED},
         )

@@ -35,7 +35,7 @@ def comparison_table(record: SessionRecord) -> Table:
         cells = [line.name, str(line.rows), decimal(line.held_out_log_likelihood, 3)]
         if pooled is not None:
             difference = line.held_out_log_likelihood - pooled.held_out_log_likelihood
-            cells.append("" if line is pooled else decimal(difference, 3, signed=True))
+            cells.append("" if line is pooled else decimal(difference, 6, signed=True))
         table.add_row(*cells, style="bold" if line.name in {FEDERATED, POOLED} else None)
     return table
 

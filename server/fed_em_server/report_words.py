@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.record import Happening, SessionRecord
 
-# The parts with which a tenant's statistics are in a round's sum.
-
 MINUS = "\N{MINUS SIGN}"
 
 _PREFIXES = ("", "k", "M", "G", "T")

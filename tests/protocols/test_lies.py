@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_protocols.envelope import seal
 from fed_em_protocols.errors import SumFailed
 from fed_em_protocols.messages import (
@@ -22,6 +23,7 @@ from fed_em_protocols.messages import (
     Join,
     Opening,
     Ready,
+    Refusal,
     ReleasedShare,
     SharedSecret,
     Shares,
@@ -241,6 +243,18 @@ def test_whatever_one_tenant_does_the_others_get_their_sum(kind: type, twist: Tw
     assert all(tenants == ("t1",) for tenants, _ in trouble.faults())
     assert text is None or any(text in said for _, said in trouble.faults())
     assert all(trouble.hub.error_of(index) is None for index in range(7) if index != LIAR)
+
+
+@pytest.mark.parametrize("kind", [Hello, Join, Refusal, Advertise, Deposit, Ready, Upload, Opening, Shares])
+def test_every_message_must_carry_its_tenants_own_signature(kind: type) -> None:
+    def twist(liar: Liar, content: Any, attachment: bytes) -> bytes:
+        forged = Refusal(content.session, 1, 1) if kind is Refusal else content
+        return seal(forged, identity_of("t2"), attachment).to_bytes()
+
+    trouble = federation(7, (Join if kind is Refusal else kind, twist), SILENT_AT_OPENING)
+    trouble.assert_exact(trouble.sum())
+    assert (("t1",), f"its {kind.__name__} message has a signature that does not verify") in trouble.faults()
+    assert NoticeKind.REFUSED not in {notice.kind for notice in trouble.notices}
 
 
 def test_an_advertisement_blown_up_by_repetition_is_refused() -> None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from fed_em_protocols.coordinator import coordinator_receive, coordinator_tick, coordinator_unlinked
-from fed_em_protocols.coordinator_state import NoticeKind, SumRequest, Timetable
+from fed_em.errors import CallerError
+from fed_em_protocols.coordinator import (
+    coordinator_receive,
+    coordinator_request,
+    coordinator_tick,
+    coordinator_unlinked,
+)
+from fed_em_protocols.coordinator_state import CoordinatorState, NoticeKind, SumRequest, Timetable
 from fed_em_protocols.envelope import seal
 from fed_em_protocols.errors import SumFailed
+from fed_em_protocols.limits import MAX_VECTOR_LENGTH
 from fed_em_protocols.messages import (
     Advertise,
     Boxes,
@@ -28,6 +36,7 @@ from fed_em_protocols.messages import (
     Upload,
 )
 from fed_em_protocols.terms import SessionTerms
+from fed_em_protocols.transitions import CoordinatorPhase
 from fed_em_server.federated_sum import FederatedSum
 from fed_em_simulations.memory_hub import Direction, Fate, Interference, Passing
 from tests.protocols.federation import SHORT_TIMES, TestFederation, identity_of, kind_of
@@ -133,12 +142,25 @@ def test_a_restarted_process_is_out_of_the_window_and_in_the_next() -> None:
 
 
 def test_a_message_meant_for_the_last_process_does_not_hurt_the_new_one() -> None:
-    """The new process dials before the server knows that the old one is gone."""
+    """The new process has dialled, and the server, which does not know yet, asks its predecessor for an upload."""
+    federation = TestFederation(4)
+    federation.sum()
+    federation.hub.restart(3, 0.0)
+    assert federation.hub.receive(federation.hub.now()) is None
+    opened = federation.sum()
+    federation.assert_exact(opened)
+    assert opened.survivors == (0, 1, 2)
+    assert_no_error(federation)
+
+
+def test_processes_that_restart_all_at_once_are_not_taken_for_late() -> None:
     federation = TestFederation(4)
     federation.sum()
     for index in range(4):
         federation.hub.restart(index, 0.0)
-    federation.assert_exact(federation.sum())
+    opened = federation.sum()
+    federation.assert_exact(opened)
+    assert opened.missing == ()
     assert_no_error(federation)
 
 
@@ -228,6 +250,25 @@ def test_an_opening_that_races_with_shares_is_counted_once(delay: float) -> None
     assert_no_error(federation)
 
 
+def test_of_two_silent_ones_the_one_that_speaks_is_counted_once_and_the_other_is_replaced() -> None:
+    dies = once(Fate.KILL, (TO_TENANT, Certificate), {5})
+
+    def interfere(passing: Passing) -> Fate:
+        if passing.tenant == 4 and passing.direction is TO_TENANT and kind_of(passing.data) is Certificate:
+            federation.hub.set_latency(4, 1.2)
+        if passing.tenant < 4 and passing.direction is TO_TENANT and kind_of(passing.data) is Recover:
+            federation.hub.set_latency(passing.tenant, 0.5)
+        return dies(passing)
+
+    federation = TestFederation(6, interfere=interfere, colluders=1)
+    opened = federation.sum()
+    federation.assert_exact(opened)
+    assert opened.round == 1 and opened.missing == ()
+    recoveries = [notice.tenants for notice in federation.notices if notice.kind is NoticeKind.RECOVERING]
+    assert recoveries == [("t4", "t5")]
+    assert_no_error(federation)
+
+
 # --- tenants that come and go ---
 
 
@@ -298,61 +339,58 @@ def test_a_federation_that_needs_a_tenant_that_always_restarts_gives_up_in_time(
 
 
 def test_restarts_between_set_up_and_round_do_not_open_windows_for_ever() -> None:
-    """Killed right after it confirmed: each window is complete, and each lacks a tenant when its first round starts."""
+    """Tenant 1 dies once it has confirmed, and is back, as another, when the slower tenant 2 completes the window."""
+    deaths = 0
 
     def interfere(passing: Passing) -> Fate:
+        nonlocal deaths
         if passing.tenant == 1 and (passing.direction, kind_of(passing.data)) == (TO_SERVER, Ready):
-            federation.hub.restart(1, 0.001)
+            deaths += 1
+            assert deaths < 10
+            federation.hub.restart(1, 0.3)
             return Fate.KILL
         return Fate.DELIVER
 
-    federation = TestFederation(3, interfere=interfere)
-    with pytest.raises(SumFailed):
+    federation = TestFederation(3, interfere=interfere, latency=[0.001, 0.001, 0.1])
+    with pytest.raises(SumFailed, match="leave as fast as windows are opened"):
         federation.sum()
-    assert federation.hub.now() < 3 * (SHORT_TIMES.gather + 2 * 3 * SHORT_TIMES.set_up + SHORT_TIMES.upload)
+    assert deaths == 6  # two windows in each of three attempts
 
 
-class FlappingClock:
-    """The coordinator alone, and a tenant that links and leaves faster than anybody's patience, joined or not."""
-
-    def __init__(self, joins: bool) -> None:
-        self.federation = TestFederation(5)
-        self.joins = joins
-
-    def run(self) -> float:
-        federation = self.federation
-        hub, server = federation.hub, federation.server
-        session = hub.session_of(1)
-        assert session is None
-        state = server.state
-        for index in (0, 2, 3, 4):
-            state = self._hello(state, index, 0.0, join=True)
-        step = coordinator_tick(state, 0.0)
-        from fed_em_protocols.coordinator import coordinator_request
-
-        step = coordinator_request(step.state, SumRequest(b"", bytes(32), 8), 0.0)
-        now = 0.0
-        while step.state.phase.value == "gathering" and now < 100.0:
-            now += 0.1
-            state = self._hello(step.state, 1, now, join=self.joins)
-            step = coordinator_unlinked(state, 1, now + 0.05)
-            step = coordinator_tick(step.state, now + 0.06)
-        return now
-
-    def _hello(self, state, index: int, now: float, join: bool):  # type: ignore[no-untyped-def]
-        key = identity_of(f"t{index}")
-        boot = int(1000 * now).to_bytes(16, "little")
-        hello = seal(Hello(f"t{index}", state.roster.digest, boot, "x"), key).to_bytes()
-        state = coordinator_receive(state, index, hello, now).state
-        if join:
-            content = Join(state.terms.content.session, state.terms.digest, boot)
-            state = coordinator_receive(state, index, seal(content, key).to_bytes(), now).state
-        return state
+def test_a_patience_longer_than_the_gathering_stalls_nobody() -> None:
+    federation = TestFederation(4, timetable=replace(SHORT_TIMES, patience=100.0))
+    federation.sum()
+    federation.hub.kill(3)
+    assert federation.hub.receive(federation.hub.now() + 0.1) is not None
+    federation.server.state = coordinator_unlinked(federation.server.state, 3, federation.hub.now()).state
+    opened = federation.sum()
+    federation.assert_exact(opened)
+    assert opened.survivors == (0, 1, 2)
+    assert federation.hub.now() < SHORT_TIMES.gather + 1.0
 
 
-@pytest.mark.parametrize("joins", [False, True])
-def test_gathering_ends_whoever_comes_and_goes(joins: bool) -> None:
-    assert FlappingClock(joins).run() <= SHORT_TIMES.gather + 0.2
+def greeted(state: CoordinatorState, index: int, now: float, join: bool) -> CoordinatorState:
+    """A process of this tenant that started now says hello, and joins or not."""
+    key, boot = identity_of(f"t{index}"), int(1000 * now).to_bytes(16, "little")
+    hello = seal(Hello(f"t{index}", state.roster.digest, boot, "x"), key).to_bytes()
+    state = coordinator_receive(state, index, hello, now).state
+    content = Join(state.terms.content.session, state.terms.digest, boot)
+    return coordinator_receive(state, index, seal(content, key).to_bytes(), now).state if join else state
+
+
+@pytest.mark.parametrize(("joins", "longest"), [(False, SHORT_TIMES.gather), (True, SHORT_TIMES.patience)])
+def test_gathering_ends_whoever_comes_and_goes(joins: bool, longest: float) -> None:
+    """A tenant that links and leaves ten times a second, faster than anybody's patience."""
+    state = TestFederation(5).server.state
+    for index in (0, 2, 3, 4):
+        state = greeted(state, index, 0.0, join=True)
+    step = coordinator_request(state, SumRequest(b"", bytes(32), 8), 0.0)
+    now = 0.0
+    while step.state.phase is CoordinatorPhase.GATHERING and now < 100.0:
+        now += 0.1
+        step = coordinator_unlinked(greeted(step.state, 1, now, join=joins), 1, now + 0.05)
+        step = coordinator_tick(step.state, now + 0.06)
+    assert now <= longest + 0.25
 
 
 def test_a_tenant_that_links_and_says_nothing_more_is_not_waited_for_after_the_gathering() -> None:
@@ -384,9 +422,6 @@ def test_deadlines_are_never_missing_while_something_is_awaited() -> None:
 
 
 def test_a_sum_beyond_the_limits_is_the_callers_fault() -> None:
-    from fed_em.errors import CallerError
-    from fed_em_protocols.limits import MAX_VECTOR_LENGTH
-
     federation = TestFederation(3)
     for length in (0, 2, MAX_VECTOR_LENGTH + 1):
         with pytest.raises(CallerError, match="beyond the protocol's limits"):

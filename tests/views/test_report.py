@@ -169,7 +169,7 @@ def test_comparison_is_the_records(session: Session, page: Page) -> None:
     assert set(rows) == {"federated", "pooled", *(f"{name} alone" for name in session.record.tenants)}
     for line in session.record.comparison:
         held_out = line.held_out_log_likelihood
-        difference = "" if line.name == "pooled" else decimal(held_out - pooled, 3, signed=True)
+        difference = "" if line.name == "pooled" else decimal(held_out - pooled, 6, signed=True)
         assert rows[line.name] == [str(line.rows), decimal(held_out, 3), difference]
 
 
