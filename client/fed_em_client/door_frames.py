@@ -46,7 +46,9 @@ def ask(path: Path, action: Action, data: bytes, seconds: float) -> tuple[Answer
 def write_frame(connection: socket.socket, kind: int, data: bytes) -> None:
     """Write one frame. Raises `OSError` as the socket does."""
     connection.sendall(_HEAD.pack(kind, len(data)))
-    connection.sendall(data)
+    # Who has read a frame without bytes may have answered and gone by now: even sending nothing would fail then.
+    if data:
+        connection.sendall(data)
 
 
 def read_frame(connection: socket.socket, seconds: float) -> tuple[int, bytes]:

@@ -6,30 +6,38 @@ time, the same machines. `flower`: a SuperLink and nine SuperNodes carry the fle
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
 
-from fed_em.errors import CallerError
-from fed_em.model_file import FittedModel
+from fed_em.model_file import FittedModel, load_model, save_model
 from fed_em_client.take_part import open_tenant
 from fed_em_client.tenant_session import TenantSession
+from fed_em_server.event_lines import replay
 from fed_em_server.pooled import fit_pooled
-from fed_em_server.record import Comparison
+from fed_em_server.record import Comparison, SessionRecord
 from fed_em_server.report import write_report
-from fed_em_server.serve import keep_outcome, open_server
-from fed_em_server.session import SessionOutcome, Watcher, run_session
+from fed_em_server.serve import MODEL_FOLDER, RECORD_FILE, open_server
+from fed_em_server.session import Watcher, run_session
 from fed_em_server.watchers import Watchers
 from fed_em_simulations.digits import COLUMNS, DigitsFederation, digits_federation
 from fed_em_simulations.federation_folder import FederationFolder, write_federation_folder
+from fed_em_simulations.flower_fleet import FlowerFleet
 from fed_em_simulations.memory_hub import MemoryHub
-from fed_em_simulations.tenant_fleet import tenant_processes
+from fed_em_simulations.tenant_fleet import TenantFleet, tenant_processes
 from fed_em_simulations.trouble import LAGGARD, VICTIM, Trouble
 from fed_em_simulations.volatile_marks import VolatileMarks
 
 # Seconds a message takes in the demonstration in virtual time.
 _LINK = 0.02
 _ROW_CAP = 2000
+# Seconds to wait for a tenant that was killed. Flower brings it a new ticket in some ten seconds.
+_PATIENCE: Mapping[str, float] = {"grpc": 1.0, "memory": 1.0, "flower": 30.0}
+# Seconds for the last events of a session to arrive, once it is over.
+_FAREWELL = 10.0
 
 COMPONENTS = 10
 
@@ -38,8 +46,8 @@ COMPONENTS = 10
 _PRIOR_SCALE = COMPONENTS ** (-2 / len(COLUMNS))
 
 
-def digits_session(data: DigitsFederation) -> str:
-    """The server's configuration for the digits."""
+def digits_session(data: DigitsFederation, patience: float) -> str:
+    """The server's configuration for the digits; `patience` as in its `[times]`."""
     low, high = data.projection.ranges()
     columns = "\n".join(
         f'[[columns]]\nname = "{name}"\nlow = {low[k]:.6f}\nhigh = {high[k]:.6f}\n' for k, name in enumerate(COLUMNS)
@@ -59,7 +67,7 @@ max_iterations = 400
 seed = 11
 
 [times]
-patience = 1.0
+patience = {patience}
 straggler = 0.5
 
 [model]
@@ -76,17 +84,24 @@ degrees_of_freedom = {len(COLUMNS) + 2.0}
 {columns}"""
 
 
-def run_over_grpc(demo: FederationFolder, watchers: Sequence[Watcher], faults: bool) -> SessionOutcome:
+@dataclass(frozen=True)
+class Finished:
+    """What a demonstration ends with."""
+
+    fitted: FittedModel
+    record: SessionRecord
+
+
+def run_over_grpc(demo: FederationFolder, watchers: Sequence[Watcher], faults: bool) -> Finished:
     """A server in this process, nine tenant processes."""
     server = open_server(demo.server)
     hub = server.hub()
-    address = f"127.0.0.1:{hub.port}"
-    with tenant_processes(demo, address) as fleet:
-        trouble = [Trouble(lambda: fleet.restart(VICTIM), lambda: fleet.stop(LAGGARD), lambda: fleet.resume(LAGGARD))]
-        return run_session(server.plan("grpc"), hub, Watchers([*(trouble if faults else []), *watchers]))
+    with tenant_processes(demo, lambda _: ["--server", f"127.0.0.1:{hub.port}"]) as fleet:
+        outcome = run_session(server.plan("grpc"), hub, _watched_by(fleet, watchers, faults))
+    return Finished(outcome.fitted, outcome.record)
 
 
-def run_in_memory(demo: FederationFolder, watchers: Sequence[Watcher], faults: bool) -> SessionOutcome:
+def run_in_memory(demo: FederationFolder, watchers: Sequence[Watcher], faults: bool) -> Finished:
     """Everything in this process and in virtual time."""
     server = open_server(demo.server)
     index = demo.roster.index
@@ -106,22 +121,45 @@ def run_in_memory(demo: FederationFolder, watchers: Sequence[Watcher], faults: b
     trouble = [
         Trouble(kill, lambda: hub.set_latency(index(LAGGARD), slow), lambda: hub.set_latency(index(LAGGARD), _LINK))
     ]
-    return run_session(server.plan("memory"), hub, Watchers([*(trouble if faults else []), *watchers]))
+    outcome = run_session(server.plan("memory"), hub, Watchers([*(trouble if faults else []), *watchers]))
+    return Finished(outcome.fitted, outcome.record)
 
 
-def run_over_flower(demo: FederationFolder, watchers: Sequence[Watcher], faults: bool) -> SessionOutcome:
-    """A SuperLink and nine SuperNodes carry the fleet; the server runs inside Flower's ServerApp."""
-    raise CallerError("not here yet")
+def run_over_flower(demo: FederationFolder, watchers: Sequence[Watcher], faults: bool) -> Finished:
+    """A SuperLink and nine SuperNodes carry the fleet; the server runs inside Flower's ServerApp, and tells what happens here."""
+    events = demo.folder / "events"
+    os.mkfifo(events)
+    # Socket names are short of room, so they do not lie in a folder that may be deep.
+    with TemporaryDirectory(prefix="fed-em-") as doors:
+        sockets = {name: Path(doors) / name for name in demo.tenant_files}
+        flower = FlowerFleet(demo.folder / "flower", sockets)
+        with flower, tenant_processes(demo, lambda name: ["--flower-socket", str(sockets[name])]) as fleet:
+            lines = Thread(target=_replay, args=(events, _watched_by(fleet, watchers, faults)), daemon=True)
+            lines.start()
+            flower.run(demo.session_file, events=events)
+            lines.join(_FAREWELL)
+    record = SessionRecord.model_validate_json((demo.folder / RECORD_FILE).read_bytes())
+    return Finished(load_model(demo.folder / MODEL_FOLDER), record)
 
 
-_RUNS: Mapping[str, Callable[[FederationFolder, Sequence[Watcher], bool], SessionOutcome]] = {
+def _replay(events: Path, watcher: Watcher) -> None:
+    with events.open(encoding="utf-8") as lines:
+        replay(lines, watcher)
+
+
+def _watched_by(fleet: TenantFleet, watchers: Sequence[Watcher], faults: bool) -> Watchers:
+    trouble = Trouble(lambda: fleet.restart(VICTIM), lambda: fleet.stop(LAGGARD), lambda: fleet.resume(LAGGARD))
+    return Watchers([trouble, *watchers] if faults else watchers)
+
+
+_RUNS: Mapping[str, Callable[[FederationFolder, Sequence[Watcher], bool], Finished]] = {
     "grpc": run_over_grpc,
     "memory": run_in_memory,
     "flower": run_over_flower,
 }
 
 
-def run_demo(folder: Path, transport: str, faults: bool, watchers: Sequence[Watcher]) -> SessionOutcome:
+def run_demo(folder: Path, transport: str, faults: bool, watchers: Sequence[Watcher]) -> Finished:
     """Run the demonstration and write the model, the record and the report to `folder`.
 
     Args:
@@ -131,19 +169,17 @@ def run_demo(folder: Path, transport: str, faults: bool, watchers: Sequence[Watc
         watchers: Who looks on.
 
     Returns:
-        The outcome, its record with the comparison of models filled in.
+        The model, and the record with the comparison of models filled in.
     """
     data = digits_federation()
-    demo = write_federation_folder(
-        folder, "digits-demo", digits_session(data), COLUMNS, data.tenants, _ROW_CAP, "127.0.0.1:0"
-    )
-    outcome = _RUNS[transport](demo, watchers, faults)
-    record = outcome.record.model_copy(update={"comparison": compare(demo, data, outcome.fitted)})
-    compared = replace(outcome, record=record)
-    keep_outcome(folder, compared)
-    images = data.projection.images(compared.fitted.coordinates.restore(compared.fitted.parameters["means"]))
-    write_report(folder, record, compared.fitted, images)
-    return compared
+    session = digits_session(data, _PATIENCE[transport])
+    demo = write_federation_folder(folder, "digits-demo", session, COLUMNS, data.tenants, _ROW_CAP, "127.0.0.1:0")
+    finished = _RUNS[transport](demo, watchers, faults)
+    fitted = finished.fitted
+    record = finished.record.model_copy(update={"comparison": compare(demo, data, fitted)})
+    save_model(folder / MODEL_FOLDER, fitted)
+    write_report(folder, record, fitted, data.projection.images(fitted.coordinates.restore(fitted.parameters["means"])))
+    return Finished(fitted, record)
 
 
 def compare(demo: FederationFolder, data: DigitsFederation, federated: FittedModel) -> tuple[Comparison, ...]:

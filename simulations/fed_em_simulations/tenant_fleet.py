@@ -7,24 +7,36 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from fed_em_simulations.federation_folder import FederationFolder
 
 
 class TenantFleet:
-    """Tenant processes on this machine, each with its own log file."""
+    """Tenant processes on this machine, each with its own log file.
 
-    def __init__(self, demo: FederationFolder, arguments: Sequence[str]) -> None:
-        self._demo = demo
-        self._arguments = list(arguments)
+    Args:
+        federation: Whose tenants they are.
+        arguments: More arguments of `fed-em tenant`, by the tenant's name.
+    """
+
+    def __init__(self, federation: FederationFolder, arguments: Callable[[str], Sequence[str]]) -> None:
+        self._federation = federation
+        self._arguments = arguments
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str) -> None:
         """Start a tenant's process."""
-        config = self._demo.tenant_files[name]
-        command = [sys.executable, "-m", "fed_em_simulations.command_line", "tenant", str(config), *self._arguments]
+        config = self._federation.tenant_files[name]
+        command = [
+            sys.executable,
+            "-m",
+            "fed_em_simulations.command_line",
+            "tenant",
+            str(config),
+            *self._arguments(name),
+        ]
         # One thread of linear algebra each: nine processes share this machine.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         with (config.parent / "log.txt").open("ab") as log:
@@ -58,11 +70,11 @@ class TenantFleet:
 
 
 @contextmanager
-def tenant_processes(demo: FederationFolder, address: str) -> Iterator[TenantFleet]:
-    """All tenants of the demonstration, running; they are gone when the block ends."""
-    fleet = TenantFleet(demo, ["--server", address])
+def tenant_processes(federation: FederationFolder, arguments: Callable[[str], Sequence[str]]) -> Iterator[TenantFleet]:
+    """All tenants of a federation, running; they are gone when the block ends."""
+    fleet = TenantFleet(federation, arguments)
     try:
-        for name in demo.tenant_files:
+        for name in federation.tenant_files:
             fleet.start(name)
         yield fleet
     except BaseException:

@@ -30,6 +30,21 @@ class Absent:
 
 
 @dataclass(frozen=True)
+class EchoFigures:
+    """As many bytes there and back as a round has, over the same kind of streams, without any protocol.
+
+    Attributes:
+        round: Wall time.
+        server_cpu: A round.
+        tenant_cpu: A tenant and round; None where the system does not tell.
+    """
+
+    round: Spread
+    server_cpu: float
+    tenant_cpu: float | None
+
+
+@dataclass(frozen=True)
 class RoundFigures:
     """Rounds of one length over gRPC.
 
@@ -38,21 +53,20 @@ class RoundFigures:
         round: From the request for a sum to the sum, at the server.
         upload: Of that, from the request to the last upload.
         opening: The rest: from the certificate to the sum.
-        echo: The same bytes there and back over the same kind of streams, without any protocol.
         bytes_up, bytes_down: A tenant and round.
-        server_cpu: A round.
-        tenant_cpu: A tenant and round; None where the system does not tell.
+        server_cpu, tenant_cpu: As in `EchoFigures`.
+        echo: The floor.
     """
 
     length: int
     round: Spread
     upload: Spread
     opening: Spread
-    echo: Spread
     bytes_up: float
     bytes_down: float
     server_cpu: float
     tenant_cpu: float | None
+    echo: EchoFigures
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from fed_em_server.hub import Arrived
 from fed_em_server.serve import Server, open_server
 from fed_em_simulations.federation_folder import FederationFolder
 from tests.bench.bench_federation import TenantProcesses, write_bench_federation
-from tests.bench.figures import GrpcFigures, RoundFigures, Spread
+from tests.bench.figures import EchoFigures, GrpcFigures, RoundFigures, Spread
 from tests.bench.fixed_work import fixed_sum
 from tests.bench.sizes import LengthOfRounds, Sizes
 from tests.bench.tenant_process import SIZE_BYTES
@@ -26,7 +26,7 @@ from tests.bench.tenant_process import SIZE_BYTES
 _MARKS = 50
 _LINKING_SECONDS = 60.0
 # A certificate, an opening, and what a header and an upload hold beside their vectors have about this size.
-_SMALL_BYTES = 320
+_SMALL_BYTES = 180
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,21 @@ class _RoundClock:
         return _Timed(asked, self._last[NoticeKind.SURVIVORS], summed, window)
 
 
+class _CpuMeter:
+    """Processor time of this process and of the tenants', from now on."""
+
+    def __init__(self, processes: TenantProcesses) -> None:
+        self._processes = processes
+        self._server, self._tenants = time.process_time(), processes.cpu_seconds()
+
+    def per_round(self, rounds: int, tenants: int) -> tuple[float, float | None]:
+        """Of the server, and of one tenant."""
+        server, now = time.process_time() - self._server, self._processes.cpu_seconds()
+        if now is None or self._tenants is None:
+            return server / rounds, None
+        return server / rounds, (now - self._tenants) / (rounds * tenants)
+
+
 def measure_grpc(folder: Path, sizes: Sizes) -> GrpcFigures:
     """Measure everything over gRPC; `folder` should be on the disk where tenants would keep their state."""
     federation = write_bench_federation(folder, sizes)
@@ -96,15 +111,14 @@ def _measure_rounds(
     clock: _RoundClock,
     sizes: Sizes,
     wanted: LengthOfRounds,
-    echo: Spread,
+    echo: EchoFigures,
     windows: list[float],
 ) -> RoundFigures:
     """Rounds of one length. Set-ups of windows on the way go to `windows`, and their rounds do not count."""
     warm = [clock.sum(sums, wanted.length) for _ in range(sizes.warm_up)]
-    (up, down), server_cpu, tenant_cpu = hub.traffic(), time.process_time(), processes.cpu_seconds()
+    (up, down), meter = hub.traffic(), _CpuMeter(processes)
     timed = [clock.sum(sums, wanted.length) for _ in range(wanted.rounds)]
-    server_cpu = time.process_time() - server_cpu
-    tenant_cpu_after = processes.cpu_seconds()
+    server_cpu, tenant_cpu = meter.per_round(len(timed), sizes.tenants)
     up_after, down_after = hub.traffic()
     windows += [each.window for each in warm + timed if each.window is not None]
     counted = [each for each in timed if each.window is None]
@@ -114,25 +128,27 @@ def _measure_rounds(
         round=Spread.of([each.summed - each.asked for each in counted]),
         upload=Spread.of([each.uploaded - each.asked for each in counted]),
         opening=Spread.of([each.summed - each.uploaded for each in counted]),
-        echo=echo,
         bytes_up=(up_after - up) / parts,
         bytes_down=(down_after - down) / parts,
-        server_cpu=server_cpu / len(timed),
-        tenant_cpu=None if tenant_cpu is None or tenant_cpu_after is None else (tenant_cpu_after - tenant_cpu) / parts,
+        server_cpu=server_cpu,
+        tenant_cpu=tenant_cpu,
+        echo=echo,
     )
 
 
-def _measure_echo(federation: FederationFolder, server: Server, sizes: Sizes, wanted: LengthOfRounds) -> Spread:
-    """The floor: two trips with as many bytes as a round has, over the same links."""
+def _measure_echo(federation: FederationFolder, server: Server, sizes: Sizes, wanted: LengthOfRounds) -> EchoFigures:
+    """The floor: two trips with as many bytes as a round has, over the same kind of links."""
     hub = server.hub()
     try:
-        with TenantProcesses(federation, "echo", lambda _: f"127.0.0.1:{hub.port}"):
+        with TenantProcesses(federation, "echo", lambda _: f"127.0.0.1:{hub.port}") as processes:
             _gather(hub, sizes.tenants)
             for _ in range(sizes.warm_up):
                 _echo_round(hub, sizes.tenants, wanted.length)
+            meter = _CpuMeter(processes)
             spread = Spread.of([_echo_round(hub, sizes.tenants, wanted.length) for _ in range(wanted.rounds)])
+            figures = EchoFigures(spread, *meter.per_round(wanted.rounds, sizes.tenants))
             _send_all(hub, sizes.tenants, bytes(SIZE_BYTES))
-            return spread
+            return figures
     finally:
         hub.close()
 

@@ -10,43 +10,42 @@ from small_federation import Recorder
 from fed_em.errors import CallerError
 from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_server.record import Comparison, Participation
-from fed_em_server.session import SessionOutcome
-from fed_em_simulations.demo import run_demo
+from fed_em_simulations.demo import Finished, run_demo
 from fed_em_simulations.digits import TENANTS, digits_federation
 from fed_em_simulations.trouble import LAGGARD, VICTIM
 
 
-def held_out(outcome: SessionOutcome, name: str) -> float:
-    return line(outcome, name).held_out_log_likelihood
+def held_out(finished: Finished, name: str) -> float:
+    return line(finished, name).held_out_log_likelihood
 
 
-def line(outcome: SessionOutcome, name: str) -> Comparison:
-    (found,) = [entry for entry in outcome.record.comparison if entry.name == name]
+def line(finished: Finished, name: str) -> Comparison:
+    (found,) = [entry for entry in finished.record.comparison if entry.name == name]
     return found
 
 
-def assert_federation_pays(outcome: SessionOutcome, against_pooled: float) -> None:
-    assert outcome.record.converged
-    assert abs(held_out(outcome, "federated") - held_out(outcome, "pooled")) < against_pooled
+def assert_federation_pays(finished: Finished, against_pooled: float) -> None:
+    assert finished.record.converged
+    assert abs(held_out(finished, "federated") - held_out(finished, "pooled")) < against_pooled
     for name in TENANTS:
-        assert held_out(outcome, f"{name} alone") < held_out(outcome, "federated") - 1
+        assert held_out(finished, f"{name} alone") < held_out(finished, "federated") - 1
 
 
 @pytest.mark.parametrize("transport", ["memory", "grpc"])
 def test_without_faults_the_model_is_the_pooled_one(tmp_path: Path, transport: str) -> None:
-    outcome = run_demo(tmp_path / "demo", transport, False, [])
-    assert all(record.complete for record in outcome.record.rounds)
-    assert_federation_pays(outcome, 1e-6)
+    finished = run_demo(tmp_path / "demo", transport, False, [])
+    assert all(record.complete for record in finished.record.rounds)
+    assert_federation_pays(finished, 1e-6)
 
 
 @pytest.mark.parametrize("transport", ["memory", "grpc"])
 def test_with_one_killed_and_one_late_the_model_is_nearly_the_pooled_one(tmp_path: Path, transport: str) -> None:
     watcher = Recorder()
-    outcome = run_demo(tmp_path / "demo", transport, True, [watcher])
-    assert_federation_pays(outcome, 0.01)
+    finished = run_demo(tmp_path / "demo", transport, True, [watcher])
+    assert_federation_pays(finished, 0.01)
     parts = {
-        name: [record.participation[index] for record in outcome.record.rounds]
-        for index, name in enumerate(outcome.record.tenants)
+        name: [record.participation[index] for record in finished.record.rounds]
+        for index, name in enumerate(finished.record.tenants)
     }
     assert Participation.RECOVERED in parts[VICTIM]
     assert Participation.LATE in parts[LAGGARD]

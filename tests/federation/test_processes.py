@@ -64,7 +64,7 @@ class FaultMaker(Recorder):
 def federate(federation: FederationFolder, killed: str = "", frozen: str = "") -> tuple[SessionOutcome, FaultMaker]:
     server = open_server(federation.server)
     hub = server.hub()
-    with tenant_processes(federation, f"127.0.0.1:{hub.port}") as fleet:
+    with tenant_processes(federation, lambda _: ["--server", f"127.0.0.1:{hub.port}"]) as fleet:
         watcher = FaultMaker(fleet, killed, frozen)
         outcome = run_session(server.plan("grpc"), hub, watcher)
     return outcome, watcher
@@ -185,7 +185,7 @@ def test_a_tenant_that_sends_nonsense_is_cut_off_each_time_and_the_session_ends_
     vandal = threading.Thread(target=talk_nonsense)
     vandal.start()
     watcher = Recorder()
-    fleet = TenantFleet(federation, ["--server", f"127.0.0.1:{hub.port}"])
+    fleet = TenantFleet(federation, lambda _: ["--server", f"127.0.0.1:{hub.port}"])
     for name in ("t1", "t2", "t3"):
         fleet.start(name)
     outcome = run_session(server.plan("grpc"), hub, watcher)

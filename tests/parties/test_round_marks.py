@@ -170,6 +170,17 @@ class TestDamage:
         file_after(tmp_path, 20, 21)
         assert highest_in(tmp_path) == 21
 
+    @pytest.mark.parametrize("n", range(2, 7))
+    def test_within_one_process_the_slots_alternate(self, tmp_path: Path, n: int) -> None:
+        path = file_after(tmp_path, *range(1, n + 1))
+        kept = []
+        for slot in (0, 1):
+            whole = path.read_bytes()
+            overwrite(path, slot * SLOT, bytes(SLOT))
+            kept.append(highest_in(tmp_path))
+            path.write_bytes(whole)
+        assert sorted(kept) == [n - 1, n]
+
     @pytest.mark.parametrize("sector", range(4))
     @pytest.mark.parametrize("rounds", [(4, 5), (4, 5, 6)])
     def test_one_bad_sector_costs_nothing(self, tmp_path: Path, rounds: tuple[int, ...], sector: int) -> None:

@@ -20,8 +20,9 @@ from fed_em_client import rows_work
 from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.description import SessionDescription, encoding_of
 from fed_em_protocols.errors import IllegalStep
+from fed_em_protocols.party import make_roster
 from fed_em_protocols.tenant import Evaluate
-from tests.parties.forest import Parties
+from tests.parties.forest import NAMES, Parties
 
 BEECH = 1
 
@@ -97,6 +98,26 @@ class TestStatistics:
         first, second, again = (work.evaluate(bench.request(each)) for each in (one, other, one))
         assert not np.array_equal(first, second)
         assert np.array_equal(first, again)
+
+    def test_a_new_session_is_answered_from_the_rows_as_they_are_now(self, bench: Bench) -> None:
+        broadcast = Broadcast(bench.description.fitted_model, bench.coordinates, bench.start())
+        before = bench.prepared().evaluate(bench.request(broadcast))
+        np.save(bench.data, bench.rows[:7])
+        bench.work.prepare(bench.description.model_copy(update={"title": "later"}).to_json())
+        after = bench.work.evaluate(bench.request(broadcast))
+        encoding = encoding_of(bench.description, broadcast, bench.parties.roster.row_caps)
+        assert (encoding.decode(before)["count"], encoding.decode(after)["count"]) == (len(bench.rows), 7)
+
+    def test_bounds_are_those_of_ones_own_row_cap(self, bench: Bench) -> None:
+        cards = [bench.parties.cards[name] for name in NAMES]
+        cards[0] = cards[0].model_copy(update={"row_cap": 1})
+        roster = make_roster("forest", bench.parties.cards["server"], cards)
+        work = RowsWork(bench.data, {}, roster, BEECH)
+        work.prepare(bench.description.to_json())
+        broadcast = Broadcast(bench.description.fitted_model, bench.coordinates, bench.start())
+        encoding = encoding_of(bench.description, broadcast, roster.row_caps)
+        ring = work.evaluate(Evaluate(1, broadcast.to_bytes(), encoding.digest, encoding.length))
+        assert encoding.decode(ring)["count"] == len(bench.rows)
 
 
 class TestCost:

@@ -1,0 +1,98 @@
+"""Secure sums of this project in memory: the machines of `fed_em_protocols`, driven as over any transport.
+
+Charged to tenants: everything from a message's bytes to the answer's bytes (parsing, signatures, agreements, masks, hashing). To the
+server: the same on its side, and the memory hub's own bookkeeping. Left out: the E-step, encoding, durable marks, the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fed_em_client.tenant_session import TenantSession
+from fed_em_protocols.coordinator import coordinator_start
+from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumRequest, Timetable
+from fed_em_protocols.messages import Opening, Upload
+from fed_em_protocols.policy import TermsPolicy
+from fed_em_protocols.tenant import TenantSelf
+from fed_em_server.federated_sum import FederatedSum
+from fed_em_simulations.memory_hub import Direction, Fate, MemoryHub, Passing
+from fed_em_simulations.volatile_marks import VolatileMarks
+from tests.bench.cpu_ledger import NOBODY, SERVER, TENANTS, CpuLedger
+from tests.bench.figures import Spread, SumFigures
+from tests.bench.fixed_work import FixedWork, fixed_sum
+from tests.protocols.federation import DESCRIPTION, identity_of, kind_of, roster_of, terms_of
+
+WINDOW_ROUNDS = 64
+COMPLETE = "complete"
+NO_DROPOUT, BEFORE_UPLOAD, AFTER_UPLOAD = "none", "10 %, their masked vectors are lost", "10 %, silent after the upload"
+
+_LOST = {NO_DROPOUT: None, BEFORE_UPLOAD: Upload, AFTER_UPLOAD: Opening}
+_RECALL_LENGTH = 4
+
+
+class _ChargedSession(TenantSession):
+    """A tenant's session whose work is charged to the tenants."""
+
+    ledger: CpuLedger
+
+    def greet(self) -> tuple[bytes, ...]:
+        with self.ledger.charge(TENANTS):
+            return super().greet()
+
+    def handle(self, data: bytes) -> tuple[bytes, ...]:
+        with self.ledger.charge(TENANTS):
+            return super().handle(data)
+
+
+class OurSums:
+    """A federation of n tenants in memory, whose window is opened by the first sum."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._ledger = CpuLedger()
+        self._silent: frozenset[int] = frozenset()
+        self._lost: type | None = None
+        self._set_up = (0.0, 0.0)
+        roster = roster_of(n)
+        self._hub = MemoryHub([lambda i=i: self._start(i) for i in range(n)], 0.001, self._interfere)  # type: ignore[misc]
+        terms = terms_of(roster, window_rounds=WINDOW_ROUNDS, round_cap=10_000)
+        state = coordinator_start(roster, identity_of("server"), terms, DESCRIPTION, Timetable(), 0.0)
+        self._sums = FederatedSum(state, self._hub, self._watch)
+        # Set-up, and one sum to warm up.
+        self._sum(_RECALL_LENGTH)
+
+    def measure(self, length: int, dropout: str, silent: int, times: int) -> SumFigures:
+        """Sums of vectors of `length`, in which the first `silent` tenants fall silent."""
+        costs = [self._sum_without(frozenset(range(silent)), _LOST[dropout], length) for _ in range(times)]
+        tenant_set_up, server_set_up = self._set_up
+        return SumFigures(
+            system="fed-em",
+            graph=COMPLETE,
+            tenants=self._n,
+            length=length,
+            dropout=dropout,
+            tenant_cpu=Spread.of([tenants / self._n for tenants, _ in costs]),
+            server_cpu=Spread.of([server for _, server in costs]),
+            tenant_set_up_cpu=tenant_set_up / (self._n * WINDOW_ROUNDS),
+            server_set_up_cpu=server_set_up / WINDOW_ROUNDS,
+        )
+
+    def _sum_without(self, silent: frozenset[int], lost: type | None, length: int) -> tuple[float, float]:
+        """Processor time of all tenants, and of the server."""
+        # Vectors are made before anything is charged.
+        for tenant in range(self._n):
+            FixedWork(tenant)._vector_of(length) if False else None
+        self._silent, self._lost = silent, lost
+        costs = self._sum(length)
+        self._silent = frozenset()
+        if lost is not None:
+            self._recall(silent)
+        return costs
+
+    def _recall(self, silent: Sequence[int] | frozenset[int]) -> None:
+        """Let those who fell silent link again, and take part in a sum that does not count."""
+        for tenant in silent:
+            self._hub.break_link(tenant)
+        self._sum(_RECALL_LENGTH)

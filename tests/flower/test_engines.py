@@ -1,0 +1,192 @@
+"""Sessions under Flower's real engines, on this machine: a SuperLink, SuperNodes, tenants in processes of their own; and Ray.
+
+The ServerApp's process is gone when a run has ended, so a federation is compared by what it wrote: log-likelihood and weights of every
+iteration from the session's record, all parameters after the last one from the model. Pooled EM is computed from the rows alone,
+with its own moments and its own start.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_federation import MODEL, Recorder, clustered_rows, session_toml, write_small_federation
+
+from fed_em.model_file import load_model
+from fed_em_protocols.coordinator_state import Notice, NoticeKind
+from fed_em_server.event_lines import lines_of, replay
+from fed_em_server.pooled import fit_pooled
+from fed_em_server.record import SessionRecord
+from fed_em_simulations.federation_folder import FederationFolder, Matrix
+from fed_em_simulations.flower_fleet import FlowerFleet, FlowerSimulation
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+SIZES = (60, 40, 50)
+
+
+def federation_of(tmp_path: Path, iterations: int) -> tuple[FederationFolder, Matrix]:
+    tenants = clustered_rows(SIZES)
+    session = session_toml(MODEL, f"tolerance = 1e-7\nmax_iterations = {iterations}")
+    return write_small_federation(tmp_path / "f", tenants, session), np.concatenate(list(tenants.values()))
+
+
+def assert_pooled(federation: FederationFolder, rows: Matrix) -> SessionRecord:
+    """The federation wrote what pooled EM gives, iteration by iteration, and every tenant holds the same model."""
+    server = federation.server
+    record = SessionRecord.model_validate_json((server.output / "record.json").read_bytes())
+    pooled, result = fit_pooled(server.description, rows, server.fit.stopping, server.fit.seed)
+    moments, *rounds = record.rounds
+    assert moments.log_likelihood is None
+    assert len(rounds) == len(result.fit.iterations)
+    for ours, theirs in zip(rounds, result.fit.iterations, strict=True):
+        assert ours.complete
+        assert ours.log_likelihood == pytest.approx(theirs.log_likelihood, abs=1e-9)
+        np.testing.assert_allclose(ours.weights, theirs.parameters["weights"], rtol=0, atol=1e-9)
+    fitted = load_model(server.output / "model")
+    np.testing.assert_allclose(fitted.coordinates.location, pooled.coordinates.location, rtol=1e-9)
+    np.testing.assert_allclose(fitted.coordinates.scale, pooled.coordinates.scale, rtol=1e-9)
+    assert fitted.parameters.distance(pooled.parameters) < 1e-9
+    for name in federation.tenant_files:
+        kept = load_model(federation.tenant(name).state / "model")
+        assert kept.parameters.distance(fitted.parameters) == 0
+    return record
+
+
+class TenantProcesses:
+    """Tenants in processes of their own, each at its door."""
+
+    def __init__(self, federation: FederationFolder, doors: Path) -> None:
+        self.sockets = {name: doors / name for name in federation.tenant_files}
+        self._federation = federation
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str) -> None:
+        config = self._federation.tenant_files[name]
+        command = [sys.executable, "-m", "fed_em_simulations.command_line", "tenant", str(config)]
+        with (config.parent / "log.txt").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [*command, "--flower-socket", str(self.sockets[name])], stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def restart(self, name: str) -> None:
+        """As after a power cut."""
+        self._processes[name].kill()
+        self._processes[name].wait()
+        self.start(name)
+
+    def statuses(self) -> list[int]:
+        return [process.wait(30) for process in self._processes.values()]
+
+    def kill(self) -> None:
+        for process in self._processes.values():
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def fleet_of(federation: FederationFolder, doors: Path, folder: Path) -> Iterator[tuple[FlowerFleet, TenantProcesses]]:
+    tenants = TenantProcesses(federation, doors)
+    try:
+        for name in federation.tenant_files:
+            tenants.start(name)
+        with FlowerFleet(folder, tenants.sockets) as fleet:
+            yield fleet, tenants
+    finally:
+        tenants.kill()
+    assert not left_behind(folder), "every process of the fleet is gone"
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Processes, zombies aside, that belong to a fleet."""
+    home = f"FLWR_HOME={folder.resolve() / 'home'}".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if home in (entry / "environ").read_bytes().split(b"\0"):
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+def test_a_session_over_the_stream(tmp_path: Path, doors: Path) -> None:
+    federation, rows = federation_of(tmp_path, 60)
+    with fleet_of(federation, doors, tmp_path / "flower") as (fleet, tenants):
+        fleet.run(federation.session_file, seconds=180)
+        assert tenants.statuses() == [0, 0, 0]
+    record = assert_pooled(federation, rows)
+    assert record.transport == "flower, gRPC"
+
+
+class KillAt(Recorder):
+    """Kills a tenant's process when it sees a round begin, once."""
+
+    def __init__(self, tenants: TenantProcesses, name: str, round_number: int) -> None:
+        super().__init__()
+        self._tenants, self._name, self._round = tenants, name, round_number
+
+    def noticed(self, notice: Notice) -> None:
+        super().noticed(notice)
+        if notice.kind is NoticeKind.ROUND_STARTED and notice.round >= self._round and self._name:
+            self._tenants.restart(self._name)
+            self._name = ""
+
+
+def test_a_tenant_that_is_killed_gets_another_ticket(tmp_path: Path, doors: Path) -> None:
+    """The smallest sum is over all three, so the session must wait until the tenant is back."""
+    federation, rows = federation_of(tmp_path, 300)
+    events, over = tmp_path / "events.jsonl", threading.Event()
+    with fleet_of(federation, doors, tmp_path / "flower") as (fleet, tenants):
+        watcher = KillAt(tenants, "t1", 5)
+        reader = threading.Thread(target=lambda: replay(lines_of(events, over.is_set), watcher))
+        reader.start()
+        try:
+            fleet.run(federation.session_file, events=events, seconds=180)
+        finally:
+            over.set()
+            reader.join()
+        assert tenants.statuses() == [0, 0, 0]
+    assert_pooled(federation, rows)
+    assert [notice.tenants for notice in watcher.notices if notice.kind is NoticeKind.JOINED].count(("t1",)) == 2
+
+
+def test_a_session_that_is_relayed(tmp_path: Path, doors: Path) -> None:
+    """Set-up and three iterations: about thirteen trips."""
+    federation, rows = federation_of(tmp_path, 3)
+    with fleet_of(federation, doors, tmp_path / "flower") as (fleet, tenants):
+        fleet.run(federation.session_file, link="relay", seconds=240)
+        assert tenants.statuses() == [0, 0, 0]
+    record = assert_pooled(federation, rows)
+    assert record.transport == "flower, relayed"
+
+
+def test_a_session_in_the_simulation_runtime(tmp_path: Path) -> None:
+    federation, rows = federation_of(tmp_path, 60)
+    with FlowerSimulation(tmp_path / "flower", len(SIZES)) as simulation:
+        simulation.run(federation.session_file, federation=federation.folder, seconds=180)
+    assert_pooled(federation, rows)
+    assert not left_behind(tmp_path / "flower")
+
+
+def test_a_fleet_that_is_left_in_the_middle_of_a_run_leaves_nothing_behind(tmp_path: Path, doors: Path) -> None:
+    federation, _ = federation_of(tmp_path, 3)
+    fleet = FlowerFleet(tmp_path / "flower", {"t0": doors / "nobody"})
+    with fleet:
+        run = threading.Thread(target=lambda: pytest.raises(Exception, fleet.run, federation.session_file))
+        run.start()
+        while not any("flwr-serverapp" in command for command in left_behind(tmp_path / "flower")):
+            time.sleep(0.2)
+    run.join(30)
+    assert not run.is_alive()
+    deadline = time.monotonic() + 5
+    while left_behind(tmp_path / "flower") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left_behind(tmp_path / "flower")
