@@ -63,7 +63,7 @@ class DataFile:
     Attributes:
         path: The file.
         n_rows: n.
-        columns: By name, in the order that was chosen; by position ("1", "2", …) if the file gives no names.
+        columns: By name; by position ("1", "2", …) and in that order if the file gives no names.
         named: Whether the file gives names.
     """
 
@@ -117,9 +117,7 @@ def _read_csv(path: Path, choose: Choose) -> DataFile:
 
 def _read_parquet(path: Path, choose: Choose) -> DataFile:
     with pyarrow.parquet.ParquetFile(path) as file:
-        chosen = _chosen(path, file.schema_arrow.names, choose)
-        # Parquet gives columns in the order of the file.
-        return _of_arrow(path, file.read(columns=chosen).select(chosen))
+        return _of_arrow(path, file.read(columns=_chosen(path, file.schema_arrow.names, choose)))
 
 
 def _of_arrow(path: Path, table: pa.Table) -> DataFile:

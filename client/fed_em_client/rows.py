@@ -111,7 +111,8 @@ class _Wanted:
         if file.n_rows == 0:
             raise CallerError(f"{self.path} has no rows", remedy="a tenant without rows stays out of the session")
         rows = np.empty((file.n_rows, len(self.names)))
-        for d, column in enumerate(file.columns.values()):
+        columns = [file.columns[source] for source in self.sources] if file.named else file.columns.values()
+        for d, column in enumerate(columns):
             if column.values is None:
                 raise CallerError(
                     f"{self._label(d)} is of type {column.kind}, not numeric",

@@ -4,9 +4,10 @@ A block with per-record bound B is encoded as round(s · 2^f). With row caps R_i
 
     Σ_i round(R_i · B · (1 + slack) · 2^f)  <  2^63,
 
-computed in whole numbers (floating point would let single bounds next to the edge through), and f is the largest such integer, at most 52 (float64 holds no more) and at least 20 (below that, statistics lose meaning, and
-the encoder refuses). Nothing is ever clipped. Two check words, zero at every tenant, end the vector: a sum whose check words are not zero
-was unmasked with a wrong seed (probability 2^-128 of missing it), long before a range check would notice.
+computed in whole numbers (floating point would let single bounds next to the edge through), and f is the largest such
+integer, at most 52 (float64 holds no more) and at least 20 (below that, statistics lose meaning, and the encoder
+refuses). Nothing is ever clipped. Two check words, zero at every tenant, end the vector: a sum whose check words are
+not zero was unmasked with a wrong seed (probability 2^-128 of missing it), long before a range check would notice.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The server speaks first: every node is sent an empty parcel, and the tenant behind it introduces itself. From then on, what the
 session sends to a tenant goes to that node, everything that has gathered up in one parcel, and the tenant's answers come back in the
-reply. A trip takes 6 to 8 seconds whatever the parcel, as Flower's nodes ask for messages every 3 seconds and start a process for
+reply. A trip takes 5 to 8 seconds whatever the parcel, as Flower's nodes ask for messages every 3 seconds and start a process for
 each.
 
 A node is who its tenant's signed Hello says. While it answers, nobody else is taken for that tenant; once a request to it is lost,

@@ -23,6 +23,8 @@ from fed_em_server.record import RoundRecord, SessionRecord
 _POLL_SECONDS = 0.25
 # Before another ticket: a tenant that has one dials, so it gets some time; one that was not there may come up any moment.
 _REST, _REST_WITHOUT_TENANT = 15.0, 1.0
+# A call to a Grid whose SuperLink is gone tries again for long; a session that is over does not wait for that.
+_GRID_SECONDS = 10.0
 
 
 class TicketOffice(AbstractContextManager["TicketOffice"]):
@@ -65,7 +67,7 @@ class TicketOffice(AbstractContextManager["TicketOffice"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed.set()
-        self._thread.join()
+        self._thread.join(self._farewell + _GRID_SECONDS)
 
     def _run(self) -> None:
         while not self._closed.wait(_POLL_SECONDS):

@@ -6,13 +6,11 @@ server: the same on its side, and the memory hub's own bookkeeping. Left out: th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from fed_em_client.tenant_session import TenantSession
 from fed_em_protocols.coordinator import coordinator_start
-from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumRequest, Timetable
+from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumOpened, SumRequest, Timetable
 from fed_em_protocols.messages import Opening, Upload
 from fed_em_protocols.policy import TermsPolicy
 from fed_em_protocols.tenant import TenantSelf
@@ -24,7 +22,7 @@ from tests.bench.figures import Spread, SumFigures
 from tests.bench.fixed_work import FixedWork, fixed_sum
 from tests.protocols.federation import DESCRIPTION, identity_of, kind_of, roster_of, terms_of
 
-WINDOW_ROUNDS = 64
+WINDOW_ROUNDS, ROUND_CAP = 64, 1000
 COMPLETE = "complete"
 NO_DROPOUT, BEFORE_UPLOAD, AFTER_UPLOAD = "none", "10 %, their masked vectors are lost", "10 %, silent after the upload"
 
@@ -57,11 +55,11 @@ class OurSums:
         self._set_up = (0.0, 0.0)
         roster = roster_of(n)
         self._hub = MemoryHub([lambda i=i: self._start(i) for i in range(n)], 0.001, self._interfere)  # type: ignore[misc]
-        terms = terms_of(roster, window_rounds=WINDOW_ROUNDS, round_cap=10_000)
+        terms = terms_of(roster, window_rounds=WINDOW_ROUNDS, round_cap=ROUND_CAP)
         state = coordinator_start(roster, identity_of("server"), terms, DESCRIPTION, Timetable(), 0.0)
         self._sums = FederatedSum(state, self._hub, self._watch)
-        # Set-up, and one sum to warm up.
-        self._sum(_RECALL_LENGTH)
+        with self._ledger.charge(SERVER):
+            self._sum(_RECALL_LENGTH)
 
     def measure(self, length: int, dropout: str, silent: int, times: int) -> SumFigures:
         """Sums of vectors of `length`, in which the first `silent` tenants fall silent."""
@@ -80,19 +78,48 @@ class OurSums:
         )
 
     def _sum_without(self, silent: frozenset[int], lost: type | None, length: int) -> tuple[float, float]:
-        """Processor time of all tenants, and of the server."""
-        # Vectors are made before anything is charged.
-        for tenant in range(self._n):
-            FixedWork(tenant)._vector_of(length) if False else None
+        """Processor time of all tenants together, and of the server, in one sum; it is checked."""
+        everybody = tuple(range(self._n))
+        fixed_sum(everybody, length)  # makes the vectors, which are kept
         self._silent, self._lost = silent, lost
-        costs = self._sum(length)
-        self._silent = frozenset()
-        if lost is not None:
-            self._recall(silent)
+        self._ledger.take(TENANTS), self._ledger.take(SERVER)
+        with self._ledger.charge(SERVER):
+            opened = self._sum(length)
+        costs = self._ledger.take(TENANTS), self._ledger.take(SERVER)
+        assert frozenset(opened.survivors) == frozenset(everybody) - (silent if lost is Upload else frozenset())
+        self._recall()
         return costs
 
-    def _recall(self, silent: Sequence[int] | frozenset[int]) -> None:
-        """Let those who fell silent link again, and take part in a sum that does not count."""
+    def _recall(self) -> None:
+        """Let those who were silent link again, and take part in sums that do not count until nobody is missing."""
+        silent, self._silent = self._silent, frozenset()
         for tenant in silent:
             self._hub.break_link(tenant)
-        self._sum(_RECALL_LENGTH)
+        while silent and self._sum(_RECALL_LENGTH).missing:
+            pass
+
+    def _sum(self, length: int) -> SumOpened:
+        opened = self._sums.sum(SumRequest(b"parameters", bytes(32), length))
+        with self._ledger.charge(NOBODY):
+            assert np.array_equal(opened.vector, fixed_sum(opened.survivors, length)), "the sum is exact"
+        return opened
+
+    def _start(self, index: int) -> TenantSession:
+        policy = TermsPolicy(allow_semi_honest=True, colluders=0, round_cap=ROUND_CAP)
+        me = TenantSelf(roster_of(self._n), index, identity_of(f"t{index}"), policy, "bench")
+        session = _ChargedSession(me, FixedWork(index), VolatileMarks())
+        session.ledger = self._ledger
+        return session
+
+    def _interfere(self, passing: Passing) -> Fate:
+        if passing.direction is Direction.TO_TENANT or passing.tenant not in self._silent:
+            return Fate.DELIVER
+        with self._ledger.charge(NOBODY):
+            return Fate.LOSE if kind_of(passing.data) is self._lost else Fate.DELIVER
+
+    def _watch(self, notice: Notice) -> None:
+        """Keep what a window's set-up costs apart from its sums; hellos and terms, once a session, are dropped."""
+        if notice.kind is NoticeKind.WINDOW_OPENED:
+            self._set_up = self._ledger.take(TENANTS), self._ledger.take(SERVER)
+        elif notice.kind is NoticeKind.JOINED:
+            self._ledger.take(TENANTS), self._ledger.take(SERVER)

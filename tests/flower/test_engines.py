@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from small_federation import MODEL, Recorder, clustered_rows, session_toml, write_small_federation
 
+from fed_em.errors import EnvironmentFault
 from fed_em.model_file import load_model
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.event_lines import lines_of, replay
@@ -159,8 +160,8 @@ def test_a_tenant_that_is_killed_gets_another_ticket(tmp_path: Path, doors: Path
 
 
 def test_a_session_that_is_relayed(tmp_path: Path, doors: Path) -> None:
-    """Set-up and three iterations: about thirteen trips."""
-    federation, rows = federation_of(tmp_path, 3)
+    """Two trips to join, three to set up, two for each of three rounds."""
+    federation, rows = federation_of(tmp_path, 2)
     with fleet_of(federation, doors, tmp_path / "flower") as (fleet, tenants):
         fleet.run(federation.session_file, link="relay", seconds=240)
         assert tenants.statuses() == [0, 0, 0]
@@ -178,14 +179,21 @@ def test_a_session_in_the_simulation_runtime(tmp_path: Path) -> None:
 
 def test_a_fleet_that_is_left_in_the_middle_of_a_run_leaves_nothing_behind(tmp_path: Path, doors: Path) -> None:
     federation, _ = federation_of(tmp_path, 3)
-    fleet = FlowerFleet(tmp_path / "flower", {"t0": doors / "nobody"})
-    with fleet:
-        run = threading.Thread(target=lambda: pytest.raises(Exception, fleet.run, federation.session_file))
+    faults: list[EnvironmentFault] = []
+
+    def submit() -> None:
+        try:
+            fleet.run(federation.session_file)
+        except EnvironmentFault as fault:
+            faults.append(fault)
+
+    with FlowerFleet(tmp_path / "flower", {"t0": doors / "nobody"}) as fleet:
+        run = threading.Thread(target=submit)
         run.start()
         while not any("flwr-serverapp" in command for command in left_behind(tmp_path / "flower")):
             time.sleep(0.2)
     run.join(30)
-    assert not run.is_alive()
+    assert len(faults) == 1, "who waits for the run is told"
     deadline = time.monotonic() + 5
     while left_behind(tmp_path / "flower") and time.monotonic() < deadline:
         time.sleep(0.1)

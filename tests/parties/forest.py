@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from fed_em_protocols.party import Card, create_server_keys, create_tenant_keys, make_roster
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.x509.oid import NameOID
+
+from fed_em_protocols.party import Card, PartyKeys, create_server_keys, create_tenant_keys, make_roster
 from fed_em_protocols.roster import Roster
 
 NAMES = ("ash", "beech", "cedar")
@@ -69,3 +75,34 @@ def found_parties(folder: Path, now: datetime) -> Parties:
     roster = make_roster("forest", server, cards.values())
     roster.write_new(folder / "roster.json")
     return Parties(folder, {**cards, "server": server}, roster)
+
+
+def vouched_for(signer: PartyKeys, name: str, host: str) -> tuple[bytes, bytes]:
+    """A new key, and a chain in which `signer` vouches for it as `name`'s; both PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    unsigned = _valid_now(x509.CertificateBuilder().subject_name(subject).public_key(key.public_key()))
+    unsigned = unsigned.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return pem, _signed_by(signer, unsigned) + signer.tls_certificate
+
+
+def as_authority(keys: PartyKeys) -> PartyKeys:
+    """The same keys with a certificate that may sign certificates."""
+    own = x509.load_pem_x509_certificate(keys.tls_certificate)
+    unsigned = _valid_now(x509.CertificateBuilder().subject_name(own.subject).public_key(own.public_key()))
+    unsigned = unsigned.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    return replace(keys, tls_certificate=_signed_by(keys, unsigned))
+
+
+def _valid_now(builder: x509.CertificateBuilder) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    dated = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
+    return dated.serial_number(x509.random_serial_number())
+
+
+def _signed_by(signer: PartyKeys, unsigned: x509.CertificateBuilder) -> bytes:
+    key = load_pem_private_key(signer.tls_key, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    issuer = x509.load_pem_x509_certificate(signer.tls_certificate).subject
+    return unsigned.issuer_name(issuer).sign(key, SHA256()).public_bytes(Encoding.PEM)

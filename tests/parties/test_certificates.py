@@ -11,20 +11,11 @@ from datetime import UTC, datetime, timedelta
 import grpc
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import NameOID
 
 from fed_em.errors import CallerError
 from fed_em_protocols.errors import SERVER
-from fed_em_protocols.party import SERVER_HOST, PartyKeys, check_certificate, load_keys
-from tests.parties.forest import NAMES, MakeParties, Parties
+from fed_em_protocols.party import SERVER_HOST, check_certificate, load_keys
+from tests.parties.forest import NAMES, MakeParties, Parties, vouched_for
 
 NOON = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 
@@ -51,27 +42,6 @@ def says(address: str, trusted: bytes, key: bytes, chain: bytes) -> bytes:
         return bytes(channel.unary_unary("/test.Echo/Say")(b"hello", timeout=3))
 
 
-def forged(signer: PartyKeys, name: str, host: str) -> tuple[bytes, bytes]:
-    """A key, and a chain in which `signer` vouches for it as `name`'s."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    signing = load_pem_private_key(signer.tls_key, None)
-    assert isinstance(signing, ec.EllipticCurvePrivateKey)
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(x509.load_pem_x509_certificate(signer.tls_certificate).subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .sign(signing, SHA256())
-    )
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return pem, certificate.public_bytes(Encoding.PEM) + signer.tls_certificate
-
-
 def tenants_of(parties: Parties) -> bytes:
     return "".join(tenant.certificate for tenant in parties.roster.tenants).encode()
 
@@ -86,7 +56,7 @@ class TestGrpc:
 
     def test_a_tenant_cannot_vouch_for_another(self, parties: Parties) -> None:
         server = load_keys(parties.folder / SERVER)
-        key, chain = forged(load_keys(parties.folder / "ash"), "beech", "beech.fed-em")
+        key, chain = vouched_for(load_keys(parties.folder / "ash"), "beech", "beech.fed-em")
         with (
             echo_server(server.tls_key, server.tls_certificate, tenants_of(parties)) as address,
             pytest.raises(grpc.RpcError) as caught,
@@ -96,7 +66,7 @@ class TestGrpc:
 
     def test_whoever_the_server_signs_for_is_not_the_server(self, parties: Parties) -> None:
         server, ash = load_keys(parties.folder / SERVER), load_keys(parties.folder / "ash")
-        key, chain = forged(server, SERVER, SERVER_HOST)
+        key, chain = vouched_for(server, SERVER, SERVER_HOST)
         with (
             echo_server(key, chain, tenants_of(parties)) as address,
             pytest.raises(grpc.RpcError) as caught,

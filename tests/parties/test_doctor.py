@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fed_em.errors import CallerError
+from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_client import link_checks
 from fed_em_client.tenant_doctor import examine_tenant
 from fed_em_protocols import checks
@@ -22,13 +22,13 @@ from fed_em_protocols.checks import Finding, losses_survived
 from fed_em_protocols.envelope import unseal
 from fed_em_protocols.errors import SumFailed
 from fed_em_protocols.messages import Upload
-from fed_em_protocols.party import load_keys, make_roster
+from fed_em_protocols.party import SERVER_HOST, load_keys, make_roster
 from fed_em_server.grpc_hub import GrpcHub
 from fed_em_server.server_doctor import examine_server
 from fed_em_simulations.command_line import app
 from fed_em_simulations.memory_hub import Direction, Fate, Interference, Passing
 from federation import TestFederation
-from tests.parties.forest import NAMES, MakeParties, Parties
+from tests.parties.forest import NAMES, MakeParties, Parties, as_authority, vouched_for
 
 TENANT_CHECKS = ["configuration", "versions", "roster", "keys", "certificate", "certificate", "clock", "losses", "name"]
 SERVER_CHECKS = ["configuration", "versions", "roster", "keys", "name", "port", "encoding", "terms"]
@@ -105,6 +105,21 @@ class TestTenant:
         with listening(parties, keys="beech") as address:
             failure = the_failure(tenant_findings(parties.tenant_file(server=f'"{address}"')))
         assert (failure.what, "is not the one of the roster's server" in failure.detail) == ("TLS", True)
+
+    def test_whoever_the_server_signs_for_is_not_the_server(self, parties: Parties) -> None:
+        """Even if the roster lists a certificate that may sign others, which `fed-em keygen` does not make."""
+        authority = as_authority(load_keys(parties.folder / "server"))
+        card = parties.cards["server"].model_copy(update={"certificate": authority.tls_certificate.decode()})
+        roster = make_roster("forest", card, [parties.cards[name] for name in NAMES])
+        hub = GrpcHub("127.0.0.1:0", roster, *vouched_for(authority, "hub", SERVER_HOST))
+        with closing(hub), pytest.raises(EnvironmentFault, match="roster's server, another certificate"):
+            link_checks.shake_hands("127.0.0.1", hub.port, roster, load_keys(parties.folder / "ash"))
+
+    def test_a_server_whose_certificate_has_expired(self, make_parties: MakeParties) -> None:
+        old = make_parties(now=datetime(2020, 1, 1, tzinfo=UTC))
+        with listening(old) as address:
+            failed = {f.what: f.detail for f in tenant_findings(old.tenant_file(server=f'"{address}"')) if f.failed}
+        assert "certificate has expired" in failed["TLS"]
 
     def test_a_server_that_does_not_know_this_tenant(self, parties: Parties, make_parties: MakeParties) -> None:
         with listening(parties, roster_of=make_parties("others")) as address:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partialmethod
 
 import pytest
 from hypothesis import settings
@@ -22,7 +22,7 @@ def remembered_keys() -> Iterator[None]:
     sign = cache(keys.SigningKey.sign)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(envelope, "verifies", verifies)
-        patch.setattr(keys.SigningKey, "sign", lambda self, message: sign(self, message))
+        patch.setattr(keys.SigningKey, "sign", partialmethod(sign))
         for module in (boxes, round_keys):
             patch.setattr(module, "agree", agree)
         for module in (window, round_keys, coordinator_round):

@@ -65,33 +65,39 @@ _NESTED: dict[tuple[str, str], type] = {
 }
 
 
-def _values(kind: type, name: str, example: object, rules: Any) -> st.SearchStrategy[Any]:
+def _entries(kind: type, name: str) -> st.SearchStrategy[Any]:
     nested = _NESTED.get((kind.__name__, name))
-    most = rules.get("most")
-    if isinstance(example, tuple):
-        each = messages_of(nested) if nested else st.integers(0, 2**64 - 1) if name == "base_rounds" else st.binary(max_size=70)
-        return st.lists(each, max_size=3).map(tuple)
     if nested:
         return messages_of(nested)
-    if isinstance(example, str):
-        return st.text(max_size=min(most, 20))
-    if isinstance(example, int):
-        return st.integers(0, min(most if most is not None else 2**32 - 1, 2**32 - 1))
-    if "length" in rules:
-        return st.binary(min_size=rules["length"], max_size=rules["length"])
-    if "multiple" in rules:
-        size = rules["multiple"]
-        return st.integers(1, 3).flatmap(lambda k: st.binary(min_size=k * size, max_size=k * size))
-    return st.binary(max_size=min(most if most is not None else 40, 40))
+    return st.integers(0, 2**64 - 1) if name == "base_rounds" else st.binary(max_size=70)
+
+
+def _multiples(size: int) -> st.SearchStrategy[bytes]:
+    return st.integers(1, 3).flatmap(lambda k: st.binary(min_size=k * size, max_size=k * size))
+
+
+def _values(kind: type, name: str, example: object, rules: Any) -> st.SearchStrategy[Any]:
+    most = rules.get("most", 2**32 - 1)
+    if isinstance(example, tuple):
+        found = st.lists(_entries(kind, name), max_size=3).map(tuple)
+    elif (kind.__name__, name) in _NESTED:
+        found = _entries(kind, name)
+    elif isinstance(example, str):
+        found = st.text(max_size=min(most, 20))
+    elif isinstance(example, int):
+        found = st.integers(0, min(most, 2**32 - 1))
+    elif "multiple" in rules:
+        found = _multiples(rules["multiple"])
+    else:
+        found = st.binary(min_size=rules.get("length", 0), max_size=rules.get("length", min(most, 40)))
+    return found
 
 
 def messages_of(kind: type) -> st.SearchStrategy[Any]:
     """Any message of a kind that obeys its declared limits."""
     samples = {type(example): example for example in (*EXAMPLES, QUOTED, ReleasedShare(0, 0, b"", b"", b""))}
     sample = samples[kind]
-    return st.builds(
-        kind, **{f.name: _values(kind, f.name, getattr(sample, f.name), f.metadata) for f in fields(kind)}
-    )
+    return st.builds(kind, **{f.name: _values(kind, f.name, getattr(sample, f.name), f.metadata) for f in fields(kind)})
 
 
 any_message = st.sampled_from(sorted(KINDS, key=lambda kind: KINDS[kind])).flatmap(messages_of)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from fed_em_client.tenant_session import TenantSession
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumOpened, SumRequest, Timetable
+from fed_em_protocols.errors import SumFailed
 from fed_em_protocols.hashing import digest
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.masks import RingVector
@@ -179,6 +180,13 @@ class TestFederation:
 
     def sum(self, parameters: bytes = b"parameters") -> SumOpened:
         return self.server.sum(SumRequest(parameters, bytes(32), self.length))
+
+    def try_sum(self) -> SumOpened | SumFailed:
+        """A sum, or why there is none."""
+        try:
+            return self.sum()
+        except SumFailed as failed:
+            return failed
 
     def faults(self) -> list[tuple[tuple[str, ...], str]]:
         """Who was told to be at fault so far, and why."""

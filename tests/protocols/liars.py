@@ -41,7 +41,9 @@ class Liar(TenantSession):
         sent: list[bytes] = []
         for data in messages:
             sealed: Sealed[Any] = unseal(data, "itself")
-            lies = type(self).twist(self, sealed.content, sealed.attachment) if type(sealed.content) is self.kind else data
+            lies = (
+                type(self).twist(self, sealed.content, sealed.attachment) if type(sealed.content) is self.kind else data
+            )
             sent += () if lies is None else (lies,) if isinstance(lies, bytes) else lies
         return tuple(sent)
 

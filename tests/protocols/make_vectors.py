@@ -92,7 +92,11 @@ def mask_vectors() -> list[Case]:
     keys = [bytes(16), bytes(range(16))]
     short = [{"key": key.hex(), "mask": [int(v) for v in mask(key, n)]} for key in keys for n in (0, 1, 5)]
     long = [
-        {"key": keys[1].hex(), "length": n, "sha256": hashlib.sha256(mask(keys[1], n).astype("<u8").tobytes()).hexdigest()}
+        {
+            "key": keys[1].hex(),
+            "length": n,
+            "sha256": hashlib.sha256(mask(keys[1], n).astype("<u8").tobytes()).hexdigest(),
+        }
         for n in (16_383, 16_384, 16_385, 50_000)
     ]
     return [*short, *long]
@@ -128,7 +132,13 @@ def trees() -> list[Case]:
         leaves = [leaf_hash(bytes([k])) for k in range(size)]
         for index in range(size):
             path = inclusion_path(index, leaves)
-            case = {"size": size, "index": index, "leaf": leaves[index].hex(), "root": root(leaves).hex(), "path": hexes(path)}
+            case = {
+                "size": size,
+                "index": index,
+                "leaf": leaves[index].hex(),
+                "root": root(leaves).hex(),
+                "path": hexes(path),
+            }
             cases.append({**case, "valid": includes(root(leaves), size, index, leaves[index], path)})
             if path:
                 wrong = (*path[:-1], leaf_hash(b"wrong"))
@@ -184,9 +194,20 @@ def encodings() -> list[Case]:
         text = error_of(lambda t=tenant, v=values: encoding.encode(Statistics(layout, np.array(v)), t))  # type: ignore[misc]
         cases.append({"tenant": tenant, "values": [v.hex() for v in values], "error": text})
     for case in cases:
-        case |= {"row_caps": [1000, 50, 7], "bounds": [1.0.hex(), 12.5.hex()], "shapes": [[], [2]], "bits": encoding.bits}
+        case |= {
+            "row_caps": [1000, 50, 7],
+            "bounds": [(1.0).hex(), (12.5).hex()],
+            "shapes": [[], [2]],
+            "bits": encoding.bits,
+        }
     wide = Layout((Block("moment", (), 2.0**40, "column 'age'"),))
-    cases.append({"row_caps": [1000, 1000], "bounds": [(2.0**40).hex()], "error": error_of(lambda: Encoding.proved(wide, (1000, 1000)))})
+    cases.append(
+        {
+            "row_caps": [1000, 1000],
+            "bounds": [(2.0**40).hex()],
+            "error": error_of(lambda: Encoding.proved(wide, (1000, 1000))),
+        }
+    )
     return cases
 
 
@@ -219,7 +240,11 @@ def envelopes() -> list[Case]:
 def message(sealed: Sealed[Any]) -> Case:
     """A message of a round: what it is, its digest and that of all its bytes."""
     data = sealed.to_bytes()
-    return {"kind": type(sealed.content).__name__, "digest": sealed.digest.hex(), "sha256": hashlib.sha256(data).hexdigest()}
+    return {
+        "kind": type(sealed.content).__name__,
+        "digest": sealed.digest.hex(),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
 
 
 class RecordingDrill(Drill):

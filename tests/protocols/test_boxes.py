@@ -17,7 +17,9 @@ ROUTE = Route(b"s" * 32, 4, 7)
 BOX = ROUTE.seal(b"plain text", SENDER, agreement_public(RECIPIENT), "recipient")
 
 
-def opened(route: Route, box: bytes, secret: bytes = RECIPIENT, public: bytes = agreement_public(SENDER)) -> bytes | None:
+def opened(
+    route: Route, box: bytes, secret: bytes = RECIPIENT, public: bytes = agreement_public(SENDER)
+) -> bytes | None:
     return route.open(box, secret, public, "sender")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fed_em.errors import CallerError
+from fed_em_protocols import coordinator
 from fed_em_protocols.coordinator import (
     coordinator_close,
     coordinator_receive,
@@ -19,7 +20,7 @@ from fed_em_protocols.coordinator import (
 )
 from fed_em_protocols.coordinator_state import CoordinatorState, CoordinatorStep, SumRequest, Timetable
 from fed_em_protocols.envelope import Sealed, seal, unquote, unseal
-from fed_em_protocols.errors import IllegalStep, OutOfTurn, PeerFault
+from fed_em_protocols.errors import IllegalStep, OutOfTurn, PeerFault, SumFailed
 from fed_em_protocols.messages import Certificate, Close, CloseReason, Header, Hello, Join, Outcome, Recover, Upload
 from fed_em_protocols.transitions import (
     COORDINATOR_HEARS,
@@ -153,7 +154,9 @@ def test_every_message_that_a_phase_does_not_know_is_refused_and_changes_nothing
         for content in EXAMPLES:
             if type(content) not in COORDINATOR_HEARS[phase]:
                 data = seal(content, identity_of("t0")).to_bytes()
-                with pytest.raises(OutOfTurn, match=f"t0: sent {type(content).__name__} while this side is {phase.value}"):
+                with pytest.raises(
+                    OutOfTurn, match=f"t0: sent {type(content).__name__} while this side is {phase.value}"
+                ):
                     coordinator_receive(state, 0, data, 0.0)
                 refused += 1
     assert refused > 60
@@ -201,12 +204,10 @@ def test_moves_that_the_tables_do_not_know_are_bugs() -> None:
 
 
 def test_a_step_that_goes_astray_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fed_em_protocols import coordinator
+    def astray(state: CoordinatorState, _: float) -> CoordinatorStep:
+        return CoordinatorStep(replace(state, phase=CoordinatorPhase.RECOVERING))
 
-    stages = {**coordinator._STAGES, CoordinatorPhase.GATHERING: lambda state, now: CoordinatorStep(
-        replace(state, phase=CoordinatorPhase.RECOVERING)
-    )}  # fmt: skip
-    monkeypatch.setattr(coordinator, "_STAGES", stages)
+    monkeypatch.setattr(coordinator, "_STAGES", {**coordinator._STAGES, CoordinatorPhase.GATHERING: astray})
     with pytest.raises(IllegalStep, match="from gathering to recovering"):
         coordinator_request(started(), REQUEST, 0.0)
 
@@ -268,8 +269,6 @@ def test_the_rounds_of_a_session_are_capped() -> None:
     federation = TestFederation(3, round_cap=2)
     federation.sum()
     federation.sum()
-    from fed_em_protocols.errors import SumFailed
-
     with pytest.raises(SumFailed, match="cap of 2 rounds is reached"):
         federation.sum()
 

@@ -82,7 +82,9 @@ def test_extreme_tenants_of_every_sign_sum_exactly(signs: tuple[float, ...]) -> 
         total = total + encoding.encode(Statistics(layout, np.full(2, value)), tenant)
     assert check_words_are_zero(total)
     # Near the edge of the range a float64 has fewer digits than the ring.
-    assert np.allclose(encoding.decode(total).vector, math.fsum(reached), rtol=2.0**-52, atol=3 * 2.0 ** -encoding.bits[0])
+    assert np.allclose(
+        encoding.decode(total).vector, math.fsum(reached), rtol=2.0**-52, atol=3 * 2.0 ** -encoding.bits[0]
+    )
 
 
 @given(st.data())
@@ -115,7 +117,9 @@ def test_too_few_bits_name_the_column_the_bound_and_the_remedy() -> None:
 def test_a_value_beyond_its_bound_is_refused_and_not_told(value: float) -> None:
     layout = one(1.0, "age")
     encoding = Encoding.proved(layout, (10, 1000))
-    with pytest.raises(CallerError, match="'age' is beyond its declared bound of 1 a record over at most 10 rows") as caught:
+    with pytest.raises(
+        CallerError, match="'age' is beyond its declared bound of 1 a record over at most 10 rows"
+    ) as caught:
         encoding.encode(Statistics(layout, np.array([value])), 0)
     assert "10.01" not in caught.value.diagnostics()
     assert math.isnan(value) or math.isinf(value) or encoding.encode(Statistics(layout, np.array([value])), 1).size == 3

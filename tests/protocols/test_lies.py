@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_protocols.envelope import seal
 from fed_em_protocols.errors import SumFailed
+from fed_em_protocols.hashing import digest
 from fed_em_protocols.messages import (
     KINDS,
     Advertise,
-    Boxes,
     Certificate,
     Deposit,
     Header,
@@ -29,6 +30,7 @@ from fed_em_protocols.messages import (
     Shares,
     Upload,
 )
+from fed_em_protocols.wire import messages_pb2
 from fed_em_simulations.memory_hub import Direction, Fate, Passing
 from tests.protocols.examples import any_message, messages_of
 from tests.protocols.federation import TestFederation, identity_of, kind_of
@@ -211,7 +213,7 @@ def test_check_words_that_are_not_zero_fail_the_sum(victims: list[Death]) -> Non
     [
         (Hello, with_changes(tenant="t2"), "says that it is 't2'"),
         (Hello, with_changes(roster=bytes(32)), "runs on another roster"),
-        (Hello, lambda liar, content, _: seal(content, identity_of("t2")).to_bytes(), "signature that does not verify"),
+        (Hello, lambda _, content, __: seal(content, identity_of("t2")).to_bytes(), "signature that does not verify"),
         (Join, with_changes(terms=bytes(32)), "accepted other terms than were offered"),
         (Join, with_changes(boot=bytes(16)), "accepted other terms than were offered"),
         (Join, with_changes(session=bytes(16)), "sent Join of another session"),
@@ -228,8 +230,8 @@ def test_check_words_that_are_not_zero_fail_the_sum(victims: list[Death]) -> Non
         (Ready, with_changes(setup=bytes(32)), None),
         (Upload, lambda liar, content, ring: liar.sign(content, ring[:-8]), "uploaded 56 bytes instead of 64"),
         (Upload, with_changes(context=bytes(32)), "uploaded for another header of round 1"),
-        (Upload, lambda liar, content, ring: seal(content, identity_of("t1"), ring).to_bytes(), "does not verify"),
-        (Upload, lambda liar, content, ring: b"noise", "bytes that are no Envelope"),
+        (Upload, lambda _, content, ring: seal(content, identity_of("t1"), ring).to_bytes(), "does not verify"),
+        (Upload, lambda *_: b"noise", "bytes that are no Envelope"),
         (Opening, with_changes(pair_keys=bytes(16)), "keys that do not fit it"),
         (Opening, with_changes(context=bytes(32)), "keys that do not fit it"),
     ],
@@ -261,14 +263,12 @@ def test_an_advertisement_blown_up_by_repetition_is_refused() -> None:
     """Protobuf reads a field that is sent often as sent once: quoted in the set-up, it would be too long for everybody."""
 
     def twist(liar: Liar, content: Any, attachment: bytes) -> bytes:
-        from fed_em_protocols.envelope import _signed_digest
-        from fed_em_protocols.wire import messages_pb2
-        import hashlib
-
         sealed = messages_pb2.Envelope.FromString(liar.sign(content))
         payload = sealed.payload * 1000
-        signature = liar.state.me.identity.sign(_signed_digest(KINDS[Advertise], payload, hashlib.sha256(b"").digest()))
-        return messages_pb2.Envelope(version=1, kind=KINDS[Advertise], payload=payload, signature=signature).SerializeToString()
+        signed = digest("message", KINDS[Advertise], payload, hashlib.sha256(b"").digest())
+        envelope = messages_pb2.Envelope(version=1, kind=KINDS[Advertise], payload=payload)
+        envelope.signature = liar.state.me.identity.sign(signed)
+        return bytes(envelope.SerializeToString())
 
     trouble = federation(5, (Advertise, twist))
     opened = trouble.sum()

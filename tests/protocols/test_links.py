@@ -118,10 +118,7 @@ def test_the_answer_to_a_repeated_message_has_the_same_bytes() -> None:
         return breaks(passing) if breaks else Fate.DELIVER
 
     federation = TestFederation(3, interfere=interfere, timetable=Timetable(patience=5.0))
-    try:
-        federation.assert_exact(federation.sum())
-    except SumFailed:
-        pass  # links that break again and again within one round are not waited for
+    federation.try_sum()  # links that break again and again within one round are not waited for
     assert max(counts.values()) > 1
     assert all(len(messages) == 1 for messages in seen.values())
     assert_no_error(federation)
@@ -358,15 +355,15 @@ def test_restarts_between_set_up_and_round_do_not_open_windows_for_ever() -> Non
 
 
 def test_a_patience_longer_than_the_gathering_stalls_nobody() -> None:
-    federation = TestFederation(4, timetable=replace(SHORT_TIMES, patience=100.0))
-    federation.sum()
-    federation.hub.kill(3)
-    assert federation.hub.receive(federation.hub.now() + 0.1) is not None
-    federation.server.state = coordinator_unlinked(federation.server.state, 3, federation.hub.now()).state
-    opened = federation.sum()
-    federation.assert_exact(opened)
-    assert opened.survivors == (0, 1, 2)
-    assert federation.hub.now() < SHORT_TIMES.gather + 1.0
+    state = TestFederation(4, timetable=replace(SHORT_TIMES, patience=100.0)).server.state
+    for index in range(4):
+        state = greeted(state, index, 0.0, join=True)
+    left = coordinator_unlinked(state, 3, 1.0).state
+    step = coordinator_request(left, SumRequest(b"", bytes(32), 8), 1.0)
+    assert step.state.phase is CoordinatorPhase.GATHERING and step.state.deadline == 1.0 + SHORT_TIMES.gather
+    step = coordinator_tick(step.state, 1.0 + SHORT_TIMES.gather)
+    assert step.state.phase is CoordinatorPhase.ADVERTISING
+    assert [tenant for tenant, _ in step.sends] == [0, 1, 2]
 
 
 def greeted(state: CoordinatorState, index: int, now: float, join: bool) -> CoordinatorState:

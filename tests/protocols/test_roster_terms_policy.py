@@ -65,7 +65,10 @@ def copy_field(field: str, source: int, target: int) -> Change:
         (set_at("tenants", 1, "identity", value="AB" * 32), "tenants.1.identity"),
         (set_at("tenants", 1, "identity", value="ab" * 31), "tenants.1.identity"),
         (set_at("tenants", 1, "certificate", value="none"), "tenants.1.certificate"),
-        (set_at("tenants", 1, "certificate", value=certificate_of("a") + certificate_of("b")), "exactly one PEM certificate"),
+        (
+            set_at("tenants", 1, "certificate", value=certificate_of("a") + certificate_of("b")),
+            "exactly one PEM certificate",
+        ),
         (set_at("tenants", 1, "row_cap", value=0), "tenants.1.row_cap"),
         (set_at("tenants", 1, "row_cap", value=2**40 + 1), "tenants.1.row_cap"),
         (set_at("tenants", 1, "colour", value="red"), "tenants.1.colour"),
@@ -159,7 +162,9 @@ def test_terms_that_break_a_rule_are_refused(changes: dict[str, int], complaint:
         validate_terms(terms_of(roster, **changes), roster.n)
     assert complaint in caught.value.message
     with pytest.raises(TermsRefused):
-        check_terms(TermsPolicy(allow_semi_honest=True, colluders=0, minimum_cohort=0), terms_of(roster, **changes), roster)
+        check_terms(
+            TermsPolicy(allow_semi_honest=True, colluders=0, minimum_cohort=0), terms_of(roster, **changes), roster
+        )
 
 
 POLICY = TermsPolicy(allow_semi_honest=True)
@@ -174,7 +179,11 @@ POLICY = TermsPolicy(allow_semi_honest=True)
         (TermsPolicy(), {}, "trusts the server"),
         (POLICY, {"trust": int(Trust.MALICIOUS_SERVER)}, "does not offer"),
         (replace(POLICY, minimum_cohort=5), {}, "sums of 4 tenants, this tenant's policy demands 5"),
-        (POLICY, {"colluders": 1, "minimum_survivors": 4}, "withstands 1 colluding tenants, this tenant's policy demands 2"),
+        (
+            POLICY,
+            {"colluders": 1, "minimum_survivors": 4},
+            "withstands 1 colluding tenants, this tenant's policy demands 2",
+        ),
         (replace(POLICY, colluders=3), {}, "this tenant's policy demands 3"),
         (replace(POLICY, round_cap=99), {}, "may take 100 rounds, this tenant's policy admits 99"),
     ],

@@ -76,13 +76,19 @@ def test_a_pair_key_belongs_to_one_context_and_one_pair() -> None:
 
 
 def test_a_self_key_belongs_to_one_context_and_is_no_pair_key() -> None:
-    assert len({self_mask_key(b"a" * 32, b"c"), self_mask_key(b"a" * 32, b"d"), self_mask_key(b"b" * 32, b"c"), pair()[0]}) == 4
+    assert (
+        len({self_mask_key(b"a" * 32, b"c"), self_mask_key(b"a" * 32, b"d"), self_mask_key(b"b" * 32, b"c"), pair()[0]})
+        == 4
+    )
 
 
 def test_mask_keys_use_all_their_bytes() -> None:
     """Over 256 contexts every byte of either key takes at least 128 values; chance gives fewer once in 10^11 times."""
     contexts = [bytes([k]) for k in range(256)]
-    for keys in ([self_mask_key(b"a" * 32, context) for context in contexts], [pair(context)[0] for context in contexts]):
+    for keys in (
+        [self_mask_key(b"a" * 32, context) for context in contexts],
+        [pair(context)[0] for context in contexts],
+    ):
         assert min(len({key[place] for key in keys}) for place in range(16)) >= 128
 
 

@@ -32,7 +32,9 @@ def reachable(root: object) -> Iterator[object]:
     queue = [root]
     while queue:
         found = queue.pop()
-        if id(found) in seen or isinstance(found, (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType)):
+        if id(found) in seen or isinstance(
+            found, (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType)
+        ):
             continue
         seen.add(id(found))
         yield found
