@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fed_em.broadcast import Broadcast
-from fed_em.errors import CallerError, FedEmError
+from fed_em.errors import FedEmError
 from fed_em.model_file import FittedModel, save_model
 from fed_em_client.configuration import TenantConfiguration
 from fed_em_client.grpc_link import Endpoint, serve_session
@@ -19,7 +19,7 @@ from fed_em_client.tenant_session import TenantSession
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.messages import CloseReason
 from fed_em_protocols.party import PartyKeys, check_certificate, load_keys
-from fed_em_protocols.roster import Roster, load_roster
+from fed_em_protocols.roster import Roster, load_pinned_roster
 from fed_em_protocols.tenant import RoundMarks, TenantSelf
 
 MODEL_FOLDER = "model"
@@ -63,13 +63,7 @@ def open_tenant(configuration: TenantConfiguration) -> Tenant:
     Raises:
         CallerError: names the file or the key that is wrong.
     """
-    roster = load_roster(configuration.roster)
-    if roster.digest.hex() != configuration.roster_hash:
-        raise CallerError(
-            f"the roster {configuration.roster} is not the one pinned in this tenant's configuration",
-            remedy="compare it with the one you approved; to approve this one, pin roster_hash = "
-            f'"{roster.digest.hex()}"',
-        )
+    roster = load_pinned_roster(configuration.roster, configuration.roster_hash)
     keys = load_keys(configuration.keys)
     keys.check_against(roster, configuration.name)
     for name in (configuration.name, SERVER):

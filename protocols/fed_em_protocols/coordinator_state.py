@@ -144,6 +144,7 @@ class Member:
         late: It missed a cut-off and has not been heard since.
         wait_until: While it is away, the others wait for it until this time.
         waited_in: The round number under which it was last waited for: whoever keeps leaving is not.
+        missed: Windows in a row that were opened for it and that it did not get into.
         refusal: The code with which it refused the session; 0 if it did not.
     """
 
@@ -153,6 +154,7 @@ class Member:
     late: bool = False
     wait_until: float = 0.0
     waited_in: int = -1
+    missed: int = 0
     refusal: int = 0
 
     @property

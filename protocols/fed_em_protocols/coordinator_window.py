@@ -37,8 +37,10 @@ from fed_em_protocols.transitions import (
 )
 from fed_em_protocols.window import WindowSetUp, check_advertisement, setup_of
 
-# A window is not opened early more often than this, so that a tenant that keeps failing cannot stall the others.
+# A window is not opened early more often than this, and half as often each time that a tenant did not get into it: one that
+# keeps failing cannot stall the others.
 _ROUNDS_BETWEEN_EARLY_WINDOWS = 3
+_MOST_DOUBLINGS = 8
 
 
 def on_advertise(state: CoordinatorState, index: int, sealed: Sealed[Advertise], now: float) -> CoordinatorStep:
@@ -109,7 +111,16 @@ def wants_window(state: CoordinatorState, here: frozenset[int]) -> bool:
     if window is None or window.setup is None or not window.setup.covers(state.last_round + 1):
         return True
     age = state.last_round + 1 - window.setup.first_round
-    return bool(here - window.active) and age >= _ROUNDS_BETWEEN_EARLY_WINDOWS
+    doublings = (min(state.members[index].missed, _MOST_DOUBLINGS) for index in here - window.active)
+    return any(age >= _ROUNDS_BETWEEN_EARLY_WINDOWS << count for count in doublings)
+
+
+def _count_missed(state: CoordinatorState, window: Window, active: frozenset[int]) -> CoordinatorState:
+    """Note who got into a window that is complete or abandoned, of those it was opened for."""
+    members = dict(state.members)
+    for index in window.boots:
+        members[index] = replace(members[index], missed=0 if index in active else members[index].missed + 1)
+    return replace(state, members=members)
 
 
 def open_window(state: CoordinatorState, here: frozenset[int], now: float) -> CoordinatorStep:
@@ -196,7 +207,7 @@ def confirming_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
     # Boxes are delivered; only the roots that dealers signed are still needed.
     slim = {index: replace(sealed, attachment=b"") for index, sealed in window.deposits.items()}
     ready = replace(
-        mark_late(state),
+        _count_missed(mark_late(state), window, active),
         phase=CoordinatorPhase.READY, window=replace(window, deposits=slim, active=active), cut_off=None,
     )  # fmt: skip
     text = f"rounds {setup.first_round} to {setup.first_round + setup.rounds - 1}"
@@ -212,7 +223,8 @@ def _enough_for_window(state: CoordinatorState, setup: WindowSetUp, members: fro
 def _abandon_window(state: CoordinatorState, window: Window, answered: frozenset[int]) -> CoordinatorStep:
     """Too few went through the set-up: those who did not answer are late, and everything starts anew."""
     silent = frozenset(window.boots) - answered
-    reset = replace(mark_late(state), phase=CoordinatorPhase.GATHERING, window=None)
+    late = _count_missed(mark_late(state), window, answered)
+    reset = replace(late, phase=CoordinatorPhase.GATHERING, window=None)
     return fail_request(
         reset,
         f"the set-up of a window was not completed; no answer from {', '.join(state.roster.names(silent)) or 'nobody'}",

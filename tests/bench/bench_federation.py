@@ -61,9 +61,7 @@ class TenantProcesses(AbstractContextManager["TenantProcesses"]):
         where: What a tenant's process is told: an address, or its own socket.
     """
 
-    def __init__(
-        self, federation: FederationFolder, mode: str, where: Callable[[TenantConfiguration], str]
-    ) -> None:
+    def __init__(self, federation: FederationFolder, mode: str, where: Callable[[TenantConfiguration], str]) -> None:
         self._federation = federation
         self._mode = mode
         self._where = where
@@ -85,7 +83,9 @@ class TenantProcesses(AbstractContextManager["TenantProcesses"]):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         with (file.parent / f"{self._mode}.log").open("wb") as log:
             self._processes.append(
-                subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=_REPOSITORY, env=environment)
+                subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=_REPOSITORY, env=environment
+                )
             )
 
     def __enter__(self) -> Self:

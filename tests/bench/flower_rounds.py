@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from fed_em.errors import FedEmError
 from fed_em_protocols.encoding import CHECK_WORDS
 from fed_em_server.record import SessionRecord
+from fed_em_server.serve import RECORD_FILE
 from fed_em_simulations.federation_folder import FederationFolder
 from fed_em_simulations.flower_fleet import FlowerFleet
 from tests.bench.bench_federation import TenantProcesses, session_toml, write_bench_federation
@@ -26,18 +25,9 @@ from tests.bench.sizes import Sizes
 _LEAST_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class _Session:
-    """One session to run: its link and its EM iterations."""
-
-    link: str
-    iterations: int
-
-
 def measure_flower_rounds(folder: Path, sizes: Sizes) -> FlowerFigures | Absent:
     """Start a fleet, run both sessions, stop it. What fails, or has no time left, is absent with the reason."""
-    relayed, streamed = (_Session(*pair) for pair in zip(("relay", "stream"), sizes.flower_iterations, strict=True))
-    if not relayed.iterations:
+    if sizes.flower_seconds < _LEAST_SECONDS:
         return Absent("not asked for")
     deadline = time.monotonic() + sizes.flower_seconds
     federation = write_bench_federation(folder / "federation", sizes)
@@ -51,15 +41,33 @@ def measure_flower_rounds(folder: Path, sizes: Sizes) -> FlowerFigures | Absent:
                 FlowerFleet(folder / "fleet", sockets) as fleet,
             ):
                 start = time.monotonic() - began
-                relay = _session(fleet, federation, sizes, relayed, deadline)
-                stream = _session(fleet, federation, sizes, streamed, deadline)
+                relay = _session(fleet, federation, sizes, "relay", deadline)
+                stream = _session(fleet, federation, sizes, "stream", deadline)
         except FedEmError as error:
             return Absent(error.message)
     return FlowerFigures(
         nodes=sizes.tenants,
-        length=_length(federation),
+        length=federation.server.description.fitted_model.layout().size + CHECK_WORDS,
         start=start,
-        relay_start=_part(relay, lambda rounds: rounds[0]),
-        relay=_part(relay, lambda rounds: Spread.of(rounds[1:])),
-        stream=_part(stream, lambda rounds: Spread.of(rounds[1:])),
+        relay_start=relay if isinstance(relay, Absent) else relay[0],
+        relay=relay if isinstance(relay, Absent) else Spread.of(relay[1:]),
+        stream=stream if isinstance(stream, Absent) else Spread.of(stream[1:]),
     )
+
+
+def _session(
+    fleet: FlowerFleet, federation: FederationFolder, sizes: Sizes, link: str, deadline: float
+) -> tuple[float, ...] | Absent:
+    """Run one session to its end; the seconds of its rounds, the first of which sums the moments."""
+    seconds = deadline - time.monotonic()
+    if seconds < _LEAST_SECONDS:
+        return Absent("its time was used up")
+    file = federation.session_file.with_name(f"{link}.toml")
+    file.write_text(session_toml(sizes, link, sizes.flower_iterations[link]), encoding="utf-8")
+    try:
+        fleet.run(file, link=link, seconds=seconds)
+    except FedEmError as error:
+        return Absent(error.message)
+    record = SessionRecord.model_validate_json((federation.folder / link / RECORD_FILE).read_text(encoding="utf-8"))
+    assert all(each.complete for each in record.rounds), "everybody is in every sum"
+    return tuple(each.seconds for each in record.rounds)

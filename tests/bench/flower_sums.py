@@ -37,6 +37,8 @@ from tests.bench.our_sums import BEFORE_UPLOAD, COMPLETE
 _MOD = importlib.import_module("flwr.client.mod.secure_aggregation.secaggplus_mod")
 _WORKFLOW = importlib.import_module("flwr.server.workflow.secure_aggregation.secaggplus_workflow")
 
+SYSTEM = "Flower SecAgg+"
+
 _WEIGHT = 1000
 _LOST = 1
 # Flower quantises to 2^22 steps of a range of 16.
@@ -48,7 +50,7 @@ class _Nodes(Grid):
 
     def __init__(self, vectors: np.ndarray[Any, np.dtype[np.float64]], silent: int, ledger: CpuLedger) -> None:
         self._ledger = ledger
-        self._vectors = {node: vector for node, vector in enumerate(vectors, start=1)}
+        self._vectors = dict(enumerate(vectors, start=1))
         self._silent = frozenset(range(1, 1 + silent))
         self._contexts = {node: Context(1, node, {}, RecordDict(), {}) for node in self._vectors}
 
@@ -108,6 +110,11 @@ class _OneSum(FedAvg):
         return None, {}
 
 
+def graph_name(shares: int) -> str:
+    """Who masks with whom, in words."""
+    return f"{shares} shares" if shares else COMPLETE
+
+
 def measure_flower(n: int, length: int, dropout: str, silent: int, shares: int, times: int) -> SumFigures:
     """Sums of SecAgg+ with `shares` shares a node (0: the complete graph, with the threshold that we use)."""
     threshold = share_threshold_of(n, default_colluders(n)) if shares == 0 else 2 * shares // 3
@@ -116,8 +123,8 @@ def measure_flower(n: int, length: int, dropout: str, silent: int, shares: int, 
         workflow = SecAggPlusWorkflow(shares or 1.0, threshold, max_weight=float(_WEIGHT))
         costs.append(_sum(workflow, n, length, silent if dropout == BEFORE_UPLOAD else 0))
     return SumFigures(
-        system="Flower SecAgg+",
-        graph=f"{shares} shares" if shares else COMPLETE,
+        system=SYSTEM,
+        graph=graph_name(shares),
         tenants=n,
         length=length,
         dropout=dropout,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -45,9 +46,9 @@ class Sizes:
         rounds: Over gRPC.
         warm_up: Rounds before those that count, for each length.
         columns, components: Of the mixture whose statistics have about the first of those lengths; Flower's rounds sum them.
-        flower_iterations: EM iterations over Flower, relayed and by its stream; 0 = not asked for.
+        flower_iterations: EM iterations over Flower, by its link.
         sums: In memory.
-        sums_seconds, flower_seconds: The most time that each of the slow parts gets.
+        sums_seconds, flower_seconds: The most time that each of the slow parts gets; without any, Flower's rounds are not asked for.
     """
 
     tenants: int
@@ -55,7 +56,7 @@ class Sizes:
     warm_up: int
     columns: int
     components: int
-    flower_iterations: tuple[int, int]
+    flower_iterations: Mapping[str, int]
     sums: tuple[SumsOfSize, ...]
     sums_seconds: float
     flower_seconds: float
@@ -68,7 +69,7 @@ FULL = Sizes(
     warm_up=5,
     columns=43,
     components=10,
-    flower_iterations=(1, 30),
+    flower_iterations={"relay": 1, "stream": 30},
     sums=(
         SumsOfSize(10, (10_000, 100_000), ours=10, theirs=3),
         SumsOfSize(50, (10_000, 100_000), ours=5, theirs=1, shares=11),
@@ -83,7 +84,7 @@ SMALLEST = Sizes(
     warm_up=1,
     columns=2,
     components=2,
-    flower_iterations=(0, 0),
+    flower_iterations={},
     sums=(SumsOfSize(4, (50,), ours=1, theirs=1, shares=3),),
     sums_seconds=60.0,
     flower_seconds=0.0,

@@ -1,8 +1,8 @@
 """One tenant as a process of its own, for measurements.
 
-    python -m tests.bench.tenant_process sum    TENANT.toml HOST:PORT    secure sums of a fixed vector
-    python -m tests.bench.tenant_process echo   TENANT.toml HOST:PORT    bytes for bytes, no protocol
-    python -m tests.bench.tenant_process flower TENANT.toml SOCKET       two whole sessions behind a SuperNode
+python -m tests.bench.tenant_process sum    TENANT.toml HOST:PORT    secure sums of a fixed vector
+python -m tests.bench.tenant_process echo   TENANT.toml HOST:PORT    bytes for bytes, no protocol
+python -m tests.bench.tenant_process flower TENANT.toml SOCKET       two whole sessions behind a SuperNode
 """
 
 from __future__ import annotations

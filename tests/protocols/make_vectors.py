@@ -260,6 +260,47 @@ class RecordingDrill(Drill):
         return answer
 
 
+def opened_by(
+    drill: Drill, total: RoundSum, certificate: Sealed[Any], header: Sealed[Any], who: list[int], dropped: list[int]
+) -> tuple[RoundSum, Case]:
+    """The sum less the masks that these survivors open, and what they opened."""
+    told: Case = {}
+    for i in who:
+        answer = drill.tell(i, certificate)
+        assert answer is not None
+        opening = answer.content
+        keys = {peer: opening.pair_keys[16 * k : 16 * k + 16] for k, peer in enumerate(dropped)}
+        told[str(i)] = {
+            "self_seed": opening.self_seed.hex(),
+            "pair_keys": {str(peer): key.hex() for peer, key in keys.items()},
+        }
+        total = total.without_masks(i, opening.self_seed, keys, header.digest)
+    return total, told
+
+
+def recovered_by(
+    drill: Drill, total: RoundSum, recover: Sealed[Any], header: Sealed[Any], silent: list[int], holders: list[int]
+) -> tuple[RoundSum, Case]:
+    """The sum less the masks of the silent, by the shares of these holders, and the secrets that these give back."""
+    setup = drill.setup
+    assert setup is not None
+    shares: dict[tuple[int, int], dict[int, bytes]] = {}
+    for holder in holders:
+        answer = drill.tell(holder, recover)
+        assert answer is not None
+        for share in answer.content.released:
+            shares.setdefault((share.dealer, share.secret), {})[holder] = share.share
+    secrets = {key: combine(held, setup.threshold) or b"" for key, held in shares.items()}
+    for v in silent:
+        keys = {
+            dealer: AgreementKey.of(dealer, secret).pair_mask_key(v, setup.round_key(v, 1), header.digest, "")
+            for (dealer, which), secret in secrets.items()
+            if which == SharedSecret.AGREEMENT
+        }
+        total = total.without_masks(v, secrets[v, SharedSecret.SELF_SEED], keys, header.digest)
+    return total, {f"{dealer}/{which}": secret.hex() for (dealer, which), secret in sorted(secrets.items())}
+
+
 def whole_round(n: int, survivors: list[int], silent: list[int]) -> Case:
     """A seeded round from the opening of its window to its sum, by the tenants' machines and the server's arithmetic."""
     drill = RecordingDrill(n)
@@ -268,41 +309,16 @@ def whole_round(n: int, survivors: list[int], silent: list[int]) -> Case:
     rings = [np.array([i + 1, 2**63 + i, 2**64 - 1 - i, 0, 0], dtype=np.uint64) for i in range(n)]
     uploads: dict[int, RingVector] = {i: drill.upload(i, header, rings[i]) for i in range(n)}
     dropped = [i for i in range(n) if i not in survivors]
+    speaking = [i for i in survivors if i not in silent]
     certificate = drill.certificate(header, survivors)
-    total, opened = RoundSum.zero(5), {}
+    total, recovered = RoundSum.zero(5), {}
     for i in survivors:
         total = total.with_upload(uploads[i])
-    for i in survivors:
-        if i in silent:
-            continue
-        answer = drill.tell(i, certificate)
-        assert answer is not None
-        opening = answer.content
-        keys = {peer: opening.pair_keys[16 * k : 16 * k + 16] for k, peer in enumerate(dropped)}
-        opened[i] = {"self_seed": opening.self_seed.hex(), "pair_keys": {str(p): key.hex() for p, key in keys.items()}}
-        total = total.without_masks(i, opening.self_seed, keys, header.digest)
-    recovered: dict[str, str] = {}
+    total, opened = opened_by(drill, total, certificate, header, speaking, dropped)
     if silent:
         recover = drill.recover(header, certificate, silent, dropped)
-        shares: dict[tuple[int, int], dict[int, bytes]] = {}
-        for holder in [i for i in range(n) if i not in silent]:
-            answer = drill.tell(holder, recover)
-            assert answer is not None
-            for share in answer.content.released:
-                shares.setdefault((share.dealer, share.secret), {})[holder] = share.share
-        secrets = {key: combine(held, setup.threshold) for key, held in shares.items()}
-        agreements = {d: secrets[d, SharedSecret.AGREEMENT] for d in dropped}
-        for v in silent:
-            seed = secrets[v, SharedSecret.SELF_SEED]
-            assert seed is not None
-            keys = {
-                d: AgreementKey.of(d, secret).pair_mask_key(v, setup.round_key(v, 1), header.digest, "")
-                for d, secret in agreements.items() if secret is not None
-            }  # fmt: skip
-            total = total.without_masks(v, seed, keys, header.digest)
-        recovered = {f"{dealer}/{which}": (secret or b"").hex() for (dealer, which), secret in sorted(secrets.items())}
-    plain = sum((rings[i] for i in survivors), np.zeros(5, dtype=np.uint64))
-    assert np.array_equal(total.vector, plain)
+        total, recovered = recovered_by(drill, total, recover, header, silent, sorted(speaking + dropped))
+    assert np.array_equal(total.vector, sum((rings[i] for i in survivors), np.zeros(5, dtype=np.uint64)))
     return {
         "n": n, "survivors": survivors, "dropped": dropped, "silent": silent, "threshold": setup.threshold,
         "roster": drill.roster.digest.hex(), "terms": drill.terms.digest.hex(), "setup": setup.digest.hex(),

@@ -301,6 +301,25 @@ def test_a_tenant_that_flaps_for_ever_delays_each_round_by_its_patience_only(pla
     assert_no_error(federation)
 
 
+def test_a_tenant_that_never_gets_into_a_window_is_tried_ever_more_rarely() -> None:
+    """It joins anew all the time and never advertises: each early window for it costs the others a set-up's deadline."""
+
+    def interfere(passing: Passing) -> Fate:
+        if passing.tenant != 4 or passing.direction is TO_SERVER or kind_of(passing.data) is SessionTerms:
+            return Fate.DELIVER
+        federation.hub.restart(4, 0.0)
+        return Fate.LOSE
+
+    federation = TestFederation(5, interfere=interfere, window_rounds=60)
+    for _ in range(50):
+        opened = federation.sum()
+        federation.assert_exact(opened)
+        assert opened.survivors == (0, 1, 2, 3)
+    tries = [notice.round for notice in federation.notices if notice.kind is NoticeKind.WINDOW_OPENED]
+    assert len(tries) <= 5
+    assert_no_error(federation)
+
+
 def test_a_process_that_restarts_for_ever_stalls_nobody() -> None:
     """Killed by each header it reads, back at once: never in a sum, never in the way."""
 

@@ -61,6 +61,8 @@ from tests.protocols import (
     test_tenant_rules,
     test_vectors,
 )
+from tests.protocols.examples import EXAMPLES
+from tests.protocols.liars import with_changes
 
 Red = Callable[[], object]
 
@@ -70,7 +72,7 @@ class Mutation:
     """`old` becomes `new` in the source of `where` (a function, or a method named "Class.method" of a module)."""
 
     name: str
-    where: FunctionType
+    where: Callable[..., Any]
     old: str
     new: str
     turns_red: tuple[Red, ...]
@@ -95,7 +97,7 @@ def method(owner: type, name: str) -> FunctionType:
     return found
 
 
-def put_in_place(patch: pytest.MonkeyPatch, original: FunctionType, mutant: FunctionType) -> None:
+def put_in_place(patch: pytest.MonkeyPatch, original: Callable[..., Any], mutant: FunctionType) -> None:
     """Bind the mutant wherever the original is bound: in its class, and in every module that imported it."""
     *owner, name = original.__qualname__.split(".")
     if owner:
@@ -212,7 +214,7 @@ NO_CHECK_OF_SIGNATURES = [
         method(envelope.Sealed, "require_signature"),
         "if not verifies(",
         "if False and verifies(",
-        (test_of(test_envelope.test_every_flipped_bit_of_a_signed_message_is_noticed, test_envelope.EXAMPLES[5]),),
+        (test_of(test_envelope.test_every_flipped_bit_of_a_signed_message_is_noticed, EXAMPLES[5]),),
     ),
     *(
         Mutation(
@@ -504,7 +506,7 @@ RULES_OF_THE_SERVER = [
             test_of(
                 test_lies.test_whatever_one_tenant_does_the_others_get_their_sum,
                 Advertise,
-                test_lies.with_changes(channel_key=bytes(32)),
+                with_changes(channel_key=bytes(32)),
                 None,
             ),
         ),
@@ -538,7 +540,7 @@ RULES_OF_THE_SERVER = [
         envelope._parse,
         "if len(UnknownFieldSet(wire)):",
         "if False:",
-        (test_of(test_envelope.test_trailing_bytes_and_unknown_fields_are_refused_inside, test_envelope.EXAMPLES[5]),),
+        (test_of(test_envelope.test_trailing_bytes_and_unknown_fields_are_refused_inside, EXAMPLES[5]),),
     ),
     Mutation(
         "a new process stays in its predecessor's window",
@@ -587,6 +589,13 @@ RULES_OF_THE_SERVER = [
         "if state.windows_opened - state.windows_before >= _WINDOWS_A_REQUEST:",
         "if False:",
         (test_of(test_links.test_restarts_between_set_up_and_round_do_not_open_windows_for_ever),),
+    ),
+    Mutation(
+        "a tenant that never gets into a window is tried as often as any other",
+        coordinator_window.wants_window,
+        "min(state.members[index].missed, _MOST_DOUBLINGS)",
+        "0",
+        (test_of(test_links.test_a_tenant_that_never_gets_into_a_window_is_tried_ever_more_rarely),),
     ),
     Mutation(
         "a box opens in the other direction",

@@ -1,0 +1,45 @@
+"""The measurements run, at their smallest sizes. What they take is nobody's business here."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.bench.figures import Absent, FlowerFigures
+from tests.bench.flower_rounds import measure_flower_rounds
+from tests.bench.run import run_bench
+from tests.bench.sizes import SMALLEST
+from tests.bench.tables import print_bench
+
+
+def test_a_run_of_the_smallest_sizes_is_printed_and_can_be_kept(tmp_path: Path) -> None:
+    said: list[str] = []
+    bench = run_bench(SMALLEST, tmp_path, said.append)
+    assert list(bench.seconds) == said
+    assert not list(tmp_path.iterdir())
+    console = Console(file=io.StringIO(), width=200)
+    print_bench(bench, console)
+    page = console.file.getvalue()  # type: ignore[attr-defined]
+    for words in (
+        bench.machine.cpu,
+        "L = 50",
+        "Rounds through Flower: absent: not asked for",
+        "Flower SecAgg+, complete",
+    ):
+        assert words in page
+    assert json.loads(json.dumps(dataclasses.asdict(bench)))["grpc"]["tenants"] == SMALLEST.tenants
+
+
+@pytest.mark.slow
+def test_rounds_through_a_real_fleet(tmp_path: Path) -> None:
+    sizes = replace(SMALLEST, flower_iterations={"relay": 1, "stream": 2}, flower_seconds=220.0)
+    figures = measure_flower_rounds(tmp_path, sizes)
+    assert isinstance(figures, FlowerFigures), figures
+    assert not isinstance(figures.relay, Absent), figures.relay
+    assert not isinstance(figures.stream, Absent), figures.stream
