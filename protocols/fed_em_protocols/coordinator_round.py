@@ -211,7 +211,9 @@ def uploading_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
     )  # fmt: skip
     data = certificate.to_bytes()
     notices += (Notice(NoticeKind.SURVIVORS, current.number, state.roster.names(current.survivors)),)
-    linked = [index for index in sorted(current.survivors) if state.members[index].here]
+    # Not to a process that has started since: it can do nothing with it.
+    survivors = current.survivors & cast(Window, state.window).active
+    linked = [index for index in sorted(survivors) if state.members[index].here]
     return CoordinatorStep(opening, tuple((index, data) for index in linked), notices)
 
 

@@ -62,7 +62,7 @@ class Sizes:
     flower_seconds: float
 
 
-# A full mixture of 10 components in 43 columns has 9 901 statistics, and two check words.
+# A mixture of 10 components with full covariances in 43 columns has about as many statistics as the first length.
 FULL = Sizes(
     tenants=10,
     rounds=(LengthOfRounds(10_000, 100), LengthOfRounds(100_000, 40)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +14,21 @@ from tests.bench.run import Bench
 
 AIM_LENGTH, AIM_SECONDS = 10_000, 0.020
 TIME_LIMIT = 600.0
+
+
+_GRPC_ROWS: tuple[tuple[str, Callable[[RoundFigures], str]], ...] = (
+    ("round at the server, ms", lambda r: _ms(r.round)),
+    ("  until the last upload", lambda r: _ms(r.upload)),
+    ("  from then to the sum", lambda r: _ms(r.opening)),
+    ("same bytes echoed, no protocol, ms", lambda r: _ms(r.echo.round)),
+    ("round / echo", lambda r: f"{r.round.median / r.echo.round.median:.1f}"),
+    ("CPU of the server, ms a round", lambda r: f"{1e3 * r.server_cpu:.1f}"),
+    ("  of which the echo needs", lambda r: f"{1e3 * r.echo.server_cpu:.1f}"),
+    ("CPU of a tenant, ms a round", lambda r: _optional_ms(r.tenant_cpu)),
+    ("  of which the echo needs", lambda r: _optional_ms(r.echo.tenant_cpu)),
+    ("kB up, a tenant", lambda r: f"{r.bytes_up / 1e3:.1f}"),
+    ("kB down, a tenant", lambda r: f"{r.bytes_down / 1e3:.1f}"),
+)
 
 
 def print_bench(bench: Bench, console: Console) -> None:
@@ -33,20 +48,7 @@ def _print_machine(machine: Machine, console: Console) -> None:
 
 def _print_grpc(grpc: GrpcFigures, console: Console) -> None:
     table = _table(f"A round over gRPC: {grpc.tenants} tenant processes, no E-step", "", *map(_length, grpc.rounds))
-    rows = {
-        "round at the server, ms": lambda r: _ms(r.round),
-        "  until the last upload": lambda r: _ms(r.upload),
-        "  from then to the sum": lambda r: _ms(r.opening),
-        "same bytes echoed, no protocol, ms": lambda r: _ms(r.echo.round),
-        "round / echo": lambda r: f"{r.round.median / r.echo.round.median:.1f}",
-        "CPU of the server, ms a round": lambda r: f"{1e3 * r.server_cpu:.1f}",
-        "  its CPU in the echo": lambda r: f"{1e3 * r.echo.server_cpu:.1f}",
-        "CPU of a tenant, ms a round": lambda r: _optional_ms(r.tenant_cpu),
-        "  its CPU in an echo": lambda r: _optional_ms(r.echo.tenant_cpu),
-        "kB up, a tenant": lambda r: f"{r.bytes_up / 1e3:.1f}",
-        "kB down, a tenant": lambda r: f"{r.bytes_down / 1e3:.1f}",
-    }
-    for name, cell in rows.items():
+    for name, cell in _GRPC_ROWS:
         table.add_row(name, *map(cell, grpc.rounds))
     console.print(table)
     console.print(
@@ -170,4 +172,4 @@ def _ms(spread: Spread, digits: int = 1) -> str:
 
 
 def _optional_ms(seconds: float | None) -> str:
-    return "not told by this system" if seconds is None else f"{1e3 * seconds:.1f}"
+    return "not told here" if seconds is None else f"{1e3 * seconds:.1f}"

@@ -311,7 +311,7 @@ def whole_round(n: int, survivors: list[int], silent: list[int]) -> Case:
     dropped = [i for i in range(n) if i not in survivors]
     speaking = [i for i in survivors if i not in silent]
     certificate = drill.certificate(header, survivors)
-    total, recovered = RoundSum.zero(5), {}
+    total, recovered = RoundSum.zero(5), dict[str, str]()
     for i in survivors:
         total = total.with_upload(uploads[i])
     total, opened = opened_by(drill, total, certificate, header, speaking, dropped)

@@ -150,6 +150,24 @@ def test_a_message_meant_for_the_last_process_does_not_hurt_the_new_one() -> Non
     assert_no_error(federation)
 
 
+def test_a_certificate_does_not_go_to_the_successor_of_the_process_that_uploaded() -> None:
+    """Tenant 0 uploads, dies, and has joined anew before the slow tenant 4 completes the round."""
+
+    def interfere(passing: Passing) -> Fate:
+        if passing.tenant == 0 and (passing.direction, kind_of(passing.data)) == (TO_SERVER, Upload) and not restarted:
+            restarted.append(0)
+            federation.hub.restart(0, 0.01)
+            return Fate.KILL
+        return Fate.DELIVER
+
+    restarted: list[int] = []
+    federation = TestFederation(5, interfere=interfere, latency=[0.001] * 4 + [0.2])
+    opened = federation.sum()
+    federation.assert_exact(opened)
+    assert opened.round == 1 and opened.missing == () and restarted
+    assert_no_error(federation)
+
+
 def test_processes_that_restart_all_at_once_are_not_taken_for_late() -> None:
     federation = TestFederation(4)
     federation.sum()

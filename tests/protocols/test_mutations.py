@@ -86,7 +86,7 @@ def test_of(function: Callable[..., object], *arguments: Any) -> Red:
     return lambda: function(*arguments)
 
 
-test_of.__test__ = False  # type: ignore[attr-defined]
+test_of.__test__ = False
 
 
 def method(owner: type, name: str) -> FunctionType:
@@ -548,6 +548,13 @@ RULES_OF_THE_SERVER = [
         "active=state.window.active - {index}",
         "active=state.window.active",
         (test_of(test_links.test_a_restarted_process_is_out_of_the_window_and_in_the_next),),
+    ),
+    Mutation(
+        "a certificate goes to whoever is linked",
+        coordinator_round.uploading_stage,
+        "current.survivors & cast(Window, state.window).active",
+        "current.survivors",
+        (test_of(test_links.test_a_certificate_does_not_go_to_the_successor_of_the_process_that_uploaded),),
     ),
     Mutation(
         "whoever owes nothing is late",
