@@ -13,9 +13,12 @@ from tests.bench.sizes import FULL
 from tests.bench.tables import print_bench
 
 RESULT = Path("bench-result")
+# The widest table needs so much.
+_WIDTH = 130
 
 if __name__ == "__main__":
-    console = Console()
+    terminal = Console()
+    console = Console(width=max(_WIDTH, terminal.width))
     bench = run_bench(FULL, RESULT, lambda part: console.print(f"[dim]… {part}[/]"))
     print_bench(bench, console)
     file = RESULT / "bench.json"

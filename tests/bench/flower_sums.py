@@ -1,8 +1,9 @@
 """Secure sums of Flower's own SecAgg+ in memory: its workflow and its mod, handler by handler, in this process.
 
 Charged to tenants: `secaggplus_mod` on each of the four messages of a sum (keys, shares, masks, release of shares). To the server:
-`SecAggPlusWorkflow` but for what the nodes do. Left out, in Flower's favour: the network and all serialisation of messages, copies of
-messages, the local fit, quantisation and its inverse, and the strategy's aggregation. Keys are made anew for every sum, as Flower does.
+`SecAggPlusWorkflow` but for what the nodes do. Left out, in Flower's favour: the network, Flower's wire format (NumPy's bytes of the
+masked vectors are in), copies of messages, the local fit, quantisation and its inverse, and the strategy's aggregation. Keys are made
+anew for every sum, as Flower does.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def _sum(workflow: SecAggPlusWorkflow, n: int, length: int, silent: int) -> tupl
     context = LegacyContext(Context(1, 0, {}, RecordDict(), {}), strategy=strategy)
     context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({WorkflowKey.CURRENT_ROUND: 1})
     context.state.array_records[MAIN_PARAMS_RECORD] = parameters_to_arrayrecord(Parameters([], ""), keep_input=True)
-    with _a_task(), _uncharged(ledger, (_MOD, "quantize"), (_WORKFLOW, "dequantize")), ledger.charge(SERVER):
+    with _a_task(), _uncharged(ledger), ledger.charge(SERVER):
         workflow(nodes, context)
     assert strategy.average is not None, "the workflow has halted"
     (average,) = parameters_to_ndarrays(strategy.average)
@@ -149,9 +150,19 @@ def _sum(workflow: SecAggPlusWorkflow, n: int, length: int, silent: int) -> tupl
     return ledger.take(TENANTS), ledger.take(SERVER)
 
 
+# Between the numbers of a fit and the integers that are masked, on either side.
+_ENCODING = (
+    (_MOD, "parameters_to_ndarrays"),
+    (_MOD, "parameters_multiply"),
+    (_MOD, "quantize"),
+    (_WORKFLOW, "dequantize"),
+    (_WORKFLOW, "ndarrays_to_parameters"),
+)
+
+
 @contextmanager
-def _uncharged(ledger: CpuLedger, *functions: tuple[Any, str]) -> Iterator[None]:
-    """Charge nobody for some functions of Flower's modules."""
+def _uncharged(ledger: CpuLedger) -> Iterator[None]:
+    """Charge nobody for encoding and decoding."""
 
     def free(function: Callable[..., object]) -> Callable[..., object]:
         def called(*arguments: object) -> object:
@@ -161,7 +172,7 @@ def _uncharged(ledger: CpuLedger, *functions: tuple[Any, str]) -> Iterator[None]
         return called
 
     with ExitStack() as stack:
-        for module, name in functions:
+        for module, name in _ENCODING:
             stack.enter_context(patch.object(module, name, free(getattr(module, name))))
         yield
 

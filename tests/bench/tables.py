@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from tests.bench.figures import Absent, AbsentSum, FlowerFigures, GrpcFigures, RoundFigures, Spread, SumFigures
 from tests.bench.machine import Machine
-from tests.bench.our_sums import AFTER_UPLOAD, BEFORE_UPLOAD, COMPLETE
+from tests.bench.our_sums import AFTER_UPLOAD, BEFORE_UPLOAD, COMPLETE, NO_DROPOUT
 from tests.bench.run import Bench
 
 AIM_LENGTH, AIM_SECONDS = 10_000, 0.020
 TIME_LIMIT = 600.0
+# A load above this before the start says that the machine had other work.
+BUSY = 0.5
 
 
 _GRPC_ROWS: tuple[tuple[str, Callable[[RoundFigures], str]], ...] = (
@@ -34,7 +36,7 @@ _GRPC_ROWS: tuple[tuple[str, Callable[[RoundFigures], str]], ...] = (
 def print_bench(bench: Bench, console: Console) -> None:
     """Everything, in one page."""
     _print_machine(bench.machine, console)
-    _print_grpc(bench.grpc, console)
+    _print_grpc(bench.grpc, bench.machine, console)
     _print_ways(bench.grpc, bench.flower, console)
     _print_sums(bench.sums, console)
     _print_seconds(bench.seconds, console)
@@ -43,13 +45,17 @@ def print_bench(bench: Bench, console: Console) -> None:
 def _print_machine(machine: Machine, console: Console) -> None:
     console.print(f"\n[bold]{machine.cpu}, {machine.cores} cores[/], {machine.system}, {machine.started}")
     console.print(", ".join(f"{name} {number}" for name, number in machine.versions.items()))
-    console.print(f"Load before the start: {machine.load:.1f}. Medians, (least to most). All on loopback, in this run.")
+    console.print(f"Load before the start: {machine.load:.1f}. Medians (least to most). All on loopback, in this run.")
+    if machine.load > BUSY:
+        console.print("[yellow]Other programs kept this machine busy: the figures are too high, and compare badly.[/]")
 
 
-def _print_grpc(grpc: GrpcFigures, console: Console) -> None:
+def _print_grpc(grpc: GrpcFigures, machine: Machine, console: Console) -> None:
     table = _table(f"A round over gRPC: {grpc.tenants} tenant processes, no E-step", "", *map(_length, grpc.rounds))
     for name, cell in _GRPC_ROWS:
         table.add_row(name, *map(cell, grpc.rounds))
+    floors = (_all_cpu(figures, grpc.tenants, machine.cores) for figures in grpc.rounds)
+    table.add_row(f"all this CPU time on {machine.cores} cores, ms", *map(_optional_ms, floors))
     console.print(table)
     console.print(
         f"Set-up of a window of {grpc.window_rounds} rounds, not part of a round: {_ms(grpc.window)} ms, "
@@ -60,6 +66,13 @@ def _print_grpc(grpc: GrpcFigures, console: Console) -> None:
         if figures.length == AIM_LENGTH:
             verdict = "reached" if figures.round.median <= AIM_SECONDS else "missed"
             console.print(f"Aim for L = {_number(AIM_LENGTH)}: {1e3 * AIM_SECONDS:.0f} ms a round: [bold]{verdict}[/].")
+
+
+def _all_cpu(figures: RoundFigures, tenants: int, cores: int) -> float | None:
+    """No round on this machine can be shorter, as all parties share it."""
+    if figures.tenant_cpu is None:
+        return None
+    return (figures.server_cpu + tenants * figures.tenant_cpu) / cores
 
 
 def _print_ways(grpc: GrpcFigures, flower: FlowerFigures | Absent, console: Console) -> None:
@@ -80,44 +93,42 @@ def _print_ways(grpc: GrpcFigures, flower: FlowerFigures | Absent, console: Cons
             ratio = spread.median / base.round.median
             table.add_row(name, _number(length), _spread(spread, 1.0, 3), str(spread.count), f"{ratio:,.1f}")
     console.print(table)
-    start = "" if isinstance(flower.relay_start, Absent) else (
-        f" Relayed, the session took {flower.relay_start:.0f} s to its first sum, window set-up included."
-    )  # fmt: skip
+    console.print(f"SuperLink and {flower.nodes} SuperNodes took {flower.start:.0f} s to start.")
+    if not isinstance(flower.relay_start, Absent):
+        console.print(f"Relayed, a session takes {flower.relay_start:.0f} s to its first sum, window set-up included.")
     console.print(
-        f"SuperLink and {flower.nodes} SuperNodes took {flower.start:.0f} s to start.{start} Flower's rounds are whole EM rounds of a "
-        "mixture, with an E-step over 100 rows a tenant and an M-step."
+        "Flower's rounds are whole EM rounds of a mixture, with an E-step over 100 rows a tenant and an M-step."
     )
 
 
-def _print_sums(sums: Iterable[SumFigures | AbsentSum], console: Console) -> None:
-    """CPU for a sum; ratios are to ours on the complete graph with the same dropout."""
-    sums = tuple(sums)
-    ours = {(s.tenants, s.length, s.dropout): s for s in sums if isinstance(s, SumFigures) and not _is_flowers(s)}
-    table = _table(
-        "The sum alone, in memory: CPU ms",
-        "n", "L", "dropout", "system, graph", "a tenant", "+ keys", "server", "+ keys", "tenant ×", "server ×",
-    )  # fmt: skip
-    for each in sorted(sums, key=lambda s: (s.tenants, s.length, _DROPOUTS.get(s.dropout, 0))):
-        head = (str(each.tenants), _number(each.length), each.dropout, f"{each.system}, {each.graph}")
-        if isinstance(each, AbsentSum):
-            table.add_row(*head, f"absent: {each.reason}")
-        else:
-            table.add_row(*head, *_costs(each, ours[each.tenants, each.length, each.dropout]))
-    console.print(table)
+def _print_sums(sums: Sequence[SumFigures | AbsentSum], console: Console) -> None:
+    """CPU for a sum; ratios are to fed-em's on the complete graph with the same dropout."""
+    for tenants, length in sorted({(each.tenants, each.length) for each in sums}):
+        table = _table(
+            f"The sum alone in memory, n = {tenants}, L = {_number(length)}: CPU ms",
+            "", "system, graph", "a tenant", "+ keys", "the server", "+ keys", "tenant ×", "server ×",
+        )  # fmt: skip
+        for dropout in (NO_DROPOUT, BEFORE_UPLOAD, AFTER_UPLOAD):
+            cases = [each for each in sums if (each.tenants, each.length, each.dropout) == (tenants, length, dropout)]
+            ours = next(each for each in cases if isinstance(each, SumFigures) and not _is_flowers(each))
+            for place, each in enumerate(cases):
+                cells = (f"absent: {each.reason}",) if isinstance(each, AbsentSum) else _costs(each, ours)
+                table.add_row("" if place else dropout, f"{each.system}, {each.graph}", *cells)
+            table.add_section()
+        console.print(table)
     console.print(_ABOUT_SUMS)
 
 
-_DROPOUTS = {BEFORE_UPLOAD: 1, AFTER_UPLOAD: 2}
-
-_ABOUT_SUMS = f"""\
-fed-em: from the bytes of each message to the bytes of its answer, signatures and hashing included; "+ keys" is a sum's share of the
-set-up of its window. The server's time includes the memory hub's. Left out: E-step, encoding, durable marks, network.
-Flower: its own secaggplus_mod and SecAggPlusWorkflow, which agree on keys anew for every sum. Left out, in its favour: network, all
-serialisation of messages, local fit, quantisation and its inverse, the strategy. Its graph "{COMPLETE}" has the threshold that
-fed-em has; fewer shares protect against fewer colluding nodes. Whoever falls silent after the upload costs Flower nothing extra, as it
-rebuilds every node's seed from shares in any case. "×": Flower's time over fed-em's, keys included on both sides.
-The two do not give the same: fed-em's sums are exact in 64 bits with signed messages, Flower's are quantised to 22 bits under
-masks from a 32-bit seed."""
+_ABOUT_SUMS = (
+    'fed-em: from the bytes of each message to the bytes of its answer, signatures and hashing included; "+ keys" is a sum\'s share '
+    "of the set-up of its window. The server's time includes the memory hub's. Left out: E-step, encoding, durable marks, network.\n"
+    "Flower: its own secaggplus_mod and SecAggPlusWorkflow in one process, which agree on keys anew for every sum. Left out, in its "
+    "favour: network, its wire format (NumPy's bytes of masked vectors are in), local fit, quantisation and its inverse, the "
+    f'strategy. Its graph "{COMPLETE}" has fed-em\'s threshold; fewer shares protect against fewer colluding nodes. Whoever falls '
+    "silent after the upload costs Flower nothing extra, as it rebuilds every node's seed from shares in any case.\n"
+    "\"×\": Flower's time over fed-em's, keys included on both sides. The two do not give the same: fed-em's sums are exact in 64 "
+    "bits, from signed messages; Flower's are quantised to 22 bits, unsigned, under masks from a 32-bit seed."
+)
 
 
 def _is_flowers(figures: SumFigures) -> bool:
