@@ -136,11 +136,16 @@ def coordinator_unlinked(state: CoordinatorState, index: int, now: float) -> Coo
     member = state.members[index]
     if not member.linked:
         return CoordinatorStep(state)
-    gone = replace(member, linked=False)
-    if member.joined and member.waited_in < state.last_round:
-        gone = replace(gone, wait_until=now + state.timetable.patience, waited_in=state.last_round)
+    gone = replace(_waited_for(state, member, now), linked=False)
     notice = Notice(NoticeKind.LEFT, state.last_round, (state.name(index),))
     return CoordinatorStep(with_member(state, index, gone), notices=(notice,)).then(lambda s: _advance(s, now))
+
+
+def _waited_for(state: CoordinatorState, member: Member, now: float) -> Member:
+    """A member that was in the session and is away, or is joining anew, gets the session's patience: once a round."""
+    if not member.joined or member.waited_in >= state.last_round:
+        return member
+    return replace(member, wait_until=now + state.timetable.patience, waited_in=state.last_round)
 
 
 def coordinator_tick(state: CoordinatorState, now: float) -> CoordinatorStep:
@@ -195,7 +200,8 @@ def _on_hello(state: CoordinatorState, index: int, sealed: Sealed[Hello], now: f
             name, "runs on another roster than this session", proves="one of the two rosters is out of date"
         )
     same = hello.boot == member.boot
-    linked = replace(member, boot=hello.boot, linked=True, joined=member.joined and same, late=False, refusal=0)
+    before = member if same else _waited_for(state, member, now)
+    linked = replace(before, boot=hello.boot, linked=True, joined=member.joined and same, late=False, refusal=0)
     step = CoordinatorStep(
         with_member(state, index, linked),
         ((index, state.terms.to_bytes()),),

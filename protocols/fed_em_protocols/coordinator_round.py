@@ -187,7 +187,7 @@ def start_round(state: CoordinatorState, participants: frozenset[int], now: floa
 def uploading_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
     current, least = cast(Round, state.round), state.terms.content.minimum_survivors
     in_time = state.cut_off is not None and now < state.cut_off
-    if in_time and (awaited(state, now) or len(current.uploads) < least):
+    if in_time and awaited(state, now):
         return CoordinatorStep(state)
     late = mark_late(state)
     notices: tuple[Notice, ...] = (

@@ -179,6 +179,20 @@ def test_processes_that_restart_all_at_once_are_not_taken_for_late() -> None:
     assert_no_error(federation)
 
 
+def test_a_round_that_cannot_have_enough_uploads_any_more_does_not_wait_for_its_deadline() -> None:
+    """With three tenants of three needed, one that starts anew must not cost the whole time for uploads."""
+    federation = TestFederation(3)
+    federation.sum()
+    began = federation.hub.now()
+    federation.hub.kill(1)
+    federation.hub.restart(1, 0.2)
+    opened = federation.sum()
+    federation.assert_exact(opened)
+    assert opened.missing == ()
+    assert federation.hub.now() - began < SHORT_TIMES.upload
+    assert_no_error(federation)
+
+
 def test_a_window_that_runs_out_is_followed_by_another() -> None:
     federation = TestFederation(3, window_rounds=2)
     rounds = [federation.sum().round for _ in range(7)]

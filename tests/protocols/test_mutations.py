@@ -565,8 +565,8 @@ RULES_OF_THE_SERVER = [
     ),
     Mutation(
         "a tenant that flaps is waited for again and again",
-        coordinator.coordinator_unlinked,
-        "and member.waited_in < state.last_round",
+        coordinator._waited_for,
+        "or member.waited_in >= state.last_round",
         "",
         (test_of(test_links.test_gathering_ends_whoever_comes_and_goes, True, 0.5),),
     ),
