@@ -193,7 +193,7 @@ class GaussianMixtureModel:
                 Block("entropy", (), math.log(max(k, 2)), "log of the number of components"),
                 Block("responsibilities", (k,), 1.0),
                 Block("first", (k, d), bound, source),
-                Block("second", (k, n_second_moments(self.covariance, d)), bound**2, source),
+                Block("second", (k, n_second_moments(self.covariance, d)), bound * bound, source),
             )
         )
 

@@ -84,7 +84,10 @@ _REMEDY = "get it again from where it was written"
 def _array(name: str, tensor: Mapping[str, Any], what: str) -> Vector:
     if tensor["dtype"] != "F64":
         raise CallerError(f"array '{name}' of {what} has dtype {tensor['dtype']}, not F64", remedy=_REMEDY)
-    return np.frombuffer(tensor["data"], dtype="<f8").astype(np.float64).reshape(tensor["shape"])
+    try:
+        return np.frombuffer(tensor["data"], dtype="<f8").astype(np.float64).reshape(tensor["shape"])
+    except (ValueError, OverflowError):
+        raise CallerError(f"array '{name}' of {what} has a shape that no array can have", remedy=_REMEDY) from None
 
 
 def _refuse_constant(name: str) -> None:

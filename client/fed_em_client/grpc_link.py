@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -37,8 +37,8 @@ class Endpoint:
 
     address: str
     roster: Roster
-    tls_key: bytes
-    tls_certificate: bytes
+    tls_key: bytes = field(repr=False)
+    tls_certificate: bytes = field(repr=False)
 
     def channel(self) -> grpc.Channel:
         """A channel that connects to nobody but the roster's server."""

@@ -66,6 +66,7 @@ class RowsWork:
         self._index = index
         self._session: _Session | None = None
         self._setting: _Setting | None = None
+        self._coordinates: Coordinates | None = None
 
     def prepare(self, description: bytes) -> None:
         """Read the rows and check them against a session's description (JSON). The same offer again costs nothing.
@@ -78,7 +79,7 @@ class RowsWork:
             return
         parsed = SessionDescription.from_json(description)
         rows = read_rows(self._data, parsed, self._columns, self._roster.row_caps[self._index])
-        self._session, self._setting = _Session(description, parsed, rows), None
+        self._session, self._setting, self._coordinates = _Session(description, parsed, rows), None, None
 
     @property
     def description(self) -> SessionDescription:
@@ -111,15 +112,27 @@ class RowsWork:
     def _setting_of(self, broadcast: Broadcast) -> _Setting:
         session = self._prepared()
         if self._setting is None or not self._setting.serves(broadcast):
-            if not session.description.admits(broadcast):
-                raise CallerError(
-                    f"the server asks for a model that session '{session.description.title}' is not about",
-                    remedy="ask the server's operator; this tenant answers for the agreed model only",
-                )
+            self._require_admissible(session.description, broadcast)
             encoding = encoding_of(session.description, broadcast, self._roster.row_caps)
             rows = broadcast.coordinates.apply(session.rows)
             self._setting = _Setting(broadcast.model, broadcast.coordinates, encoding, rows)
         return self._setting
+
+    def _require_admissible(self, description: SessionDescription, broadcast: Broadcast) -> None:
+        """Moments first, then the session's model in one system of coordinates: nothing else is ever answered."""
+        if description.asks_for_moments(broadcast) and self._coordinates is None:
+            return
+        if not description.asks_for_the_model(broadcast):
+            raise CallerError(
+                f"the server asks for a model that session '{description.title}' is not about, or for its moments again",
+                remedy="ask the server's operator; this tenant answers for the agreed model only",
+            )
+        if self._coordinates is not None and self._coordinates != broadcast.coordinates:
+            raise CallerError(
+                f"the server changed the coordinates in the middle of session '{description.title}'",
+                remedy="ask the server's operator; coordinates are fixed by the session's first round",
+            )
+        self._coordinates = broadcast.coordinates
 
 
 def _check_same_encoding(encoding: Encoding, asked: Evaluate) -> None:

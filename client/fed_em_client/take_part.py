@@ -16,7 +16,7 @@ from fed_em_client.grpc_link import Endpoint, serve_session
 from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork
 from fed_em_client.tenant_session import TenantSession
-from fed_em_protocols.errors import SERVER
+from fed_em_protocols.errors import SERVER, PeerFault
 from fed_em_protocols.messages import CloseReason
 from fed_em_protocols.party import PartyKeys, check_certificate, load_keys
 from fed_em_protocols.roster import Roster, load_pinned_roster
@@ -107,7 +107,9 @@ def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
     closed = session.closed
     if closed is None or closed.content.reason != CloseReason.FINISHED or not closed.attachment:
         raise SessionFailed("the server ended the session without a model", remedy="ask its operator for the reason")
-    final = Broadcast.from_bytes(closed.attachment)
+    final = Broadcast.from_bytes(closed.attachment, "the server's final model")
+    if not work.description.asks_for_the_model(final):
+        raise PeerFault(SERVER, "ended the session with a model that the session was not about")
     provenance = {"session": closed.content.session.hex(), "rounds": closed.content.rounds}
     save_model(
         folder, FittedModel(final.model, final.coordinates, work.description.names, final.parameters, provenance)

@@ -192,9 +192,7 @@ def _on_hello(state: CoordinatorState, index: int, sealed: Sealed[Hello], now: f
     name, hello, member = state.name(index), sealed.content, state.members[index]
     sealed.require_signature(state.roster.tenants[index].identity_key, name)
     if hello.tenant != name:
-        raise PeerFault(
-            name, f"says that it is '{hello.tenant}'", proves="its link carries another tenant's certificate"
-        )
+        raise PeerFault(name, "says that it is another tenant", proves="its link carries another tenant's certificate")
     if hello.roster != state.roster.digest:
         raise PeerFault(
             name, "runs on another roster than this session", proves="one of the two rosters is out of date"

@@ -307,7 +307,7 @@ def _take_off(
     setup = cast(WindowSetUp, cast(Window, state.window).setup)
     context, number = current.header.digest, current.number
     agreements = {
-        dealer: AgreementKey(dealer, secret, setup.round_key(dealer, number))
+        dealer: AgreementKey(dealer, secret)
         for (dealer, which), secret in secrets.items()
         if which is SharedSecret.AGREEMENT
     }

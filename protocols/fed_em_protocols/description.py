@@ -90,13 +90,15 @@ class SessionDescription(Table):
         except ValidationError as error:
             raise CallerError(f"the session's description: {complaint_of(error)}") from None
 
-    def admits(self, broadcast: Broadcast) -> bool:
-        """Whether a broadcast asks for this session's model, or for the moments that standardise its columns."""
-        asked = broadcast.model.describe()
-        if asked == self.fitted_model.describe():
-            return True
+    def asks_for_moments(self, broadcast: Broadcast) -> bool:
+        """Whether a broadcast asks for the moments that standardise the columns."""
+        moments = moments_model(len(self.columns)).describe()
         ranges = Coordinates.of_ranges(self.low, self.high)
-        return asked == moments_model(len(self.columns)).describe() and broadcast.coordinates == ranges
+        return broadcast.model.describe() == moments and broadcast.coordinates == ranges
+
+    def asks_for_the_model(self, broadcast: Broadcast) -> bool:
+        """Whether a broadcast is about this session's model."""
+        return broadcast.model.describe() == self.fitted_model.describe()
 
 
 def encoding_of(description: SessionDescription, broadcast: Broadcast, row_caps: Sequence[int]) -> Encoding:

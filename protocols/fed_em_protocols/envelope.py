@@ -110,12 +110,14 @@ def unseal(data: bytes, sender: str) -> Sealed[Payload]:
         raise MalformedMessage(sender, f"sent a message of unknown kind {envelope.kind}")
     if len(envelope.signature) != SIGNATURE_BYTES:
         raise MalformedMessage(sender, f"sent a signature of {len(envelope.signature)} bytes")
+    # Each look at a field of a parsed message copies it.
+    payload, attachment = envelope.payload, envelope.attachment
     return Sealed(
-        content=cast(Payload, _read(kind, envelope.payload, sender)),
-        payload=envelope.payload,
-        attachment_digest=hashlib.sha256(envelope.attachment).digest(),
+        content=cast(Payload, _read(kind, payload, sender)),
+        payload=payload,
+        attachment_digest=hashlib.sha256(attachment).digest(),
         signature=envelope.signature,
-        attachment=envelope.attachment,
+        attachment=attachment,
     )
 
 

@@ -77,14 +77,20 @@ def is_of_small_order(public: bytes) -> bool:
     return coordinate % _P in _SMALL_ORDER
 
 
-def agree(secret: bytes, public: bytes, peer: str) -> bytes:
+def agree(secret: bytes | X25519PrivateKey, public: bytes, peer: str) -> bytes:
     """The X25519 shared secret.
+
+    Args:
+        secret: 32 bytes, or the key that was parsed from them: parsing costs as much as agreeing.
+        public: 32 bytes.
+        peer: Whose public key it is.
 
     Raises:
         PeerFault: `peer`'s key is of small order (the result would be zero, known to everybody).
     """
+    key = X25519PrivateKey.from_private_bytes(secret) if isinstance(secret, bytes) else secret
     try:
-        return X25519PrivateKey.from_private_bytes(secret).exchange(X25519PublicKey.from_public_bytes(public))
+        return key.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
         raise PeerFault(
             peer,

@@ -10,10 +10,13 @@ parameters, so a server that shows two tenants different parameters gets noise.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fed_em_protocols.errors import IllegalStep
 from fed_em_protocols.hashing import digest
-from fed_em_protocols.keys import KEY_BYTES, agree, agreement_public, derive
+from fed_em_protocols.keys import KEY_BYTES, agree, derive
 from fed_em_protocols.masks import MASK_KEY_BYTES
 
 
@@ -73,19 +76,22 @@ def self_mask_key(self_seed: bytes, context: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class AgreementKey:
-    """One tenant's X25519 pair of one round: its roster index, a_t and pk_t."""
+    """One tenant's X25519 pair of one round: its roster index and a_t."""
 
     index: int
     secret: bytes
-    public: bytes
 
     def __repr__(self) -> str:
         return f"AgreementKey(index={self.index})"
 
-    @classmethod
-    def of(cls, index: int, secret: bytes) -> AgreementKey:
-        """The pair of a secret."""
-        return cls(index, secret, agreement_public(secret))
+    @cached_property
+    def _key(self) -> X25519PrivateKey:
+        return X25519PrivateKey.from_private_bytes(self.secret)
+
+    @cached_property
+    def public(self) -> bytes:
+        """pk_t."""
+        return self._key.public_key().public_bytes_raw()
 
     def pair_mask_key(self, peer: int, peer_public: bytes, context: bytes, peer_name: str) -> bytes:
         """The AES key of the mask shared with tenant `peer` in the round of `context`.
@@ -93,7 +99,10 @@ class AgreementKey:
         Raises:
             PeerFault: `peer_public` is of small order; names `peer_name`.
         """
-        shared = agree(self.secret, peer_public, peer_name)
+        shared = self._shared(peer_public, peer_name)
         publics = {self.index: self.public, peer: peer_public}
         low, high = sorted(publics)
         return derive("pair", shared + publics[low] + publics[high], MASK_KEY_BYTES, context, low, high)
+
+    def _shared(self, peer_public: bytes, peer_name: str) -> bytes:
+        return agree(self._key, peer_public, peer_name)

@@ -17,7 +17,6 @@ Randomness, the durable mark and the tenant's policy are arguments. A raise leav
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
@@ -49,6 +48,7 @@ from fed_em_protocols.messages import (
     Mode,
     Opening,
     OpenWindow,
+    Outcome,
     Payload,
     Ready,
     Recover,
@@ -302,7 +302,7 @@ def _on_terms(
                 proves="the server signed two different terms",
             )
         return TenantStep(state, (_join(state),))
-    if hashlib.sha256(sealed.attachment).digest() != sealed.content.schema:
+    if sealed.attachment_digest != sealed.content.schema:
         raise MalformedMessage(SERVER, "sent a description that does not match the terms")
     highest = marks.highest(sealed.content.session)
     offered = replace(state, phase=TenantPhase.OFFERED, terms=sealed, highest_round=highest)
@@ -354,7 +354,7 @@ def _on_boxes(state: TenantState, sealed: Sealed[Boxes], randomness: Randomness,
     held: dict[int, HeldShares] = {}
     for place, (dealer, quoted) in enumerate(zip(dealers, content.deposits, strict=True)):
         name = me.roster.tenants[dealer].name
-        deposit = unquote(quoted, Deposit, name)
+        deposit = unquote(quoted, Deposit, SERVER)
         check_deposit(deposit, setup, dealer, name)
         box = sealed.attachment[place * size : (place + 1) * size]
         shares = open_box(setup, deposit, dealer, me.index, window.secrets, box, name)
@@ -372,7 +372,7 @@ def _on_header(state: TenantState, sealed: Sealed[Header], randomness: Randomnes
     assert accepted.round is not None
     if state.me.index not in accepted.round.participants:
         raise OutOfTurn(SERVER, f"asks this tenant for round {header.round} without counting it as a participant")
-    if hashlib.sha256(sealed.attachment).digest() != header.parameters:
+    if sealed.attachment_digest != header.parameters:
         raise MalformedMessage(SERVER, "sent parameters that its header does not name")
     evaluate = Evaluate(header.round, sealed.attachment, header.encoding, header.length)
     return TenantStep(replace(accepted, phase=TenantPhase.ANSWERING), evaluate=evaluate)
@@ -396,14 +396,7 @@ def _accept_header(state: TenantState, sealed: Sealed[Header], marks: RoundMarks
             SERVER,
             f"asks for a sum of {len(participants)} tenants, the terms say {terms.minimum_survivors} or more",
         )
-    previous = state.round
-    if (
-        previous
-        and header.previous_round == previous.number
-        and previous.certificate
-        and any(header.previous_certificate)
-    ):
-        _require_same_certificate(previous, header.previous_certificate)
+    _require_chain(state.round, header)
     chain = window.secrets.chain.advanced(header.round)
     mine = chain.current() if state.me.index in participants else None
     kept = {dealer: shares.from_round(header.round) for dealer, shares in window.held.items()}
@@ -416,6 +409,16 @@ def _accept_header(state: TenantState, sealed: Sealed[Header], marks: RoundMarks
         highest_round=header.round,
         answers={},
     )
+
+
+def _require_chain(previous: TenantRound | None, header: Header) -> None:
+    """Hold a header against what this tenant knows of the round before: once certified, it cannot be told otherwise."""
+    if header.previous_round != header.round - 1 or header.previous_outcome not in set(Outcome):
+        raise MalformedMessage(
+            SERVER, f"sent a header for round {header.round} that does not continue the chain of rounds"
+        )
+    if previous is not None and previous.number == header.previous_round and previous.certificate is not None:
+        _require_same_certificate(previous, header.previous_certificate)
 
 
 def _require_fresh_round(state: TenantState, sealed: Sealed[Header], marks: RoundMarks) -> None:
@@ -521,7 +524,7 @@ def _pair_keys(state: TenantState, current: TenantRound, peers: frozenset[int]) 
     """Keys of the masks shared with `peers` in a round, by roster index, ascending."""
     assert state.window is not None and state.window.setup is not None and current.secrets is not None
     setup, roster = state.window.setup, state.me.roster
-    own = AgreementKey.of(state.me.index, current.secrets.agreement)
+    own = AgreementKey(state.me.index, current.secrets.agreement)
     return {
         peer: own.pair_mask_key(peer, setup.round_key(peer, current.number), current.context, roster.tenants[peer].name)
         for peer in sorted(peers)

@@ -186,7 +186,7 @@ def read_setup(message: Sealed[SetUp], opening: Sealed[OpenWindow], terms: Sessi
         )
     advertisements: dict[int, Sealed[Advertise]] = {}
     for index, quoted in zip(members, content.advertisements, strict=True):
-        sealed = unquote(quoted, Advertise, roster.tenants[index].name)
+        sealed = unquote(quoted, Advertise, SERVER)
         check_advertisement(sealed, opening, terms, roster, index)
         advertisements[index] = sealed
     setup = setup_of(opening, terms, roster, advertisements)

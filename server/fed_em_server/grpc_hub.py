@@ -35,6 +35,7 @@ class _Link:
     """One stream; a tenant that dials again gets a new one, and the old one ends."""
 
     tenant: int
+    serving: asyncio.Task[object] | None
     outgoing: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
 
 
@@ -88,8 +89,8 @@ class GrpcHub:
         return self._received, self._sent
 
     def cut(self, tenant: int) -> None:
-        """End a tenant's link after what is queued for it."""
-        self._loop.call_soon_threadsafe(self._end, tenant)
+        """End a tenant's link at once, whether it reads or not."""
+        self._loop.call_soon_threadsafe(self._drop, tenant)
 
     def close(self) -> None:
         """Deliver what is queued, end all links and stop listening."""
@@ -127,8 +128,8 @@ class GrpcHub:
         if tenant is None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this certificate is not in the roster")
             return
-        link = _Link(tenant)
-        self._end(tenant)
+        link = _Link(tenant, asyncio.current_task())
+        self._drop(tenant)
         self._links[tenant] = link
         writer = asyncio.create_task(self._write(link, context))
         reader = asyncio.create_task(self._read(link, context))
@@ -169,6 +170,11 @@ class GrpcHub:
     def _end(self, tenant: int) -> None:
         if tenant in self._links:
             self._links[tenant].outgoing.put_nowait(None)
+
+    def _drop(self, tenant: int) -> None:
+        link = self._links.pop(tenant, None)
+        if link is not None and link.serving is not None:
+            link.serving.cancel()
 
     async def _shut_down(self) -> None:
         for tenant in list(self._links):

@@ -90,14 +90,26 @@ class TestStatistics:
         then = Broadcast(bench.description.fitted_model, bench.coordinates, bench.start())
         assert len(work.evaluate(bench.request(then))) != len(total.vector) + 2
 
-    def test_other_coordinates_give_other_statistics(self, bench: Bench) -> None:
+    def test_coordinates_are_fixed_by_the_first_round_of_the_model(self, bench: Bench) -> None:
         work = bench.prepared()
         one = Broadcast(bench.description.fitted_model, bench.coordinates, bench.start())
         moved = Coordinates(bench.coordinates.location + 1, bench.coordinates.scale)
         other = Broadcast(bench.description.fitted_model, moved, bench.start())
-        first, second, again = (work.evaluate(bench.request(each)) for each in (one, other, one))
-        assert not np.array_equal(first, second)
-        assert np.array_equal(first, again)
+        first = work.evaluate(bench.request(one))
+        with pytest.raises(CallerError, match="changed the coordinates"):
+            work.evaluate(bench.request(other))
+        assert np.array_equal(first, work.evaluate(bench.request(one)))
+
+    def test_moments_are_not_given_again_once_the_fit_has_begun(self, bench: Bench) -> None:
+        work = bench.prepared()
+        width = len(bench.description.columns)
+        ranges = Coordinates.of_ranges(bench.description.low, bench.description.high)
+        moments = Broadcast(moments_model(width), ranges, standard_gaussian(width))
+        first = work.evaluate(bench.request(moments))
+        assert np.array_equal(first, work.evaluate(bench.request(moments)))
+        work.evaluate(bench.request(Broadcast(bench.description.fitted_model, bench.coordinates, bench.start())))
+        with pytest.raises(CallerError, match="moments again"):
+            work.evaluate(bench.request(moments))
 
     def test_a_new_session_is_answered_from_the_rows_as_they_are_now(self, bench: Bench) -> None:
         broadcast = Broadcast(bench.description.fitted_model, bench.coordinates, bench.start())

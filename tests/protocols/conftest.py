@@ -23,8 +23,10 @@ def remembered_keys() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(envelope, "verifies", verifies)
         patch.setattr(keys.SigningKey, "sign", partialmethod(sign))
-        for module in (boxes, round_keys):
-            patch.setattr(module, "agree", agree)
-        for module in (window, round_keys, coordinator_round):
+        patch.setattr(boxes, "agree", agree)
+        for module in (window, coordinator_round):
             patch.setattr(module, "agreement_public", agreement_public)
+        key = round_keys.AgreementKey
+        patch.setattr(key, "_shared", lambda self, public, peer: agree(self.secret, public, peer))
+        patch.setattr(key, "public", property(lambda self: agreement_public(self.secret)))
         yield

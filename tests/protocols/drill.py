@@ -62,6 +62,8 @@ class Drill:
         self.marks = [MemoryMarks() for _ in range(n)]
         self.states = [self.newborn(i) for i in range(n)]
         self.setup: WindowSetUp | None = None
+        # Digest of the first certificate of each round, as the next header tells it.
+        self.certified: dict[int, bytes] = {}
         self.opening: Sealed[OpenWindow] | None = None
         self.advertisements: dict[int, Sealed[Advertise]] = {}
         self.deposits: dict[int, Sealed[Deposit]] = {}
@@ -165,7 +167,7 @@ class Drill:
             session=self.session, terms=self.terms.digest, setup=self.setup.digest, round=number, mode=int(Mode.WHOLE),
             parameters=hashlib.sha256(theta).digest(), encoding=NOTHING, length=self.length,
             participants=to_bitmap(members, self.roster.n), previous_round=number - 1, previous_outcome=0,
-            previous_certificate=NOTHING, previous_sum=NOTHING, base_rounds=(),
+            previous_certificate=self.certified.get(number - 1, NOTHING), previous_sum=NOTHING, base_rounds=(),
         )  # fmt: skip
         return self.sealed(replace(content, **changes), theta)
 
@@ -173,7 +175,9 @@ class Drill:
         """The server's word that these are the survivors."""
         bitmap = to_bitmap(survivors, self.roster.n)
         content = Certificate(self.session, header.content.round, header.digest, bitmap, b"", ())
-        return self.sealed(replace(content, **changes))
+        sealed = self.sealed(replace(content, **changes))
+        self.certified.setdefault(header.content.round, sealed.digest)
+        return sealed
 
     def recover(
         self,

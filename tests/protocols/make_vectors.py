@@ -170,7 +170,7 @@ def chain_keys() -> list[Case]:
     chain, context = KeyChain(bytes(range(32)), 5), b"\x22" * 32
     cases: list[Case] = []
     for offset, each in enumerate(chain.secrets(3)):
-        own, peer = AgreementKey.of(1, each.agreement), AgreementKey.of(4, bytes(range(64, 96)))
+        own, peer = AgreementKey(1, each.agreement), AgreementKey(4, bytes(range(64, 96)))
         cases.append({
             "chain_key": chain.key.hex(), "first_round": 5, "round": 5 + offset,
             "agreement": each.agreement.hex(), "self_seed": each.self_seed.hex(),
@@ -293,7 +293,7 @@ def recovered_by(
     secrets = {key: combine(held, setup.threshold) or b"" for key, held in shares.items()}
     for v in silent:
         keys = {
-            dealer: AgreementKey.of(dealer, secret).pair_mask_key(v, setup.round_key(v, 1), header.digest, "")
+            dealer: AgreementKey(dealer, secret).pair_mask_key(v, setup.round_key(v, 1), header.digest, "")
             for (dealer, which), secret in secrets.items()
             if which == SharedSecret.AGREEMENT
         }

@@ -211,7 +211,7 @@ def test_check_words_that_are_not_zero_fail_the_sum(victims: list[Death]) -> Non
 @pytest.mark.parametrize(
     ("kind", "twist", "text"),
     [
-        (Hello, with_changes(tenant="t2"), "says that it is 't2'"),
+        (Hello, with_changes(tenant="t2"), "says that it is another tenant"),
         (Hello, with_changes(roster=bytes(32)), "runs on another roster"),
         (Hello, lambda _, content, __: seal(content, identity_of("t2")).to_bytes(), "signature that does not verify"),
         (Join, with_changes(terms=bytes(32)), "accepted other terms than were offered"),

@@ -59,7 +59,7 @@ def test_chains_of_different_rounds_are_different() -> None:
 
 
 def pair(context: bytes = b"c", low: int = 1, high: int = 4) -> tuple[bytes, bytes]:
-    one, other = AgreementKey.of(low, b"a" * 32), AgreementKey.of(high, b"b" * 32)
+    one, other = AgreementKey(low, b"a" * 32), AgreementKey(high, b"b" * 32)
     return (
         one.pair_mask_key(high, other.public, context, "high"),
         other.pair_mask_key(low, one.public, context, "low"),
@@ -94,20 +94,20 @@ def test_mask_keys_use_all_their_bytes() -> None:
 
 def test_a_copied_public_key_gives_another_pair_key() -> None:
     """A tenant that advertises another's key shares no mask key with that other's partners."""
-    one, victim = AgreementKey.of(1, b"a" * 32), AgreementKey.of(2, b"b" * 32)
+    one, victim = AgreementKey(1, b"a" * 32), AgreementKey(2, b"b" * 32)
     assert one.pair_mask_key(2, victim.public, b"c", "") != one.pair_mask_key(3, victim.public, b"c", "")
 
 
 def test_a_key_of_small_order_names_its_owner() -> None:
     with pytest.raises(PeerFault) as caught:
-        AgreementKey.of(0, b"a" * 32).pair_mask_key(1, bytes(32), b"c", "mallory")
+        AgreementKey(0, b"a" * 32).pair_mask_key(1, bytes(32), b"c", "mallory")
     assert caught.value.peer == "mallory"
 
 
 def test_commitments_bind_and_nothing_is_shown() -> None:
     assert commitment(b"a" * 32) != commitment(b"b" * 32)
     secrets = CHAIN.current()
-    shown = repr(CHAIN) + repr(secrets) + repr(AgreementKey.of(3, secrets.agreement))
+    shown = repr(CHAIN) + repr(secrets) + repr(AgreementKey(3, secrets.agreement))
     for secret in (CHAIN.key, secrets.agreement, secrets.self_seed):
         assert secret.hex() not in shown and repr(secret)[2:-1] not in shown
-    assert AgreementKey.of(3, secrets.agreement).public == agreement_public(secrets.agreement)
+    assert AgreementKey(3, secrets.agreement).public == agreement_public(secrets.agreement)

@@ -34,6 +34,7 @@ from fed_em_protocols.messages import (
     Close,
     Header,
     Mode,
+    Outcome,
     Opening,
     OpenWindow,
     Recover,
@@ -245,6 +246,23 @@ def test_messages_out_of_order_are_refused() -> None:
     drill.refused(0, drill.certificate(first, ALL), OutOfTurn, "certificate for another round than 2")
     drill.refused(0, drill.recover(first, drill.certificate(first, ALL), silent=[1]), OutOfTurn, "round 1 again")
     drill.refused(0, drill.recover(second, drill.certificate(first, ALL), silent=[1]), OutOfTurn, "another round")
+
+
+def test_a_certificate_that_was_opened_cannot_be_hidden_from_the_chain() -> None:
+    """The next header must name it: calling the round void, after it was opened, would allow a second opening of the same sum."""
+    drill = Drill()
+    first = drill.header(1)
+    drill.upload(0, first)
+    drill.tell(0, drill.certificate(first, ALL))
+    void = drill.header(2, previous_certificate=bytes(32), previous_outcome=int(Outcome.NOT_OPENED))
+    drill.refused(0, void, Equivocation, "two different sets of survivors")
+
+
+@pytest.mark.parametrize("changes", [{"previous_round": 0}, {"previous_round": 2}, {"previous_outcome": 77}])
+def test_a_header_that_does_not_continue_the_chain_is_refused(changes: dict[str, int]) -> None:
+    drill = Drill()
+    drill.upload(0, drill.header(1))
+    drill.refused(0, drill.header(2, **changes), MalformedMessage, "chain of rounds")
 
 
 def test_a_recover_of_an_old_round_with_a_newer_header_in_between_is_refused() -> None:
@@ -663,7 +681,7 @@ def residual_of_a_late_upload(length: int) -> RingVector:
         keys[i] = opening.content.pair_keys
     secret = combine(shares, drill.setup.threshold)
     assert secret is not None
-    late = AgreementKey(3, secret, drill.setup.round_key(3, 1))
+    late = AgreementKey(3, secret)
     for i in (0, 1, 2):
         assert keys[i] == late.pair_mask_key(i, drill.setup.round_key(i, 1), header.digest, "")
     residual = uploads[3].copy()
