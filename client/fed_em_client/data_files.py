@@ -87,13 +87,26 @@ def read_data_file(path: Path, choose: Choose) -> DataFile:
         CallerError: no such file, no known suffix, a damaged file, or what `choose` raises.
         EnvironmentFault: the disk does not give the file.
     """
+    with _trouble_with(path):
+        return _reader_of(path)(path, choose)
+
+
+def check_data_file(path: Path) -> None:
+    """Raise `CallerError` unless there is a file of a kind that `read_data_file` reads; what is in it is not looked at."""
+    _reader_of(path)
+    if not path.is_file():
+        raise CallerError(
+            f"there is no data file {path}", remedy="set `data` in the tenant's file to the file with its rows"
+        )
+
+
+def _reader_of(path: Path) -> Callable[[Path, Choose], DataFile]:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise CallerError(
             f"{path}: no reader for files ending in '{path.suffix}'", remedy=f"use one of {', '.join(_READERS)}"
         )
-    with _trouble_with(path):
-        return reader(path, choose)
+    return reader
 
 
 def _read_csv(path: Path, choose: Choose) -> DataFile:

@@ -105,6 +105,7 @@ def serve_session(session: TenantSession, endpoint: Endpoint, patience: float, r
         SessionLeft: the session does not suit this tenant.
     """
     heard, pause, trouble = time.monotonic(), _FIRST_PAUSE, ""
+    told: str | None = None
     while True:
         with GrpcLink(endpoint) as link:
             try:
@@ -122,7 +123,11 @@ def serve_session(session: TenantSession, endpoint: Endpoint, patience: float, r
                 f"no link to the server at {endpoint.address} for {patience:.0f} seconds: {trouble or 'it hangs up'}",
                 remedy="check that the server runs and that both sides use one roster; `fed-em doctor` tests each step",
             )
-        report(f"no link to {endpoint.address}; dialling again")
+        if trouble != told:
+            report(
+                f"no link to {endpoint.address} ({trouble or 'it hangs up'}); dialling again for {patience:.0f} seconds"
+            )
+            told = trouble
         time.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -12,10 +12,12 @@ from fed_em.broadcast import Broadcast
 from fed_em.errors import FedEmError
 from fed_em.model_file import FittedModel, save_model
 from fed_em_client.configuration import TenantConfiguration
+from fed_em_client.data_files import check_data_file
 from fed_em_client.grpc_link import Endpoint, serve_session
 from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork
 from fed_em_client.tenant_session import TenantSession
+from fed_em_protocols.addresses import split_address
 from fed_em_protocols.errors import SERVER, PeerFault
 from fed_em_protocols.messages import CloseReason
 from fed_em_protocols.party import PartyKeys, check_certificate, load_keys
@@ -64,6 +66,7 @@ def open_tenant(configuration: TenantConfiguration) -> Tenant:
         CallerError: names the file or the key that is wrong.
     """
     roster = load_pinned_roster(configuration.roster, configuration.roster_hash)
+    check_data_file(configuration.data)
     keys = load_keys(configuration.keys)
     keys.check_against(roster, configuration.name)
     for name in (configuration.name, SERVER):
@@ -92,7 +95,8 @@ def take_part(
     work = tenant.work()
     with FileRoundMarks(configuration.state) as marks:
         session = tenant.session(marks, work)
-        where = address or configuration.server
+        where = configuration.server if address is None else address
+        split_address(where)
         report(f"{configuration.name}: dialling {where}")
         serve_session(session, tenant.endpoint(where), patience, report)
     return keep_model(session, work, configuration.state / MODEL_FOLDER)

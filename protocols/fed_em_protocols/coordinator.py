@@ -181,7 +181,7 @@ def coordinator_close(state: CoordinatorState, reason: CloseReason, parameters: 
         return CoordinatorStep(state)
     close = seal(Close(state.terms.content.session, int(reason), state.last_round), state.identity, parameters)
     data = close.to_bytes()
-    sends = tuple((index, data) for index, member in state.members.items() if member.joined and member.linked)
+    sends = tuple((index, data) for index, member in state.members.items() if member.linked)
     closed = replace(
         state, phase=CoordinatorPhase.CLOSED, request=None, round=None, window=None, cut_off=None, deadline=None
     )
@@ -294,8 +294,10 @@ def _who_is_missing(state: CoordinatorState, here: frozenset[int], least: int) -
     late = state.roster.names(i for i, member in state.members.items() if member.here and member.late)
     reason = f"{len(here)} of {state.roster.n} tenants answer, {least} are needed"
     refused = state.roster.names(i for i, member in state.members.items() if member.refusal)
-    missing = [name for name in state.missing if name not in refused]
+    joining = state.roster.names(i for i, m in state.members.items() if m.linked and not m.joined and not m.refusal)
+    missing = [name for name in state.missing if name not in {*refused, *joining}]
     reason += f"; missing: {', '.join(missing)}" if missing else ""
+    reason += f"; still joining: {', '.join(joining)}" if joining else ""
     reason += f"; refused the session: {', '.join(refused)} (each knows why)" if refused else ""
     return reason + (f"; late: {', '.join(late)}" if late else "")
 

@@ -43,12 +43,14 @@ def check_terms(policy: TermsPolicy, terms: SessionTerms, roster: Roster) -> Non
         ),
         (
             not semi_honest or policy.allow_semi_honest,
-            "the session trusts the server to follow the protocol (semi-honest), and this tenant's policy does not",
+            "the session trusts the server to follow the protocol (semi-honest), "
+            "and this tenant's policy does not say allow_semi_honest = true",
         ),
         (semi_honest, "the session asks for trust malicious-server, which this version does not offer"),
         (
             terms.minimum_survivors >= policy.minimum_cohort,
-            f"the session opens sums of {terms.minimum_survivors} tenants, this tenant's policy demands {policy.minimum_cohort}",
+            f"the session opens sums of {terms.minimum_survivors} tenants, "
+            f"this tenant's policy says minimum_cohort = {policy.minimum_cohort}",
         ),
         (
             terms.colluders >= demanded,
@@ -56,12 +58,15 @@ def check_terms(policy: TermsPolicy, terms: SessionTerms, roster: Roster) -> Non
         ),
         (
             terms.round_cap <= policy.round_cap,
-            f"the session may take {terms.round_cap} rounds, this tenant's policy admits {policy.round_cap}",
+            f"the session may take {terms.round_cap} rounds, this tenant's policy says round_cap = {policy.round_cap}",
         ),
     )
     for met, complaint in demands:
         if not met:
-            raise TermsRefused(complaint, remedy="agree on the session's terms, or change this tenant's policy file")
+            raise TermsRefused(
+                complaint,
+                remedy="agree on the session's terms with its operator, or change [policy] in this tenant's file",
+            )
     try:
         validate_terms(terms, roster.n)
     except CallerError as error:

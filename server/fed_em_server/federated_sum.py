@@ -56,7 +56,10 @@ class FederatedSum:
             reason = outcome.reason
             if outcome.final:
                 break
-        raise SumFailed(reason, remedy="see who is missing; longer deadlines or a smaller quorum may help")
+        raise SumFailed(
+            reason,
+            remedy="ask those who are missing or refuse; [times] in the session's file says how long the server waits",
+        )
 
     def close(self, reason: CloseReason, parameters: bytes = b"") -> None:
         """End the session at every tenant, with the final parameters if there are any."""

@@ -35,7 +35,7 @@ class _Link:
     """One stream; a tenant that dials again gets a new one, and the old one ends."""
 
     tenant: int
-    serving: asyncio.Task[object] | None
+    dropped: asyncio.Event = field(default_factory=asyncio.Event)
     outgoing: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
 
 
@@ -128,15 +128,17 @@ class GrpcHub:
         if tenant is None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this certificate is not in the roster")
             return
-        link = _Link(tenant, asyncio.current_task())
+        link = _Link(tenant)
         self._drop(tenant)
         self._links[tenant] = link
         writer = asyncio.create_task(self._write(link, context))
         reader = asyncio.create_task(self._read(link, context))
+        dropped = asyncio.create_task(link.dropped.wait())
+        tasks: set[asyncio.Task[Any]] = {reader, writer, dropped}
         try:
-            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (reader, writer):
+            for task in tasks:
                 task.cancel()
             if self._links.get(tenant) is link:
                 del self._links[tenant]
@@ -173,8 +175,8 @@ class GrpcHub:
 
     def _drop(self, tenant: int) -> None:
         link = self._links.pop(tenant, None)
-        if link is not None and link.serving is not None:
-            link.serving.cancel()
+        if link is not None:
+            link.dropped.set()
 
     async def _shut_down(self) -> None:
         for tenant in list(self._links):

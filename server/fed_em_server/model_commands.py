@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,7 +37,7 @@ def score(model: Model, data: Data, output: Output = None) -> None:
     fitted, rows = _load(model, data)
     densities = fitted.score_samples(rows)
     if output is None:
-        typer.echo(f"{len(rows)} rows, mean log density {densities.mean():.6f} nats")
+        typer.echo(f"{len(rows)} rows, mean log density {densities.mean():.6f} nats in original units")
     else:
         _write(pa.table({"log_density": densities}), output)
 
@@ -75,11 +76,15 @@ def _write(table: pa.Table, output: Path | None) -> None:
     try:
         if output is None:
             pyarrow.csv.write_csv(table, sys.stdout.buffer)
+            sys.stdout.flush()
         elif output.suffix == ".parquet":
             pyarrow.parquet.write_table(table, output)
         elif output.suffix == ".csv":
             pyarrow.csv.write_csv(table, output)
         else:
             raise CallerError(f"cannot write '{output.suffix}' files", remedy="end the name in .csv or .parquet")
+    except BrokenPipeError:
+        # Whoever read has enough; Python would complain once more when it flushes on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         raise EnvironmentFault(f"cannot write {output}: {error.strerror}") from None

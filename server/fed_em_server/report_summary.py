@@ -27,7 +27,7 @@ def comparison_table(record: SessionRecord) -> Table:
     pooled = pooled_of(record)
     table = Table(title="Rows that no model was trained on", box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("model")
-    table.add_column("rows", justify="right")
+    table.add_column("trained on", justify="right")
     table.add_column("log-likelihood a row", justify="right")
     if pooled is not None:
         table.add_column("against pooled", justify="right")

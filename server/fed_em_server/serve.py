@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 
+from fed_em.errors import CallerError, EnvironmentFault
 from fed_em.model_file import save_model
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.party import PartyKeys, check_certificate, load_keys
@@ -56,10 +58,28 @@ def serve(configuration: ServerConfiguration, watcher: Watcher) -> SessionOutcom
         FedEmError: as `open_server`, `GrpcHub` and `run_session`.
     """
     server = open_server(configuration)
+    claim_output(configuration.output)
     plan = server.plan("grpc")
     outcome = run_session(plan, server.hub(), watcher)
     keep_outcome(configuration.output, outcome)
     return outcome
+
+
+def claim_output(folder: Path) -> None:
+    """Make the output folder before a session begins, so that its outcome is not lost at the end.
+
+    Raises:
+        CallerError: it holds the model of another session.
+        EnvironmentFault: it cannot be made or written to.
+    """
+    if (folder / MODEL_FOLDER).exists():
+        raise CallerError(f"{folder} holds the model of an earlier session", remedy="name another `output` folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        raise EnvironmentFault(f"cannot write to {folder}: {error.strerror}", remedy="name another `output`") from None
 
 
 def keep_outcome(folder: Path, outcome: SessionOutcome) -> None:

@@ -52,6 +52,6 @@ def fit(
     fitted, result = fit_pooled(description, rows, parsed.fit.stopping, parsed.fit.seed)
     save_model(output, fitted)
     last = result.fit.iterations[-1]
-    typer.echo(f"{len(rows)} rows, log-likelihood {last.log_likelihood:.6f} nats a row")
+    typer.echo(f"{len(rows)} rows, log-likelihood {last.log_likelihood:.6f} nats a row of standardised columns")
     ending = "converged" if result.fit.converged else "not converged"
     typer.echo(f"{ending} after {len(result.fit.iterations)} iterations; the model is in {output}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -15,6 +16,9 @@ from fed_em_server.doctor_command import doctor
 from fed_em_server.model_commands import predict, sample, score
 from fed_em_server.session_commands import fit, server
 from fed_em_simulations.demo_command import demo
+
+# gRPC tells of every broken handshake in its own words on standard error; ours say what to do.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 app = typer.Typer(
     name="fed-em",

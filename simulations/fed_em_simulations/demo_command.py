@@ -13,7 +13,9 @@ def demo(
     transport: Annotated[Literal["grpc", "flower", "memory"], typer.Option(help="What carries the messages.")] = "grpc",
     faults: Annotated[bool, typer.Option("--faults/--no-faults", help="Kill one tenant, let another lag.")] = True,
     folder: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("demo-result"),
-    pace: Annotated[float, typer.Option(min=0.0, help="Seconds to wait after each round, to watch; not over Flower.")] = 0.12,
+    pace: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to wait after each round, to watch; not over Flower.")
+    ] = 0.12,
 ) -> None:
     """Nine tenants train a mixture on handwritten digits; one is killed and comes back, one lags."""
     from rich.console import Console

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fed_em.errors import CallerError
+from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_client.configuration import TenantConfiguration, read_tenant_configuration
 from fed_em_protocols.party import create_server_keys, create_tenant_keys, make_roster
 from fed_em_protocols.roster import Roster
@@ -92,6 +92,13 @@ def write_federation_folder(
 
 
 def _make_empty(folder: Path) -> None:
+    try:
+        _empty(folder)
+    except OSError as error:
+        raise EnvironmentFault(f"cannot use the folder {folder}: {error.strerror}", remedy="name another one") from None
+
+
+def _empty(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         if not (folder / _MARKER).exists():
             raise CallerError(

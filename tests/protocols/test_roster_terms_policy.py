@@ -178,14 +178,14 @@ POLICY = TermsPolicy(allow_semi_honest=True)
         (POLICY, {"suite": FIRST_SIMULATED_SUITE}, "suite 32768"),
         (TermsPolicy(), {}, "trusts the server"),
         (POLICY, {"trust": int(Trust.MALICIOUS_SERVER)}, "does not offer"),
-        (replace(POLICY, minimum_cohort=5), {}, "sums of 4 tenants, this tenant's policy demands 5"),
+        (replace(POLICY, minimum_cohort=5), {}, "sums of 4 tenants, this tenant's policy says minimum_cohort = 5"),
         (
             POLICY,
             {"colluders": 1, "minimum_survivors": 4},
             "withstands 1 colluding tenants, this tenant's policy demands 2",
         ),
         (replace(POLICY, colluders=3), {}, "this tenant's policy demands 3"),
-        (replace(POLICY, round_cap=99), {}, "may take 100 rounds, this tenant's policy admits 99"),
+        (replace(POLICY, round_cap=99), {}, "may take 100 rounds, this tenant's policy says round_cap = 99"),
     ],
 )
 def test_each_demand_of_a_policy_is_enforced(policy: TermsPolicy, changes: dict[str, Any], complaint: str) -> None:
