@@ -150,3 +150,12 @@ def test_changed_bytes_give_a_valid_broadcast_or_a_caller_error(changes: list[tu
 def test_any_header_is_a_caller_error(header: str, size: int) -> None:
     with pytest.raises(CallerError):
         Broadcast.from_bytes(size.to_bytes(8, "little") + header.encode("utf-8"))
+
+
+@pytest.mark.parametrize("shape", [[0, 2**63], [2**62, 0, 2**62], [0] + [1] * 70])
+def test_a_shape_that_no_array_can_have_is_the_senders_fault(shape: list[int]) -> None:
+    """An empty tensor may claim any dimensions: the bytes fit, numpy's limits do not."""
+    header = {"__metadata__": {}, "parameters.means": {"dtype": "F64", "shape": shape, "data_offsets": [0, 0]}}
+    text = json.dumps(header).encode()
+    with pytest.raises(CallerError):
+        Broadcast.from_bytes(len(text).to_bytes(8, "little") + text)
