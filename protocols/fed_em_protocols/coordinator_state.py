@@ -70,7 +70,6 @@ class NoticeKind(Enum):
     LEFT = "left"
     JOINED = "joined"
     REFUSED = "refused"
-    WAITING = "waiting"
     WINDOW_OPENED = "window-opened"
     ROUND_STARTED = "round-started"
     UPLOADED = "uploaded"

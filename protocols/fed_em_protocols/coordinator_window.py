@@ -99,7 +99,7 @@ def on_ready(state: CoordinatorState, index: int, sealed: Sealed[Ready], now: fl
             NoticeKind.FAULT,
             state.last_round,
             (name, state.name(dealer)),
-            "no valid share from the second at the first",
+            "the first says that it holds no valid share of the second; this proves nothing against either",
         )
         for dealer in sorted(frozenset(window.deposits) - {index} - held)
     )

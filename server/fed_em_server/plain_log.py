@@ -14,7 +14,7 @@ from fed_em_server.report_words import MINUS, bytes_in_words, decimal, happening
 
 # The ordinary course of a round is told by the line of its sum.
 _ORDINARY = frozenset(
-    {NoticeKind.WAITING, NoticeKind.ROUND_STARTED, NoticeKind.UPLOADED, NoticeKind.SURVIVORS, NoticeKind.SUMMED}
+    {NoticeKind.ROUND_STARTED, NoticeKind.UPLOADED, NoticeKind.SURVIVORS, NoticeKind.SUMMED}
 )
 
 

@@ -319,7 +319,9 @@ def test_a_holder_that_denies_a_share_is_told_with_the_dealer() -> None:
     opened = trouble.sum()
     trouble.assert_exact(opened)
     assert opened.missing == ()
-    assert trouble.faults() == [(("t1", "t0"), "no valid share from the second at the first")]
+    assert trouble.faults() == [
+        (("t1", "t0"), "the first says that it holds no valid share of the second; this proves nothing against either")
+    ]
 
 
 def test_a_dealers_spoiled_box_is_told_by_its_holder() -> None:
@@ -328,7 +330,9 @@ def test_a_dealers_spoiled_box_is_told_by_its_holder() -> None:
 
     trouble = federation(7, (Deposit, twist))
     trouble.assert_exact(trouble.sum())
-    assert trouble.faults() == [(("t0", "t1"), "no valid share from the second at the first")]
+    assert trouble.faults() == [
+        (("t0", "t1"), "the first says that it holds no valid share of the second; this proves nothing against either")
+    ]
 
 
 def test_a_dealer_whose_boxes_are_all_spoiled_takes_no_part() -> None:
