@@ -13,9 +13,7 @@ from fed_em_server.record import RoundRecord, SessionRecord
 from fed_em_server.report_words import MINUS, bytes_in_words, decimal, happening_of, seconds_in_words, told
 
 # The ordinary course of a round is told by the line of its sum.
-_ORDINARY = frozenset(
-    {NoticeKind.ROUND_STARTED, NoticeKind.UPLOADED, NoticeKind.SURVIVORS, NoticeKind.SUMMED}
-)
+_ORDINARY = frozenset({NoticeKind.ROUND_STARTED, NoticeKind.UPLOADED, NoticeKind.SURVIVORS, NoticeKind.SUMMED})
 
 
 class PlainLog:
