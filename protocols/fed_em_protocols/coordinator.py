@@ -57,7 +57,7 @@ from fed_em_protocols.coordinator_window import (
 )
 from fed_em_protocols.encoding import CHECK_WORDS
 from fed_em_protocols.envelope import Sealed, seal, unseal
-from fed_em_protocols.errors import IllegalStep, OutOfTurn, PeerFault
+from fed_em_protocols.errors import AnotherRoster, IllegalStep, OutOfTurn, PeerFault
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.limits import MAX_VECTOR_LENGTH
 from fed_em_protocols.messages import (
@@ -194,7 +194,7 @@ def _on_hello(state: CoordinatorState, index: int, sealed: Sealed[Hello], now: f
     if hello.tenant != name:
         raise PeerFault(name, "says that it is another tenant", proves="its link carries another tenant's certificate")
     if hello.roster != state.roster.digest:
-        raise PeerFault(
+        raise AnotherRoster(
             name, "runs on another roster than this session", proves="one of the two rosters is out of date"
         )
     same = hello.boot == member.boot

@@ -43,6 +43,10 @@ class OutOfTurn(PeerFault):
     """A message that its sender may not send in this phase. The state is unchanged."""
 
 
+class AnotherRoster(PeerFault):
+    """A tenant runs on another roster than the session. Proves only that one of the two is out of date."""
+
+
 class Equivocation(PeerFault):
     """Two different signed messages where the protocol allows one. The two signatures together prove it to anybody."""
 

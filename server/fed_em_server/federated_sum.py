@@ -20,7 +20,7 @@ from fed_em_protocols.coordinator_state import (
     SumOpened,
     SumRequest,
 )
-from fed_em_protocols.errors import PeerFault, SumFailed
+from fed_em_protocols.errors import AnotherRoster, PeerFault, SumFailed
 from fed_em_protocols.messages import CloseReason
 from fed_em_server.hub import Arrived, Hub
 
@@ -83,7 +83,11 @@ class FederatedSum:
             return self._take(coordinator_receive(self.state, event.tenant, event.data, now))
         except PeerFault as fault:
             self._watch(Notice(NoticeKind.FAULT, self.state.last_round, (fault.peer,), fault.fault))
-            self._hub.cut(event.tenant)
+            if isinstance(fault, AnotherRoster):
+                # Its own check of the terms tells its operator what a link that breaks cannot; then it leaves.
+                self._hub.send(event.tenant, self.state.terms.to_bytes())
+            else:
+                self._hub.cut(event.tenant)
             return self._take(coordinator_unlinked(self.state, event.tenant, now))
 
     def _take(self, step: CoordinatorStep) -> SumOpened | SumNotOpened | None:

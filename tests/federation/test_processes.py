@@ -19,8 +19,8 @@ from fed_em.errors import EnvironmentFault
 from fed_em.model_file import load_model
 from fed_em_client.grpc_link import Endpoint, GrpcLink, serve_session
 from fed_em_client.take_part import open_tenant
+from fed_em_client.tenant_session import SessionLeft
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
-from fed_em_protocols.errors import PeerFault
 from fed_em_protocols.limits import MAX_MESSAGE_BYTES
 from fed_em_server.grpc_hub import GrpcHub
 from fed_em_server.record import Participation, RoundRecord
@@ -224,12 +224,12 @@ def test_a_server_with_another_roster_is_refused_before_anything_is_sent(tmp_pat
     tenant = open_tenant(federation.tenant("t0"))
     ours = tenant.session(VolatileMarks(), tenant.work())
     watcher = Recorder()
-    ended: list[BaseException] = []
+    ended: list[SessionLeft] = []
 
     def take_part() -> None:
         try:
             serve_session(ours, tenant.endpoint(f"127.0.0.1:{hub.port}"), 1.0, [].append)
-        except (PeerFault, EnvironmentFault) as error:
+        except SessionLeft as error:
             ended.append(error)
 
     thread = threading.Thread(target=take_part)
@@ -237,7 +237,7 @@ def test_a_server_with_another_roster_is_refused_before_anything_is_sent(tmp_pat
     with pytest.raises(EnvironmentFault):
         run_session(server.plan("grpc"), hub, watcher)
     thread.join(20)
-    assert ended
+    assert [error.message for error in ended] == ["the session runs on another roster than the one pinned here"]
     faults = [notice for notice in watcher.notices if notice.kind is NoticeKind.FAULT]
     assert "another roster" in faults[0].text
-    assert ours.state.terms is None
+    assert ours.over
