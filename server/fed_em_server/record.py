@@ -6,11 +6,14 @@ It holds sums, names and timings: nothing that belongs to one tenant but whether
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from fed_em_protocols.configuration import Table
+
+RECORD_FILE = "record.json"
 
 
 class Participation(Enum):
@@ -98,3 +101,8 @@ class SessionRecord(Table):
     converged: bool = False
     seconds: float = 0.0
     comparison: tuple[Comparison, ...] = ()
+
+
+def write_record(folder: Path, record: SessionRecord) -> None:
+    """Write `record.json` into a folder that is there. Raises `OSError` as the disk does."""
+    (folder / RECORD_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em.model_file import FittedModel
-from fed_em_server.record import SessionRecord
+from fed_em_server.record import SessionRecord, write_record
 
 REPORT_FILE = "report.html"
-RECORD_FILE = "record.json"
 
 
 def write_report(
@@ -44,7 +43,7 @@ def write_report(
     page = report_page(record, fitted, component_images)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RECORD_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_record(folder, record)
         (folder / REPORT_FILE).write_text(page, encoding="utf-8")
     except OSError as error:
         raise EnvironmentFault(

@@ -14,10 +14,10 @@ from fed_em_protocols.party import PartyKeys, check_certificate, load_keys
 from fed_em_protocols.roster import Roster, load_roster
 from fed_em_server.configuration import ServerConfiguration
 from fed_em_server.grpc_hub import GrpcHub
+from fed_em_server.record import write_record
 from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, plan_session, run_session
 
 MODEL_FOLDER = "model"
-RECORD_FILE = "record.json"
 
 
 @dataclass(frozen=True)
@@ -85,4 +85,4 @@ def claim_output(folder: Path) -> None:
 def keep_outcome(folder: Path, outcome: SessionOutcome) -> None:
     """Write the model and the record of a session."""
     save_model(folder / MODEL_FOLDER, outcome.fitted)
-    (folder / RECORD_FILE).write_text(outcome.record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_record(folder, outcome.record)

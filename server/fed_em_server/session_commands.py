@@ -17,9 +17,10 @@ def server(configuration: Configuration) -> None:
     from fed_em.errors import CallerError
     from fed_em_server.configuration import read_server_configuration
     from fed_em_server.live_view import watching
+    from fed_em_server.record import RECORD_FILE
     from fed_em_server.report import write_report
     from fed_em_server.report_summary import summary_panel
-    from fed_em_server.serve import MODEL_FOLDER, RECORD_FILE, serve
+    from fed_em_server.serve import MODEL_FOLDER, serve
 
     parsed, console = read_server_configuration(configuration), Console()
     with watching(console) as view:

@@ -18,9 +18,9 @@ from fed_em_client.take_part import open_tenant
 from fed_em_client.tenant_session import TenantSession
 from fed_em_server.event_lines import replay
 from fed_em_server.pooled import fit_pooled
-from fed_em_server.record import Comparison, SessionRecord
+from fed_em_server.record import RECORD_FILE, Comparison, SessionRecord
 from fed_em_server.report import write_report
-from fed_em_server.serve import MODEL_FOLDER, RECORD_FILE, open_server
+from fed_em_server.serve import MODEL_FOLDER, open_server
 from fed_em_server.session import Watcher, run_session
 from fed_em_server.watchers import Watchers
 from fed_em_simulations.digits import COLUMNS, DigitsFederation, digits_federation

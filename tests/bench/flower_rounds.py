@@ -13,8 +13,7 @@ from pathlib import Path
 
 from fed_em.errors import FedEmError
 from fed_em_protocols.encoding import CHECK_WORDS
-from fed_em_server.record import SessionRecord
-from fed_em_server.serve import RECORD_FILE
+from fed_em_server.record import RECORD_FILE, SessionRecord
 from fed_em_simulations.federation_folder import FederationFolder
 from fed_em_simulations.flower_fleet import FlowerFleet
 from tests.bench.bench_federation import TenantProcesses, session_toml, write_bench_federation
