@@ -7,7 +7,10 @@ USERS := $(VENV)/.users
 DEVELOPERS := $(VENV)/.developers
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet
 
-.PHONY: demo demo-flower test test-slow check bench lock wire clean
+# How long `make fuzz` fuzzes each target.
+SECONDS ?= 60
+
+.PHONY: demo demo-flower test test-slow check fuzz bench lock wire clean
 
 demo: $(USERS)  ## A federation of ten processes on this machine, with a model and a report at the end.
 	$(BIN)/fed-em demo
@@ -26,6 +29,10 @@ check: $(DEVELOPERS)  ## Formatting, linting, types, and generated code that doe
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m tests.generated_code
+
+fuzz: $(DEVELOPERS)  ## Messages of every kind that a fuzzer makes up, SECONDS (60) a target. On Linux on x86-64 only.
+	$(BIN)/python -m tests.fuzz --self-check
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 bench: $(DEVELOPERS)  ## Measurements, side by side in one run.
 	$(BIN)/python -m tests.bench

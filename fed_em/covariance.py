@@ -90,6 +90,29 @@ def raw_scatter(structure: CovarianceStructure, second: Vector, means: Vector, w
     return matrices
 
 
+def moved_scatter(
+    structure: CovarianceStructure, counts: Vector, first: Vector, second: Vector, means: Vector
+) -> Vector:
+    """Scatter about any means from raw moments: Σ r (x − μ)(x − μ)ᵀ.
+
+    Args:
+        counts: `(K,)`, Σ r.
+        first: `(K, D)`, Σ r x.
+        second: `(K, n_second_moments)`.
+        means: `(K, D)`, which need not be those of the moments.
+
+    Returns:
+        As `raw_scatter`.
+    """
+    scatter = raw_scatter(structure, second, means, -counts)
+    if structure in ("diag", "spherical"):
+        squares: Vector = scatter - 2 * first * means
+        return squares
+    cross = np.einsum("ki,kj->kij", first, means)
+    matrices: Vector = scatter - cross - np.swapaxes(cross, 1, 2)
+    return matrices
+
+
 def scatter_about(structure: CovarianceStructure, responsibilities: Vector, rows: Vector, means: Vector) -> Vector:
     """Scatter about the means from the rows themselves, Σ r (x − μ)(x − μ)ᵀ.
 
@@ -200,6 +223,15 @@ class Whitening:
         if self.structure in ("diag", "spherical"):
             return self.factors.copy()
         return np.ascontiguousarray(np.swapaxes(self.factors, -1, -2))
+
+    def summed_distances(self, scatter: Vector) -> float:
+        """Σ_k tr(Σ_k⁻¹ A_k): the squared Mahalanobis distances of all rows behind a scatter, weighted by responsibility.
+
+        Args:
+            scatter: A_k, as `raw_scatter` gives it.
+        """
+        inverse = self.inverse()
+        return float(np.sum((inverse[:, np.newaxis] if self.structure == "spherical" else inverse) * scatter))
 
     def inverse(self) -> Vector:
         """Σ⁻¹ = WᵀW, in the shape of the structure."""

@@ -3,6 +3,11 @@ prior.
 
 McLachlan and Peel (2000), "Finite Mixture Models", section 3.2, for the E- and M-steps; Fraley and Raftery
 (2007) for the MAP M-step (`fed_em.priors`).
+
+With held components the M-step is a conditional one (Meng and Rubin 1993): it maximises the expected complete-data
+log-likelihood plus log prior over all weights, and over the means and covariances of the open components, so the
+objective of the whole mixture still never falls. A tied covariance belongs to all and the scatter of the held is not
+known: it stays as it is while any component is held.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import xlogy
 
 from fed_em.blas import one_blas_thread
 from fed_em.covariance import (
@@ -25,6 +31,7 @@ from fed_em.covariance import (
     add_floor,
     covariance_matrices,
     covariance_shape,
+    moved_scatter,
     n_covariance_parameters,
     n_second_moments,
     pool_scatter,
@@ -39,6 +46,7 @@ from fed_em.model import COUNT, LOG_LIKELIHOOD, Rows
 from fed_em.parameters import Parameters
 from fed_em.posterior import normalise_in_place
 from fed_em.priors import GaussianMixturePrior
+from fed_em.silence import check_held, silence
 from fed_em.statistics import Statistics
 
 Vector = NDArray[np.float64]
@@ -64,7 +72,7 @@ _FEWEST_ROWS, _MOST_ROWS = 256, 1024
 
 @dataclass(frozen=True)
 class GaussianMixtureModel:
-    """A Gaussian mixture's description. Implements `fed_em.model.Model`.
+    """A Gaussian mixture's description. Implements `fed_em.model.ComponentModel`.
 
     Parameters are the arrays `weights` `(K,)`, `means` `(K, D)` and `covariances`, in scikit-learn's shapes:
     full `(K, D, D)`, tied `(D, D)`, diag `(K, D)`, spherical `(K,)`.
@@ -125,6 +133,11 @@ class GaussianMixtureModel:
         """Number of free parameters, for information criteria."""
         means_and_weights = self.n_components * self.n_columns + self.n_components - 1
         return means_and_weights + n_covariance_parameters(self.covariance, self.n_components, self.n_columns)
+
+    @property
+    def component_blocks(self) -> tuple[str, ...]:
+        """The moments that each component has its own of."""
+        return ("first", "second")
 
     def describe(self) -> Mapping[str, Any]:
         """The description as JSON-able values."""
@@ -223,19 +236,22 @@ class GaussianMixtureModel:
             raise _no_density(rows)
         return self._statistics(layout, rows, log_likelihood, entropy, sums)
 
-    def m_step(self, statistics: Statistics, parameters: Parameters) -> Parameters:  # noqa: ARG002  no local state
+    def m_step(self, statistics: Statistics, parameters: Parameters, held: tuple[int, ...] = ()) -> Parameters:
         """The maximiser: scikit-learn's M-step, or with a prior the posterior mode of `fed_em.priors`.
 
         Args:
-            statistics: Of at least one record.
-            parameters: Those of the E-step; not needed here.
+            statistics: Of at least one record. The moments of held components are not read.
+            parameters: Those of the E-step; what `hold` keeps is theirs, nothing else is read.
+            held: Distinct components, ascending; see `hold`.
 
         Raises:
-            CallerError: the statistics are of no record at all.
+            CallerError: the statistics are of no record at all, or `held` is not admissible.
             FedEmError: a covariance is not positive definite, naming the component.
         """
         if not float(statistics[COUNT]) > 0:
             raise CallerError("the statistics are of no record at all", remedy="give at least one row")
+        if held:
+            statistics = silence(self, statistics, held)
         # The rounding of an encoded sum can take the count of an empty component just below zero.
         counts = np.maximum(statistics["responsibilities"], 0.0)
         first, second = statistics["first"], statistics["second"]
@@ -249,7 +265,34 @@ class GaussianMixtureModel:
             first = first + self.prior.mean_precision * centre
             second = second + self.prior.mean_precision * self._features(centre)[1 + self.n_columns :, 0]
         means = first / pooled[:, np.newaxis]
-        return self._estimate(counts, pooled, means, raw_scatter(self.covariance, second, means, weight))
+        estimate = self._estimate(counts, pooled, means, raw_scatter(self.covariance, second, means, weight))
+        # Held first: an estimate from silenced moments has no covariance worth a look.
+        return self._positive_definite(self.hold(parameters, estimate, held) if held else estimate)
+
+    def hold(self, before: Parameters, after: Parameters, held: tuple[int, ...]) -> Parameters:
+        """`after`, except that the `held` components have mean and covariance of `before`, and all of them a tied covariance.
+
+        Weights are those of `after`: they follow from how much each component holds, not from its moments.
+
+        Args:
+            before: Admissible parameters.
+            after: Parameters whose held components need not be admissible.
+            held: Distinct components, ascending.
+
+        Returns:
+            `after` itself if none is held.
+
+        Raises:
+            CallerError: `held` is not admissible.
+        """
+        check_held(held, self.n_components)
+        if not held:
+            return after
+        arrays = {name: array.copy() for name, array in after.items()}
+        kept = slice(None) if self.covariance == "tied" else list(held)
+        arrays["means"][list(held)] = before["means"][list(held)]
+        arrays["covariances"][kept] = before["covariances"][kept]
+        return Parameters(arrays)
 
     def m_step_of_responsibilities(self, responsibilities: Vector, rows: Rows) -> Parameters:
         """The M-step of rows in memory whose responsibilities are known, for example from a clustering.
@@ -280,7 +323,7 @@ class GaussianMixtureModel:
             responsibilities = np.concatenate((responsibilities, np.full((1, self.n_components), precision)))
         means = responsibilities.T @ rows / pooled[:, np.newaxis]
         scatter = scatter_about(self.covariance, responsibilities, rows, means)
-        return self._estimate(counts, pooled, means, scatter)
+        return self._positive_definite(self._estimate(counts, pooled, means, scatter))
 
     def _estimate(self, counts: Vector, pooled: Vector, means: Vector, scatter: Vector) -> Parameters:
         if self.prior is None:
@@ -290,8 +333,35 @@ class GaussianMixtureModel:
             weights = counts + (self.prior.weight_concentration - 1.0) + _EMPTY_COMPONENT
             covariances = self.prior.posterior_covariances(self.covariance, scatter, counts)
         floored = add_floor(self.covariance, covariances, self.covariance_floor)
-        Whitening.of(self.covariance, floored, self.n_components, self.n_columns)
         return Parameters({"weights": weights / weights.sum(), "means": means, "covariances": floored})
+
+    def _positive_definite(self, parameters: Parameters) -> Parameters:
+        self.whitening(parameters)
+        return parameters
+
+    def free_energy(self, statistics: Statistics, parameters: Parameters) -> float:
+        """F of Neal and Hinton (1998), in nats: exact, as it is linear in the statistics and their entropy.
+
+            F = Σ_k N_k log w_k + Σ_k E_k + H,   E_k = −½ ( N_k (D log 2π + log |Σ_k|) + tr Σ_k⁻¹ A_k )
+
+        with A_k = Σ_i r_ik (x_i − μ_k)(x_i − μ_k)ᵀ, the scatter about μ_k.
+
+        Args:
+            statistics: Sums of terms at whatever parameters, each of all components: none silenced.
+            parameters: As `validate` admits them.
+
+        Returns:
+            At most the log-likelihood; -inf if a component of weight zero holds records.
+
+        Raises:
+            FedEmError: a covariance is not positive definite, naming the component.
+        """
+        whitening, means = self.whitening(parameters), parameters["means"]
+        counts, first = np.maximum(statistics["responsibilities"], 0.0), statistics["first"]
+        scatter = moved_scatter(self.covariance, counts, first, statistics["second"], means)
+        normalisers = whitening.log_determinants - 0.5 * self.n_columns * math.log(2 * math.pi)
+        expected = xlogy(counts, parameters["weights"]).sum() + counts @ normalisers
+        return float(expected) - 0.5 * whitening.summed_distances(scatter) + float(statistics["entropy"])
 
     def log_prior(self, parameters: Parameters) -> float:
         """Log density of the prior, up to a constant, in nats; 0 without a prior."""

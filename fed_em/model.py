@@ -59,6 +59,15 @@ class Model(Protocol):
         """The parameters that maximise the expected complete-data log-likelihood plus log prior."""
         ...
 
+    def free_energy(self, statistics: Statistics, parameters: Parameters) -> float:
+        """F of Neal and Hinton (1998), in nats: Σ_i ( E_{r_i}[log p(x_i, z | θ)] + H(r_i) ), a lower bound of the log-likelihood.
+
+        Args:
+            statistics: Behind each row's terms is one set of responsibilities r_i, at whatever parameters.
+            parameters: θ. If all r_i are the posterior at θ, F is the log-likelihood.
+        """
+        ...
+
     def log_prior(self, parameters: Parameters) -> float:
         """Log density of the prior at `parameters`, up to a constant; 0 without a prior."""
         ...
@@ -83,6 +92,25 @@ class ComponentModel(Model, Protocol):
     @property
     def n_components(self) -> int:
         """K, the number of components."""
+        ...
+
+    @property
+    def component_blocks(self) -> tuple[str, ...]:
+        """The moments that each component has its own of: their first axis is the component. Not how much it holds."""
+        ...
+
+    def m_step(self, statistics: Statistics, parameters: Parameters, held: tuple[int, ...] = ()) -> Parameters:
+        """As `Model.m_step`; with `held`, the maximiser over what `hold` lets move.
+
+        Args:
+            statistics: The `component_blocks` of held components are not read.
+            parameters: Those of the E-step.
+            held: Distinct components, ascending.
+        """
+        ...
+
+    def hold(self, before: Parameters, after: Parameters, held: tuple[int, ...]) -> Parameters:
+        """`after`, except that what the moments of the `held` components would move is as in `before`."""
         ...
 
     def responsibilities(self, parameters: Parameters, rows: Rows) -> NDArray[np.float64]:

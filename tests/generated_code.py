@@ -8,11 +8,26 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
+from enum import Enum
 from pathlib import Path
 
 from grpc_tools import protoc
 
-from fed_em_protocols.transitions import COORDINATOR_MOVES, TENANT_TRANSITIONS, TenantPhase
+from fed_em_protocols.transitions import (
+    COORDINATOR_MOVES,
+    ROUND_TRANSITIONS,
+    SESSION_TRANSITIONS,
+    SET_UP_MOVES,
+    WINDOW_TRANSITIONS,
+    CoordinatorPhase,
+    RoundStage,
+    SetUpPhase,
+    TenantPhase,
+    WindowStage,
+    concerns_round,
+    concerns_window,
+)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROTOCOLS = REPOSITORY / "protocols"
@@ -20,10 +35,14 @@ DEFINITION = "fed_em_protocols/wire/messages.proto"
 WIRE = tuple(f"protocols/fed_em_protocols/wire/messages_pb2{suffix}" for suffix in (".py", ".pyi"))
 TRANSITIONS = "docs/transitions.md"
 
-# What the tenant itself does, which is no message of the server's.
-OWN_STEPS = (
-    (TenantPhase.OFFERED, "the rows and the policy admit the session", TenantPhase.JOINED),
-    (TenantPhase.ANSWERING, "its statistics are masked and uploaded", TenantPhase.UPLOADED),
+# From, to, and why: an arrow of a drawing.
+Arrow = tuple[Enum, Enum, str]
+
+# What a tenant does of its own accord, which is no message of the server's.
+OWN_STEPS: tuple[Arrow, ...] = (
+    (TenantPhase.OFFERED, TenantPhase.JOINED, "rows and policy admit the session"),
+    (TenantPhase.OFFERED, TenantPhase.CLOSED, "they do not"),
+    (RoundStage.ANSWERING, RoundStage.UPLOADED, "its statistics are masked and uploaded"),
 )
 
 
@@ -39,52 +58,104 @@ def generate(folder: Path) -> None:
 
 
 def transitions_page() -> str:
-    """Both machines as Mermaid state diagrams."""
+    """All machines as Mermaid state diagrams."""
+    session = {before: _own_messages(row) for before, row in SESSION_TRANSITIONS.items()}
     return f"""\
 # Transitions
 
-Drawn from the tables in `protocols/fed_em_protocols/transitions.py` by `make wire`; a message that is not on an arrow out of a phase (or
-told to change nothing there) is refused, and the state is unchanged.
+Drawn from the tables in `protocols/fed_em_protocols/transitions.py` by `make wire`. Either side runs small machines beside each other: a
+window is set up while rounds of the one before go on. A message that is on no arrow out of a phase, and not listed below the drawing as
+changing nothing there, is refused, and the state is unchanged. One that was answered before is answered with the same bytes.
 
-## Tenant
+## Tenant: session
 
-A new window (`OpenWindow`) and the end (`Close`) may come in any phase after joining; the terms may come again on a new link.
+What belongs to a set-up or to a round is heard once the tenant has joined, and goes to the other two machines. A tenant that is
+outside takes it for what an earlier process of its own was meant to hear: it changes nothing.
 
-```mermaid
-stateDiagram-v2
-    [*] --> outside
-{_tenant_arrows()}
-```
+{_drawing(_arrows(session), TenantPhase.OUTSIDE)}
 
-## Server
+{_unchanging(session)}
 
-Tenants' messages may come at any time, for links come and go and slow answers come late; those that the present stage does not wait for
-change nothing. The arrows are where the server goes once enough has come in, or time is up.
+## Tenant: set-up of the next window
 
-```mermaid
-stateDiagram-v2
-    [*] --> gathering
-{_server_arrows()}
-```
+A new `OpenWindow` may come at every stage, and begins it again.
+
+{_drawing(_arrows(WINDOW_TRANSITIONS, leave_out="OpenWindow"), WindowStage.NONE)}
+
+## Tenant: round
+
+A `Proposal` or a `Recover` may be of another round than the tenant's own: one that it only certifies, or helps to recover. It is
+in no round then.
+
+{_drawing(_arrows(ROUND_TRANSITIONS), RoundStage.NONE)}
+
+{_unchanging(ROUND_TRANSITIONS)}
+
+## Server: rounds
+
+Tenants' messages may come at any time, for links come and go and slow answers come late; those that the present phase does not wait for
+change nothing. The arrows are where the server goes once enough has come in, or time is up. The end of the session leads from anywhere to
+`{CoordinatorPhase.CLOSED.value}`.
+
+{_drawing(_moves(COORDINATOR_MOVES), CoordinatorPhase.GATHERING)}
+
+## Server: set-up of the next window
+
+A set-up that too few tenants go through is given up in any phase; one that is ready serves the next round.
+
+{_drawing(_moves(SET_UP_MOVES), SetUpPhase.ADVERTISING)}
 """
 
 
-def _tenant_arrows() -> str:
-    labels: dict[tuple[str, str], list[str]] = {}
-    for before, row in TENANT_TRANSITIONS.items():
-        for kind, targets in row.items():
-            for after in targets:
-                any_time = kind.__name__ in {"OpenWindow", "Close"} and before is not TenantPhase.JOINED
-                if before is not after and not any_time:
-                    labels.setdefault((before.value, after.value), []).append(kind.__name__)
-    for before, step, after in OWN_STEPS:
-        labels.setdefault((before.value, after.value), []).append(step)
-    return "\n".join(f"    {a} --> {b}: {', '.join(sorted(kinds))}" for (a, b), kinds in sorted(labels.items()))
+def _own_messages(row: Mapping[type, Iterable[Enum]]) -> Mapping[type, Iterable[Enum]]:
+    """What the session's own machine hears: the rest goes to the others."""
+    return {kind: targets for kind, targets in row.items() if not (concerns_window(kind) or concerns_round(kind))}
 
 
-def _server_arrows() -> str:
-    pairs = sorted((a.value, b.value) for a, targets in COORDINATOR_MOVES.items() for b in targets)
-    return "\n".join(f"    {a} --> {b}" for a, b in pairs)
+def _arrows(table: Mapping[Enum, Mapping[type, Iterable[Enum]]], leave_out: str = "") -> list[Arrow]:
+    """Where messages lead, but for those that are left out because they lead to one phase from all others but the first."""
+    first = next(iter(table))
+    found = [
+        (before, after, kind.__name__)
+        for before, row in table.items()
+        for kind, targets in row.items()
+        for after in targets
+        if after is not before and (kind.__name__ != leave_out or before is first)
+    ]
+    return found + [arrow for arrow in OWN_STEPS if arrow[0] in table]
+
+
+def _moves(table: Mapping[Enum, Iterable[Enum]]) -> list[Arrow]:
+    return [(before, after, "") for before, targets in table.items() for after in targets]
+
+
+def _drawing(arrows: Iterable[Arrow], first: Enum) -> str:
+    """One state diagram, with the arrows between two phases drawn as one."""
+    labels: dict[tuple[str, str], set[str]] = {}
+    for before, after, why in arrows:
+        labels.setdefault((before.value, after.value), set()).add(why)
+    names = sorted({name for pair in labels for name in pair})
+    lines = [f'    state "{name}" as {_id(name)}' for name in names if _id(name) != name]
+    lines.append(f"    [*] --> {_id(first.value)}")
+    for (before, after), whys in sorted(labels.items()):
+        why = ", ".join(sorted(whys - {""}))
+        lines.append(f"    {_id(before)} --> {_id(after)}" + (f": {why}" if why else ""))
+    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"])
+
+
+def _id(name: str) -> str:
+    """A phase's name without what Mermaid takes for the start of an arrow."""
+    return name.replace("-", "_")
+
+
+def _unchanging(table: Mapping[Enum, Mapping[type, Iterable[Enum]]]) -> str:
+    """What is heard in each phase and may leave it as it is."""
+    rows = [
+        (phase.value, sorted(kind.__name__ for kind, targets in row.items() if phase in targets))
+        for phase, row in table.items()
+    ]
+    cells = [f"| {phase} | {', '.join(kinds)} |" for phase, kinds in rows if kinds]
+    return "\n".join(["| phase | heard, and may change nothing |", "|---|---|", *cells])
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, read_configuration
@@ -17,13 +17,27 @@ class PolicyTable(Table):
     """What this tenant demands of any session, strictly by default; see `fed_em_protocols.policy.TermsPolicy`."""
 
     allow_semi_honest: bool = False
+    difference_guard: Literal["blocks", "off"] = "blocks"
+    """`off` admits sessions whose sums may differ by one tenant, which then give that tenant's statistics away."""
     minimum_cohort: Annotated[int, Field(ge=3)] = 3
     colluders: Annotated[int, Field(ge=0)] | None = None
+    mass_floor: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    """The least mass, in records, of a component whose moments a session may open."""
     round_cap: Annotated[int, Field(ge=1)] = 1000
+    schema_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """The pin of a session's description, columns and model, as the server's `fed-em doctor` prints it."""
 
     def terms_policy(self) -> TermsPolicy:
         """As the protocol takes it."""
-        return TermsPolicy(**self.model_dump())
+        return TermsPolicy(
+            allow_semi_honest=self.allow_semi_honest,
+            minimum_cohort=self.minimum_cohort,
+            colluders=self.colluders,
+            round_cap=self.round_cap,
+            difference_guard=self.difference_guard == "blocks",
+            mass_floor=self.mass_floor,
+            schema=bytes.fromhex(self.schema_hash) if self.schema_hash else None,
+        )
 
 
 class TenantConfiguration(Table):

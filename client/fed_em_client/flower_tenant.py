@@ -18,11 +18,10 @@ from fed_em_client.grpc_link import Endpoint, serve_session
 from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork
 from fed_em_client.socket_door import SocketDoor
-from fed_em_client.take_part import MODEL_FOLDER, Tenant, keep_model, open_tenant
+from fed_em_client.take_part import MODEL_FOLDER, Tenant, TenantMarks, keep_model, open_tenant
 from fed_em_client.tenant_session import SessionLeft, TenantSession
 from fed_em_protocols.errors import SERVER, PeerFault
 from fed_em_protocols.grid_payloads import Parcel, read_ticket
-from fed_em_protocols.tenant import RoundMarks
 from fed_em_protocols.wire.grid_messages import Action, AnswerCode
 
 # Seconds to keep dialling a coordinator that does not answer, before another ticket is taken.
@@ -90,8 +89,8 @@ class _Dialled(threading.Thread):
 class FlowerTenant:
     """This tenant until one session has ended: what it answers, and how it ended."""
 
-    def __init__(self, tenant: Tenant, marks: RoundMarks, report: Callable[[str], None]) -> None:
-        self.work: RowsWork = tenant.work()
+    def __init__(self, tenant: Tenant, marks: TenantMarks, report: Callable[[str], None]) -> None:
+        self.work: RowsWork = tenant.work(marks)
         self._tenant = tenant
         self._marks = marks
         self._report = report
@@ -164,4 +163,4 @@ class FlowerTenant:
         return answers
 
     def _fresh(self) -> TenantSession:
-        return self._tenant.session(self._marks, self.work)
+        return self._tenant.session(self._marks, self.work, self._report)

@@ -5,18 +5,51 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from fed_em.broadcast import Broadcast
+from fed_em.component_counts import component_counts
 from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
-from fed_em.model import Model, Rows
+from fed_em.model import ComponentModel, Model, Rows
+from fed_em.parameters import Parameters
+from fed_em.silence import silence
+from fed_em.statistics import Statistics
+from fed_em_client.fingerprint import MIXED, fingerprint_of
 from fed_em_client.rows import read_rows
-from fed_em_protocols.description import SessionDescription, encoding_of
+from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import IllegalStep
 from fed_em_protocols.masks import RingVector
+from fed_em_protocols.mass_gate import held_components, held_from_bitmap, held_to_bitmap
+from fed_em_protocols.messages import Mode
 from fed_em_protocols.roster import Roster
-from fed_em_protocols.tenant import Evaluate
+from fed_em_protocols.tenant_state import Evaluate
+
+
+class WorkMarks(Protocol):
+    """What a tenant remembers of the work that it takes part in a session with; see `fed_em_client.round_marks`."""
+
+    def work(self, session: bytes) -> bytes | None:
+        """The fingerprint recorded for a session; None if there is none."""
+        ...
+
+    def record_work(self, session: bytes, fingerprint: bytes) -> None:
+        """Record a fingerprint durably before returning, in place of an earlier one."""
+        ...
+
+
+class _OwnMemory:
+    """Marks that last as long as the work does."""
+
+    def __init__(self) -> None:
+        self._works: dict[bytes, bytes] = {}
+
+    def work(self, session: bytes) -> bytes | None:
+        return self._works.get(session)
+
+    def record_work(self, session: bytes, fingerprint: bytes) -> None:
+        self._works[session] = fingerprint
 
 
 @dataclass(frozen=True)
@@ -35,18 +68,36 @@ class _Setting:
     Attributes:
         model: The model.
         coordinates: The coordinates of its E-step.
+        moments: Whether it is the first round's, whose moments standardise the columns.
         encoding: The encoding of its statistics.
         rows: The rows in those coordinates, `(n, D)`.
     """
 
     model: Model
     coordinates: Coordinates
+    moments: bool
     encoding: Encoding
     rows: Rows = field(repr=False)
 
     def serves(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast differs in its parameters only."""
         return broadcast.coordinates == self.coordinates and broadcast.model.describe() == self.model.describe()
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """The last round of counts: what a gate follows from, and binds.
+
+    Attributes:
+        parameters: The broadcast that was counted at.
+        encoding: Of the counts.
+        mass_floor, least_tenants: Of the rule.
+    """
+
+    parameters: bytes = field(repr=False)
+    encoding: Encoding
+    mass_floor: int
+    least_tenants: int
 
 
 class RowsWork:
@@ -57,16 +108,22 @@ class RowsWork:
         columns: Session column to data column, where the names differ.
         roster: The pinned roster.
         index: This tenant's place in it.
+        marks: What outlives the process; without them, nothing does.
     """
 
-    def __init__(self, data: Path, columns: Mapping[str, str], roster: Roster, index: int) -> None:
+    def __init__(
+        self, data: Path, columns: Mapping[str, str], roster: Roster, index: int, marks: WorkMarks | None = None
+    ) -> None:
         self._data = data
         self._columns = dict(columns)
         self._roster = roster
         self._index = index
+        self._marks = _OwnMemory() if marks is None else marks
+        self._number: bytes | None = None
         self._session: _Session | None = None
         self._setting: _Setting | None = None
         self._coordinates: Coordinates | None = None
+        self._counting: _Counting | None = None
 
     def prepare(self, description: bytes) -> None:
         """Read the rows and check them against a session's description (JSON). The same offer again costs nothing.
@@ -79,30 +136,64 @@ class RowsWork:
             return
         parsed = SessionDescription.from_json(description)
         rows = read_rows(self._data, parsed, self._columns, self._roster.row_caps[self._index])
-        self._session, self._setting, self._coordinates = _Session(description, parsed, rows), None, None
+        self._session = _Session(description, parsed, rows)
+        self._forget_rounds()
 
     @property
     def description(self) -> SessionDescription:
         """The session that was prepared for. Raises `IllegalStep` before the first."""
         return self._prepared().description
 
+    def changed(self, session: bytes) -> bool:
+        """Whether rows or code changed since an earlier process of this tenant took part in the session with this number.
+
+        Once they have, the answer is yes for the rest of the session: which of them the server's running total holds is
+        known only after a round that this process need not live to see.
+        """
+        if session != self._number:
+            self._number = session
+            self._forget_rounds()
+        prepared = self._prepared()
+        before, now = self._marks.work(session), fingerprint_of(prepared.rows, prepared.description.names)
+        changed = before not in {None, now}
+        self._marks.record_work(session, MIXED if changed else now)
+        return changed
+
     def evaluate(self, asked: Evaluate) -> RingVector:
-        """The encoded statistics of the rows at the parameters that the server asks for.
+        """The encoded statistics of the rows, or their counts, at the parameters that the server asks for.
 
         Raises:
-            CallerError: the session does not admit the request, both sides derive different encodings, or the
-                statistics cannot be computed or are beyond their bounds.
+            CallerError: the session or its mass gate does not admit the request, both sides derive different encodings, or
+                the statistics cannot be computed or are beyond their bounds.
         """
+        if asked.mode == Mode.COUNTS:
+            self._counting = None
         broadcast = Broadcast.from_bytes(asked.parameters, f"the server's request of round {asked.round}")
         setting = self._setting_of(broadcast)
-        _check_same_encoding(setting.encoding, asked)
+        _require_sound(asked, setting.moments)
+        of_asked = self._counted if asked.mode == Mode.COUNTS else self._summed
         try:
-            statistics = setting.model.e_step(broadcast.parameters, setting.rows, setting.encoding.layout)
+            encoding, statistics = of_asked(asked, setting, broadcast.parameters)
         except (CallerError, EnvironmentFault):
             raise
         except FedEmError as error:
             raise CallerError(f"round {asked.round}: {error.message}", remedy=error.remedy) from error
-        return setting.encoding.encode(statistics, self._index)
+        return encoding.encode(statistics, self._index)
+
+    def held(self, counts: RingVector) -> bytes:
+        """Bitmap of the components that stay shut by the mass gate's rule, from the opened sum of the counts last asked for.
+
+        Empty, which fits no gate, if they were not admissible: nothing opens behind them.
+        """
+        if self._counting is None:
+            return b""
+        rule = self._counting
+        summed = rule.encoding.decode(counts)
+        held = held_components(summed, rule.mass_floor, rule.least_tenants)
+        return held_to_bitmap(held, _components_of(self._prepared().description.fitted_model).n_components)
+
+    def _forget_rounds(self) -> None:
+        self._setting, self._coordinates, self._counting = None, None, None
 
     def _prepared(self) -> _Session:
         if self._session is None:
@@ -112,16 +203,16 @@ class RowsWork:
     def _setting_of(self, broadcast: Broadcast) -> _Setting:
         session = self._prepared()
         if self._setting is None or not self._setting.serves(broadcast):
-            self._require_admissible(session.description, broadcast)
+            moments = session.description.asks_for_moments(broadcast) and self._coordinates is None
+            if not moments:
+                self._require_the_model(session.description, broadcast)
             encoding = encoding_of(session.description, broadcast, self._roster.row_caps)
             rows = broadcast.coordinates.apply(session.rows)
-            self._setting = _Setting(broadcast.model, broadcast.coordinates, encoding, rows)
+            self._setting = _Setting(broadcast.model, broadcast.coordinates, moments, encoding, rows)
         return self._setting
 
-    def _require_admissible(self, description: SessionDescription, broadcast: Broadcast) -> None:
+    def _require_the_model(self, description: SessionDescription, broadcast: Broadcast) -> None:
         """Moments first, then the session's model in one system of coordinates: nothing else is ever answered."""
-        if description.asks_for_moments(broadcast) and self._coordinates is None:
-            return
         if not description.asks_for_the_model(broadcast):
             raise CallerError(
                 f"the server asks for a model that session '{description.title}' is not about, or for its moments again",
@@ -134,9 +225,71 @@ class RowsWork:
             )
         self._coordinates = broadcast.coordinates
 
+    def _counted(self, asked: Evaluate, setting: _Setting, parameters: Parameters) -> tuple[Encoding, Statistics]:
+        """How much each component holds."""
+        encoding = counts_encoding_of(setting.model, self._roster.row_caps)
+        _check_same_encoding(encoding, asked)
+        # Two supporters more than collude: see `fed_em_protocols.mass_gate`.
+        self._counting = _Counting(asked.parameters, encoding, asked.mass_floor, asked.colluders + 2)
+        return encoding, component_counts(_components_of(setting.model), parameters, setting.rows, encoding.layout)
+
+    def _summed(self, asked: Evaluate, setting: _Setting, parameters: Parameters) -> tuple[Encoding, Statistics]:
+        """The statistics, without the moments of held components."""
+        _check_same_encoding(setting.encoding, asked)
+        held = self._held_by(asked, setting)
+        statistics = setting.model.e_step(parameters, setting.rows, setting.encoding.layout)
+        if held:
+            statistics = silence(_components_of(setting.model), statistics, held)
+        return setting.encoding, statistics
+
+    def _held_by(self, asked: Evaluate, setting: _Setting) -> tuple[int, ...]:
+        if not asked.held:
+            return ()
+        if self._counting is None or self._counting.parameters != asked.parameters:
+            raise _not_agreed(asked, "moments at other parameters than those whose counts were taken")
+        try:
+            return held_from_bitmap(asked.held, _components_of(setting.model).n_components)
+        except ValueError as error:
+            raise _not_agreed(asked, f"moments behind {error}") from None
+
+
+def _components_of(model: Model) -> ComponentModel:
+    if not isinstance(model, ComponentModel):
+        raise CallerError(f"a model of the family '{model.family}' has no components to hold")
+    return model
+
+
+def _require_sound(asked: Evaluate, moments: bool) -> None:
+    """Refuse what the session's terms do not admit: with a mass gate, each sum of the model is two, counts and then moments.
+
+    The moments that standardise the columns are of one component that holds everybody, and never gated.
+    """
+    counts, gated = asked.mode == Mode.COUNTS, asked.mass_floor > 0
+    refusals = (
+        (counts and not gated, "counts, in a session without a mass gate"),
+        (asked.held and not gated, "moments behind a gate, in a session without one"),
+        (counts and asked.held, "counts behind a gate"),
+        (moments and (counts or asked.held), "a mass gate before the moments of the columns"),
+        (
+            gated and not (moments or counts or asked.held),
+            "moments without the mass gate that the session's terms promise",
+        ),
+        (gated and asked.mode == Mode.INCREMENT, "an increment, in a session with a mass gate"),
+    )
+    for refused, what in refusals:
+        if refused:
+            raise _not_agreed(asked, what)
+
+
+def _not_agreed(asked: Evaluate, what: str) -> CallerError:
+    return CallerError(
+        f"round {asked.round}: the server asks for {what}",
+        remedy="ask the server's operator; this tenant answers for what the session's terms say only",
+    )
+
 
 def _check_same_encoding(encoding: Encoding, asked: Evaluate) -> None:
-    if encoding.digest != asked.encoding or encoding.length != asked.length:
+    if (encoding.digest, encoding.length, encoding.ring.bits) != (asked.encoding, asked.length, asked.ring):
         raise CallerError(
             f"round {asked.round}: the server and this tenant derive different encodings of the same statistics "
             f"(the server's has {asked.length} integers, this tenant's {encoding.length})",

@@ -7,28 +7,38 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 from fed_em.broadcast import Broadcast
-from fed_em.errors import FedEmError
+from fed_em.errors import CallerError, FedEmError
 from fed_em.model_file import FittedModel, save_model
 from fed_em_client.configuration import TenantConfiguration
 from fed_em_client.data_files import check_data_file
 from fed_em_client.grpc_link import Endpoint, serve_session
 from fed_em_client.round_marks import FileRoundMarks
-from fed_em_client.rows_work import RowsWork
+from fed_em_client.rows_work import RowsWork, WorkMarks
 from fed_em_client.tenant_session import TenantSession
 from fed_em_protocols.addresses import split_address
+from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.errors import SERVER, PeerFault
-from fed_em_protocols.messages import CloseReason
+from fed_em_protocols.messages import Close, CloseReason
 from fed_em_protocols.party import PartyKeys, check_certificate, load_keys
 from fed_em_protocols.roster import Roster, load_pinned_roster
-from fed_em_protocols.tenant import RoundMarks, TenantSelf
+from fed_em_protocols.tenant_state import RoundMarks, TenantSelf
 
 MODEL_FOLDER = "model"
 
 
 class SessionFailed(FedEmError):
     """The server ended the session without a model."""
+
+
+class StatisticsFailed(CallerError):
+    """This tenant could not compute what a session asked for; neither the server nor anybody else knows which tenant it was."""
+
+
+class TenantMarks(RoundMarks, WorkMarks, Protocol):
+    """All that a tenant remembers of a session for ever."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +58,22 @@ class Tenant:
         """The coordinator at an address."""
         return Endpoint(address, self.roster, self.keys.tls_key, self.keys.tls_certificate)
 
-    def work(self) -> RowsWork:
-        """Its rows, read when a session describes itself."""
-        return RowsWork(self.configuration.data, self.configuration.columns, self.roster, self.index)
+    def work(self, marks: WorkMarks | None = None) -> RowsWork:
+        """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed."""
+        return RowsWork(self.configuration.data, self.configuration.columns, self.roster, self.index, marks)
 
-    def session(self, marks: RoundMarks, work: RowsWork) -> TenantSession:
-        """A fresh session over this tenant's rows."""
+    def session(
+        self, marks: RoundMarks, work: RowsWork, report: Callable[[str], None] = lambda _: None
+    ) -> TenantSession:
+        """A fresh session over this tenant's rows; `report` is told at once of statistics that cannot be computed."""
         policy = self.configuration.policy.terms_policy()
         me = TenantSelf(self.roster, self.index, self.keys.identity, policy, software=f"fed-em {version('fed-em')}")
-        return TenantSession(me, work, marks)
+
+        def complain(fault: CallerError) -> None:
+            report(f"{me.name}: these statistics cannot be computed, and the sum will count one tenant at fault")
+            report(fault.diagnostics())
+
+        return TenantSession(me, work, marks, complain=complain)
 
 
 def open_tenant(configuration: TenantConfiguration) -> Tenant:
@@ -89,12 +106,12 @@ def take_part(
         The folder of the final model.
 
     Raises:
-        FedEmError: as `serve_session`; `SessionFailed` if the server ends the session without a model.
+        FedEmError: as `serve_session` and `keep_model`.
     """
     tenant = open_tenant(configuration)
-    work = tenant.work()
     with FileRoundMarks(configuration.state) as marks:
-        session = tenant.session(marks, work)
+        work = tenant.work(marks)
+        session = tenant.session(marks, work, report)
         where = configuration.server if address is None else address
         split_address(where)
         report(f"{configuration.name}: dialling {where}")
@@ -106,11 +123,23 @@ def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
     """Save the model that a session ended with.
 
     Raises:
+        StatisticsFailed: this tenant could not compute something that it was asked for; a model, if there is one, is saved.
         SessionFailed: it ended without one.
     """
     closed = session.closed
-    if closed is None or closed.content.reason != CloseReason.FINISHED or not closed.attachment:
+    finished = closed is not None and closed.content.reason == CloseReason.FINISHED and closed.attachment
+    if closed is not None and finished:
+        _save(closed, work, folder)
+    if session.fault is not None:
+        raise StatisticsFailed(
+            f"this tenant could not compute its statistics: {session.fault.message}", remedy=session.fault.remedy
+        )
+    if not finished:
         raise SessionFailed("the server ended the session without a model", remedy="ask its operator for the reason")
+    return folder
+
+
+def _save(closed: Sealed[Close], work: RowsWork, folder: Path) -> None:
     final = Broadcast.from_bytes(closed.attachment, "the server's final model")
     if not work.description.asks_for_the_model(final):
         raise PeerFault(SERVER, "ended the session with a model that the session was not about")
@@ -118,4 +147,3 @@ def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
     save_model(
         folder, FittedModel(final.model, final.coordinates, work.description.names, final.parameters, provenance)
     )
-    return folder

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fed_em.errors import CallerError
-from fed_em_client.configuration import TenantConfiguration, read_tenant_configuration
+from fed_em_client.configuration import PolicyTable, TenantConfiguration, read_tenant_configuration
 from fed_em_client.data_files import DataFile, read_data_file
 from fed_em_client.link_checks import Accepted, reach, resolve, shake_hands
 from fed_em_client.rows import check_row_count
@@ -15,8 +15,10 @@ from fed_em_protocols.addresses import split_address
 from fed_em_protocols.checks import Finding, check, check_roster, check_versions
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.party import PartyKeys, load_keys
+from fed_em_protocols.protection import check_protection
 from fed_em_protocols.roster import Roster, load_pinned_roster
-from fed_em_protocols.terms import default_colluders
+from fed_em_protocols.session_numbers import ThreatModel, default_survivors
+from fed_em_protocols.terms import Trust, default_colluders
 
 
 def examine_tenant(path: Path, now: datetime) -> Iterator[Finding]:
@@ -41,11 +43,19 @@ def examine_tenant(path: Path, now: datetime) -> Iterator[Finding]:
     keys = check("keys", lambda: _own_keys(configuration, roster.result), lambda found: f"in {found.folder}")
     yield keys.finding
     if roster.result is not None:
-        colluders = configuration.policy.colluders
-        f = default_colluders(roster.result.n) if colluders is None else colluders
-        yield from check_roster(roster.result, (configuration.name, SERVER), f, now)
+        yield from check_roster(roster.result, (configuration.name, SERVER), now)
+        yield from _check_demands(configuration.policy, roster.result)
     yield from _check_link(configuration, roster.result, keys.result)
     yield check("data", lambda: _read_data(configuration, roster.result), _say_data).finding
+
+
+def _check_demands(policy: PolicyTable, roster: Roster) -> Iterator[Finding]:
+    """What a session that just meets this tenant's demands withstands."""
+    colluders = default_colluders(roster.n) if policy.colluders is None else policy.colluders
+    trust = Trust.SEMI_HONEST if policy.allow_semi_honest else Trust.MALICIOUS_SERVER
+    threats = ThreatModel(trust, colluders, policy.difference_guard == "blocks")
+    survivors = max(policy.minimum_cohort, default_survivors(roster, colluders + 2, threats.guarded))
+    yield from check_protection(roster, threats, survivors)
 
 
 def _pinned_roster(configuration: TenantConfiguration) -> Roster:

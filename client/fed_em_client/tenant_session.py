@@ -9,26 +9,28 @@ Whatever carries the messages (a gRPC stream, a Unix socket behind Flower, a que
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Protocol
+
+import numpy as np
 
 from fed_em.errors import CallerError
 from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.masks import RingVector
-from fed_em_protocols.messages import Close, RefusalCode
+from fed_em_protocols.messages import Close, Mode, RefusalCode
+from fed_em_protocols.ring import ring_of
 from fed_em_protocols.tenant import (
-    Evaluate,
-    RoundMarks,
-    TenantSelf,
-    TenantState,
-    TenantStep,
+    tenant_consider,
     tenant_greet,
     tenant_join,
     tenant_receive,
     tenant_refuse,
     tenant_start,
-    tenant_upload,
 )
+from fed_em_protocols.tenant_outcome import tenant_gate
+from fed_em_protocols.tenant_round import tenant_recall, tenant_upload
+from fed_em_protocols.tenant_state import Evaluate, RoundMarks, TenantSelf, TenantState, TenantStep
 from fed_em_protocols.transitions import TenantPhase
 from fed_em_protocols.window import Randomness
 
@@ -44,12 +46,20 @@ class TenantWork(Protocol):
         """
         ...
 
+    def changed(self, session: bytes) -> bool:
+        """Whether the rows prepared, or the code, are not those of an earlier process of this tenant in the same session."""
+        ...
+
     def evaluate(self, asked: Evaluate) -> RingVector:
         """The encoded statistics that the server asks for.
 
         Raises:
             CallerError: they cannot be computed, or are beyond the declared bounds.
         """
+        ...
+
+    def held(self, counts: RingVector) -> bytes:
+        """The bitmap of components that stay shut by the mass gate's rule, from the opened sum of the counts last asked for."""
         ...
 
 
@@ -69,16 +79,30 @@ class TenantSession:
         work: Its rows.
         marks: Its durable round marks.
         randomness: Secret uniform bytes.
+        complain: Called at once with each reason why statistics cannot be computed: for this tenant's own operator.
+
+    Attributes:
+        closed: How the session ended, once it has.
+        fault: The last reason why statistics could not be computed, if there was one. The server is not told: whether a row is
+            out of bounds at parameters that the server chose would say something on it. The sum tells everybody that some
+            tenant is at fault.
     """
 
     def __init__(
-        self, me: TenantSelf, work: TenantWork, marks: RoundMarks, randomness: Randomness = secrets.token_bytes
+        self,
+        me: TenantSelf,
+        work: TenantWork,
+        marks: RoundMarks,
+        randomness: Randomness = secrets.token_bytes,
+        complain: Callable[[CallerError], None] = lambda _: None,
     ) -> None:
         self._work = work
         self._marks = marks
         self._randomness = randomness
+        self._complain = complain
         self.state: TenantState = tenant_start(me, randomness)
         self.closed: Sealed[Close] | None = None
+        self.fault: CallerError | None = None
 
     @property
     def over(self) -> bool:
@@ -104,24 +128,36 @@ class TenantSession:
         if step.offer is not None:
             sends += self._take(self._accept(step.offer))
         if step.evaluate is not None:
-            try:
-                ring = self._work.evaluate(step.evaluate)
-            except CallerError as error:
-                raise self._leave(error, RefusalCode.OUT_OF_BOUNDS) from error
-            sends += self._take(tenant_upload(self.state, ring, self._marks))
+            sends += self._take(self._evaluated(step.evaluate))
+        if step.counts is not None:
+            sends += self._take(tenant_gate(self.state, self._work.held(step.counts)))
         if step.closed is not None:
             self.closed = step.closed
         return sends
 
+    def _evaluated(self, asked: Evaluate) -> TenantStep:
+        try:
+            ring = self._work.evaluate(asked)
+        except CallerError as error:
+            self.fault = error
+            self._complain(error)
+            fault = ring_of(asked.ring, asked.mode == Mode.COUNTS).fault_vector(asked.length)
+            # A base is taken off: minus one there is one more in the sum, whether this round can be computed or not.
+            ring = np.negative(fault) if asked.recall else fault
+        if asked.recall:
+            return tenant_recall(self.state, ring)
+        return tenant_upload(self.state, ring, self._marks)
+
     def _accept(self, description: bytes) -> TenantStep:
         try:
-            joined = tenant_join(self.state)
+            tenant_consider(self.state)
             self._work.prepare(description)
+            changed = self._work.changed(self.state.accepted_terms.session)
         except TermsRefused as refusal:
             raise self._leave(refusal, RefusalCode.POLICY) from refusal
         except CallerError as error:
             raise self._leave(error, RefusalCode.SCHEMA) from error
-        return joined
+        return tenant_join(self.state, changed)
 
     def _leave(self, cause: CallerError, code: RefusalCode) -> SessionLeft:
         step = tenant_refuse(self.state, code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from fed_em_protocols.hashing import digest
@@ -16,6 +17,9 @@ from fed_em_protocols.keys import agree, derive
 
 TAG_BYTES = 16
 _NONCE = bytes(12)
+
+# A channel secret: 32 bytes, or the `keys.agreement_key` made of them once for all boxes of a member.
+ChannelSecret = bytes | X25519PrivateKey
 
 
 @dataclass(frozen=True)
@@ -26,20 +30,22 @@ class Route:
     sender: int
     recipient: int
 
-    def _key(self, channel_secret: bytes, channel_public: bytes, peer: str) -> ChaCha20Poly1305:
+    def _key(self, channel_secret: ChannelSecret, channel_public: bytes, peer: str) -> ChaCha20Poly1305:
         shared = agree(channel_secret, channel_public, peer)
         return ChaCha20Poly1305(derive("box", shared, 32, self.setup, self.sender, self.recipient))
 
     def _associated(self) -> bytes:
         return digest("box", self.setup, self.sender, self.recipient)
 
-    def seal(self, plaintext: bytes, channel_secret: bytes, recipient_channel_key: bytes, recipient: str) -> bytes:
+    def seal(
+        self, plaintext: bytes, channel_secret: ChannelSecret, recipient_channel_key: bytes, recipient: str
+    ) -> bytes:
         """The box: as long as the plaintext plus `TAG_BYTES`. Must be called once a route: the key admits one box."""
         return self._key(channel_secret, recipient_channel_key, recipient).encrypt(
             _NONCE, plaintext, self._associated()
         )
 
-    def open(self, box: bytes, channel_secret: bytes, sender_channel_key: bytes, sender: str) -> bytes | None:
+    def open(self, box: bytes, channel_secret: ChannelSecret, sender_channel_key: bytes, sender: str) -> bytes | None:
         """The plaintext, or None if the box was not sealed for this route by this sender, or was changed on the way."""
         try:
             return self._key(channel_secret, sender_channel_key, sender).decrypt(_NONCE, box, self._associated())

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Generic, TypeVar
 
-from fed_em.errors import CallerError, EnvironmentFault, FedEmError
+from fed_em.errors import EnvironmentFault, FedEmError
 from fed_em_protocols.limits import PROTOCOL_VERSION
 from fed_em_protocols.party import check_certificate, party_of
 from fed_em_protocols.roster import Roster
-from fed_em_protocols.terms import SUITE, share_threshold_of
+from fed_em_protocols.terms import SUITE
 
 T = TypeVar("T")
 
@@ -59,13 +59,12 @@ def check(what: str, test: Callable[[], T], says: Callable[[T], str]) -> Checked
     return Checked(Finding(what, says(result)), result)
 
 
-def check_roster(roster: Roster, parties: Iterable[str], colluders: int, now: datetime) -> Iterator[Finding]:
+def check_roster(roster: Roster, parties: Iterable[str], now: datetime) -> Iterator[Finding]:
     """What follows from a roster alone.
 
     Args:
         roster: The roster.
         parties: Whose certificates matter here: tenants by name, or `SERVER`.
-        colluders: f.
         now: Time of day with its zone.
     """
     for name in parties:
@@ -73,41 +72,11 @@ def check_roster(roster: Roster, parties: Iterable[str], colluders: int, now: da
     yield check(
         "clock", lambda: _check_clock(roster, now), lambda _: f"{now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     ).finding
-    yield check(
-        "losses",
-        lambda: losses_survived(roster.n, colluders),
-        lambda losses: _say_losses(roster.n, colluders, losses),
-    ).finding
 
 
 def check_versions() -> Finding:
     """Versions of everything that both sides must agree on, or that a fault report must name."""
     return check("versions", _versions, lambda found: f"protocol {PROTOCOL_VERSION}, suite {SUITE}, {found}").finding
-
-
-def losses_survived(members: int, colluders: int) -> int:
-    """How many of a window's members may be lost for good between upload and opening, and the round still opens.
-
-    A lost tenant is replaced from the shares of τ others; of `members` tenants, `members` − τ can be lost.
-
-    Raises:
-        CallerError: no window can be set up, as a secret has fewer holders than τ.
-    """
-    threshold = share_threshold_of(members, colluders)
-    if threshold > members - 1:
-        raise CallerError(
-            f"n = {members}, f = {colluders}: a secret needs τ = {threshold} holders, and has {members - 1}",
-            remedy="add tenants to the roster, or lower the number of colluders",
-        )
-    return members - threshold
-
-
-def _say_losses(n: int, colluders: int, losses: int) -> str:
-    tenants = "1 tenant" if losses == 1 else f"{losses} tenants"
-    return (
-        f"n = {n}, f = {colluders}: τ = {share_threshold_of(n, colluders)}; a round survives the loss of {tenants} "
-        "between upload and opening"
-    )
 
 
 def _check_certificate(roster: Roster, name: str, now: datetime) -> Finding:

@@ -19,16 +19,24 @@ from dataclasses import replace
 from typing import cast
 
 from fed_em.errors import CallerError
+from fed_em_protocols.certification import admissible_survivors, least_quorum
 from fed_em_protocols.coordinator_round import (
+    certifying_stage,
+    close_round,
+    closing_stage,
+    on_ask_base,
+    on_endorsement,
     on_opening,
     on_shares,
     on_upload,
     opening_stage,
+    pending_round,
     recovering_stage,
     start_round,
     uploading_stage,
 )
 from fed_em_protocols.coordinator_state import (
+    Attendance,
     CoordinatorState,
     CoordinatorStep,
     Member,
@@ -37,34 +45,33 @@ from fed_em_protocols.coordinator_state import (
     SumRequest,
     Timetable,
     fail_request,
-    involved,
-    least_survivors,
     with_cut_off,
     with_deadline,
     with_member,
 )
 from fed_em_protocols.coordinator_window import (
-    advertising_stage,
-    boxes_for,
-    confirming_stage,
-    depositing_stage,
+    advance_setup,
     on_advertise,
     on_deposit,
     on_ready,
+    on_reveal,
     open_window,
-    setup_message,
+    pending_setup,
     wants_window,
 )
-from fed_em_protocols.encoding import CHECK_WORDS
 from fed_em_protocols.envelope import Sealed, seal, unseal
 from fed_em_protocols.errors import AnotherRoster, IllegalStep, OutOfTurn, PeerFault
+from fed_em_protocols.graph_parameters import MAX_RESTARTS
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.limits import MAX_VECTOR_LENGTH
+from fed_em_protocols.members import from_bitmap
 from fed_em_protocols.messages import (
     Advertise,
+    AskBase,
     Close,
     CloseReason,
     Deposit,
+    Endorsement,
     Hello,
     Join,
     Opening,
@@ -72,6 +79,7 @@ from fed_em_protocols.messages import (
     Ready,
     Refusal,
     RefusalCode,
+    Reveal,
     Shares,
     Upload,
 )
@@ -79,7 +87,9 @@ from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms, validate_terms
 from fed_em_protocols.transitions import (
     COORDINATOR_HEARS,
+    COORDINATOR_MOVES,
     CoordinatorPhase,
+    SetUpPhase,
     require_move,
     require_turn,
 )
@@ -101,7 +111,7 @@ def coordinator_start(
     Raises:
         CallerError: the terms break a rule, belong to another roster, or the key is not the roster's.
     """
-    validate_terms(terms, roster.n)
+    validate_terms(terms, roster)
     if identity.public != roster.server.identity_key:
         raise CallerError(
             "the server's identity key is not the one in the roster",
@@ -109,8 +119,25 @@ def coordinator_start(
         )
     if terms.roster != roster.digest or terms.schema != hashlib.sha256(description).digest():
         raise CallerError("the terms name another roster or another description")
-    members = {index: Member(wait_until=now + timetable.gather) for index in range(roster.n)}
+    members = _nobody_yet(roster, now + timetable.gather)
     return CoordinatorState(roster, identity, seal(terms, identity, description), timetable, members)
+
+
+def _nobody_yet(roster: Roster, wait_until: float) -> Attendance:
+    return Attendance({index: Member(wait_until=wait_until) for index in range(roster.n)})
+
+
+def coordinator_restart(state: CoordinatorState, now: float) -> CoordinatorState:
+    """The state of a server that comes back after a crash, from the last one that it kept before it sent anything.
+
+    Nobody is linked, no window is open, and the round in progress is over: under malicious-server trust it is closed with the
+    outcome that witnesses were asked to endorse, or as void, before the next begins. A session that was over stays so.
+    """
+    if state.phase is CoordinatorPhase.CLOSED:
+        return state
+    members = _nobody_yet(state.roster, now + state.timetable.gather)
+    ended = fail_request(state, "the server was restarted").state
+    return replace(ended, members=members, window=None, upcoming=None, deadline=None, counts=None)
 
 
 def coordinator_request(state: CoordinatorState, request: SumRequest, now: float) -> CoordinatorStep:
@@ -121,14 +148,16 @@ def coordinator_request(state: CoordinatorState, request: SumRequest, now: float
     """
     if state.request is not None or state.phase is CoordinatorPhase.CLOSED:
         raise IllegalStep("a sum is being computed, or the session is over")
-    if not CHECK_WORDS < request.length <= MAX_VECTOR_LENGTH or len(request.parameters) > 8 * MAX_VECTOR_LENGTH:
+    tail = request.ring.tail_words
+    if not tail < request.length <= MAX_VECTOR_LENGTH or len(request.parameters) > 8 * MAX_VECTOR_LENGTH:
         raise CallerError(
             f"a sum of {request.length} integers at {len(request.parameters)} bytes of parameters is beyond the "
             f"protocol's limits",
-            remedy=f"a vector has {CHECK_WORDS + 1} to {MAX_VECTOR_LENGTH} entries, check words included",
+            remedy=f"a vector has {tail + 1} to {MAX_VECTOR_LENGTH} entries, its tail included",
         )
-    give_up = now + state.timetable.gather
-    return _advance(replace(state, request=request, give_up=give_up, windows_before=state.windows_opened), now)
+    give_up = now + (state.timetable.gather if state.last_round == 0 else state.timetable.pause)
+    asked = replace(state, request=request, give_up=give_up, windows_before=state.windows_opened, paused=False)
+    return _advance(asked, now)
 
 
 def coordinator_unlinked(state: CoordinatorState, index: int, now: float) -> CoordinatorStep:
@@ -183,8 +212,9 @@ def coordinator_close(state: CoordinatorState, reason: CloseReason, parameters: 
     data = close.to_bytes()
     sends = tuple((index, data) for index, member in state.members.items() if member.linked)
     closed = replace(
-        state, phase=CoordinatorPhase.CLOSED, request=None, round=None, window=None, cut_off=None, deadline=None
-    )
+        state, phase=CoordinatorPhase.CLOSED, request=None, round=None, window=None, upcoming=None, total=None,
+        cut_off=None, deadline=None,
+    )  # fmt: skip
     return CoordinatorStep(closed, sends)
 
 
@@ -210,9 +240,10 @@ def _on_hello(state: CoordinatorState, index: int, sealed: Sealed[Hello], now: f
 
 def _forget_predecessor(state: CoordinatorState, index: int) -> CoordinatorStep:
     """A new process has none of its predecessor's secrets: it is out of the window, whatever the predecessor did."""
-    if state.window is None:
-        return CoordinatorStep(state)
-    return CoordinatorStep(replace(state, window=replace(state.window, active=state.window.active - {index})))
+    window, upcoming = (
+        replace(one, active=one.active - {index}) if one else None for one in (state.window, state.upcoming)
+    )
+    return CoordinatorStep(replace(state, window=window, upcoming=upcoming))
 
 
 def _on_join(state: CoordinatorState, index: int, sealed: Sealed[Join], now: float) -> CoordinatorStep:
@@ -223,28 +254,16 @@ def _on_join(state: CoordinatorState, index: int, sealed: Sealed[Join], now: flo
     if member.joined:
         return CoordinatorStep(state, _pending_for(state, index))  # the same process on a new link
     joined = with_member(state, index, replace(member, joined=True, wait_until=0.0))
+    if sealed.content.changed:
+        joined = replace(joined, changed_after=state.last_round)
     return CoordinatorStep(joined, notices=(Notice(NoticeKind.JOINED, state.last_round, (name,)),))
 
 
 def _pending_for(state: CoordinatorState, index: int) -> tuple[tuple[int, bytes], ...]:
-    """What a tenant must be told again when the same process links anew: the message whose answer is still awaited."""
-    if index not in involved(state):
-        return ()
-    window, current = state.window, state.round
-    sealed: Sealed[Payload] | None = None
-    if state.phase is CoordinatorPhase.ADVERTISING and window:
-        sealed = cast("Sealed[Payload]", window.opening)
-    elif state.phase is CoordinatorPhase.DEPOSITING and window and window.setup:
-        sealed = cast("Sealed[Payload]", setup_message(state, window, window.setup))
-    elif state.phase is CoordinatorPhase.CONFIRMING and window and window.setup:
-        return ((index, boxes_for(state, window, window.setup, index)),)
-    elif state.phase is CoordinatorPhase.UPLOADING and current:
-        sealed = cast("Sealed[Payload]", current.header)
-    elif state.phase is CoordinatorPhase.OPENING and current and current.certificate:
-        sealed = cast("Sealed[Payload]", current.certificate)
-    elif state.phase is CoordinatorPhase.RECOVERING and current and current.recovery:
-        sealed = cast("Sealed[Payload]", current.recovery)
-    return ((index, sealed.to_bytes()),) if sealed else ()
+    """What a tenant must be told again when the same process links anew: the messages whose answers are still awaited."""
+    told, again = pending_setup(state, index), pending_round(state, index)
+    counted = state.counts.evidence if state.counts and index in state.counts.participants else None
+    return tuple((index, data) for data in (*told, counted, again) if data)
 
 
 def _on_refusal(state: CoordinatorState, index: int, sealed: Sealed[Refusal], now: float) -> CoordinatorStep:
@@ -257,42 +276,140 @@ def _on_refusal(state: CoordinatorState, index: int, sealed: Sealed[Refusal], no
 
 
 def _advance(state: CoordinatorState, now: float) -> CoordinatorStep:
-    """Go on as far as what has come in, and the time, allow."""
+    """Go on as far as what has come in, and the time, allow: with the next window's set-up, and with the round."""
     step = CoordinatorStep(state)
     while step.result is None and step.state.request is not None:
         before = step.state
-        step = step.then(lambda s: _STAGES[s.phase](s, now))
-        require_move(before.phase, step.state.phase)
+        step = step.then(lambda s: advance_setup(s, now)).then(lambda s: _STAGES[s.phase](s, now))
+        require_move(COORDINATOR_MOVES, before.phase, step.state.phase)
         if step.state is before:
             break
     return step.then(lambda s: CoordinatorStep(with_deadline(s, now)))
 
 
 def _gather(state: CoordinatorState, now: float) -> CoordinatorStep:
-    """Wait for tenants, then open a window or start a round."""
-    least = least_survivors(state)
-    here = frozenset(i for i, member in state.members.items() if member.here and not member.late)
-    members = here & (state.window.active if state.window else frozenset())
+    """Close what is open of the round before, wait for tenants and for the window, then start a round."""
+    if state.upcoming is not None and state.upcoming.phase is SetUpPhase.READY:
+        return CoordinatorStep(_with_next_window(state))
     willing = [member for member in state.members.values() if not member.refusal]
-    if len(willing) < least:
-        return fail_request(state, _who_is_missing(state, here, least), final=True)
-    away = any(not member.here and now < member.wait_until for member in state.members.values())
-    if now < state.give_up and (away or len(here) < least):
-        return CoordinatorStep(with_cut_off(state, state.give_up))
-    if len(here) < least:
-        return fail_request(state, _who_is_missing(state, here, least), final=True)
-    if len(members) >= least and not wants_window(state, here):
-        return start_round(state, members, now)
-    if state.windows_opened - state.windows_before >= _WINDOWS_A_REQUEST:
-        return fail_request(
-            state, f"tenants leave as fast as windows are opened; {_who_is_missing(state, here, least)}"
+    if len(willing) < _least(state) or _refused_units(state):
+        return fail_request(state, _who_is_missing(state), final=True)
+    away = any(now < state.members[index].wait_until for index in state.members.absent)
+    held_up = away and now < state.give_up
+    if state.unresolved is not None:
+        return close_round(state, now) or _wait_for_window(state, now, held_up)
+    participants = _participants(state)
+    if state.request and state.request.held and not held_up:
+        return _start_gated(state, participants, now)
+    if len(participants) < _least(state) or held_up:
+        return _wait_for_window(state, now, held_up)
+    return open_window(state, now) if wants_window(state) else start_round(state, participants, now)
+
+
+def _with_next_window(state: CoordinatorState) -> CoordinatorState:
+    """The window that was set up is in use. A round that was closed with keys of another is closed again with its keys.
+
+    Tenants check that certificate in the next header, and need not know the keys of a window that served no round.
+    """
+    taken, closed = replace(state, window=state.upcoming, upcoming=None), state.previous.closed
+    if closed is None or closed.outcome.setup == closed.header.content.setup:
+        return taken
+    return replace(taken, unresolved=closed)
+
+
+def _least(state: CoordinatorState) -> int:
+    return state.terms.content.minimum_survivors
+
+
+def _participants(state: CoordinatorState) -> frozenset[int]:
+    """Whom a round would ask: whole units of members of the window that are here and do not lag."""
+    window = state.window
+    if window is None or not window.fixed.covers(state.last_round + 1):
+        return frozenset()
+    return admissible_survivors(state.here & window.active, window.fixed, state.roster)
+
+
+def _refused_units(state: CoordinatorState) -> bool:
+    """Whether refusals leave too few tenants in units without any."""
+    willing = frozenset(i for i, member in state.members.items() if not member.refusal)
+    return sum(len(unit) for unit in state.units if unit <= willing) < _least(state)
+
+
+def _start_gated(state: CoordinatorState, participants: frozenset[int], now: float) -> CoordinatorStep:
+    """The moments behind a mass gate are those of the tenants that were counted: all of them, or the counts are taken again."""
+    counts = state.counts
+    if counts is None or counts.round != state.last_round:
+        return fail_request(state, "the mass gate has no counts of the round before", final=True)
+    same = frozenset(index for index, boot in counts.boots.items() if state.members[index].boot == boot)
+    covered = state.window is not None and state.window.fixed.covers(state.last_round + 1)
+    gone = counts.survivors - (same & participants if covered else same)
+    if gone:
+        names = ", ".join(state.roster.names(gone))
+        return fail_request(state, f"after the counts of round {counts.round} these went away: {names}")
+    return start_round(state, counts.survivors, now) if covered else _wait_for_window(state, now)
+
+
+def _wait_for_window(state: CoordinatorState, now: float, held_up: bool = False) -> CoordinatorStep:
+    """Nobody can be asked yet: wait for the next window, open it, or wait for those without whom it would be of no use."""
+    if state.upcoming is not None and not held_up:
+        return CoordinatorStep(with_cut_off(state, None))
+    enough = _can_go_on_with(state, state.here)
+    if enough and not held_up:
+        return _open_next_window(state, now)
+    if now >= state.give_up:
+        return fail_request(state, _who_is_missing(state), final=True)
+    waiting = with_cut_off(state, state.give_up)
+    if enough or state.last_round == 0 or state.paused:
+        return CoordinatorStep(waiting)
+    notice = Notice(NoticeKind.PAUSED, state.last_round, _waited_for_names(state), _who_is_missing(state))
+    return CoordinatorStep(replace(waiting, paused=True), notices=(notice,))
+
+
+def _open_next_window(state: CoordinatorState, now: float) -> CoordinatorStep:
+    """Open a window that a round waits for, unless too many have been opened in vain."""
+    if state.draws > MAX_RESTARTS:
+        reason = (
+            f"the graph of a window was drawn {state.draws} times without a round on any; tenants admit no other draw"
         )
-    return open_window(state, here, now)
+        return fail_request(state, reason, final=True)
+    if state.windows_opened - state.windows_before >= _WINDOWS_A_REQUEST:
+        outside = ", ".join(state.roster.names(i for i in state.here if _is_outside(state, i))) or "several"
+        reason = f"tenants leave as fast as windows are opened ({outside}); {_who_is_missing(state)}"
+        return fail_request(state, reason)
+    return open_window(state, now)
 
 
-def _who_is_missing(state: CoordinatorState, here: frozenset[int], least: int) -> str:
+def _is_outside(state: CoordinatorState, index: int) -> bool:
+    """Whether a tenant did not get into the last window, or left it."""
+    return state.members[index].missed > 0 or (state.window is not None and index not in state.window.active)
+
+
+def _can_go_on_with(state: CoordinatorState, members: frozenset[int]) -> bool:
+    """Whether a window of some tenants could open a sum and, before that, close the round that has no certificate.
+
+    One window must do both: its tenants check that certificate in the next header.
+    """
+    if state.unresolved is not None:
+        header = state.unresolved.header.content
+        witnesses = from_bitmap(header.witnesses, state.roster.n)
+        if len(members & witnesses) < least_quorum(state.terms.content, header, state.roster):
+            return False
+    return sum(len(unit) for unit in state.units if unit <= members) >= _least(state)
+
+
+def _waited_for_names(state: CoordinatorState) -> tuple[str, ...]:
+    return state.roster.names(frozenset(state.members) - state.here)
+
+
+def _who_is_missing(state: CoordinatorState) -> str:
+    here, least = state.here, _least(state)
     late = state.roster.names(i for i, member in state.members.items() if member.here and member.late)
     reason = f"{len(here)} of {state.roster.n} tenants answer, {least} are needed"
+    reason += " in whole blocks" if state.terms.content.blocks else ""
+    if state.unresolved is not None:
+        number, header = state.unresolved.header.content.round, state.unresolved.header.content
+        quorum = least_quorum(state.terms.content, header, state.roster)
+        reason += f", and {quorum} witnesses of round {number} to certify how it ended"
     refused = state.roster.names(i for i, member in state.members.items() if member.refusal)
     joining = state.roster.names(i for i, m in state.members.items() if m.linked and not m.joined and not m.refusal)
     missing = [name for name in state.missing if name not in {*refused, *joining}]
@@ -300,11 +417,6 @@ def _who_is_missing(state: CoordinatorState, here: frozenset[int], least: int) -
     reason += f"; still joining: {', '.join(joining)}" if joining else ""
     reason += f"; refused the session: {', '.join(refused)} (each knows why)" if refused else ""
     return reason + (f"; late: {', '.join(late)}" if late else "")
-
-
-def _ready(state: CoordinatorState, now: float) -> CoordinatorStep:
-    """A window is open and a sum is wanted."""
-    return CoordinatorStep(replace(state, phase=CoordinatorPhase.GATHERING))
 
 
 _Handler = Callable[[CoordinatorState, int, Sealed[Payload], float], CoordinatorStep]
@@ -317,7 +429,10 @@ _HANDLERS: Mapping[type, _Handler] = {
     Advertise: cast(_Handler, on_advertise),
     Deposit: cast(_Handler, on_deposit),
     Ready: cast(_Handler, on_ready),
+    Reveal: cast(_Handler, on_reveal),
     Upload: cast(_Handler, on_upload),
+    AskBase: cast(_Handler, on_ask_base),
+    Endorsement: cast(_Handler, on_endorsement),
     Opening: cast(_Handler, on_opening),
     Shares: cast(_Handler, on_shares),
 }
@@ -325,12 +440,10 @@ _HANDLERS: Mapping[type, _Handler] = {
 
 _STAGES: Mapping[CoordinatorPhase, Callable[[CoordinatorState, float], CoordinatorStep]] = {
     CoordinatorPhase.GATHERING: _gather,
-    CoordinatorPhase.ADVERTISING: advertising_stage,
-    CoordinatorPhase.DEPOSITING: depositing_stage,
-    CoordinatorPhase.CONFIRMING: confirming_stage,
-    CoordinatorPhase.READY: _ready,
     CoordinatorPhase.UPLOADING: uploading_stage,
+    CoordinatorPhase.CERTIFYING: certifying_stage,
     CoordinatorPhase.OPENING: opening_stage,
     CoordinatorPhase.RECOVERING: recovering_stage,
+    CoordinatorPhase.CLOSING: closing_stage,
     CoordinatorPhase.CLOSED: lambda state, now: CoordinatorStep(state),
 }

@@ -5,29 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 
 from fed_em.errors import CallerError
 from fed_em_protocols.envelope import Sealed
+from fed_em_protocols.errors import IllegalStep
 from fed_em_protocols.hashing import DIGEST_BYTES
 from fed_em_protocols.keys import SigningKey
-from fed_em_protocols.limits import MIN_TENANTS
 from fed_em_protocols.masks import RingVector
+from fed_em_protocols.members import from_bitmap
 from fed_em_protocols.messages import (
     Advertise,
     Certificate,
     Deposit,
     Header,
+    Mode,
     OpenWindow,
     Outcome,
     Recover,
     SharedSecret,
 )
+from fed_em_protocols.ring import RING_64, Ring, ring_of
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.round_sum import RoundSum
-from fed_em_protocols.terms import SessionTerms
-from fed_em_protocols.transitions import (
-    CoordinatorPhase,
-)
+from fed_em_protocols.running_total import RunningTotal
+from fed_em_protocols.terms import SessionTerms, Trust, guarded_units
+from fed_em_protocols.transitions import CoordinatorPhase, SetUpPhase
 from fed_em_protocols.window import WindowSetUp
 
 NO_DIGEST = bytes(DIGEST_BYTES)
@@ -44,7 +47,8 @@ class Timetable:
         upload: For uploads, at the longest.
         quorum: Fraction of the participants whose uploads start the straggler clock; in (0, 1].
         straggler: For the rest, once the quorum has uploaded.
-        open: For openings, and for shares.
+        open: For endorsements, for openings, and for shares.
+        pause: For tenants without whom there is no sum, once the session runs: those of blocks that must be whole.
     """
 
     gather: float = 60.0
@@ -54,9 +58,10 @@ class Timetable:
     quorum: float = 0.75
     straggler: float = 5.0
     open: float = 10.0
+    pause: float = 600.0
 
     def __post_init__(self) -> None:
-        for name in ("gather", "set_up", "upload", "straggler", "open"):
+        for name in ("gather", "set_up", "upload", "straggler", "open", "pause"):
             if not getattr(self, name) > 0:
                 raise CallerError(f"timetable: {name} must be positive")
         if not (0 < self.quorum <= 1 and self.patience >= 0):
@@ -71,11 +76,14 @@ class NoticeKind(Enum):
     JOINED = "joined"
     REFUSED = "refused"
     WINDOW_OPENED = "window-opened"
+    WINDOW_ABANDONED = "window-abandoned"
     ROUND_STARTED = "round-started"
     UPLOADED = "uploaded"
     LATE = "late"
     SURVIVORS = "survivors"
     RECOVERING = "recovering"
+    CERTIFIED = "certified"
+    PAUSED = "paused"
     SUMMED = "summed"
     ROUND_FAILED = "round-failed"
     FAULT = "fault"
@@ -93,27 +101,41 @@ class Notice:
 
 @dataclass(frozen=True)
 class SumRequest:
-    """A sum that somebody wants: the parameters to evaluate at, and how the vectors are encoded."""
+    """A sum that somebody wants: the parameters to evaluate at, and how the vectors are encoded.
 
-    parameters: bytes
+    Attributes:
+        whole: Ask for whole vectors even where increments would do.
+        counts: The sum is one of counts: it says which components the next request, with `held`, keeps shut.
+        held: Bitmap of the components that stay shut; empty for a sum without a gate.
+        ring: Of the encoded vectors; `length` counts its words.
+    """
+
+    parameters: bytes = field(repr=False)
     encoding: bytes
     length: int
+    whole: bool = False
+    counts: bool = False
+    held: bytes = b""
+    ring: Ring = RING_64
 
 
 @dataclass(frozen=True)
 class SumOpened:
-    """A sum, exact over the survivors.
+    """A sum, exact over the survivors, and with it the running total.
 
     Attributes:
         round: t.
-        vector: Σ over `survivors` of their encoded vectors, modulo 2^64, check words included (zero).
+        vector: The running total modulo 2^64, check words included (zero): Σ of the encoded vectors of the survivors at this
+            round's parameters and of the `stale` at older ones. Of counts: Σ over the survivors alone.
         survivors: U, as roster indices.
-        missing: Roster indices outside U.
+        stale: Roster indices whose terms in the total are of an earlier round.
+        missing: Roster indices of whom the total holds nothing.
     """
 
     round: int
     vector: RingVector = field(repr=False)
     survivors: tuple[int, ...]
+    stale: tuple[int, ...]
     missing: tuple[int, ...]
 
 
@@ -166,25 +188,76 @@ class Member:
         return self.joined and (self.linked or now < self.wait_until)
 
 
+class Attendance(dict[int, Member]):
+    """The tenants by roster index, never changed in place: who is where is worked out once, not at every message."""
+
+    @cached_property
+    def present(self) -> frozenset[int]:
+        """Linked and joined."""
+        return frozenset(index for index, member in self.items() if member.here)
+
+    @cached_property
+    def prompt(self) -> frozenset[int]:
+        """Linked, joined, and not known to lag."""
+        return frozenset(index for index in self.present if not self[index].late)
+
+    @cached_property
+    def absent(self) -> frozenset[int]:
+        """The others."""
+        return frozenset(self) - self.present
+
+
 @dataclass(frozen=True)
 class Window:
     """A window while it is set up and used.
 
     Attributes:
         opening: The signed OpenWindow; `boots` are the processes it was sent to.
+        phase: How far its set-up has come.
+        cut_off: When the present phase goes on with what it has.
         advertisements, deposits: Signed messages by roster index.
         setup: Set once advertising is over.
+        nonces: Of the witnesses of a sparse graph.
         held: Which dealers' shares each confirmed member holds.
         active: Members that take part in rounds: confirmed, and recoverable.
+        used: Whether a round was asked for in it: until then, its members drop it for the next that is opened.
     """
 
     opening: Sealed[OpenWindow]
     boots: Mapping[int, bytes]
+    phase: SetUpPhase = SetUpPhase.ADVERTISING
+    cut_off: float = 0.0
     advertisements: Mapping[int, Sealed[Advertise]] = field(default_factory=dict)
     setup: WindowSetUp | None = None
+    nonces: Mapping[int, bytes] = field(default_factory=dict, repr=False)
     deposits: Mapping[int, Sealed[Deposit]] = field(default_factory=dict)
     held: Mapping[int, frozenset[int]] = field(default_factory=dict)
     active: frozenset[int] = frozenset()
+    used: bool = False
+
+    @property
+    def fixed(self) -> WindowSetUp:
+        """The set-up, once advertising is over."""
+        if self.setup is None:
+            raise IllegalStep("the set-up of this window is not fixed")
+        return self.setup
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The one outcome of a round that witnesses are asked to endorse, and what has come in.
+
+    Attributes:
+        survivors: U, or nobody (void).
+        evidence: H(y_i) and upload signature of each survivor, ascending.
+        setup: The set-up whose keys endorse.
+        endorsements: Signatures by witness.
+    """
+
+    survivors: frozenset[int]
+    evidence: bytes
+    setup: bytes
+    endorsements: Mapping[int, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -194,10 +267,13 @@ class Round:
     Attributes:
         header: The signed header, parameters attached.
         participants: P.
-        sum: The running sum.
-        uploads: Digest of the upload of each tenant summed so far: its keys become U.
-        certificate: The signed set U, once uploads are cut off.
-        opened: Survivors whose masks are off.
+        sum: The running sum of uploads.
+        uploads: Evidence (H(y_i) and signature) of each upload so far.
+        vectors: Of a round of counts: the uploads themselves.
+        outcome: U as it is put to the witnesses, once uploads are cut off.
+        certificate: The certificate of U.
+        self_seeds: b_t of the survivors that opened, or were recovered.
+        pair_keys: Keys of the masks between survivors and dropped, by (survivor, dropped).
         shares: Valid shares by (dealer, secret), then holder.
         asked: Holders that were asked for shares and have not answered.
         recovery: The request they were asked with.
@@ -207,8 +283,11 @@ class Round:
     participants: frozenset[int]
     sum: RoundSum
     uploads: Mapping[int, bytes] = field(default_factory=dict)
+    vectors: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+    outcome: Outcomes | None = None
     certificate: Sealed[Certificate] | None = None
-    opened: frozenset[int] = frozenset()
+    self_seeds: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+    pair_keys: Mapping[tuple[int, int], bytes] = field(default_factory=dict, repr=False)
     shares: Mapping[tuple[int, SharedSecret], Mapping[int, bytes]] = field(default_factory=dict, repr=False)
     asked: frozenset[int] = frozenset()
     recovery: Sealed[Recover] | None = None
@@ -219,24 +298,69 @@ class Round:
         return self.header.content.round
 
     @property
+    def ring(self) -> Ring:
+        """The ring it sums in."""
+        header = self.header.content
+        return ring_of(header.ring, header.mode == Mode.COUNTS)
+
+    @property
     def survivors(self) -> frozenset[int]:
-        """U, or what would be U if uploads were cut off now."""
-        return frozenset(self.uploads)
+        """U, once uploads are cut off."""
+        return self.outcome.survivors if self.outcome else frozenset()
 
     @property
     def dropped(self) -> frozenset[int]:
         """P∖U."""
         return self.participants - self.survivors
 
+    @property
+    def opened(self) -> frozenset[int]:
+        """Survivors whose own mask is known."""
+        return frozenset(self.self_seeds)
+
+
+@dataclass(frozen=True)
+class Unresolved:
+    """A round that ended without a certificate: it must get one before the next begins.
+
+    Attributes:
+        header: Its header, without parameters.
+        outcome: What witnesses were asked to endorse, or void if they were asked nothing: they are never asked anything else.
+    """
+
+    header: Sealed[Header]
+    outcome: Outcomes
+
 
 @dataclass(frozen=True)
 class PreviousRound:
-    """What the next header tells of the round before it."""
+    """What the next header tells of the round before it.
+
+    Attributes:
+        closed: How it was closed, if it had no certificate when it ended.
+    """
 
     round: int = 0
     outcome: Outcome = Outcome.NONE
-    certificate: bytes = NO_DIGEST
+    certificate: Sealed[Certificate] | None = None
     sum: bytes = NO_DIGEST
+    closed: Unresolved | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A round of counts: its survivors are the participants of the gated round that follows.
+
+    Attributes:
+        participants: Whom its evidence was sent to, in the message `evidence`.
+        boots: The survivors' processes: one that starts later has not seen the evidence.
+    """
+
+    round: int
+    survivors: frozenset[int]
+    participants: frozenset[int]
+    boots: Mapping[int, bytes]
+    evidence: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -245,27 +369,43 @@ class CoordinatorState:
 
     Attributes:
         give_up: When gathering for the present request fails.
-        cut_off: When the present stage goes on with what it has; None while nothing is awaited.
-        deadline: When `coordinator_tick` must be called at the latest: at the cut-off, or when the wait for one tenant ends.
+        cut_off: When the present phase goes on with what it has; None while nothing is awaited.
+        deadline: When `coordinator_tick` must be called at the latest: at a cut-off, or when the wait for one tenant ends.
+        window: The window in use; `upcoming` is the one being set up.
+        excused: Witnesses of a sparse graph that failed to reveal a nonce since the last complete set-up.
+        draws: Sparse graphs drawn in a row without a round on any of them: tenants refuse more than 8.
         windows_before: Windows opened before the present request.
+        paused: Whether the present request waits for tenants without whom there is no sum.
+        unresolved: The last round, while it has no certificate and needs one.
+        total: The running total of increments.
+        changed_after: No increment starts from this round or one before it: after it a tenant's rows or code changed.
+        counts: The last round of counts, while nothing came after it.
     """
 
     roster: Roster
     identity: SigningKey
     terms: Sealed[SessionTerms]
     timetable: Timetable
-    members: Mapping[int, Member]
+    members: Attendance
     phase: CoordinatorPhase = CoordinatorPhase.GATHERING
     request: SumRequest | None = None
     give_up: float = 0.0
     cut_off: float | None = None
     deadline: float | None = None
     window: Window | None = None
+    upcoming: Window | None = None
+    excused: frozenset[int] = frozenset()
+    draws: int = 0
     windows_opened: int = 0
     windows_before: int = 0
+    paused: bool = False
     round: Round | None = None
     last_round: int = 0
     previous: PreviousRound = PreviousRound()
+    unresolved: Unresolved | None = None
+    total: RunningTotal | None = None
+    changed_after: int = 0
+    counts: Counts | None = None
 
     def name(self, index: int) -> str:
         """Roster name of a tenant."""
@@ -274,7 +414,22 @@ class CoordinatorState:
     @property
     def missing(self) -> tuple[str, ...]:
         """Tenants that are not here, by name."""
-        return self.roster.names(i for i, member in self.members.items() if not member.here)
+        return self.roster.names(self.members.absent)
+
+    @property
+    def certified(self) -> bool:
+        """Whether rounds need a quorum's certificate."""
+        return self.terms.content.trust == Trust.MALICIOUS_SERVER
+
+    @cached_property
+    def units(self) -> tuple[frozenset[int], ...]:
+        """The units of the difference guard."""
+        return guarded_units(self.roster, self.terms.content)
+
+    @property
+    def here(self) -> frozenset[int]:
+        """Tenants that are linked, joined, and not known to lag."""
+        return self.members.prompt
 
 
 @dataclass(frozen=True)
@@ -295,32 +450,48 @@ class CoordinatorStep:
 
 
 def with_member(state: CoordinatorState, index: int, member: Member) -> CoordinatorState:
-    return state if state.members[index] == member else replace(state, members={**state.members, index: member})
+    if state.members[index] == member:
+        return state
+    return replace(state, members=Attendance({**state.members, index: member}))
 
 
 def involved(state: CoordinatorState) -> frozenset[int]:
-    """Tenants whose answer the present stage still needs."""
-    window, current = state.window, state.round
+    """Tenants whose answer the present phase of the round still needs."""
+    window, current, unresolved = state.window, state.round, state.unresolved
     expected: frozenset[int] = frozenset()
-    if state.phase is CoordinatorPhase.ADVERTISING and window:
-        same = (i for i, boot in window.boots.items() if state.members[i].boot == boot)
-        expected = frozenset(same) - frozenset(window.advertisements)
-    elif state.phase is CoordinatorPhase.DEPOSITING and window:
-        expected = same_process(state, window) - frozenset(window.deposits)
-    elif state.phase is CoordinatorPhase.CONFIRMING and window:
-        expected = (same_process(state, window) & frozenset(window.deposits)) - frozenset(window.held)
-    elif state.phase is CoordinatorPhase.UPLOADING and current and window:
-        expected = (current.participants & window.active) - current.survivors
-    elif state.phase is CoordinatorPhase.OPENING and current and window:
+    if window is None:
+        return expected
+    if state.phase is CoordinatorPhase.CLOSING and unresolved:
+        expected = endorsers_of(state, window, unresolved.header.content, unresolved.outcome)
+    elif state.phase is CoordinatorPhase.UPLOADING and current:
+        expected = (current.participants & window.active) - frozenset(current.uploads)
+    elif state.phase is CoordinatorPhase.CERTIFYING and current and current.outcome:
+        expected = endorsers_of(state, window, current.header.content, current.outcome)
+    elif state.phase is CoordinatorPhase.OPENING and current:
         expected = (current.survivors & window.active) - current.opened
-    elif state.phase is CoordinatorPhase.RECOVERING and current and window:
+    elif state.phase is CoordinatorPhase.RECOVERING and current:
         expected = current.asked & window.active
     return expected
 
 
-def awaited(state: CoordinatorState, now: float) -> frozenset[int]:
-    """Tenants whose answer the present stage needs and can still hope for."""
-    return frozenset(i for i in involved(state) if state.members[i].hoped_for(now))
+def endorsers_of(state: CoordinatorState, window: Window, header: Header, outcome: Outcomes) -> frozenset[int]:
+    """Witnesses of a round that can endorse under a window's keys (its set-up is over for them) and have not."""
+    witnesses = from_bitmap(header.witnesses, state.roster.n).intersection(window.fixed.witnesses, window.held)
+    return (witnesses & same_process(state, window)) - frozenset(outcome.endorsements)
+
+
+def setup_involved(state: CoordinatorState, window: Window) -> frozenset[int]:
+    """Tenants whose answer the set-up of a window still needs."""
+    if window.phase is SetUpPhase.ADVERTISING:
+        same = (i for i, boot in window.boots.items() if state.members[i].boot == boot)
+        return frozenset(same) - frozenset(window.advertisements)
+    if window.phase is SetUpPhase.DRAWING:
+        return (same_process(state, window) & frozenset(window.fixed.witnesses)) - frozenset(window.nonces)
+    if window.phase is SetUpPhase.DEPOSITING:
+        return same_process(state, window) - frozenset(window.deposits)
+    if window.phase is SetUpPhase.CONFIRMING:
+        return (same_process(state, window) & frozenset(window.deposits)) - frozenset(window.held)
+    return frozenset()
 
 
 def same_process(state: CoordinatorState, window: Window) -> frozenset[int]:
@@ -328,45 +499,55 @@ def same_process(state: CoordinatorState, window: Window) -> frozenset[int]:
     return frozenset(i for i, sealed in window.advertisements.items() if state.members[i].boot == sealed.content.boot)
 
 
-def least_survivors(state: CoordinatorState) -> int:
-    return max(MIN_TENANTS, state.terms.content.minimum_survivors)
+def hopeful(state: CoordinatorState, whom: frozenset[int], now: float) -> frozenset[int]:
+    """Those of some tenants whose answer can still be hoped for."""
+    hoped_for = (i for i in whom & state.members.absent if state.members[i].hoped_for(now))
+    return (whom & state.members.present).union(hoped_for)
 
 
-def with_cut_off(state: CoordinatorState, cut_off: float) -> CoordinatorState:
+def with_cut_off(state: CoordinatorState, cut_off: float | None) -> CoordinatorState:
     return state if state.cut_off == cut_off else replace(state, cut_off=cut_off)
 
 
 def with_deadline(state: CoordinatorState, now: float) -> CoordinatorState:
-    """The state with the time of its next tick: when it cuts off, or stops waiting for somebody who is away."""
-    whom = state.members if state.phase is CoordinatorPhase.GATHERING else involved(state)
-    away = (state.members[i] for i in whom if not state.members[i].here)
-    times = [member.wait_until for member in away if member.wait_until > now]
-    if state.cut_off is not None:
-        times.append(state.cut_off)
+    """The state with the time of its next tick: when a phase cuts off, or when it stops waiting for somebody who is away."""
+    upcoming = state.upcoming
+    whom = frozenset(state.members) if state.phase is CoordinatorPhase.GATHERING else involved(state)
+    times = [state.cut_off] if state.cut_off is not None else []
+    if upcoming and upcoming.phase is not SetUpPhase.READY:
+        whom |= setup_involved(state, upcoming)
+        times.append(upcoming.cut_off)
+    away = (state.members[i] for i in whom & state.members.absent)
+    times += [member.wait_until for member in away if member.wait_until > now]
     deadline = min(times) if times and state.request is not None else None
     return state if state.deadline == deadline else replace(state, deadline=deadline)
 
 
-def mark_late(state: CoordinatorState) -> CoordinatorState:
+def mark_late(state: CoordinatorState, owing: frozenset[int]) -> CoordinatorState:
     """At a cut-off: whoever is linked and owed an answer is late. (A restarted process owes none, and would never be heard.)"""
-    owing = involved(state)
     late = {i: replace(m, late=True) for i, m in state.members.items() if i in owing and m.linked}
-    return replace(state, members={**state.members, **late}) if late else state
+    return replace(state, members=Attendance({**state.members, **late})) if late else state
 
 
 def still_waiting(state: CoordinatorState, now: float) -> bool:
-    return bool(awaited(state, now)) and state.cut_off is not None and now < state.cut_off
+    """Whether the present phase of the round can still hope for an answer in time."""
+    return bool(hopeful(state, involved(state), now)) and state.cut_off is not None and now < state.cut_off
 
 
 def fail_request(
     state: CoordinatorState, reason: str, notices: tuple[Notice, ...] = (), final: bool = False
 ) -> CoordinatorStep:
     """End the request without a sum. The round number is spent, the window, if there is one, goes on."""
-    current = state.round
-    previous = state.previous
+    current, previous, unresolved = state.round, state.previous, state.unresolved
+    if current is not None and current.certificate is None and state.certified:
+        outcome = current.outcome or Outcomes(frozenset(), b"", NO_DIGEST)
+        unresolved = Unresolved(replace(current.header, attachment=b""), outcome)
     if current is not None:
-        certificate = current.certificate.digest if current.certificate else NO_DIGEST
-        previous = PreviousRound(current.number, Outcome.NOT_OPENED, certificate)
-    failed = replace(state, phase=CoordinatorPhase.GATHERING, request=None, round=None, cut_off=None, previous=previous)
+        total = previous.sum
+        previous = PreviousRound(current.number, Outcome.NOT_OPENED, current.certificate, total)
+    failed = replace(
+        state, phase=CoordinatorPhase.GATHERING, request=None, round=None, cut_off=None, previous=previous,
+        unresolved=unresolved, paused=False,
+    )  # fmt: skip
     notice = Notice(NoticeKind.ROUND_FAILED, state.last_round, (), reason)
     return CoordinatorStep(failed, notices=(*notices, notice), result=SumNotOpened(state.last_round, reason, final))

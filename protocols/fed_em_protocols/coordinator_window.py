@@ -1,26 +1,26 @@
-"""The coordinator's set-up of a window: advertise, deposit, confirm.
+"""The coordinator's set-up of the next window: advertise, draw the graph, deposit, confirm. Rounds go on meanwhile.
 
 See `window` and `deposits` for what is checked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import cast
 
 from fed_em_protocols.coordinator_state import (
+    Attendance,
     CoordinatorState,
     CoordinatorStep,
     Notice,
     NoticeKind,
     Window,
-    fail_request,
-    least_survivors,
+    hopeful,
     mark_late,
     same_process,
-    still_waiting,
+    setup_involved,
 )
-from fed_em_protocols.deposits import check_deposit, split_boxes
+from fed_em_protocols.deposits import box_for, check_deposit, split_boxes
 from fed_em_protocols.envelope import Sealed, seal
 from fed_em_protocols.errors import Equivocation, MalformedMessage, OutOfTurn, PeerFault
 from fed_em_protocols.members import from_bitmap, to_bitmap
@@ -28,31 +28,39 @@ from fed_em_protocols.messages import (
     Advertise,
     Boxes,
     Deposit,
+    Neighbours,
     OpenWindow,
     Ready,
+    Reveal,
     SetUp,
 )
-from fed_em_protocols.transitions import (
-    CoordinatorPhase,
+from fed_em_protocols.terms import whole_units
+from fed_em_protocols.transitions import SET_UP_MOVES, SetUpPhase, require_move
+from fed_em_protocols.window import (
+    WindowSetUp,
+    check_advertisement,
+    check_round_keys,
+    draw_graph,
+    nonce_commitment,
+    setup_of,
 )
-from fed_em_protocols.window import WindowSetUp, check_advertisement, setup_of
 
 # A window is not opened early more often than this, and half as often each time that a tenant did not get into it: one that
-# keeps failing cannot stall the others.
+# keeps failing cannot keep the others busy.
 _ROUNDS_BETWEEN_EARLY_WINDOWS = 3
 _MOST_DOUBLINGS = 8
 
+# The next window is set up while this fraction of the rounds of the present one is left.
+_LEFT_OVER = 8
+
 
 def on_advertise(state: CoordinatorState, index: int, sealed: Sealed[Advertise], now: float) -> CoordinatorStep:
-    window = state.window
-    if (
-        state.phase is not CoordinatorPhase.ADVERTISING
-        or window is None
-        or sealed.content.window != window.opening.digest
-    ):
+    window = _upcoming(state, SetUpPhase.ADVERTISING)
+    if window is None or sealed.content.window != window.opening.digest:
         return CoordinatorStep(state)
-    check_advertisement(sealed, window.opening, state.terms.content, state.roster, index)
-    name = state.name(index)
+    name, terms = state.name(index), state.terms.content
+    check_advertisement(sealed, window.opening, terms, state.roster, index)
+    check_round_keys(sealed, terms, name)
     if sealed.content.boot != state.members[index].boot:
         raise OutOfTurn(name, "advertised keys of another process than the one that is linked")
     others = (other.content.window_key for i, other in window.advertisements.items() if i != index)
@@ -64,36 +72,49 @@ def on_advertise(state: CoordinatorState, index: int, sealed: Sealed[Advertise],
             name, "advertised two sets of keys for one window", proves="the tenant signed two advertisements"
         )
     advertised = replace(window, advertisements={**window.advertisements, index: sealed})
-    return CoordinatorStep(replace(state, window=advertised))
+    return CoordinatorStep(replace(state, upcoming=advertised))
+
+
+def on_reveal(state: CoordinatorState, index: int, sealed: Sealed[Reveal], now: float) -> CoordinatorStep:
+    window = _upcoming(state, SetUpPhase.DRAWING)
+    if window is None or sealed.content.setup != window.fixed.digest or index not in window.fixed.witnesses:
+        return CoordinatorStep(state)
+    name, setup = state.name(index), window.fixed
+    sealed.require_signature(setup.window_key(index), name)
+    if nonce_commitment(sealed.content.nonce) != setup.advertisements[index].content.nonce_commitment:
+        raise PeerFault(
+            name, "revealed a nonce that it did not commit to", proves="the tenant tried to choose the graph"
+        )
+    revealed = replace(window, nonces={**window.nonces, index: sealed.content.nonce})
+    return CoordinatorStep(replace(state, upcoming=revealed))
 
 
 def on_deposit(state: CoordinatorState, index: int, sealed: Sealed[Deposit], now: float) -> CoordinatorStep:
-    window = state.window
-    if state.phase is not CoordinatorPhase.DEPOSITING or window is None or window.setup is None:
+    window = _upcoming(state, SetUpPhase.DEPOSITING)
+    if window is None or sealed.content.setup != window.fixed.digest or index not in window.advertisements:
         return CoordinatorStep(state)
-    if sealed.content.setup != window.setup.digest or index not in window.advertisements:
-        return CoordinatorStep(state)
-    name = state.name(index)
-    check_deposit(sealed, window.setup, index, name)
-    split_boxes(sealed, window.setup, index, name)
+    name, setup = state.name(index), window.fixed
+    check_deposit(sealed, setup, index, name)
+    split_boxes(sealed, setup, index, name)
     known = window.deposits.get(index)
     if known is not None and known.digest != sealed.digest:
         raise Equivocation(name, "made two deposits for one window", proves="the tenant signed two deposits")
-    return CoordinatorStep(replace(state, window=replace(window, deposits={**window.deposits, index: sealed})))
+    return CoordinatorStep(replace(state, upcoming=replace(window, deposits={**window.deposits, index: sealed})))
 
 
 def on_ready(state: CoordinatorState, index: int, sealed: Sealed[Ready], now: float) -> CoordinatorStep:
-    window = state.window
-    if state.phase is not CoordinatorPhase.CONFIRMING or window is None or window.setup is None:
+    window = _upcoming(state, SetUpPhase.CONFIRMING)
+    if window is None or sealed.content.setup != window.fixed.digest:
         return CoordinatorStep(state)
-    if sealed.content.setup != window.setup.digest or index not in window.deposits or index in window.held:
+    if index not in window.deposits or index in window.held:
         return CoordinatorStep(state)
-    name = state.name(index)
-    sealed.require_signature(window.setup.window_key(index), name)
+    name, setup = state.name(index), window.fixed
+    sealed.require_signature(setup.window_key(index), name)
     try:
         held = from_bitmap(sealed.content.held, state.roster.n)
     except ValueError as error:
         raise MalformedMessage(name, str(error)) from None
+    expected = frozenset(window.deposits).intersection(setup.neighbours(index))
     notices = tuple(
         Notice(
             NoticeKind.FAULT,
@@ -101,90 +122,161 @@ def on_ready(state: CoordinatorState, index: int, sealed: Sealed[Ready], now: fl
             (name, state.name(dealer)),
             "the first says that it holds no valid share of the second; this proves nothing against either",
         )
-        for dealer in sorted(frozenset(window.deposits) - {index} - held)
+        for dealer in sorted(expected - held)
     )
-    return CoordinatorStep(replace(state, window=replace(window, held={**window.held, index: held})), notices=notices)
+    confirmed = replace(window, held={**window.held, index: held & expected})
+    return CoordinatorStep(replace(state, upcoming=confirmed), notices=notices)
 
 
-def wants_window(state: CoordinatorState, here: frozenset[int]) -> bool:
-    window = state.window
-    if window is None or window.setup is None or not window.setup.covers(state.last_round + 1):
+def _upcoming(state: CoordinatorState, phase: SetUpPhase) -> Window | None:
+    """The window being set up, if it is in this phase."""
+    return state.upcoming if state.upcoming and state.upcoming.phase is phase else None
+
+
+def wants_window(state: CoordinatorState) -> bool:
+    """Whether the next window should be set up now: the present one runs out, or somebody waits to get in."""
+    window, here = state.window, state.here
+    if state.upcoming is not None:
+        return False
+    if window is None or not window.fixed.covers(state.last_round + 1):
         return True
-    age = state.last_round + 1 - window.setup.first_round
+    setup, next_round = window.fixed, state.last_round + 1
+    if setup.first_round + setup.rounds - next_round <= setup.rounds // _LEFT_OVER:
+        return True
+    age = next_round - setup.first_round
     doublings = (min(state.members[index].missed, _MOST_DOUBLINGS) for index in here - window.active)
     return any(age >= _ROUNDS_BETWEEN_EARLY_WINDOWS << count for count in doublings)
 
 
 def _count_missed(state: CoordinatorState, window: Window, active: frozenset[int]) -> CoordinatorState:
     """Note who got into a window that is complete or abandoned, of those it was opened for."""
-    members = dict(state.members)
+    members = Attendance(state.members)
     for index in window.boots:
         members[index] = replace(members[index], missed=0 if index in active else members[index].missed + 1)
     return replace(state, members=members)
 
 
-def open_window(state: CoordinatorState, here: frozenset[int], now: float) -> CoordinatorStep:
-    terms = state.terms
-    content = OpenWindow(terms.content.session, terms.digest, state.windows_opened + 1, state.last_round + 1)
+def open_window(state: CoordinatorState, now: float) -> CoordinatorStep:
+    """Begin the set-up of the next window with everybody who is here."""
+    here, terms = state.here, state.terms
+    content = OpenWindow(
+        terms.content.session,
+        terms.digest,
+        state.windows_opened + 1,
+        state.last_round + 1,
+        to_bitmap(state.excused, state.roster.n),
+    )
     opening = seal(content, state.identity)
-    window = Window(opening, {index: state.members[index].boot for index in here})
-    opened = replace(
-        state, phase=CoordinatorPhase.ADVERTISING, window=window, windows_opened=content.number,
-        round=None, cut_off=now + state.timetable.set_up,
-    )  # fmt: skip
+    boots = {index: state.members[index].boot for index in sorted(here)}
+    window = Window(opening, boots, cut_off=now + state.timetable.set_up)
     data = opening.to_bytes()
-    return CoordinatorStep(opened, tuple((index, data) for index in sorted(here)))
+    # Whoever is told of the new one drops the last one if no header has named it yet.
+    in_use = state.window if state.window and state.window.used else None
+    opened = replace(state, window=in_use, upcoming=window, windows_opened=content.number)
+    return CoordinatorStep(opened, tuple((index, data) for index in boots))
 
 
-def advertising_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
-    window = cast(Window, state.window)
-    if still_waiting(state, now):
-        return CoordinatorStep(state)
+def advance_setup(state: CoordinatorState, now: float) -> CoordinatorStep:
+    """Go on with the set-up of the next window as far as what has come in, and the time, allow."""
+    step = CoordinatorStep(state)
+    while step.state.upcoming is not None and step.state.upcoming.phase is not SetUpPhase.READY:
+        window = step.state.upcoming
+        waiting = hopeful(step.state, setup_involved(step.state, window), now)
+        if waiting and now < window.cut_off:
+            break
+        stage = _STAGES[window.phase]
+        step = step.then(lambda s, stage=stage, window=window: stage(s, window, now))  # type: ignore[misc]
+        if step.state.upcoming is not None:
+            require_move(SET_UP_MOVES, window.phase, step.state.upcoming.phase)
+    return step
+
+
+def _advertised(state: CoordinatorState, window: Window, now: float) -> CoordinatorStep:
+    """Advertising is over: fix the set-up and show it. The complete graph's neighbours are known at once."""
     members = same_process(state, window)
-    if len(members) < least_survivors(state):
-        return _abandon_window(state, window, frozenset(window.advertisements))
+    if not _enough(state, members):
+        return _abandon(state, window, frozenset(window.advertisements))
     advertisements = {index: window.advertisements[index] for index in members}
     setup = setup_of(window.opening, state.terms.content, state.roster, advertisements)
-    fixed = replace(window, setup=setup, advertisements=advertisements)
-    data = setup_message(state, fixed, setup).to_bytes()
-    moved = replace(
-        mark_late(state),
-        phase=CoordinatorPhase.DEPOSITING,
-        window=fixed,
-        cut_off=now + state.timetable.set_up,
+    if setup.certified and len(setup.witnesses) < setup.quorum:
+        return _abandon(state, window, frozenset(window.advertisements))
+    late = mark_late(state, setup_involved(state, window))
+    fixed = replace(window, setup=setup, advertisements=advertisements, cut_off=now + state.timetable.set_up)
+    data = setup_message(late, setup).to_bytes()
+    sends = tuple((index, data) for index in setup.members)
+    if setup.draws_graph:
+        drawing = replace(late, upcoming=replace(fixed, phase=SetUpPhase.DRAWING), draws=state.draws + 1)
+        return CoordinatorStep(drawing, sends)
+    return CoordinatorStep(late, sends).then(lambda s: _draw(s, fixed, now))
+
+
+def _revealed(state: CoordinatorState, window: Window, now: float) -> CoordinatorStep:
+    """Every nonce counts: without one of them the draw starts anew, with fresh nonces, without that witness."""
+    silent = frozenset(window.fixed.witnesses) - frozenset(window.nonces)
+    if not silent:
+        return _draw(state, replace(window, cut_off=now + state.timetable.set_up), now)
+    excused = replace(state, excused=state.excused | silent)
+    return _abandon(excused, window, frozenset(window.advertisements) - silent)
+
+
+def _draw(state: CoordinatorState, window: Window, now: float) -> CoordinatorStep:
+    setup = window.fixed
+    nonces = tuple(window.nonces[index] for index in setup.witnesses) if setup.draws_graph else ()
+    drawn = replace(window, phase=SetUpPhase.DEPOSITING, setup=replace(setup, graph=draw_graph(setup, nonces)))
+    moved = replace(state, upcoming=drawn)
+    return CoordinatorStep(
+        moved, tuple((i, neighbours_message(moved, drawn, i)) for i in sorted(_present(moved, drawn)))
     )
-    return CoordinatorStep(moved, tuple((index, data) for index in setup.members))
 
 
-def setup_message(state: CoordinatorState, window: Window, setup: WindowSetUp) -> Sealed[SetUp]:
+def _present(state: CoordinatorState, window: Window) -> frozenset[int]:
+    return same_process(state, window).intersection(window.fixed.members)
+
+
+def setup_message(state: CoordinatorState, setup: WindowSetUp) -> Sealed[SetUp]:
     content = SetUp(
         state.terms.content.session,
-        window.opening.digest,
+        setup.opening.digest,
         to_bitmap(setup.members, state.roster.n),
-        tuple(setup.advertisements[index].quoted() for index in setup.members),
+        tuple(setup.advertisements[index].quoted() for index in setup.witnesses),
     )
-    return seal(content, state.identity)
+    return seal(content, state.identity, b"".join(setup.digests))
 
 
-def depositing_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
-    window = cast(Window, state.window)
-    setup = cast(WindowSetUp, window.setup)
-    if still_waiting(state, now):
-        return CoordinatorStep(state)
+def neighbours_message(state: CoordinatorState, window: Window, index: int) -> bytes:
+    setup = window.fixed
+    neighbours, known = setup.neighbours(index), frozenset(setup.witnesses)
+    quoted = sorted((frozenset(setup.members) if index in known else frozenset(neighbours)) - known)
+    content = Neighbours(
+        state.terms.content.session,
+        setup.digest,
+        tuple(window.nonces[i] for i in setup.witnesses) if setup.draws_graph else (),
+        to_bitmap(quoted, state.roster.n),
+        tuple(setup.advertisements[i].quoted() for i in quoted),
+    )
+    tables = b"".join(setup.advertisements[i].attachment for i in neighbours)
+    return seal(content, state.identity, tables).to_bytes()
+
+
+def _deposited(state: CoordinatorState, window: Window, now: float) -> CoordinatorStep:
     dealers = frozenset(window.deposits) & same_process(state, window)
-    if not _enough_for_window(state, setup, dealers):
-        return _abandon_window(state, window, dealers)
-    fixed = replace(window, deposits={index: window.deposits[index] for index in sorted(dealers)})
-    moved = replace(
-        mark_late(state),
-        phase=CoordinatorPhase.CONFIRMING, window=fixed, cut_off=now + state.timetable.set_up,
-    )  # fmt: skip
-    return CoordinatorStep(moved, tuple((index, boxes_for(moved, fixed, setup, index)) for index in sorted(dealers)))
+    if not _enough(state, dealers):
+        return _abandon(state, window, dealers)
+    late = mark_late(state, setup_involved(state, window))
+    fixed = replace(
+        window,
+        phase=SetUpPhase.CONFIRMING,
+        deposits={index: window.deposits[index] for index in sorted(dealers)},
+        cut_off=now + state.timetable.set_up,
+    )
+    moved = replace(late, upcoming=fixed)
+    return CoordinatorStep(moved, tuple((index, boxes_message(moved, fixed, index)) for index in sorted(dealers)))
 
 
-def boxes_for(state: CoordinatorState, window: Window, setup: WindowSetUp, holder: int) -> bytes:
-    dealers = [index for index in sorted(window.deposits) if index != holder]
-    boxes = [split_boxes(window.deposits[index], setup, index, state.name(index))[holder] for index in dealers]
+def boxes_message(state: CoordinatorState, window: Window, holder: int) -> bytes:
+    setup = window.fixed
+    dealers = [index for index in setup.neighbours(holder) if index in window.deposits]
+    boxes = [box_for(window.deposits[index], setup, index, holder) for index in dealers]
     content = Boxes(
         state.terms.content.session,
         setup.digest,
@@ -194,38 +286,62 @@ def boxes_for(state: CoordinatorState, window: Window, setup: WindowSetUp, holde
     return seal(content, state.identity, b"".join(boxes)).to_bytes()
 
 
-def confirming_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
-    window = cast(Window, state.window)
-    setup = cast(WindowSetUp, window.setup)
-    if still_waiting(state, now):
-        return CoordinatorStep(state)
+def _confirmed(state: CoordinatorState, window: Window, now: float) -> CoordinatorStep:
+    setup = window.fixed
     confirmed = frozenset(window.held) & same_process(state, window)
-    held_by = {dealer: sum(dealer in window.held[h] for h in confirmed) for dealer in confirmed}
-    active = frozenset(dealer for dealer in confirmed if held_by[dealer] >= setup.threshold)
-    if not _enough_for_window(state, setup, active):
-        return _abandon_window(state, window, confirmed)
+    active = frozenset(
+        dealer
+        for dealer in confirmed
+        if sum(dealer in window.held[h] for h in setup.neighbours(dealer) if h in confirmed) >= setup.threshold
+    )
+    if not _enough(state, active):
+        return _abandon(state, window, confirmed)
+    late = mark_late(state, setup_involved(state, window))
     # Boxes are delivered; only the roots that dealers signed are still needed.
     slim = {index: replace(sealed, attachment=b"") for index, sealed in window.deposits.items()}
-    ready = replace(
-        _count_missed(mark_late(state), window, active),
-        phase=CoordinatorPhase.READY, window=replace(window, deposits=slim, active=active), cut_off=None,
-    )  # fmt: skip
+    ready = replace(window, phase=SetUpPhase.READY, deposits=slim, active=active)
+    # Each window's draw begins with all witnesses again.
+    counted = replace(_count_missed(late, window, active), upcoming=ready, excused=frozenset())
     text = f"rounds {setup.first_round} to {setup.first_round + setup.rounds - 1}"
-    return CoordinatorStep(
-        ready, notices=(Notice(NoticeKind.WINDOW_OPENED, state.last_round, state.roster.names(active), text),)
-    )
+    notice = Notice(NoticeKind.WINDOW_OPENED, state.last_round, state.roster.names(active), text)
+    return CoordinatorStep(counted, notices=(notice,))
 
 
-def _enough_for_window(state: CoordinatorState, setup: WindowSetUp, members: frozenset[int]) -> bool:
-    return len(members) >= least_survivors(state) and len(members) - 1 >= setup.threshold
+def _enough(state: CoordinatorState, members: frozenset[int]) -> bool:
+    """Whether some tenants could make a window that can open a sum."""
+    return len(whole_units(state.units, members)) >= state.terms.content.minimum_survivors
 
 
-def _abandon_window(state: CoordinatorState, window: Window, answered: frozenset[int]) -> CoordinatorStep:
-    """Too few went through the set-up: those who did not answer are late, and everything starts anew."""
-    silent = frozenset(window.boots) - answered
-    late = _count_missed(mark_late(state), window, answered)
-    reset = replace(late, phase=CoordinatorPhase.GATHERING, window=None)
-    return fail_request(
-        reset,
-        f"the set-up of a window was not completed; no answer from {', '.join(state.roster.names(silent)) or 'nobody'}",
-    )
+def _abandon(state: CoordinatorState, window: Window, answered: frozenset[int]) -> CoordinatorStep:
+    """Too few went through the set-up: those who did not answer are late."""
+    late = _count_missed(mark_late(state, setup_involved(state, window)), window, answered)
+    silent = state.roster.names(frozenset(window.boots) - answered)
+    text = f"the set-up of a window was not completed; no answer from {', '.join(silent) or 'nobody'}"
+    notice = Notice(NoticeKind.WINDOW_ABANDONED, state.last_round, silent, text)
+    return CoordinatorStep(replace(late, upcoming=None), notices=(notice,))
+
+
+def pending_setup(state: CoordinatorState, index: int) -> tuple[bytes, ...]:
+    """What a tenant must be told again when the same process links anew in the middle of a set-up."""
+    window = state.upcoming
+    if window is None:
+        return ()
+    if window.phase is SetUpPhase.DRAWING and index in same_process(state, window):
+        return (
+            setup_message(state, window.fixed).to_bytes(),
+        )  # whoever has no nonce to give owes nothing, and needs it
+    if index not in setup_involved(state, window):
+        return ()
+    if window.phase is SetUpPhase.ADVERTISING:
+        return (window.opening.to_bytes(),)
+    if window.phase is SetUpPhase.CONFIRMING:
+        return (boxes_message(state, window, index),)
+    return (setup_message(state, window.fixed).to_bytes(), neighbours_message(state, window, index))
+
+
+_STAGES: Mapping[SetUpPhase, Callable[[CoordinatorState, Window, float], CoordinatorStep]] = {
+    SetUpPhase.ADVERTISING: _advertised,
+    SetUpPhase.DRAWING: _revealed,
+    SetUpPhase.DEPOSITING: _deposited,
+    SetUpPhase.CONFIRMING: _confirmed,
+}

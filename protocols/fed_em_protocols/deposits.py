@@ -14,10 +14,11 @@ from fed_em_protocols.boxes import TAG_BYTES, Route
 from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.errors import MalformedMessage
 from fed_em_protocols.hashing import DIGEST_BYTES, digest
-from fed_em_protocols.keys import KEY_BYTES, derive
+from fed_em_protocols.hkdf import extract
+from fed_em_protocols.keys import KEY_BYTES, agreement_key, derive_from
 from fed_em_protocols.merkle import includes, inclusion_path, leaf_hash, root
 from fed_em_protocols.messages import SALT_BYTES, Deposit, ReleasedShare, SharedSecret
-from fed_em_protocols.shamir import SHARE_BYTES, split
+from fed_em_protocols.shamir import SHARE_BYTES, split_many
 from fed_em_protocols.window import Randomness, WindowSecrets, WindowSetUp
 
 _ROUND_BYTES = 2 * SHARE_BYTES
@@ -35,23 +36,30 @@ class HeldShares:
     Attributes:
         dealer, holder: Roster indices.
         salt_seed: 32 bytes, from the box.
-        shares: Round to the pair of shares (of a_t, of b_t). Past rounds are dropped.
+        first_round: The first round whose shares are still held; earlier ones are dropped.
+        shares: The pairs of shares (of a_t, of b_t) from that round on, end to end.
         leaves: Leaf hashes of the whole window.
     """
 
     dealer: int
     holder: int
     salt_seed: bytes
-    shares: Mapping[int, tuple[bytes, bytes]]
+    first_round: int
+    shares: bytes
     leaves: tuple[bytes, ...]
 
     def __repr__(self) -> str:
-        return f"HeldShares(dealer={self.dealer}, holder={self.holder}, rounds={len(self.shares)})"
+        return f"HeldShares(dealer={self.dealer}, holder={self.holder}, first_round={self.first_round})"
 
     def from_round(self, round_number: int) -> HeldShares:
         """The same without the shares of earlier rounds."""
-        kept = {number: pair for number, pair in self.shares.items() if number >= round_number}
-        return replace(self, shares=kept)
+        passed = (round_number - self.first_round) * _ROUND_BYTES
+        return replace(self, first_round=round_number, shares=self.shares[passed:])
+
+    def share(self, round_number: int, secret: SharedSecret) -> bytes:
+        """The share of one secret of a round that is still held."""
+        start = (round_number - self.first_round) * _ROUND_BYTES + int(secret) * SHARE_BYTES
+        return self.shares[start : start + SHARE_BYTES]
 
     def release(self, setup: WindowSetUp, round_number: int, secret: SharedSecret) -> ReleasedShare:
         """The share of one secret of one round, with its salt and its path to the dealer's root."""
@@ -59,8 +67,8 @@ class HeldShares:
         return ReleasedShare(
             dealer=self.dealer,
             secret=int(secret),
-            share=self.shares[round_number][secret],
-            salt=_salt(self.salt_seed, leaf),
+            share=self.share(round_number, secret),
+            salt=_salt(extract(self.salt_seed), leaf),
             path=b"".join(inclusion_path(leaf, self.leaves)),
         )
 
@@ -77,24 +85,19 @@ def deal(
         randomness: Fresh bytes; must never be reused.
 
     Returns:
-        The roots (32 bytes a holder) and the sealed boxes, both end to end in the order of `setup.others(index)`.
+        The roots (32 bytes a holder) and the sealed boxes, both end to end in the order of `setup.neighbours(index)`.
     """
     assert secrets.channel_secret is not None
-    holders = setup.others(index)
+    holders = setup.neighbours(index)
     rounds = secrets.chain.secrets(setup.rounds)
-    by_holder: list[bytearray] = [bytearray() for _ in holders]
-    for each in rounds:
-        for secret in (each.agreement, each.self_seed):
-            for table, share in zip(by_holder, split(secret, setup.threshold, holders, randomness), strict=True):
-                table.extend(share)
+    shared = [secret for each in rounds for secret in (each.agreement, each.self_seed)]
+    channel = agreement_key(secrets.channel_secret)
     roots, boxes = [], []
-    for holder, table in zip(holders, by_holder, strict=True):
+    for holder, table in zip(holders, split_many(shared, setup.threshold, holders, randomness), strict=True):
         salt_seed = randomness(KEY_BYTES)
-        roots.append(root(_leaves(setup, index, holder, salt_seed, bytes(table))))
+        roots.append(root(_leaves(setup, index, holder, salt_seed, table)))
         channel_key = setup.advertisements[holder].content.channel_key
-        box = Route(setup.digest, index, holder).seal(
-            salt_seed + bytes(table), secrets.channel_secret, channel_key, names[holder]
-        )
+        box = Route(setup.digest, index, holder).seal(salt_seed + table, channel, channel_key, names[holder])
         boxes.append(box)
     return b"".join(roots), b"".join(boxes)
 
@@ -108,16 +111,22 @@ def check_deposit(sealed: Sealed[Deposit], setup: WindowSetUp, dealer: int, name
     sealed.require_signature(setup.window_key(dealer), name)
     if sealed.content.setup != setup.digest:
         raise MalformedMessage(name, "made a deposit for another set-up")
-    if len(sealed.content.roots) != DIGEST_BYTES * (len(setup.members) - 1):
-        raise MalformedMessage(name, "signed another number of roots than the window has other members")
+    if len(sealed.content.roots) != DIGEST_BYTES * len(setup.neighbours(dealer)):
+        raise MalformedMessage(name, "signed another number of roots than it has neighbours")
 
 
 def split_boxes(sealed: Sealed[Deposit], setup: WindowSetUp, dealer: int, name: str) -> Mapping[int, bytes]:
     """The boxes of a deposit by holder. Raises `MalformedMessage` naming the dealer if they are not of the right length."""
-    size, holders = box_bytes(setup), setup.others(dealer)
+    size, holders = box_bytes(setup), setup.neighbours(dealer)
     if len(sealed.attachment) != size * len(holders):
         raise MalformedMessage(name, "made a deposit whose boxes have the wrong length")
     return {holder: sealed.attachment[k * size : (k + 1) * size] for k, holder in enumerate(holders)}
+
+
+def box_for(sealed: Sealed[Deposit], setup: WindowSetUp, dealer: int, holder: int) -> bytes:
+    """One holder's box out of a deposit that `split_boxes` has checked."""
+    place = setup.neighbours(dealer).index(holder) * box_bytes(setup)
+    return sealed.attachment[place : place + box_bytes(setup)]
 
 
 def open_box(
@@ -139,19 +148,12 @@ def open_box(
     leaves = _leaves(setup, dealer, holder, salt_seed, table)
     if root(leaves) != root_for(setup, deposit, dealer, holder):
         return None
-    shares = {
-        setup.first_round + k: (
-            table[k * _ROUND_BYTES : k * _ROUND_BYTES + SHARE_BYTES],
-            table[k * _ROUND_BYTES + SHARE_BYTES : (k + 1) * _ROUND_BYTES],
-        )
-        for k in range(setup.rounds)
-    }
-    return HeldShares(dealer, holder, salt_seed, shares, leaves)
+    return HeldShares(dealer, holder, salt_seed, setup.first_round, table, leaves)
 
 
 def root_for(setup: WindowSetUp, deposit: Sealed[Deposit], dealer: int, holder: int) -> bytes:
     """The root that a dealer signed over one holder's shares."""
-    place = setup.others(dealer).index(holder) * DIGEST_BYTES
+    place = setup.neighbours(dealer).index(holder) * DIGEST_BYTES
     return deposit.content.roots[place : place + DIGEST_BYTES]
 
 
@@ -177,8 +179,8 @@ def _leaf_index(setup: WindowSetUp, round_number: int, secret: SharedSecret) -> 
     return 2 * (round_number - setup.first_round) + int(secret)
 
 
-def _salt(salt_seed: bytes, leaf: int) -> bytes:
-    return derive("salt", salt_seed, SALT_BYTES, leaf)
+def _salt(extracted_seed: bytes, leaf: int) -> bytes:
+    return derive_from(extracted_seed, "salt", SALT_BYTES, leaf)
 
 
 def _leaf(setup: WindowSetUp, dealer: int, holder: int, leaf: int, salt: bytes, share: bytes) -> bytes:
@@ -186,7 +188,8 @@ def _leaf(setup: WindowSetUp, dealer: int, holder: int, leaf: int, salt: bytes, 
 
 
 def _leaves(setup: WindowSetUp, dealer: int, holder: int, salt_seed: bytes, table: bytes) -> tuple[bytes, ...]:
+    seed = extract(salt_seed)
     return tuple(
-        _leaf(setup, dealer, holder, k, _salt(salt_seed, k), table[k * SHARE_BYTES : (k + 1) * SHARE_BYTES])
+        _leaf(setup, dealer, holder, k, _salt(seed, k), table[k * SHARE_BYTES : (k + 1) * SHARE_BYTES])
         for k in range(2 * setup.rounds)
     )

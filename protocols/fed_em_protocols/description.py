@@ -1,7 +1,7 @@
 """What a session is about, in words that both sides check: columns with their ranges, and the model.
 
 The server sends it as JSON with the terms, which name its hash. From it, the roster and a broadcast every encoding of
-the session follows by rule (`encoding_of`), on either side alike.
+the session follows by rule (`encoding_of`, `counts_encoding_of`), on either side alike.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
 from fed_em.broadcast import Broadcast
+from fed_em.component_counts import counts_layout
 from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError
 from fed_em.families import build_model
 from fed_em.initialisation import moments_model
-from fed_em.model import Model
+from fed_em.model import ComponentModel, Model
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.roster import Name
@@ -114,3 +115,17 @@ def encoding_of(description: SessionDescription, broadcast: Broadcast, row_caps:
     except CallerError as error:
         widest = description.names[int(np.argmax(bounds))]
         raise CallerError(f"{error.message}; the widest column is '{widest}'", remedy=error.remedy) from None
+
+
+def counts_encoding_of(model: Model, row_caps: Sequence[int]) -> Encoding:
+    """The encoding of a model's component counts (`fed_em.component_counts`), with its range proved: in the small ring if they fit.
+
+    Raises:
+        CallerError: the model has no components, or the row caps leave too few fraction bits.
+    """
+    if not isinstance(model, ComponentModel):
+        raise CallerError(
+            f"a model of the family '{model.family}' has no components for a mass gate to count",
+            remedy="set no mass floor in this session",
+        )
+    return Encoding.of_counts(counts_layout(model), row_caps)

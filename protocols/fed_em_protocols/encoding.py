@@ -1,13 +1,14 @@
-"""Fixed-point encoding of statistics into the integers modulo 2^64, with its range proved before the first round.
+"""Fixed-point encoding of statistics into the integers modulo 2^64 or 2^32, with its range proved before the first round.
 
 A block with per-record bound B is encoded as round(s · 2^f). With row caps R_i the decoded sum is exact as long as
 
-    Σ_i round(R_i · B · (1 + slack) · 2^f)  <  2^63,
+    Σ_i round(R_i · B · (1 + slack) · 2^f)  <  2^63   (2^31 in the small ring),
 
 computed in whole numbers (floating point would let single bounds next to the edge through), and f is the largest such
 integer, at most 52 (float64 holds no more) and at least 20 (below that, statistics lose meaning, and the encoder
-refuses). Nothing is ever clipped. Two check words, zero at every tenant, end the vector: a sum whose check words are
-not zero was unmasked with a wrong seed (probability 2^-128 of missing it), long before a range check would notice.
+refuses). Nothing is ever clipped. The vector ends with a word in which a tenant that cannot compute its statistics counts itself (it
+sends zeros otherwise: the sum says that somebody is at fault, never who), and with two check words, zero at every tenant: a sum whose
+check words are not zero was unmasked with a wrong seed (probability 2^-128 of missing it), long before a range check would notice.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from fed_em.layout import Block, Layout
 from fed_em.statistics import Statistics
 from fed_em_protocols.hashing import digest
 from fed_em_protocols.masks import RingVector
+from fed_em_protocols.ring import RING_32, RING_64, Ring
 
 MIN_FRACTION_BITS = 20
 MAX_FRACTION_BITS = 52
-CHECK_WORDS = 2
 
 # Float64 rounding of sums of bounded terms, generously: relative, on top of the exact bound.
 _ROUNDING_SLACK = 2.0**-20
@@ -38,20 +39,20 @@ def _limit(block: Block, row_cap: int) -> float:
     return row_cap * block.bound * (1 + _ROUNDING_SLACK)
 
 
-def _fits(block: Block, row_caps: Sequence[int], f: int) -> bool:
+def _fits(block: Block, row_caps: Sequence[int], f: int, ring: Ring) -> bool:
     # Scaling by a power of two is exact, and so is everything after it.
     scaled = [_limit(block, row_cap) * 2.0**f for row_cap in row_caps]
-    return all(map(math.isfinite, scaled)) and sum(map(round, scaled)) < 2**63
+    return all(map(math.isfinite, scaled)) and sum(map(round, scaled)) < 2 ** (ring.bits - 1)
 
 
-def fraction_bits(block: Block, row_caps: Sequence[int]) -> int:
-    """The largest f for which no sum over rows within `row_caps` can leave [−2^63, 2^63).
+def fraction_bits(block: Block, row_caps: Sequence[int], ring: Ring = RING_64) -> int:
+    """The largest f for which no sum over rows within `row_caps` can leave [−2^63, 2^63), or [−2^31, 2^31) in the small ring.
 
     Raises:
         CallerError: f would be below `MIN_FRACTION_BITS`; names the statistic, its bound, and what to change.
     """
     f = MAX_FRACTION_BITS
-    while f >= MIN_FRACTION_BITS and not _fits(block, row_caps, f):
+    while f >= MIN_FRACTION_BITS and not _fits(block, row_caps, f, ring):
         f -= 1
     if f < MIN_FRACTION_BITS:
         origin = f" (from {block.source})" if block.source else ""
@@ -71,26 +72,36 @@ class Encoding:
         layout: The statistics.
         row_caps: The most rows each tenant may hold, by roster index.
         bits: Fraction bits f of each block, in the layout's order.
+        ring: What the vectors are in.
     """
 
     layout: Layout
     row_caps: tuple[int, ...]
     bits: tuple[int, ...]
+    ring: Ring = RING_64
 
     @classmethod
-    def proved(cls, layout: Layout, row_caps: Sequence[int]) -> Encoding:
-        """The finest encoding whose range is proved. Raises `CallerError` as `fraction_bits` does."""
-        return cls(layout, tuple(row_caps), tuple(fraction_bits(block, row_caps) for block in layout))
+    def proved(cls, layout: Layout, row_caps: Sequence[int], ring: Ring = RING_64) -> Encoding:
+        """The finest encoding in a ring whose range is proved. Raises `CallerError` as `fraction_bits` does."""
+        return cls(layout, tuple(row_caps), tuple(fraction_bits(block, row_caps, ring) for block in layout), ring)
+
+    @classmethod
+    def of_counts(cls, layout: Layout, row_caps: Sequence[int]) -> Encoding:
+        """Of counts, which need no more than the fewest bits: in the small ring if its range is proved there, else in the large."""
+        try:
+            return cls.proved(layout, row_caps, RING_32.for_counts)
+        except CallerError:
+            return cls.proved(layout, row_caps, RING_64.for_counts)
 
     @cached_property
     def length(self) -> int:
-        """Length of a ring vector: the layout's size and the check words."""
-        return self.layout.size + CHECK_WORDS
+        """Length of a ring vector: the layout's size, the word that counts faults, and the check words."""
+        return self.layout.size + self.ring.tail_words
 
     @cached_property
     def digest(self) -> bytes:
-        """H(encoding): names, shapes, exact bounds, bits and row caps."""
-        fields: list[bytes | str | int] = [len(self.row_caps), *self.row_caps]
+        """H(encoding): ring, names, shapes, exact bounds, bits and row caps."""
+        fields: list[bytes | str | int] = [self.ring.bits, len(self.row_caps), *self.row_caps]
         for block, bits in zip(self.layout, self.bits, strict=True):
             fields += [block.name, len(block.shape), *block.shape, block.bound.hex(), bits]
         return digest("encoding", *fields)
@@ -117,15 +128,11 @@ class Encoding:
                     f"over at most {self.row_caps[tenant]} rows, or not finite",
                     remedy=f"check {block.source or 'the rows'} against the session's schema, and the row cap in the roster",
                 )
-        ring = np.zeros(self.length, dtype=np.uint64)
-        ring[: self.layout.size] = np.rint(statistics.vector * self._scale).astype(np.int64).view(np.uint64)
-        return ring
+        vector = self.ring.zeros(self.length)
+        scaled = np.rint(statistics.vector * self._scale).astype(self.ring.signed)
+        vector[: self.layout.size] = scaled.view(self.ring.dtype)
+        return vector
 
-    def decode(self, ring: RingVector) -> Statistics:
+    def decode(self, vector: RingVector) -> Statistics:
         """The statistics of a summed ring vector. Its check words must have been verified before."""
-        return Statistics(self.layout, ring[: self.layout.size].view(np.int64) / self._scale)
-
-
-def check_words_are_zero(ring: RingVector) -> bool:
-    """Whether the sum was unmasked with the right seeds (and every tenant sent zeros there)."""
-    return not np.any(ring[-CHECK_WORDS:])
+        return Statistics(self.layout, vector[: self.layout.size].view(self.ring.signed) / self._scale)

@@ -90,6 +90,12 @@ def seal(content: P, key: SigningKey, attachment: bytes = b"") -> Sealed[P]:
     return Sealed(content, payload, attachment_digest, signature, attachment)
 
 
+def restored(content: P, attachment_digest: bytes, signature: bytes) -> Sealed[P]:
+    """A signed message from its content: for kinds whose senders must use the one deterministic serialisation."""
+    payload = bytes(_to_protobuf(content).SerializeToString(deterministic=True))
+    return Sealed(content, payload, attachment_digest, signature)
+
+
 def unseal(data: bytes, sender: str) -> Sealed[Payload]:
     """Parse a message. Its signature is *not* verified: only the reader knows with which key.
 
@@ -164,6 +170,11 @@ _NESTED: dict[tuple[str, str], type] = {
     ("Boxes", "deposits"): messages.Quoted,
     ("Recover", "header"): messages.Quoted,
     ("Recover", "certificate"): messages.Quoted,
+    ("Neighbours", "advertisements"): messages.Quoted,
+    ("Header", "previous"): messages.Quoted,
+    ("Proposal", "header"): messages.Quoted,
+    ("Counted", "certificate"): messages.Quoted,
+    ("Base", "header"): messages.Quoted,
     ("Shares", "released"): messages.ReleasedShare,
 }
 
@@ -203,4 +214,6 @@ def _complaint(value: object, rules: Any) -> str:
         return f"has {size} bytes, which is no positive multiple of {rules['multiple']}"
     if size > rules.get("most", _LEAST_LIMIT):
         return f"is beyond its limit of {rules['most']}"
+    if "entry" in rules and any(len(entry) != rules["entry"] for entry in cast("tuple[bytes, ...]", value)):
+        return f"has an entry that is not {rules['entry']} bytes long"
     return ""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 
 DIGEST_BYTES = 32
+NO_BYTES_DIGEST = hashlib.sha256(b"").digest()
 _PREFIX = b"fed-em/1/"
 
 Field = bytes | memoryview | str | int

@@ -11,9 +11,8 @@ from functools import cached_property
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from fed_em_protocols import hkdf
 from fed_em_protocols.errors import PeerFault
 from fed_em_protocols.hashing import Field, digest
 
@@ -53,9 +52,14 @@ def verifies(public: bytes, signature: bytes, message: bytes) -> bool:
     return True
 
 
+def agreement_key(secret: bytes) -> X25519PrivateKey:
+    """The X25519 key of a 32-byte secret, for many agreements with it: making it costs as much as one of them."""
+    return X25519PrivateKey.from_private_bytes(secret)
+
+
 def agreement_public(secret: bytes) -> bytes:
     """The X25519 public key of a 32-byte secret."""
-    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+    return agreement_key(secret).public_key().public_bytes_raw()
 
 
 # The u-coordinates, modulo p, of all points of small order on the curve and on its twist.
@@ -81,14 +85,14 @@ def agree(secret: bytes | X25519PrivateKey, public: bytes, peer: str) -> bytes:
     """The X25519 shared secret.
 
     Args:
-        secret: 32 bytes, or the key that was parsed from them: parsing costs as much as agreeing.
+        secret: 32 bytes, or the `agreement_key` made of them.
         public: 32 bytes.
         peer: Whose public key it is.
 
     Raises:
         PeerFault: `peer`'s key is of small order (the result would be zero, known to everybody).
     """
-    key = X25519PrivateKey.from_private_bytes(secret) if isinstance(secret, bytes) else secret
+    key = agreement_key(secret) if isinstance(secret, bytes) else secret
     try:
         return key.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
@@ -101,4 +105,9 @@ def agree(secret: bytes | X25519PrivateKey, public: bytes, peer: str) -> bytes:
 
 def derive(label: str, secret: bytes, length: int, *context: Field) -> bytes:
     """`length` bytes from `secret`, bound to `label` and `context` (HKDF, no salt, info = digest(label, context))."""
-    return HKDF(SHA256(), length=length, salt=None, info=digest("derive/" + label, *context)).derive(secret)
+    return derive_from(hkdf.extract(secret), label, length, *context)
+
+
+def derive_from(extracted: bytes, label: str, length: int, *context: Field) -> bytes:
+    """The same as `derive` from `hkdf.extract(secret)`, for many keys of one secret."""
+    return hkdf.expand(extracted, digest("derive/" + label, *context), length)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 # A ring vector may hold this many 8-byte integers; the largest message is an upload of that length.
 MAX_VECTOR_LENGTH = 4_000_000
 MAX_MESSAGE_BYTES = 8 * MAX_VECTOR_LENGTH + 65_536
 
-MAX_TENANTS = 64  # on the complete graph; larger rosters need the sparse one
+# What is signed beside the bulk bytes: a certificate with a signature of each of the most witnesses is the longest.
+MAX_PAYLOAD_BYTES = 1_000_000
+
+MAX_TENANTS = 10_000
+COMPLETE_GRAPH_TENANTS = (
+    64  # every two tenants of a roster up to this size share masks; larger ones have a sparse graph
+)
+MOST_COMPLETE = 128  # the largest roster that may have the complete graph all the same
+MAX_NEIGHBOURS = 512
+MAX_COMPONENTS = 65_536  # of a model, for the mass gate
 MIN_TENANTS = 3
 MAX_WINDOW_ROUNDS = 200
 MAX_ROUND = 2**40

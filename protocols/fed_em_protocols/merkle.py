@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+_EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -15,31 +18,58 @@ def _node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
-def _split(n: int) -> int:
-    """Largest power of two smaller than n."""
-    return 1 << ((n - 1).bit_length() - 1)
+def _level_above(level: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The parents of neighbours; a last node without a neighbour stands for itself one level up.
+
+    The largest power of two below n, where RFC 9162 parts n leaves, is a multiple of every smaller one: so pairs from the left
+    make the same tree.
+    """
+    parents = tuple(map(_node_hash, level[::2], level[1::2]))
+    return parents if len(level) % 2 == 0 else (*parents, level[-1])
+
+
+@dataclass(frozen=True)
+class MerkleTree:
+    """A tree over leaf hashes with all its nodes: the leaves, then each level above, up to the root alone."""
+
+    levels: tuple[tuple[bytes, ...], ...]
+
+    def __repr__(self) -> str:
+        return f"MerkleTree(leaves={len(self.levels[0])})"
+
+    @classmethod
+    def over(cls, leaves: Sequence[bytes]) -> MerkleTree:
+        """The tree over leaf hashes; over none it is the hash of nothing."""
+        levels = [tuple(leaves)]
+        while len(levels[-1]) > 1:
+            levels.append(_level_above(levels[-1]))
+        return cls(tuple(levels))
+
+    @property
+    def root(self) -> bytes:
+        """MTH of the leaves."""
+        return self.levels[-1][0] if self.levels[0] else _EMPTY_ROOT
+
+    def path(self, index: int) -> tuple[bytes, ...]:
+        """Audit path of leaf `index`, from the leaf upwards (RFC 9162, section 2.1.3.1).
+
+        Raises:
+            ValueError: there is no such leaf.
+        """
+        if not 0 <= index < len(self.levels[0]):
+            raise ValueError(f"leaf {index} is not in a tree of {len(self.levels[0])}")
+        siblings = ((level, index >> height ^ 1) for height, level in enumerate(self.levels))
+        return tuple(level[place] for level, place in siblings if place < len(level))
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
     """Root of a tree over leaf hashes; the hash of nothing for an empty list."""
-    if not leaves:
-        return hashlib.sha256(b"").digest()
-    if len(leaves) == 1:
-        return leaves[0]
-    k = _split(len(leaves))
-    return _node_hash(root(leaves[:k]), root(leaves[k:]))
+    return MerkleTree.over(leaves).root
 
 
 def inclusion_path(index: int, leaves: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Audit path of leaf `index`, from the leaf upwards (RFC 9162, section 2.1.3.1)."""
-    if not 0 <= index < len(leaves):
-        raise ValueError(f"leaf {index} is not in a tree of {len(leaves)}")
-    if len(leaves) == 1:
-        return ()
-    k = _split(len(leaves))
-    if index < k:
-        return (*inclusion_path(index, leaves[:k]), root(leaves[k:]))
-    return (*inclusion_path(index - k, leaves[k:]), root(leaves[:k]))
+    """Audit path of leaf `index`, from the leaf upwards. For several leaves of one tree, or a tree that is kept: `MerkleTree`."""
+    return MerkleTree.over(leaves).path(index)
 
 
 def includes(tree_root: bytes, size: int, index: int, leaf: bytes, path: Sequence[bytes]) -> bool:

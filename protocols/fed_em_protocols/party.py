@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -154,8 +154,22 @@ def load_card(path: Path) -> Card:
         ) from None
 
 
-def make_roster(federation: str, server: Card, tenants: Iterable[Card], version: int = 1) -> Roster:
+def make_roster(
+    federation: str,
+    server: Card,
+    tenants: Iterable[Card],
+    version: int = 1,
+    blocks: Sequence[int] | None = None,
+    witnesses: Collection[int] | None = None,
+) -> Roster:
     """The roster of a federation, with its tenants in the given order.
+
+    Args:
+        federation: Its name.
+        server, tenants: The parties' cards.
+        version: Counts up with each change.
+        blocks: A block number for each tenant; one block if None.
+        witnesses: Places of the tenants that certify on a sparse graph; all if None.
 
     Raises:
         CallerError: a card is of the wrong role, two parties share a name or a key, or there are too few or too many
@@ -174,7 +188,14 @@ def make_roster(federation: str, server: Card, tenants: Iterable[Card], version:
         "federation": federation,
         "version": version,
         "server": server.model_dump(include=set(RosterServer.model_fields)),
-        "tenants": [card.model_dump(include=set(RosterTenant.model_fields)) for card in tenants],
+        "tenants": [
+            {
+                **card.model_dump(include=set(RosterTenant.model_fields)),
+                "block": blocks[place] if blocks is not None else 0,
+                "witness": witnesses is None or place in witnesses,
+            }
+            for place, card in enumerate(tenants)
+        ],
     }
     try:
         return Roster.model_validate(document)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fed_em.errors import CallerError
 from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.roster import Roster
+from fed_em_protocols.session_numbers import require_safe_graph
 from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders, validate_terms
 
 
@@ -19,12 +20,18 @@ class TermsPolicy:
         minimum_cohort: The least number of tenants in an opened sum; at least 3.
         colluders: f that a session must withstand; None for ⌊(n − 1)/3⌋ of the roster.
         round_cap: The most rounds a session may plan.
+        difference_guard: Whether a session must sum the roster's blocks whole or not at all.
+        mass_floor: The least mass of an opened component that a session must keep, in records; 0: no demand.
+        schema: SHA-256 of the session description that was agreed on; None to look at each one's columns when it is offered.
     """
 
     allow_semi_honest: bool = False
     minimum_cohort: int = 3
     colluders: int | None = None
     round_cap: int = 1000
+    difference_guard: bool = True
+    mass_floor: float = 0.0
+    schema: bytes | None = None
 
 
 def check_terms(policy: TermsPolicy, terms: SessionTerms, roster: Roster) -> None:
@@ -46,7 +53,20 @@ def check_terms(policy: TermsPolicy, terms: SessionTerms, roster: Roster) -> Non
             "the session trusts the server to follow the protocol (semi-honest), "
             "and this tenant's policy does not say allow_semi_honest = true",
         ),
-        (semi_honest, "the session asks for trust malicious-server, which this version does not offer"),
+        (
+            terms.blocks > 0 or not policy.difference_guard,
+            "the session waives the difference guard (blocks), "
+            'and this tenant\'s policy does not say difference_guard = "off"',
+        ),
+        (
+            terms.mass_floor >= 1000 * policy.mass_floor,
+            f"the session opens components of {terms.mass_floor / 1000:g} records, "
+            f"this tenant's policy says mass_floor = {policy.mass_floor:g}",
+        ),
+        (
+            policy.schema is None or terms.schema == policy.schema,
+            "the session's description is not the one pinned by this tenant's schema_hash",
+        ),
         (
             terms.minimum_survivors >= policy.minimum_cohort,
             f"the session opens sums of {terms.minimum_survivors} tenants, "
@@ -68,6 +88,7 @@ def check_terms(policy: TermsPolicy, terms: SessionTerms, roster: Roster) -> Non
                 remedy="agree on the session's terms with its operator, or change [policy] in this tenant's file",
             )
     try:
-        validate_terms(terms, roster.n)
+        validate_terms(terms, roster)
+        require_safe_graph(terms, roster, demanded)
     except CallerError as error:
         raise TermsRefused(error.message, remedy="the session's terms break the protocol's own rules") from None

@@ -65,7 +65,7 @@ class RosterTenant(Party):
     row_cap: Annotated[int, Field(ge=1, le=MAX_ROW_CAP)]
     """The most rows this tenant may ever hold: the encoder proves its range from it."""
     block: Annotated[int, Field(ge=0)] = 0
-    """The block it belongs to, for the difference guard."""
+    """The block it belongs to: a sum holds each block whole or not at all (the difference guard)."""
     witness: bool = True
     """Whether it certifies rounds on a sparse graph."""
 
@@ -122,6 +122,19 @@ class Roster(BaseModel):
     def row_caps(self) -> tuple[int, ...]:
         """Row caps by roster index."""
         return tuple(tenant.row_cap for tenant in self.tenants)
+
+    @cached_property
+    def blocks(self) -> tuple[frozenset[int], ...]:
+        """The blocks as sets of roster indices, by block number."""
+        numbers = sorted({tenant.block for tenant in self.tenants})
+        return tuple(
+            frozenset(i for i, tenant in enumerate(self.tenants) if tenant.block == number) for number in numbers
+        )
+
+    @cached_property
+    def witnesses(self) -> tuple[int, ...]:
+        """Roster indices of the witnesses, ascending; they certify rounds on a sparse graph."""
+        return tuple(index for index, tenant in enumerate(self.tenants) if tenant.witness)
 
     @cached_property
     def _indices(self) -> dict[str, int]:

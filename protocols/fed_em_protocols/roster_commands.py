@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cryptography.x509 import Certificate
+
+    from fed_em_protocols.roster import Roster
 
 
 def keygen(
@@ -40,23 +44,79 @@ def roster(
     server: Annotated[Path, typer.Option("--server", help="The server's card.json.")],
     tenant: Annotated[list[Path], typer.Option("--tenant", help="A tenant's card.json; once for each, in order.")],
     version_number: Annotated[int, typer.Option("--version-number", min=1, help="Counts up with each change.")] = 1,
+    block_size: Annotated[
+        int | None, typer.Option("--block-size", min=2, help="The least tenants of a block; by default f + 2.")
+    ] = None,
+    block: Annotated[
+        list[str] | None,
+        typer.Option("--block", help="Tenants of a block by name, with commas between; once for each."),
+    ] = None,
+    witnesses: Annotated[
+        int | None, typer.Option("--witnesses", min=1, help="How many of more than 64 tenants certify rounds.")
+    ] = None,
 ) -> None:
     """Write the roster of a federation from its parties' cards, and print the hash that each party pins."""
     from datetime import UTC, datetime
 
+    from fed_em.errors import CallerError
     from fed_em_protocols.errors import SERVER
+    from fed_em_protocols.limits import COMPLETE_GRAPH_TENANTS
     from fed_em_protocols.party import check_certificate, load_card, make_roster
+    from fed_em_protocols.roster_shape import (
+        dealt_blocks,
+        default_block_size,
+        default_witnesses,
+        drawn_witnesses,
+        named_blocks,
+    )
 
-    made = make_roster(federation, load_card(server), [load_card(path) for path in tenant], version_number)
+    if block and block_size is not None:
+        raise CallerError("--block names the blocks, and --block-size deals them", remedy="give one of the two")
+    cards = [load_card(path) for path in tenant]
+    names = [card.name for card in cards]
+    least = default_block_size(len(cards)) if block_size is None else block_size
+    blocks = named_blocks(names, [each.split(",") for each in block]) if block else dealt_blocks(len(cards), least)
+    if witnesses is not None and len(cards) <= COMPLETE_GRAPH_TENANTS:
+        raise CallerError(
+            f"every one of up to {COMPLETE_GRAPH_TENANTS} tenants is a witness", remedy="leave --witnesses out"
+        )
+    count = default_witnesses(len(cards)) if witnesses is None else witnesses
+    signers = drawn_witnesses(federation, names, count)
+    made = make_roster(federation, load_card(server), cards, version_number, blocks, signers)
     now = datetime.now(UTC)
-    for name in (SERVER, *(each.name for each in made.tenants)):
+    for name in (SERVER, *names):
         check_certificate(made, name, now)
     made.write_new(output)
     typer.echo(f"{output}: federation '{made.federation}', version {made.version}, {made.n} tenants")
     for each in made.tenants:
         typer.echo(f"  {each.name:<24} at most {each.row_cap} rows, certificate {_validity(each.parsed_certificate)}")
+    for line in _shape_of(made):
+        typer.echo(line)
     typer.echo("every tenant compares this with what it knows of the others, then pins it in its file:")
     typer.echo(f'roster_hash = "{made.digest.hex()}"')
+
+
+def _shape_of(made: Roster) -> Iterator[str]:
+    """Blocks and witnesses, and what follows from them."""
+    from fed_em_protocols.terms import default_colluders, is_sparse
+
+    smallest = min(len(block) for block in made.blocks)
+    usual = default_colluders(made.n)
+    if len(made.blocks) == 1:
+        yield "one block: every sum needs all tenants, and whoever drops out pauses the session until it is back"
+        if made.n // 3 > 1:
+            yield f"  --block-size 3 makes {made.n // 3} blocks, of which the others go on, for f = 1 colluding tenant"
+    else:
+        yield f"{len(made.blocks)} blocks, each of which is in a sum whole or not at all:"
+        for block in made.blocks:
+            yield f"  {', '.join(made.names(block))}"
+    if smallest - 2 < usual:
+        yield f"sessions must say colluders = {max(smallest - 2, 0)} or less, and tenants' policies too: a block has f + 2 tenants"
+    if is_sparse(made):
+        yield (
+            f"{len(made.witnesses)} witnesses certify rounds, as the hash of all names draws them: "
+            f"{', '.join(made.names(made.witnesses))}"
+        )
 
 
 def _validity(certificate: Certificate) -> str:

@@ -9,6 +9,7 @@ parameters, so a server that shows two tenants different parameters gets noise.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fed_em_protocols.errors import IllegalStep
 from fed_em_protocols.hashing import digest
-from fed_em_protocols.keys import KEY_BYTES, agree, derive
+from fed_em_protocols.hkdf import extract
+from fed_em_protocols.keys import KEY_BYTES, agree, agreement_key, derive, derive_from
 from fed_em_protocols.masks import MASK_KEY_BYTES
 
 
@@ -75,6 +77,29 @@ def self_mask_key(self_seed: bytes, context: bytes) -> bytes:
 
 
 @dataclass(frozen=True)
+class PairSecret:
+    """What two tenants share in one round before its header is known: it gives the key of their mask in any context.
+
+    As secret as a_t: whoever keeps some for later rounds forgets each of them with the keys of its round.
+
+    Attributes:
+        low, high: Roster indices.
+        extracted: HKDF's extract of dh ‖ pk_low ‖ pk_high.
+    """
+
+    low: int
+    high: int
+    extracted: bytes
+
+    def __repr__(self) -> str:
+        return f"PairSecret({self.low}, {self.high})"
+
+    def mask_key(self, context: bytes) -> bytes:
+        """The AES key of the pair's mask in the round of `context`."""
+        return derive_from(self.extracted, "pair", MASK_KEY_BYTES, context, self.low, self.high)
+
+
+@dataclass(frozen=True)
 class AgreementKey:
     """One tenant's X25519 pair of one round: its roster index and a_t."""
 
@@ -86,12 +111,23 @@ class AgreementKey:
 
     @cached_property
     def _key(self) -> X25519PrivateKey:
-        return X25519PrivateKey.from_private_bytes(self.secret)
+        return agreement_key(self.secret)
 
     @cached_property
     def public(self) -> bytes:
         """pk_t."""
         return self._key.public_key().public_bytes_raw()
+
+    def pair_secret(self, peer: int, peer_public: bytes, peer_name: str) -> PairSecret:
+        """What this tenant shares with tenant `peer` in the round of these keys. Nearly all the time that a pair key takes.
+
+        Raises:
+            PeerFault: `peer_public` is of small order; names `peer_name`.
+        """
+        shared = self._shared(peer_public, peer_name)
+        if self.index < peer:
+            return PairSecret(self.index, peer, extract(shared + self.public + peer_public))
+        return PairSecret(peer, self.index, extract(shared + peer_public + self.public))
 
     def pair_mask_key(self, peer: int, peer_public: bytes, context: bytes, peer_name: str) -> bytes:
         """The AES key of the mask shared with tenant `peer` in the round of `context`.
@@ -99,10 +135,33 @@ class AgreementKey:
         Raises:
             PeerFault: `peer_public` is of small order; names `peer_name`.
         """
-        shared = self._shared(peer_public, peer_name)
-        publics = {self.index: self.public, peer: peer_public}
-        low, high = sorted(publics)
-        return derive("pair", shared + publics[low] + publics[high], MASK_KEY_BYTES, context, low, high)
+        return self.pair_secret(peer, peer_public, peer_name).mask_key(context)
 
     def _shared(self, peer_public: bytes, peer_name: str) -> bytes:
         return agree(self._key, peer_public, peer_name)
+
+
+def pair_secrets(own: AgreementKey, peers: Mapping[int, tuple[bytes, str]]) -> dict[int, PairSecret]:
+    """What a tenant shares with each of its neighbours in one round, by roster index, ascending.
+
+    Needs no header: a member that is idle may compute those of the next round, here or in another process (an agreement keeps the
+    interpreter to itself, so another thread gains nothing).
+
+    Args:
+        own: The tenant's pair of the round.
+        peers: By roster index, the neighbour's public key of the round and its name.
+
+    Raises:
+        PeerFault: a neighbour's key is of small order; names the neighbour.
+    """
+    return {peer: own.pair_secret(peer, *peers[peer]) for peer in sorted(peers)}
+
+
+def pair_mask_keys(own: AgreementKey, peers: Mapping[int, tuple[bytes, str]], context: bytes) -> dict[int, bytes]:
+    """The AES keys of the masks that a tenant shares with its neighbours in the round of `context`: `pair_secrets` and keys of them."""
+    return mask_keys(pair_secrets(own, peers), context)
+
+
+def mask_keys(secrets: Mapping[int, PairSecret], context: bytes) -> dict[int, bytes]:
+    """The AES keys that pair secrets give in the round of `context`, by roster index."""
+    return {peer: secret.mask_key(context) for peer, secret in secrets.items()}

@@ -1,7 +1,10 @@
 """The phases of the two machines and the tables of their legal transitions.
 
 A message that its row does not list is out of turn: the step raises and the state is unchanged. `docs/transitions.md` is
-drawn from these tables. A round under malicious-server trust adds a phase between upload and opening on either side.
+drawn from these tables.
+
+Either side runs three small machines beside each other: the session, the set-up of the next window, and the round. A window is set
+up while rounds of the one before go on; the first header that names the new one makes it the window in use.
 """
 
 from __future__ import annotations
@@ -13,18 +16,25 @@ from typing import TypeVar
 from fed_em_protocols.errors import IllegalStep, OutOfTurn
 from fed_em_protocols.messages import (
     Advertise,
+    AskBase,
+    Base,
     Boxes,
     Certificate,
     Close,
+    Counted,
     Deposit,
+    Endorsement,
     Header,
     Hello,
     Join,
+    Neighbours,
     Opening,
     OpenWindow,
+    Proposal,
     Ready,
     Recover,
     Refusal,
+    Reveal,
     SetUp,
     Shares,
     Upload,
@@ -38,94 +48,150 @@ class TenantPhase(Enum):
     OUTSIDE = "outside"
     OFFERED = "offered"
     JOINED = "joined"
+    CLOSED = "closed"
+
+
+class WindowStage(Enum):
+    """Where a tenant stands in the set-up of its next window."""
+
+    NONE = "no-window"
     ADVERTISED = "advertised"
+    FIXED = "set-up-fixed"
     DEPOSITED = "deposited"
     READY = "ready"
+
+
+class RoundStage(Enum):
+    """Where a tenant stands in a round."""
+
+    NONE = "no-round"
     ANSWERING = "answering"
     UPLOADED = "uploaded"
     OPENED = "opened"
-    CLOSED = "closed"
 
 
 class CoordinatorPhase(Enum):
-    """Where the server stands in a session."""
+    """Where the server stands in its rounds."""
 
     GATHERING = "gathering"
-    ADVERTISING = "advertising"
-    DEPOSITING = "depositing"
-    CONFIRMING = "confirming"
-    READY = "ready"
     UPLOADING = "uploading"
+    CERTIFYING = "certifying"
     OPENING = "opening"
     RECOVERING = "recovering"
+    CLOSING = "closing-a-round"
     CLOSED = "closed"
 
 
-_T = TenantPhase
-_C = CoordinatorPhase
+class SetUpPhase(Enum):
+    """Where the server stands in the set-up of the next window."""
 
-Phase = TypeVar("Phase", TenantPhase, CoordinatorPhase)
-
-# What a tenant can only make sense of once it was offered terms.
-_LATER: tuple[type, ...] = (OpenWindow, SetUp, Boxes, Header, Certificate, Recover, Close)
-
-# What a member of a window may always be told: the terms again (a new link), a new window, the end.
-_ANY_TIME: Mapping[type, frozenset[TenantPhase]] = {
-    OpenWindow: frozenset({_T.ADVERTISED}),
-    Close: frozenset({_T.CLOSED}),
-}
+    ADVERTISING = "advertising"
+    DRAWING = "drawing-the-graph"
+    DEPOSITING = "depositing"
+    CONFIRMING = "confirming"
+    READY = "ready"
 
 
-def _tenant_row(phase: TenantPhase, **more: frozenset[TenantPhase]) -> dict[type, frozenset[TenantPhase]]:
-    by_name = {kind.__name__: kind for kind in (SetUp, Boxes, Header, Certificate, Recover)}
-    row = {**_ANY_TIME, SessionTerms: frozenset({phase})}
-    row.update({by_name[name]: targets for name, targets in more.items()})
-    return row
+_T, _W, _R = TenantPhase, WindowStage, RoundStage
+_C, _S = CoordinatorPhase, SetUpPhase
 
+_Stage = TypeVar("_Stage", bound=Enum)
 
-TENANT_TRANSITIONS: Mapping[TenantPhase, Mapping[type, frozenset[TenantPhase]]] = {
-    # A new process may be told what was meant for the one before it: that changes nothing.
-    _T.OUTSIDE: {SessionTerms: frozenset({_T.OFFERED}), **dict.fromkeys(_LATER, frozenset({_T.OUTSIDE}))},
+_WINDOW_MESSAGES = (OpenWindow, SetUp, Neighbours, Boxes)
+_ROUND_MESSAGES = (Header, Base, Proposal, Certificate, Counted, Recover)
+
+# A new process may be told what was meant for the one before it: that changes nothing.
+SESSION_TRANSITIONS: Mapping[TenantPhase, Mapping[type, frozenset[TenantPhase]]] = {
+    _T.OUTSIDE: {
+        SessionTerms: frozenset({_T.OFFERED}),
+        **dict.fromkeys((*_WINDOW_MESSAGES, *_ROUND_MESSAGES, Close), frozenset({_T.OUTSIDE})),
+    },
     _T.OFFERED: {SessionTerms: frozenset({_T.OFFERED}), Close: frozenset({_T.CLOSED})},
-    _T.JOINED: _tenant_row(_T.JOINED),
-    _T.ADVERTISED: _tenant_row(_T.ADVERTISED, SetUp=frozenset({_T.DEPOSITED})),
-    _T.DEPOSITED: _tenant_row(_T.DEPOSITED, Boxes=frozenset({_T.READY})),
-    _T.READY: _tenant_row(_T.READY, Header=frozenset({_T.ANSWERING}), Recover=frozenset({_T.READY})),
-    _T.ANSWERING: _tenant_row(
-        _T.ANSWERING, Header=frozenset({_T.ANSWERING}), Recover=frozenset({_T.ANSWERING, _T.READY})
-    ),
-    _T.UPLOADED: _tenant_row(
-        _T.UPLOADED,
-        Header=frozenset({_T.ANSWERING}),
-        Certificate=frozenset({_T.OPENED}),
-        Recover=frozenset({_T.UPLOADED, _T.READY}),
-    ),
-    _T.OPENED: _tenant_row(_T.OPENED, Header=frozenset({_T.ANSWERING}), Recover=frozenset({_T.OPENED, _T.READY})),
+    _T.JOINED: {
+        SessionTerms: frozenset({_T.JOINED}),
+        **dict.fromkeys((*_WINDOW_MESSAGES, *_ROUND_MESSAGES), frozenset({_T.JOINED})),
+        Close: frozenset({_T.CLOSED}),
+    },
     _T.CLOSED: {},
 }
 
+WINDOW_TRANSITIONS: Mapping[WindowStage, Mapping[type, frozenset[WindowStage]]] = {
+    _W.NONE: {OpenWindow: frozenset({_W.ADVERTISED})},
+    # Neighbours without their set-up, which was lost on the way, say nothing: the server gives up waiting, or tells both again.
+    _W.ADVERTISED: {
+        OpenWindow: frozenset({_W.ADVERTISED}),
+        SetUp: frozenset({_W.FIXED}),
+        Neighbours: frozenset({_W.ADVERTISED}),
+    },
+    _W.FIXED: {OpenWindow: frozenset({_W.ADVERTISED}), Neighbours: frozenset({_W.DEPOSITED})},
+    _W.DEPOSITED: {OpenWindow: frozenset({_W.ADVERTISED}), Boxes: frozenset({_W.READY})},
+    # Whatever first shows a header of the new window makes it the one in use.
+    _W.READY: {
+        OpenWindow: frozenset({_W.ADVERTISED}),
+        **dict.fromkeys((Header, Proposal, Recover), frozenset({_W.NONE})),
+    },
+}
+
+# Whoever only certifies a round or helps to recover it is in no round of its own.
+ROUND_TRANSITIONS: Mapping[RoundStage, Mapping[type, frozenset[RoundStage]]] = {
+    _R.NONE: {
+        Header: frozenset({_R.ANSWERING}),
+        Proposal: frozenset({_R.NONE}),
+        Counted: frozenset({_R.NONE}),
+        Recover: frozenset({_R.NONE}),
+    },
+    _R.ANSWERING: {
+        Header: frozenset({_R.ANSWERING}),
+        Base: frozenset({_R.ANSWERING}),
+        Proposal: frozenset({_R.ANSWERING, _R.NONE}),
+        Counted: frozenset({_R.ANSWERING}),
+        Recover: frozenset({_R.ANSWERING, _R.NONE}),
+    },
+    _R.UPLOADED: {
+        Header: frozenset({_R.ANSWERING}),
+        Proposal: frozenset({_R.UPLOADED, _R.NONE}),
+        Certificate: frozenset({_R.OPENED}),
+        Counted: frozenset({_R.UPLOADED}),
+        Recover: frozenset({_R.UPLOADED, _R.NONE}),
+    },
+    _R.OPENED: {
+        Header: frozenset({_R.ANSWERING}),
+        Proposal: frozenset({_R.OPENED, _R.NONE}),
+        Counted: frozenset({_R.OPENED}),
+        Recover: frozenset({_R.OPENED, _R.NONE}),
+    },
+}
+
 # What tenants may send in any phase of the server: links come and go, and slow answers come late (they change nothing then).
-_FROM_TENANTS: frozenset[type] = frozenset({Hello, Join, Refusal, Advertise, Deposit, Ready, Upload, Opening, Shares})
+_FROM_TENANTS: frozenset[type] = frozenset(
+    {Hello, Join, Refusal, Advertise, Reveal, Deposit, Ready, Upload, Endorsement, AskBase, Opening, Shares}
+)
 
 COORDINATOR_HEARS: Mapping[CoordinatorPhase, frozenset[type]] = {
     phase: frozenset() if phase is _C.CLOSED else _FROM_TENANTS for phase in CoordinatorPhase
 }
 
-# Where the server goes by itself, once enough has come in or time is up. Closing leads from anywhere to CLOSED.
+# Where the server goes by itself, once enough has come in or time is up. Ending the session leads from anywhere to CLOSED.
 COORDINATOR_MOVES: Mapping[CoordinatorPhase, frozenset[CoordinatorPhase]] = {
-    _C.GATHERING: frozenset({_C.ADVERTISING, _C.UPLOADING}),
-    _C.ADVERTISING: frozenset({_C.DEPOSITING, _C.GATHERING}),
-    _C.DEPOSITING: frozenset({_C.CONFIRMING, _C.GATHERING}),
-    _C.CONFIRMING: frozenset({_C.READY, _C.GATHERING}),
-    _C.READY: frozenset({_C.GATHERING}),
-    _C.UPLOADING: frozenset({_C.OPENING, _C.GATHERING}),
-    _C.OPENING: frozenset({_C.RECOVERING, _C.READY, _C.GATHERING}),
-    _C.RECOVERING: frozenset({_C.READY, _C.GATHERING}),
+    _C.GATHERING: frozenset({_C.UPLOADING, _C.CLOSING}),
+    _C.UPLOADING: frozenset({_C.CERTIFYING, _C.OPENING, _C.GATHERING}),
+    _C.CERTIFYING: frozenset({_C.OPENING, _C.GATHERING}),
+    _C.OPENING: frozenset({_C.RECOVERING, _C.GATHERING}),
+    _C.RECOVERING: frozenset({_C.GATHERING}),
+    _C.CLOSING: frozenset({_C.GATHERING}),
     _C.CLOSED: frozenset(),
 }
 
+SET_UP_MOVES: Mapping[SetUpPhase, frozenset[SetUpPhase]] = {
+    _S.ADVERTISING: frozenset({_S.DRAWING, _S.DEPOSITING}),
+    _S.DRAWING: frozenset({_S.DEPOSITING}),
+    _S.DEPOSITING: frozenset({_S.CONFIRMING}),
+    _S.CONFIRMING: frozenset({_S.READY}),
+    _S.READY: frozenset(),
+}
 
-def require_turn(table: Mapping[Phase, Collection[type]], phase: Phase, kind: type, sender: str) -> None:
+
+def require_turn(table: Mapping[_Stage, Collection[type]], phase: _Stage, kind: type, sender: str) -> None:
     """Raise `OutOfTurn`, naming the sender, if a message of `kind` may not come in `phase`."""
     if kind not in table[phase]:
         raise OutOfTurn(
@@ -135,13 +201,25 @@ def require_turn(table: Mapping[Phase, Collection[type]], phase: Phase, kind: ty
         )
 
 
-def require_target(before: TenantPhase, kind: type, after: TenantPhase) -> None:
+def require_target(
+    table: Mapping[_Stage, Mapping[type, Collection[_Stage]]], before: _Stage, kind: type, after: _Stage
+) -> None:
     """Raise `IllegalStep` if a tenant's step went where its table does not let it: a bug on this side."""
-    if after not in TENANT_TRANSITIONS[before][kind]:
+    if after is not before and after not in table[before].get(kind, ()):
         raise IllegalStep(f"a {kind.__name__} led from {before.value} to {after.value}, which the table does not know")
 
 
-def require_move(before: CoordinatorPhase, after: CoordinatorPhase) -> None:
+def require_move(table: Mapping[_Stage, Collection[_Stage]], before: _Stage, after: _Stage) -> None:
     """Raise `IllegalStep` if the server moved where its table does not let it: a bug on this side."""
-    if after is not before and after not in COORDINATOR_MOVES[before]:
+    if after is not before and after not in table[before]:
         raise IllegalStep(f"the server went from {before.value} to {after.value}, which the table does not know")
+
+
+def concerns_window(kind: type) -> bool:
+    """Whether a message from the server belongs to the set-up of a window."""
+    return kind in _WINDOW_MESSAGES
+
+
+def concerns_round(kind: type) -> bool:
+    """Whether a message from the server belongs to a round."""
+    return kind in _ROUND_MESSAGES

@@ -14,20 +14,39 @@ from fed_em_protocols.coordinator_state import Timetable
 from fed_em_protocols.description import Column, SessionDescription
 from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
 from fed_em_protocols.roster import Name
+from fed_em_protocols.terms import Trust
 
 
 class TrustTable(Table):
-    """Against whom the session protects. Each tenant's own policy must admit it."""
+    """Against whom the session protects, and how. Each tenant's own policy must admit it."""
 
-    mode: Literal["semi-honest"] = "semi-honest"
+    mode: Literal["malicious-server", "semi-honest"] = "malicious-server"
+    """`semi-honest` saves a trip a round, and a server that breaks the protocol could learn more than sums."""
     colluders: Annotated[int, Field(ge=0)] | None = None
-    """f; by default ⌊(n − 1)/3⌋."""
+    """f; by default ⌊(n − 1)/3⌋, and ⌊n/20⌋ of more than 64 tenants."""
     minimum_cohort: Annotated[int, Field(ge=2)] | None = None
     """m; by default f + 2."""
     minimum_survivors: Annotated[int, Field(ge=3)] | None = None
-    """u_min; by default the larger of m and ⌈n/2⌉."""
+    """u_min; see `fed_em_protocols.session_numbers.default_survivors`."""
+    difference_guard: Literal["blocks", "off"] = "blocks"
+    """Whether every sum holds each block of the roster whole or not at all."""
+    mass_floor: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    """The least mass of a component whose moments are opened, in records; 0 = no gate."""
+    dropouts: Annotated[FiniteFloat, Field(ge=0, lt=1)] | None = None
+    """δ, of more than 64 tenants: the share that may be missing from a round, blocks included; by default a tenth."""
     window_rounds: Annotated[int, Field(ge=1, le=MAX_WINDOW_ROUNDS)] = 64
     """W."""
+
+    @property
+    def trust(self) -> Trust:
+        """As the protocol names it."""
+        return Trust[self.mode.upper().replace("-", "_")]
+
+    @model_validator(mode="after")
+    def _says_it_once(self) -> Self:
+        if self.dropouts is not None and self.minimum_survivors is not None:
+            raise ValueError("dropouts and minimum_survivors say the same: give one of them")
+        return self
 
 
 class FitTable(Table):
@@ -54,6 +73,7 @@ class TimesTable(Table):
     quorum: Annotated[FiniteFloat, Field(gt=0, le=1)] = 0.75
     straggler: PositiveFloat = 5.0
     open: PositiveFloat = 10.0
+    pause: PositiveFloat = 600.0
 
     def timetable(self) -> Timetable:
         """As the protocol takes it."""

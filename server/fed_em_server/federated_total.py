@@ -1,34 +1,44 @@
-"""The `Total` of EM over a federation: parameters out, one secure sum back."""
+"""The `Total` of EM over a federation: parameters out, one secure sum back; with a mass gate, two."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fed_em.broadcast import Broadcast
+from fed_em.component_counts import MASS
 from fed_em.coordinates import Coordinates
 from fed_em.em import Summed
 from fed_em.model import Model
 from fed_em.parameters import Parameters
 from fed_em_protocols.coordinator_state import SumOpened, SumRequest
-from fed_em_protocols.description import SessionDescription, encoding_of
+from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
+from fed_em_protocols.encoding import Encoding
+from fed_em_protocols.errors import SumFailed
+from fed_em_protocols.mass_gate import held_components, held_to_bitmap
 from fed_em_protocols.roster import Roster
+from fed_em_protocols.terms import SessionTerms
 from fed_em_server.federated_sum import FederatedSum
 
 
 @dataclass(frozen=True)
 class FederatedTotal:
-    """Sums a model's statistics over all tenants that answer.
+    """Sums a model's statistics over the tenants: fresh terms of those that answer, the last ones of the others.
+
+    With a mass floor in the terms each sum of the session's model is two, counts and then moments behind the gate that follows
+    from them, over the same tenants and of whole vectors: terms of earlier rounds went through other gates.
 
     Attributes:
         sums: The secure sum.
+        terms: The session's terms.
         roster: Its tenants.
-        description: The session's columns.
+        description: The session's columns and model.
         model, coordinates: What is evaluated, and where.
-        opened: Called with every opened sum.
+        opened: Called with every opened sum of moments.
     """
 
     sums: FederatedSum
+    terms: SessionTerms
     roster: Roster
     description: SessionDescription
     model: Model
@@ -36,9 +46,52 @@ class FederatedTotal:
     opened: Callable[[SumOpened], None]
 
     def __call__(self, parameters: Parameters) -> Summed:
-        """One round. Raises `SumFailed` if no sum can be opened, `CallerError` if the encoding's range cannot be proved."""
+        """The statistics at some parameters.
+
+        Raises:
+            SumFailed: no sum can be opened, or a tenant could not compute its statistics.
+            CallerError: an encoding's range cannot be proved, or a model without components has a mass gate.
+        """
         broadcast = Broadcast(self.model, self.coordinates, parameters)
         encoding = encoding_of(self.description, broadcast, self.roster.row_caps)
-        opened = self.sums.sum(SumRequest(broadcast.to_bytes(), encoding.digest, encoding.length))
+        request = SumRequest(broadcast.to_bytes(), encoding.digest, encoding.length, ring=encoding.ring)
+        held: tuple[int, ...] = ()
+        if self.terms.mass_floor and not self.description.asks_for_moments(broadcast):
+            opened, held = self._behind_gate(request)
+        else:
+            opened = self.sums.sum(request)
+        _require_no_faults(opened, encoding)
         self.opened(opened)
-        return Summed(encoding.decode(opened.vector), self.roster.names(opened.missing))
+        missing, stale = self.roster.names(opened.missing), self.roster.names(opened.stale)
+        return Summed(encoding.decode(opened.vector), missing, stale, held)
+
+    def _behind_gate(self, request: SumRequest) -> tuple[SumOpened, tuple[int, ...]]:
+        """The moments of the components that are large enough, and the others."""
+        encoding = counts_encoding_of(self.model, self.roster.row_caps)
+        counts = SumRequest(request.parameters, encoding.digest, encoding.length, counts=True, ring=encoding.ring)
+        held: tuple[int, ...] = ()
+
+        def moments(counted: SumOpened) -> SumRequest:
+            nonlocal held
+            _require_no_faults(counted, encoding)
+            summed = encoding.decode(counted.vector)
+            held = held_components(summed, self.terms.mass_floor, self.terms.colluders + 2)
+            return replace(request, whole=True, held=held_to_bitmap(held, len(summed[MASS])))
+
+        return self.sums.sum_behind_gate(counts, moments), held
+
+
+def _require_no_faults(opened: SumOpened, encoding: Encoding) -> None:
+    faults, summed = encoding.ring.faults_in(opened.vector), len(opened.survivors) + len(opened.stale)
+    if not faults:
+        return
+    if faults > summed:
+        raise SumFailed(
+            f"round {opened.round}: the tenants at fault number {faults} by the sum, which has {summed}: one of them sent "
+            f"no statistics",
+            remedy="ask the tenants to run the same version of fed-em",
+        )
+    raise SumFailed(
+        f"round {opened.round}: {faults} of {summed} tenants could not compute their statistics",
+        remedy="ask the tenants' operators: each one's own log says whether it was it, and why; no message does",
+    )

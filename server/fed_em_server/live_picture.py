@@ -5,40 +5,26 @@ Whoever draws it reads one reference, so a session is never held up by its pictu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.record import Happening, Participation, RoundRecord, SessionRecord
-from fed_em_server.report_words import happening_of, with_happening
+from fed_em_server.report_words import HAPPENINGS, happening_of, with_happening
+from fed_em_server.standings import Standing, Standings
 
 _HAPPENINGS_KEPT = 12
-
-_TOLD = frozenset(
-    {NoticeKind.LEFT, NoticeKind.JOINED, NoticeKind.REFUSED, NoticeKind.WINDOW_OPENED, NoticeKind.LATE,
-     NoticeKind.RECOVERING, NoticeKind.ROUND_FAILED, NoticeKind.FAULT}
-)  # fmt: skip
-
-
-class Standing(Enum):
-    """Where a tenant stands now."""
-
-    EXPECTED = "not here yet"
-    WAITING = "waits for next window"
-    IN = "in"
-    LATE = "late"
-    RECOVERED = "recovered"
-    AWAY = "away"
-    REFUSED = "refused"
 
 
 class Stage(Enum):
     """What the session is doing now."""
 
     GATHERING = "gathering tenants"
+    PAUSED = "paused"
     SETTING_UP = "setting up masks for a window of rounds"
     COMPUTING = "tenants compute"
+    CERTIFYING = "witnesses certify who is in the sum"
     OPENING = "masks come off the sum"
     RECOVERING = "masks of the silent come off with shares"
     BETWEEN = "M-step"
@@ -54,9 +40,8 @@ class Picture:
         now: Seconds of the session at the last change.
         stage, since: What the session does, and from which second.
         round: The last round that was started.
-        standings: By tenant name, in roster order.
-        members: Tenants of the window in use.
-        owing: Tenants whose upload the round still waits for.
+        standings: Where every tenant stands.
+        owing: Tenants whose upload the round still waits for, or whose return a paused session.
         rounds: Opened rounds.
         happenings: The last few, swarms of them merged.
     """
@@ -66,8 +51,7 @@ class Picture:
     stage: Stage = Stage.GATHERING
     since: float = 0.0
     round: int = 0
-    standings: Mapping[str, Standing] = field(default_factory=dict)
-    members: frozenset[str] = frozenset()
+    standings: Standings = field(default_factory=lambda: Standings({}))
     owing: tuple[str, ...] = ()
     rounds: tuple[RoundRecord, ...] = ()
     happenings: tuple[Happening, ...] = ()
@@ -75,13 +59,7 @@ class Picture:
     @classmethod
     def of(cls, record: SessionRecord) -> Picture:
         """Before anybody is linked."""
-        return cls(record, standings=dict.fromkeys(record.tenants, Standing.EXPECTED))
-
-    @property
-    def here(self) -> int:
-        """Number of tenants that have joined and not left."""
-        gone = {Standing.EXPECTED, Standing.AWAY, Standing.REFUSED}
-        return sum(standing not in gone for standing in self.standings.values())
+        return cls(record, standings=Standings.at_start(record))
 
     @property
     def log_likelihoods(self) -> tuple[float, ...]:
@@ -97,8 +75,8 @@ class Picture:
     def waiting_for(self) -> tuple[str, ...]:
         """Tenants that hold up what is going on."""
         if self.stage is Stage.GATHERING:
-            return tuple(name for name, standing in self.standings.items() if standing is Standing.EXPECTED)
-        return self.owing if self.stage is Stage.COMPUTING else ()
+            return self.standings.those(Standing.EXPECTED)
+        return self.owing if self.stage in {Stage.COMPUTING, Stage.PAUSED} else ()
 
     def sums_of(self, index: int) -> int:
         """Number of sums that hold the statistics of a tenant."""
@@ -110,10 +88,11 @@ class Picture:
 
     def after_notice(self, notice: Notice, now: float) -> Picture:
         """The picture after something happened."""
-        changed = _CHANGES[notice.kind](replace(self, now=now), notice)
+        told = replace(self, now=now, standings=self.standings.after(notice))
+        changed = _CHANGES[notice.kind](told, notice)
         if changed.stage is not self.stage:
             changed = replace(changed, since=now)
-        if notice.kind not in _TOLD:
+        if notice.kind not in HAPPENINGS:
             return changed
         happenings = with_happening(changed.happenings, happening_of(notice, now))
         return replace(changed, happenings=happenings[-_HAPPENINGS_KEPT:])
@@ -126,60 +105,58 @@ class Picture:
         """The picture that stays."""
         return replace(self, now=now, stage=Stage.OVER, since=now, owing=())
 
-    def _with(self, names: Iterable[str], standing: Standing) -> Picture:
-        known = {name: standing for name in names if name in self.standings}
-        return replace(self, standings={**self.standings, **known}) if known else self
-
 
 def _same(picture: Picture, _: Notice) -> Picture:
     return picture
 
 
 def _linked(picture: Picture, notice: Notice) -> Picture:
-    if notice.text != "again":  # a new process, which still has to accept the terms
-        return picture
-    standing = {name: Standing.IN if name in picture.members else Standing.WAITING for name in notice.tenants}
-    return replace(picture, standings={**picture.standings, **standing})
+    # A new process still has to accept the terms.
+    return _returned(picture, notice) if notice.text == "again" else picture
 
 
 def _joined(picture: Picture, notice: Notice) -> Picture:
-    joined = picture._with(notice.tenants, Standing.WAITING)
-    all_here = joined.stage is Stage.GATHERING and Standing.EXPECTED not in joined.standings.values()
+    joined = _returned(picture, notice)
+    all_here = joined.stage is Stage.GATHERING and not joined.standings.those(Standing.EXPECTED)
     return replace(joined, stage=Stage.SETTING_UP) if all_here else joined
 
 
+def _returned(picture: Picture, notice: Notice) -> Picture:
+    return _without(picture, notice.tenants) if picture.stage is Stage.PAUSED else picture
+
+
 def _left(picture: Picture, notice: Notice) -> Picture:
-    # Whoever is being recovered stays so to the end of its round.
-    gone = (name for name in notice.tenants if picture.standings.get(name) is not Standing.RECOVERED)
-    return replace(picture._with(gone, Standing.AWAY), owing=_without(picture.owing, notice.tenants))
+    return picture if picture.stage is Stage.PAUSED else _without(picture, notice.tenants)
 
 
-def _window_opened(picture: Picture, notice: Notice) -> Picture:
-    members = frozenset(notice.tenants)
-    return replace(picture._with(notice.tenants, Standing.IN), members=members, stage=Stage.BETWEEN)
+def _window_opened(picture: Picture, _: Notice) -> Picture:
+    # Most windows are set up while rounds go on.
+    idle = picture.stage in {Stage.GATHERING, Stage.PAUSED, Stage.SETTING_UP}
+    return replace(picture, stage=Stage.BETWEEN) if idle else picture
 
 
 def _round_started(picture: Picture, notice: Notice) -> Picture:
-    outside = {Standing.RECOVERED, Standing.IN}
-    gone = (n for n, s in picture.standings.items() if n not in notice.tenants and s in outside)
-    started = picture._with(gone, Standing.AWAY)._with(notice.tenants, Standing.IN)
-    return replace(started, stage=Stage.COMPUTING, round=notice.round, owing=notice.tenants)
+    return replace(picture, stage=Stage.COMPUTING, round=notice.round, owing=notice.tenants)
 
 
 def _uploaded(picture: Picture, notice: Notice) -> Picture:
-    return replace(picture, owing=_without(picture.owing, notice.tenants))
-
-
-def _late(picture: Picture, notice: Notice) -> Picture:
-    return picture._with((n for n in notice.tenants if picture.standings.get(n) is Standing.IN), Standing.LATE)
+    return _without(picture, notice.tenants)
 
 
 def _survivors(picture: Picture, _: Notice) -> Picture:
-    return replace(picture, stage=Stage.OPENING, owing=())
+    return replace(picture, stage=Stage.CERTIFYING if picture.record.certified else Stage.OPENING, owing=())
 
 
-def _recovering(picture: Picture, notice: Notice) -> Picture:
-    return replace(picture._with(notice.tenants, Standing.RECOVERED), stage=Stage.RECOVERING)
+def _certified(picture: Picture, _: Notice) -> Picture:
+    return replace(picture, stage=Stage.OPENING)
+
+
+def _recovering(picture: Picture, _: Notice) -> Picture:
+    return replace(picture, stage=Stage.RECOVERING)
+
+
+def _paused(picture: Picture, notice: Notice) -> Picture:
+    return replace(picture, stage=Stage.PAUSED, owing=notice.tenants)
 
 
 def _between(picture: Picture, _: Notice) -> Picture:
@@ -190,12 +167,8 @@ def _failed(picture: Picture, _: Notice) -> Picture:
     return replace(picture, stage=Stage.GATHERING, owing=())
 
 
-def _refused(picture: Picture, notice: Notice) -> Picture:
-    return picture._with(notice.tenants, Standing.REFUSED)
-
-
-def _without(names: tuple[str, ...], gone: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if name not in gone)
+def _without(picture: Picture, gone: tuple[str, ...]) -> Picture:
+    return replace(picture, owing=tuple(name for name in picture.owing if name not in gone))
 
 
 _CHANGES: Mapping[NoticeKind, Callable[[Picture, Notice], Picture]] = {
@@ -203,13 +176,13 @@ _CHANGES: Mapping[NoticeKind, Callable[[Picture, Notice], Picture]] = {
     NoticeKind.LINKED: _linked,
     NoticeKind.LEFT: _left,
     NoticeKind.JOINED: _joined,
-    NoticeKind.REFUSED: _refused,
     NoticeKind.WINDOW_OPENED: _window_opened,
     NoticeKind.ROUND_STARTED: _round_started,
     NoticeKind.UPLOADED: _uploaded,
-    NoticeKind.LATE: _late,
     NoticeKind.SURVIVORS: _survivors,
+    NoticeKind.CERTIFIED: _certified,
     NoticeKind.RECOVERING: _recovering,
+    NoticeKind.PAUSED: _paused,
     NoticeKind.SUMMED: _between,
     NoticeKind.ROUND_FAILED: _failed,
 }

@@ -16,34 +16,47 @@ from rich.live import Live
 from rich.text import Text
 
 from fed_em_protocols.coordinator_state import Notice
-from fed_em_server.live_picture import Picture, Stage, Standing
+from fed_em_server.live_picture import Picture, Stage
 from fed_em_server.plain_log import PlainLog
 from fed_em_server.record import Participation, RoundRecord, SessionRecord
-from fed_em_server.report_words import banner_in_words, bytes_in_words, decimal, names_in_words, told_with_round
+from fed_em_server.report_words import (
+    banner_in_words,
+    blocks_in_words,
+    bytes_in_words,
+    decimal,
+    lacking_in_words,
+    names_in_words,
+    seconds_in_words,
+    told_with_round,
+)
+from fed_em_server.standings import Standing
 
 FRAMES_A_SECOND = 8
 
 GREEN, BLUE, ORANGE, GREY = "#00a377", "#2b8fd9", "#e07b00", "#8a8a8a"
-_BADGE = "bold #1c1c1c on #ffb000"
+_BADGE, _WARNING = "bold #1c1c1c on #00c795", "bold #1c1c1c on #ffb000"
 
 _STANDINGS = {
     Standing.EXPECTED: ("○", GREY),
     Standing.WAITING: ("◔", BLUE),
     Standing.IN: ("●", GREEN),
+    Standing.BLOCKED: ("◒", GREEN),
     Standing.LATE: ("◐", ORANGE),
     Standing.RECOVERED: ("◆", BLUE),
     Standing.AWAY: ("○", GREY),
     Standing.REFUSED: ("✕", ORANGE),
 }
-_BLOCKS = {
+_CELLS = {
     Participation.SUMMED: ("▇", GREEN),
     Participation.RECOVERED: ("◆", BLUE),
+    Participation.STALE: ("▒", GREEN),
     Participation.LATE: ("▃", ORANGE),
     Participation.AWAY: ("·", GREY),
 }
 _LEGEND = {
     Participation.SUMMED: "in",
     Participation.RECOVERED: "recovered",
+    Participation.STALE: "stale",
     Participation.LATE: "late",
     Participation.AWAY: "away",
 }
@@ -139,7 +152,7 @@ class Frame:
         room = max(height - len(top) - 2, 2)
         shown = n if n <= room else max(room - 1 - _HAPPENINGS_AT_LEAST, 1)
         happened = min(_HAPPENINGS_AT_MOST, max(room - min(shown + 1, n), 0))
-        lines = [*top, *self._tenants(width, shown), self._waiting(), *self._happenings(happened)]
+        lines = [*top, *self._tenants(width, shown), self._now_or_last(), *self._happenings(happened)]
         for line in lines:
             line.no_wrap, line.overflow = True, "ellipsis"
             yield line
@@ -147,9 +160,14 @@ class Frame:
     def _title(self, width: int) -> Iterator[Text]:
         record = self._picture.record
         title = Text.assemble(("fed-em  ", "bold"), (record.title, f"bold {GREEN}"), (f"  {record.federation}", GREY))
-        yield title.append(f"  {record.model}", GREY) if len(title) + len(record.model) + 2 <= width else title
-        banner = Text.assemble((f" {record.trust} ", _BADGE), f" {banner_in_words(record)}")
-        yield from banner.wrap(Console(width=width), width)
+        for more in (blocks_in_words(record), record.model):
+            if len(title) + len(more) + 2 <= width:
+                title.append(f"  {more}", GREY)
+        yield title
+        badge = _BADGE if record.certified else _WARNING
+        banner = Text.assemble((f" {record.trust} ", badge), f" {banner_in_words(record)}")
+        for told in (banner, *(Text.assemble((" ! ", _WARNING), f" {warning}") for warning in record.warnings)):
+            yield from told.wrap(Console(width=width), width)
 
     def _progress(self) -> Text:
         picture = self._picture
@@ -160,7 +178,9 @@ class Frame:
             iteration = picture.rounds[-1].iteration if picture.rounds else 0
             line.append(f"round {picture.round}", "bold").append(f"  iteration {iteration}")
         else:
-            line.append(picture.stage.value, "bold").append(f"  {picture.here} of {len(picture.standings)} are here")
+            line.append(picture.stage.value, "bold").append(
+                f"  {picture.standings.here} of {len(picture.record.tenants)} are here"
+            )
         complete = sum(opened.complete for opened in picture.rounds)
         line.append(f"  complete sums {complete}/{rounds}  ") if rounds else line.append("  ")
         line.append(_clock_face(self._now)).append(f"  ↑ {bytes_in_words(up)}  ↓ {bytes_in_words(down)}", BLUE)
@@ -186,7 +206,7 @@ class Frame:
         strip = max(min(width - left, _STRIP_AT_MOST), 0)
         heading = Text(f"  {'tenant':<{name_width}}  {'now':<{_STANDING_WIDTH}}  sums  ", f"underline {GREY}")
         yield heading.append_text(_legend()) if strip >= len(_legend()) else heading
-        troubled = sorted(range(len(names)), key=lambda i: picture.standings[names[i]] is Standing.IN)
+        troubled = sorted(range(len(names)), key=lambda i: picture.standings.of[names[i]] is Standing.IN)
         for index in sorted(troubled[:shown]):
             yield self._tenant(index, name_width, strip)
         if shown < len(names):
@@ -195,18 +215,27 @@ class Frame:
     def _tenant(self, index: int, name_width: int, strip: int) -> Text:
         picture = self._picture
         name = picture.record.tenants[index]
-        standing = picture.standings[name]
+        standing = picture.standings.of[name]
         glyph, colour = _STANDINGS[standing]
         line = Text.assemble((f"{glyph} ", colour), f"{name[:name_width]:<{name_width}}  ")
         line.append(f"{standing.value:<{_STANDING_WIDTH}}", colour).append(f"  {picture.sums_of(index):>4}  ")
         for part in picture.parts_of(index, strip) if strip else ():
-            line.append(*_BLOCKS[part])
+            line.append(*_CELLS[part])
         return line
 
-    def _waiting(self) -> Text:
+    def _now_or_last(self) -> Text:
+        """What is waited for, or else what the last sum lacked."""
         picture, waited = self._picture, self._now - self._picture.since
-        if (waited < _PATIENCE and picture.stage is not Stage.GATHERING) or picture.stage is Stage.OVER:
+        if picture.stage is Stage.OVER:
             return Text()
+        if picture.stage is Stage.PAUSED:
+            whom = picture.waiting_for
+            back = f" until {names_in_words(whom)} {'is' if len(whom) == 1 else 'are'} back" if whom else ""
+            limit = seconds_in_words(picture.record.pause)
+            return Text(f"paused{back}, {waited:.1f} s; the session ends after {limit}", f"bold {ORANGE}")
+        if waited < _PATIENCE and picture.stage is not Stage.GATHERING:
+            lacking = lacking_in_words(picture.rounds[-1]) if picture.rounds else ""
+            return Text(f"in the last sum {lacking}", ORANGE) if lacking else Text()
         missing = f"waiting for {names_in_words(picture.waiting_for)}" if picture.waiting_for else ""
         told = f"{missing or picture.stage.value}, {waited:.1f} s"
         if picture.stage is Stage.GATHERING:
@@ -229,8 +258,8 @@ def sparkline(values: Sequence[float]) -> str:
 def _legend() -> Text:
     legend = Text()
     for part, word in _LEGEND.items():
-        glyph, colour = _BLOCKS[part]
-        legend.append(glyph, colour).append(f" {word}  ", GREY)
+        glyph, colour = _CELLS[part]
+        legend.append(glyph, colour).append(f" {word} ", GREY)
     legend.rstrip()
     return legend
 

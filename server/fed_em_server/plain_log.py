@@ -10,10 +10,21 @@ from typing import IO, Self
 
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.record import RoundRecord, SessionRecord
-from fed_em_server.report_words import MINUS, bytes_in_words, decimal, happening_of, seconds_in_words, told
+from fed_em_server.report_words import (
+    MINUS,
+    blocks_in_words,
+    bytes_in_words,
+    decimal,
+    happening_of,
+    lacking_in_words,
+    seconds_in_words,
+    told,
+)
 
 # The ordinary course of a round is told by the line of its sum.
-_ORDINARY = frozenset({NoticeKind.ROUND_STARTED, NoticeKind.UPLOADED, NoticeKind.SURVIVORS, NoticeKind.SUMMED})
+_ORDINARY = frozenset(
+    {NoticeKind.ROUND_STARTED, NoticeKind.UPLOADED, NoticeKind.SURVIVORS, NoticeKind.CERTIFIED, NoticeKind.SUMMED}
+)
 
 
 class PlainLog:
@@ -43,7 +54,11 @@ class PlainLog:
         self._began = self._clock()
         self._write(f"session {record.session} of {record.federation}: {record.title}, over {record.transport}")
         self._write(f"model: {record.model}; {len(record.columns)} columns, {len(record.tenants)} tenants")
-        self._write(record.banner)
+        self._write(
+            f"f = {record.colluders}, {blocks_in_words(record)}, sums of {record.minimum_survivors} tenants or more"
+        )
+        for told_once in (record.banner, *record.warnings):
+            self._write(told_once)
 
     def noticed(self, notice: Notice) -> None:
         """Tell it, unless it is the ordinary course of a round."""
@@ -53,11 +68,11 @@ class PlainLog:
 
     def round_opened(self, record: RoundRecord) -> None:
         """One line: the iteration, its log-likelihood, who is in the sum, bytes and time."""
-        inside = sum(part.in_sum for part in record.participation)
         traffic = f"up {bytes_in_words(record.bytes_up)}, down {bytes_in_words(record.bytes_down)}"
+        lacking = lacking_in_words(record)
         self._write(
-            f"round {record.round}: {self._progress(record)}, {inside} of {len(record.participation)} tenants, "
-            f"{traffic}, {seconds_in_words(record.seconds)}"
+            f"round {record.round}: {self._progress(record)}, {record.summed} of {len(record.participation)} tenants"
+            f"{f' ({lacking})' if lacking else ''}, {traffic}, {seconds_in_words(record.seconds)}"
         )
 
     def _progress(self, record: RoundRecord) -> str:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fed_em_protocols.configuration import Table
+from fed_em_protocols.terms import Trust
 
 RECORD_FILE = "record.json"
 
@@ -23,14 +24,16 @@ class Participation(Enum):
     """In the sum, and opened its own mask."""
     RECOVERED = "recovered"
     """In the sum, fell silent after its upload; its mask was taken off with shares that others held."""
+    STALE = "stale"
+    """Ready, but its block was not whole: its term of an earlier round stands, if there is one."""
     LATE = "late"
-    """Asked, but its upload did not come before the cut-off."""
+    """Asked, but its upload did not come before the cut-off; or not heard of since it missed one."""
     AWAY = "away"
     """Not linked, or waiting for the next window."""
 
     @property
     def in_sum(self) -> bool:
-        """Whether the tenant's statistics are in the sum."""
+        """Whether the tenant's statistics at the round's own parameters are in the sum."""
         return self in {Participation.SUMMED, Participation.RECOVERED}
 
 
@@ -40,22 +43,54 @@ class RoundRecord(Table):
     round: int
     iteration: Annotated[int, Field(ge=0)]
     """The EM iteration it served; 0 for the moments that standardise the columns."""
+    counted: Annotated[int, Field(ge=1)] | None = None
+    """The round of counts before it, that says which components it holds; None without a mass gate."""
     participation: tuple[Participation, ...]
     """By roster index."""
+    bases: tuple[Annotated[int, Field(ge=0)], ...]
+    """By roster index: the round whose parameters a tenant's term in the total was computed at; 0 if there is none."""
+    held: tuple[int, ...] = ()
+    """Components whose moments the mass gate kept shut."""
     seconds: float
     """From the last opened sum to this one: gathering, a window's set-up and failed attempts included."""
     bytes_up: int
     bytes_down: int
     """Bytes of messages to and from the server, all tenants together."""
     log_likelihood: float | None = None
-    """Nats a row of standardised columns, at the parameters that were broadcast; None for the moments."""
+    """Nats a row of standardised columns, each row's at the parameters its term belongs to; None for the moments."""
     weights: tuple[float, ...] = ()
     """Mixing weights after the M-step."""
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.bases) != len(self.participation) or max(self.bases, default=0) > self.round:
+            raise ValueError("bases must be rounds up to this one, one for each tenant")
+        return self
+
     @property
     def complete(self) -> bool:
-        """Whether everybody is in the sum."""
+        """Whether everybody is in the sum, at the round's own parameters."""
         return all(part.in_sum for part in self.participation)
+
+    @property
+    def summed(self) -> int:
+        """How many tenants are in the sum at the round's own parameters."""
+        return sum(part.in_sum for part in self.participation)
+
+    @property
+    def stale(self) -> int:
+        """Of how many tenants a term of an earlier round stands."""
+        return sum(0 < base < self.round for base in self.bases)
+
+    @property
+    def missing(self) -> int:
+        """Of how many tenants there is no term."""
+        return self.bases.count(0)
+
+    @property
+    def first_number(self) -> int:
+        """The first of its round numbers: that of its counts, if it has any."""
+        return self.counted or self.round
 
 
 class Happening(Table):
@@ -90,17 +125,42 @@ class SessionRecord(Table):
     trust: str
     banner: str
     """What a reader must know about the trust of this session, in one sentence."""
+    warnings: tuple[str, ...] = ()
+    """What the session's terms expose that others would not, a sentence each."""
     tenants: tuple[str, ...]
+    blocks: tuple[Annotated[int, Field(ge=0)], ...]
+    """By roster index: the tenant's block, numbered from 0; empty if the difference guard is off."""
     columns: tuple[str, ...]
     model: str
     """The model in words."""
     colluders: int
     minimum_survivors: int
+    pause: float = 600.0
+    """Seconds for which a session waits for tenants without whom there is no sum."""
+    mass_floor: float = 0.0
+    """The least mass of an opened component, in records; 0 without a gate."""
     rounds: tuple[RoundRecord, ...] = ()
     happenings: tuple[Happening, ...] = ()
     converged: bool = False
     seconds: float = 0.0
     comparison: tuple[Comparison, ...] = ()
+
+    @property
+    def certified(self) -> bool:
+        """Whether a quorum of witnesses certified every round."""
+        return self.trust == Trust.MALICIOUS_SERVER.label
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks; 0 if the difference guard is off."""
+        return len(set(self.blocks))
+
+    def block_members(self) -> tuple[tuple[int, ...], ...]:
+        """Roster indices by block; the whole roster as one if the difference guard is off."""
+        blocks = self.blocks or (0,) * len(self.tenants)
+        return tuple(
+            tuple(index for index, block in enumerate(blocks) if block == number) for number in sorted(set(blocks))
+        )
 
 
 def write_record(folder: Path, record: SessionRecord) -> None:

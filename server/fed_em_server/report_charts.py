@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from fed_em_server.record import Participation, RoundRecord, SessionRecord
+from fed_em_server.record import RoundRecord
 from fed_em_server.report_clusters import PlanarMixture
 from fed_em_server.report_svg import THEME, component_colour, figure, inline_svg
 from fed_em_server.report_words import bytes_in_words, decimal, seconds_in_words
 
-# Iteration, log-likelihood, and whether every tenant is in the sum.
+# Iteration, log-likelihood, and whether every tenant's term is of these parameters.
 _Point = tuple[int, float, bool]
 
 # Inches; the page scales them to its own width.
 WIDE, HALF, SQUARE = 10.0, 4.9, 6.4
 
 # From so many rounds on, single rounds are no longer told apart by gaps and markers.
-_MANY = 160
+MANY = 160
 
 # The part of the gain that the convergence chart shows again, enlarged, if it has so many points.
 _ENLARGED, _ENOUGH_TO_ENLARGE = 0.1, 8
 
 
 def convergence_chart(rounds: Sequence[RoundRecord]) -> str:
-    """Log-likelihood a row over the iterations, partial sums hollow."""
+    """Log-likelihood a row over the iterations, incomplete sums hollow."""
     curve = [(r.iteration, r.log_likelihood, r.complete) for r in rounds if r.log_likelihood is not None]
     first, last = curve[0], curve[-1]
     with figure(WIDE, 3.7) as drawn:
@@ -63,10 +63,10 @@ def _enlarge_the_end(axes: Axes, curve: Sequence[_Point]) -> None:
 
 def _draw_curve(axes: Axes, curve: Sequence[_Point]) -> None:
     axes.plot([i for i, _, _ in curve], [v for _, v, _ in curve], color=THEME["curve"], linewidth=1.6, zorder=2)
-    size = 4.6 if len(curve) <= _MANY else 0
+    size = 4.6 if len(curve) <= MANY else 0
     for whole, face, label in (
         (True, THEME["curve"], "every tenant in the sum"),
-        (False, THEME["paper"], "some tenants missing"),
+        (False, THEME["paper"], "some terms of an earlier round, or none"),
     ):
         chosen = [(i, v) for i, v, complete in curve if complete is whole]
         axes.plot(
@@ -97,57 +97,6 @@ def weights_chart(rounds: Sequence[RoundRecord], names: Sequence[str]) -> str:
             drawn, "weights", "Mixing weights over the iterations",
             f"Stacked areas of {len(names)} components that add up to all rows; the final weights are in the table.",
         )  # fmt: skip
-
-
-def participation_chart(record: SessionRecord) -> str:
-    """Who was in which sum: a line for each tenant, a cell for each round."""
-    n, rounds = len(record.tenants), record.rounds
-    last = max(r.round for r in rounds)
-    with figure(WIDE, 0.95 + 0.27 * n) as drawn:
-        axes = drawn.subplots()
-        axes.grid(visible=False)
-        for index in range(n):
-            for start, width, part in _stretches(rounds, index):
-                axes.add_patch(_cells(part, start - 0.5, index, width))
-                if part is Participation.RECOVERED:
-                    marks = np.arange(start, start + width)
-                    axes.plot(marks, [index] * width, "D", color=THEME["paper"], markersize=2.6)
-        if last <= _MANY:
-            axes.vlines(np.arange(0.5, last + 1), -0.5, n - 0.5, color=THEME["paper"], linewidth=1.0)
-        failures = sorted(set(range(1, last + 1)) - {r.round for r in rounds})
-        for failed in failures:
-            axes.annotate("✕", (failed, -0.75), ha="center", va="center", color=THEME["late"], fontsize=7)
-        axes.set_xlim(0.5, last + 0.5)
-        axes.set_ylim(n - 0.5, -1.0 if failures else -0.5)
-        axes.set_yticks(range(n), record.tenants)
-        axes.tick_params(axis="y", labelcolor=THEME["ink"])
-        axes.set_xlabel("round")
-        _whole_ticks(axes)
-        return inline_svg(
-            drawn, "participation", "Who was in which sum",
-            f"A grid of {n} tenants and {last} rounds; the table of tenants gives the same in numbers.",
-        )  # fmt: skip
-
-
-def _stretches(rounds: Sequence[RoundRecord], index: int) -> Iterator[tuple[int, int, Participation]]:
-    """Runs of rounds in which a tenant had the same part: first round, length, part."""
-    start, width = rounds[0].round, 0
-    part = rounds[0].participation[index]
-    for opened in rounds:
-        now = opened.participation[index]
-        if now is part and opened.round == start + width:
-            width += 1
-            continue
-        yield start, width, part
-        start, width, part = opened.round, 1, now
-    yield start, width, part
-
-
-def _cells(part: Participation, left: float, index: int, width: int) -> Rectangle:
-    """Full height in the sum, low if late, a thin line if away: readable without colour."""
-    low, high = {Participation.LATE: (0.08, 0.4), Participation.AWAY: (-0.03, 0.03)}.get(part, (-0.4, 0.4))
-    role = "in" if part is Participation.SUMMED else part.value
-    return Rectangle((left, index + low), width, high - low, facecolor=THEME[role], edgecolor="none")
 
 
 def traffic_chart(rounds: Sequence[RoundRecord]) -> str:
@@ -214,11 +163,11 @@ def clusters_chart(mixture: PlanarMixture, names: Sequence[str]) -> str:
 def _name_axes(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    _whole_ticks(axes)
+    whole_ticks(axes)
     axes.margins(x=0.015)
 
 
-def _whole_ticks(axes: Axes) -> None:
+def whole_ticks(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 

@@ -9,7 +9,15 @@ from itertools import pairwise
 
 from fed_em_server.record import Happening, Participation, SessionRecord
 from fed_em_server.report_summary import FEDERATED, POOLED, pooled_of
-from fed_em_server.report_words import bytes_in_words, decimal, seconds_in_words, told, with_happening
+from fed_em_server.report_words import (
+    blocks_in_words,
+    bytes_in_words,
+    decimal,
+    ending_in_words,
+    seconds_in_words,
+    told,
+    with_happening,
+)
 
 
 @dataclass(frozen=True)
@@ -57,31 +65,37 @@ class Exposure:
 
     Attributes:
         smallest_sum: Tenants in the smallest sum.
+        hidden_among: Tenants of the smallest block, among whom each is hidden whatever sums are subtracted; 0 without blocks.
         recovered: Masks that were taken off with shares.
         differences: Pairs of consecutive rounds whose sums differ by the presence of one tenant: (round, next round,
             tenant).
         smallest_component, smallest_weight: The component with the least weight at the end.
+        most_held, held: How many components a mass gate kept shut at most, and which at the end.
     """
 
     smallest_sum: int
+    hidden_among: int
     recovered: int
     differences: tuple[tuple[int, int, str], ...]
     smallest_component: int | None
     smallest_weight: float
+    most_held: int
+    held: tuple[int, ...]
 
 
 def key_figures(record: SessionRecord) -> tuple[KeyFigure, ...]:
     """The numbers that sum a session up."""
     rounds = record.rounds
     complete = sum(opened.complete for opened in rounds)
+    stale, terms = sum(opened.stale for opened in rounds), max(1, len(rounds) * len(record.tenants))
     iterations = max((opened.iteration for opened in rounds), default=0)
     last = next((r.log_likelihood for r in reversed(rounds) if r.log_likelihood is not None), None)
     return (
         KeyFigure("log-likelihood", "none" if last is None else decimal(last), "nats a row, standardised"),
-        KeyFigure("iterations", str(iterations), "converged" if record.converged else "stopped before convergence"),
-        KeyFigure("rounds", str(len(rounds)), "sums opened"),
-        KeyFigure("complete rounds", str(complete), "every tenant in the sum"),
-        KeyFigure("tenants", str(len(record.tenants)), f"at least {record.minimum_survivors} in a sum"),
+        KeyFigure("iterations", str(iterations), ending_in_words(record)),
+        KeyFigure("sums", str(len(rounds)), f"{complete} with every tenant"),
+        KeyFigure("stale terms", f"{100 * stale / terms:.1f} %", "of an earlier round, over all sums"),
+        KeyFigure("tenants", str(len(record.tenants)), f"{blocks_in_words(record)}, f = {record.colluders}"),
         KeyFigure("to the server", bytes_in_words(sum(r.bytes_up for r in rounds)), "all tenants together"),
         KeyFigure("from the server", bytes_in_words(sum(r.bytes_down for r in rounds)), "all tenants together"),
         KeyFigure("time", seconds_in_words(record.seconds), "from start to end, gathering included"),
@@ -144,8 +158,11 @@ def exposure_of(record: SessionRecord) -> Exposure:
     smallest = min(range(len(weights)), key=weights.__getitem__) if weights else None
     return Exposure(
         smallest_sum=min((len(members) for _, members in sets), default=0),
+        hidden_among=min(map(len, record.block_members())) if record.blocks else 0,
         recovered=sum(r.participation.count(Participation.RECOVERED) for r in record.rounds),
         differences=differences,
         smallest_component=smallest,
         smallest_weight=0.0 if smallest is None else weights[smallest],
+        most_held=max((len(opened.held) for opened in record.rounds), default=0),
+        held=record.rounds[-1].held if record.rounds else (),
     )

@@ -26,6 +26,7 @@ from fed_em_server.report_findings import (
     tenant_lines,
 )
 from fed_em_server.report_images import png_of
+from fed_em_server.report_participation import participation_chart
 from fed_em_server.report_svg import N_PALETTE
 from fed_em_server.report_words import banner_in_words
 
@@ -60,6 +61,7 @@ def _contents(record: SessionRecord, fitted: FittedModel, images: NDArray[np.flo
         "exposure": exposure_of(record),
         "components": _components(record, images),
         "charts": _charts(record, fitted),
+        "stale_rounds": sum(opened.stale > 0 for opened in record.rounds),
     }
 
 
@@ -72,7 +74,7 @@ def _charts(record: SessionRecord, fitted: FittedModel) -> dict[str, Markup]:
     if weights:
         drawn["weights"] = charts.weights_chart(record.rounds, component_names(len(weights)))
     if record.rounds:
-        drawn["participation"] = charts.participation_chart(record)
+        drawn["participation"] = participation_chart(record)
         drawn["traffic"] = charts.traffic_chart(record.rounds)
         drawn["seconds"] = charts.seconds_chart(record.rounds)
     mixture = planar_mixture(fitted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich import box
@@ -10,11 +10,21 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from fed_em_server.record import Comparison, SessionRecord
-from fed_em_server.report_words import bytes_in_words, decimal, seconds_in_words
+from fed_em_server.record import Comparison, Participation, SessionRecord
+from fed_em_server.report_words import (
+    blocks_in_words,
+    bytes_in_words,
+    decimal,
+    ending_in_words,
+    names_in_words,
+    seconds_in_words,
+)
 
 # Lines of a comparison with a meaning of their own; every other line is a tenant's model, fitted to its rows alone.
 FEDERATED, POOLED = "federated", "pooled"
+
+# Parts of a tenant that keep its block out of a sum.
+_CAUSES = {Participation.LATE, Participation.AWAY}
 
 
 def pooled_of(record: SessionRecord) -> Comparison | None:
@@ -45,17 +55,33 @@ def summary_panel(record: SessionRecord, folder: Path, files: Sequence[str]) -> 
     rounds = record.rounds
     complete = sum(opened.complete for opened in rounds)
     up, down = sum(r.bytes_up for r in rounds), sum(r.bytes_down for r in rounds)
-    how = "converged" if record.converged else "stopped at its limit of iterations, before it converged"
+    how = ending_in_words(record)
     last = next((r.log_likelihood for r in reversed(rounds) if r.log_likelihood is not None), None)
     lines = {
         "fit": how if last is None else f"{how}, at {decimal(last)} nats a row",
         "rounds": f"{len(rounds)}: {complete} with every tenant in the sum, {len(rounds) - complete} with some",
+        "trust": f"{record.trust}, f = {record.colluders}, {blocks_in_words(record)}",
         "traffic": f"{bytes_in_words(up)} to the server, {bytes_in_words(down)} from it",
         "time": seconds_in_words(record.seconds),
         "folder": str(folder),
         "files": ", ".join(files),
     }
     grid = Table.grid(padding=(0, 2))
-    for name, value in lines.items():
+    for name, value in (*lines.items(), *_stale_blocks(record)):
         grid.add_row(Text(name, "dim"), Text(value, overflow="fold"))
+    for warning in (*([] if record.certified else [record.banner]), *record.warnings):
+        grid.add_row(Text("!", "bold red"), Text(warning, overflow="fold"))
     return Panel(grid, title=record.title, title_align="left", box=box.ROUNDED, expand=False, padding=(1, 2))
+
+
+def _stale_blocks(record: SessionRecord) -> Iterator[tuple[str, str]]:
+    """Which blocks were not whole for a while, and what stood in for them."""
+    heading = "stale"
+    for block in record.block_members() if record.blocks else ():
+        rounds = [opened for opened in record.rounds if 0 < opened.bases[block[0]] < opened.round]
+        if rounds:
+            cause = [i for i in block if any(r.participation[i] in _CAUSES for r in rounds)]
+            why = f", for {names_in_words([record.tenants[i] for i in cause])}" if cause else ""
+            names = names_in_words([record.tenants[i] for i in block])
+            yield heading, f"{names} in {len(rounds)} sums{why}: the terms that they gave before stood in the total"
+            heading = ""

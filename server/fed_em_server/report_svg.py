@@ -27,6 +27,7 @@ THEME = {
     "late": "#070707",
     "away": "#080808",
     "curve": "#090909",
+    "stale": "#0b0b0b",
 }
 
 # Components: Paul Tol's "muted" scheme, safe for the colour-blind, and its grey. More than ten begin anew.

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
-from fed_em_server.record import Happening, SessionRecord
+from fed_em_server.record import Happening, RoundRecord, SessionRecord
 
 MINUS = "\N{MINUS SIGN}"
 
 _PREFIXES = ("", "k", "M", "G", "T")
+
+# What is kept and told of a session besides its rounds; the other notices are about the ordinary course of a round.
+HAPPENINGS = frozenset(
+    {NoticeKind.LEFT, NoticeKind.JOINED, NoticeKind.REFUSED, NoticeKind.WINDOW_OPENED, NoticeKind.WINDOW_ABANDONED,
+     NoticeKind.LATE, NoticeKind.RECOVERING, NoticeKind.PAUSED, NoticeKind.ROUND_FAILED, NoticeKind.FAULT}
+)  # fmt: skip
 
 # Names in one sentence before the rest is counted.
 _NAMES_AT_MOST = 4
@@ -54,6 +60,36 @@ def names_in_words(names: Sequence[str], at_most: int = _NAMES_AT_MOST) -> str:
 def banner_in_words(record: SessionRecord) -> str:
     """A record's banner without the name of the trust, which stands before it in a badge."""
     return record.banner.removeprefix(f"Trust: {record.trust}. ")
+
+
+def blocks_in_words(record: SessionRecord) -> str:
+    """`3 blocks of 3`, `2 blocks of 4 to 5`, `one block of 5`, `no blocks`."""
+    if not record.blocks:
+        return "no blocks"
+    sizes = sorted(len(block) for block in record.block_members())
+    between = f"{sizes[0]}" if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
+    return f"{len(sizes)} blocks of {between}" if len(sizes) > 1 else f"one block of {between}"
+
+
+def ending_in_words(record: SessionRecord) -> str:
+    """`converged`, `converged around 3 stale terms`, `stopped before convergence`."""
+    stale = record.rounds[-1].stale if record.rounds else 0
+    if not record.converged:
+        return "stopped before convergence"
+    return f"converged around {stale} stale {'term' if stale == 1 else 'terms'}" if stale else "converged"
+
+
+def lacking_in_words(opened: RoundRecord) -> str:
+    """`3 of 9 terms are of earlier rounds, 1 tenant has none, 2 components are held`; empty if nothing is lacking."""
+    n = len(opened.participation)
+    said = []
+    if opened.stale:
+        said.append(f"{opened.stale} of {n} terms {'is' if opened.stale == 1 else 'are'} of earlier rounds")
+    if opened.missing:
+        said.append(f"{'1 tenant has' if opened.missing == 1 else f'{opened.missing} tenants have'} none")
+    if opened.held:
+        said.append(f"{'1 component is' if len(opened.held) == 1 else f'{len(opened.held)} components are'} held")
+    return ", ".join(said)
 
 
 def happening_of(notice: Notice, second: float) -> Happening:
@@ -104,11 +140,25 @@ def _window_opened(happening: Happening) -> str:
     return f"{len(happening.tenants)} tenants set up masks for {happening.text}"
 
 
+def _window_abandoned(happening: Happening) -> str:
+    return happening.text
+
+
 def _late(happening: Happening) -> str:
     names = names_in_words(happening.tenants)
     if happening.text:
         return f"an upload of {names} came after the cut-off; it stays masked for ever"
     return f"{names} missed the cut-off; the sum goes on without {'it' if len(happening.tenants) == 1 else 'them'}"
+
+
+def _certified(happening: Happening) -> str:
+    return f"a quorum certified that the sum is over {len(happening.tenants)} tenants"
+
+
+def _paused(happening: Happening) -> str:
+    return f"paused until {names_in_words(happening.tenants)} {'is' if len(happening.tenants) == 1 else 'are'} back" + (
+        f": {happening.text}" if happening.text else ""
+    )
 
 
 def _recovering(happening: Happening) -> str:
@@ -139,7 +189,10 @@ _SENTENCES: dict[NoticeKind, Callable[[Happening], str]] = {
     NoticeKind.JOINED: _joined,
     NoticeKind.REFUSED: _refused,
     NoticeKind.WINDOW_OPENED: _window_opened,
+    NoticeKind.WINDOW_ABANDONED: _window_abandoned,
     NoticeKind.LATE: _late,
+    NoticeKind.CERTIFIED: _certified,
+    NoticeKind.PAUSED: _paused,
     NoticeKind.RECOVERING: _recovering,
     NoticeKind.ROUND_FAILED: _round_failed,
     NoticeKind.FAULT: _fault,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,10 +21,12 @@ from fed_em_protocols.description import encoding_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.party import PartyKeys, load_keys
+from fed_em_protocols.protection import check_protection
 from fed_em_protocols.roster import Roster, load_roster
-from fed_em_protocols.terms import SessionTerms, Trust, default_colluders, validate_terms
+from fed_em_protocols.terms import SessionTerms, Trust, validate_terms
 from fed_em_server.configuration import ServerConfiguration, read_server_configuration
 from fed_em_server.session import plan_session
+from fed_em_server.session_terms import survivors_of, threats_of
 
 
 def examine_server(path: Path, now: datetime) -> Iterator[Finding]:
@@ -57,10 +60,12 @@ def _examine_session(configuration: ServerConfiguration, now: datetime) -> Itera
     own = keys.result
     if own is not None:
         yield check("terms", lambda: _terms(configuration, roster, own), _say_terms).finding
+    digest = hashlib.sha256(configuration.description.to_json()).hexdigest()
+    yield Finding("description", f'tenants may pin it in [policy]: schema_hash = "{digest}"')
     parties = (SERVER, *(tenant.name for tenant in roster.tenants))
-    colluders = configuration.trust.colluders
-    f = default_colluders(roster.n) if colluders is None else colluders
-    yield from check_roster(roster, parties, f, now)
+    yield from check_roster(roster, parties, now)
+    trust = configuration.trust
+    yield from check_protection(roster, threats_of(trust, roster), survivors_of(trust, roster))
 
 
 def _own_keys(configuration: ServerConfiguration, roster: Roster | None) -> PartyKeys:
@@ -116,12 +121,17 @@ def _say_encoding(encoding: Encoding) -> str:
 
 def _terms(configuration: ServerConfiguration, roster: Roster, keys: PartyKeys) -> SessionTerms:
     terms = plan_session(configuration, roster, keys.identity, "grpc").terms
-    validate_terms(terms, roster.n)
+    validate_terms(terms, roster)
     return terms
 
 
 def _say_terms(terms: SessionTerms) -> str:
     return (
         f"{Trust(terms.trust).label}; sums of {terms.minimum_survivors} tenants or more are opened; "
-        f"at most {terms.round_cap} rounds, {terms.window_rounds} a window"
+        f"at most {terms.round_cap} rounds, {terms.window_rounds} a window; "
+        + (
+            f"no moments of a component below {terms.mass_floor / 1000:g} records"
+            if terms.mass_floor
+            else "no mass gate"
+        )
     )

@@ -5,9 +5,6 @@ fit_standardised over FederatedTotal over FederatedSum over a hub
 
 from __future__ import annotations
 
-import hashlib
-import math
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,25 +23,22 @@ from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.messages import CloseReason
 from fed_em_protocols.roster import Roster
-from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders
-from fed_em_server.configuration import ServerConfiguration, TrustTable
+from fed_em_protocols.terms import SessionTerms, Trust
+from fed_em_server.configuration import ServerConfiguration
 from fed_em_server.federated_sum import FederatedSum
 from fed_em_server.federated_total import FederatedTotal
 from fed_em_server.hub import Hub
 from fed_em_server.record import Happening, Participation, RoundRecord, SessionRecord
+from fed_em_server.report_words import HAPPENINGS, happening_of
+from fed_em_server.session_terms import BANNER, session_terms, warnings_of
+from fed_em_server.standings import Standing, Standings
 
-BANNER = {
-    Trust.SEMI_HONEST: (
-        "Trust: semi-honest. Tenants' statistics are hidden from a server that follows the protocol; "
-        "a server that does not could learn more."
-    )
+# What a tenant that was not asked has to do with a round, from where it stands; the others are away.
+_PARTS = {
+    Standing.IN: Participation.STALE,
+    Standing.BLOCKED: Participation.STALE,
+    Standing.LATE: Participation.LATE,
 }
-
-# Notices that a record keeps; the others are about the ordinary course of a round.
-_HAPPENINGS = frozenset(
-    {NoticeKind.LEFT, NoticeKind.JOINED, NoticeKind.REFUSED, NoticeKind.WINDOW_OPENED, NoticeKind.LATE,
-     NoticeKind.RECOVERING, NoticeKind.ROUND_FAILED, NoticeKind.FAULT}
-)  # fmt: skip
 
 
 class Watcher(Protocol):
@@ -89,45 +83,19 @@ class SessionOutcome:
 def plan_session(
     configuration: ServerConfiguration, roster: Roster, identity: SigningKey, transport: str
 ) -> SessionPlan:
-    """The plan of a configuration, with a fresh session number."""
+    """The plan of a configuration, with a fresh session number. Raises `CallerError` if no sparse graph will do."""
     description = configuration.description
     fit = configuration.fit
-    terms = _terms(configuration.trust, roster, description, fit.max_iterations)
+    terms = session_terms(configuration.trust, roster, description, fit.max_iterations)
     timetable = configuration.times.timetable()
     return SessionPlan(roster, identity, description, terms, timetable, fit.stopping, fit.seed, transport)
-
-
-def _terms(trust: TrustTable, roster: Roster, description: SessionDescription, iterations: int) -> SessionTerms:
-    colluders = default_colluders(roster.n) if trust.colluders is None else trust.colluders
-    cohort = trust.minimum_cohort or colluders + 2
-    survivors = trust.minimum_survivors or max(cohort, math.ceil(roster.n / 2), 3)
-    return SessionTerms(
-        session=secrets.token_bytes(16),
-        roster=roster.digest,
-        schema=hashlib.sha256(description.to_json()).digest(),
-        suite=SUITE,
-        trust=int(Trust.SEMI_HONEST),
-        minimum_cohort=cohort,
-        minimum_survivors=survivors,
-        colluders=colluders,
-        witnesses=0,
-        certificate_quorum=0,
-        share_threshold=0,
-        neighbours=0,
-        side_honest=0,
-        blocks=0,
-        mass_floor=0,
-        # One round for the moments, one an iteration, and half as many again for rounds that fail.
-        round_cap=(iterations + 1) + max(20, iterations // 2),
-        window_rounds=trust.window_rounds,
-    )
 
 
 def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome:
     """Run a session to its end. Tenants are told of the end whatever happens.
 
     Raises:
-        SumFailed: a sum could not be opened, again and again.
+        SumFailed: a sum could not be opened, again and again, or a tenant could not compute its statistics.
         CallerError: the encoding's range cannot be proved, or a column is constant.
     """
     try:
@@ -141,7 +109,7 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome
     sums = FederatedSum(state, hub, keeper.noticed)
 
     def total_for(model: Model, coordinates: Coordinates) -> Total:
-        return FederatedTotal(sums, plan.roster, plan.description, model, coordinates, keeper.opened)
+        return FederatedTotal(sums, plan.terms, plan.roster, plan.description, model, coordinates, keeper.opened)
 
     model = cast(GaussianMixtureModel, plan.description.fitted_model)
     ranges = (plan.description.low, plan.description.high)
@@ -180,24 +148,30 @@ class _RecordKeeper:
         self._start = hub.now()
         self._recovered: frozenset[str] = frozenset()
         self._asked: frozenset[str] = frozenset()
+        self._uploaded: frozenset[str] = frozenset()
+        self._summed: tuple[int, ...] = ()
+        self._bases = (0,) * plan.roster.n
         self._mark = (hub.now(), *hub.traffic())
         self._rounds: list[RoundRecord] = []
         self._happenings: list[Happening] = []
         self._record = _first_record(plan)
+        self._standings = self._stood = Standings.at_start(self._record)
         watcher.session_started(self._record)
 
     def noticed(self, notice: Notice) -> None:
         """Keep what happened, and pass it on."""
+        self._standings = self._standings.after(notice)
         if notice.kind is NoticeKind.ROUND_STARTED:
-            self._asked, self._recovered = frozenset(notice.tenants), frozenset()
+            self._asked, self._recovered, self._uploaded = frozenset(notice.tenants), frozenset(), frozenset()
+            self._stood = self._standings
+        if notice.kind is NoticeKind.UPLOADED:
+            self._uploaded |= frozenset(notice.tenants)
         if notice.kind is NoticeKind.RECOVERING:
             self._recovered = frozenset(notice.tenants)
-        if notice.kind in _HAPPENINGS:
-            second = self._hub.now() - self._start
-            happening = Happening(
-                second=second, round=notice.round, kind=notice.kind.value, tenants=notice.tenants, text=notice.text
-            )
-            self._happenings.append(happening)
+        if notice.kind is NoticeKind.SUMMED:
+            self._summed += (notice.round,)
+        if notice.kind in HAPPENINGS:
+            self._happenings.append(happening_of(notice, self._hub.now() - self._start))
         self._watcher.noticed(notice)
 
     def opened(self, opened: SumOpened) -> None:
@@ -206,10 +180,15 @@ class _RecordKeeper:
         began, up_before, down_before = self._mark
         self._mark = (now, up, down)
         iteration = len(self._rounds)
+        counts = [number for number in self._summed if number < opened.round]
+        self._summed = ()
+        self._bases = tuple(self._base(index, opened) for index in range(self._plan.roster.n))
         record = RoundRecord(
             round=opened.round,
             iteration=iteration,
+            counted=counts[-1] if counts else None,
             participation=tuple(self._part(index, opened) for index in range(self._plan.roster.n)),
+            bases=self._bases,
             seconds=now - began,
             bytes_up=up - up_before,
             bytes_down=down - down_before,
@@ -218,16 +197,24 @@ class _RecordKeeper:
         if iteration == 0:
             self._watcher.round_opened(record)
 
+    def _base(self, index: int, opened: SumOpened) -> int:
+        if index in opened.survivors:
+            return opened.round
+        return self._bases[index] if index in opened.stale else 0
+
     def _part(self, index: int, opened: SumOpened) -> Participation:
         name = self._plan.roster.tenants[index].name
         if index in opened.survivors:
             return Participation.RECOVERED if name in self._recovered else Participation.SUMMED
-        return Participation.LATE if name in self._asked else Participation.AWAY
+        if name in self._asked:
+            return Participation.STALE if name in self._uploaded else Participation.LATE
+        return _PARTS.get(self._stood.of[name], Participation.AWAY)
 
     def iterated(self, iteration: Iteration) -> None:
         """The M-step of the round that was opened last is done."""
         weights = tuple(float(w) for w in iteration.parameters["weights"])
-        done = self._rounds[-1].model_copy(update={"log_likelihood": iteration.log_likelihood, "weights": weights})
+        seen = {"log_likelihood": iteration.log_likelihood, "weights": weights, "held": iteration.held}
+        done = self._rounds[-1].model_copy(update=seen)
         self._rounds[-1] = done
         self._watcher.round_opened(done)
 
@@ -253,12 +240,23 @@ def _first_record(plan: SessionPlan) -> SessionRecord:
         transport=plan.transport,
         trust=trust.label,
         banner=BANNER[trust],
+        warnings=warnings_of(plan.terms),
         tenants=tuple(tenant.name for tenant in plan.roster.tenants),
+        blocks=_blocks_of(plan),
         columns=plan.description.names,
         model=_in_words(plan.description.fitted_model),
         colluders=plan.terms.colluders,
         minimum_survivors=plan.terms.minimum_survivors,
+        pause=plan.timetable.pause,
+        mass_floor=plan.terms.mass_floor / 1000,
     )
+
+
+def _blocks_of(plan: SessionPlan) -> tuple[int, ...]:
+    if not plan.terms.blocks:
+        return ()
+    blocks = plan.roster.blocks
+    return tuple(next(k for k, block in enumerate(blocks) if index in block) for index in range(plan.roster.n))
 
 
 def _in_words(model: Model) -> str:

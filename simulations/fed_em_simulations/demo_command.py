@@ -15,7 +15,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("demo-result"),
     pace: Annotated[
         float, typer.Option(min=0.0, help="Seconds to wait after each round, to watch; not over Flower.")
-    ] = 0.12,
+    ] = 0.1,
 ) -> None:
     """Nine tenants train a mixture on handwritten digits; one is killed and comes back, one lags."""
     from rich.console import Console

@@ -17,6 +17,7 @@ from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_client.configuration import TenantConfiguration, read_tenant_configuration
 from fed_em_protocols.party import create_server_keys, create_tenant_keys, make_roster
 from fed_em_protocols.roster import Roster
+from fed_em_protocols.roster_shape import dealt_blocks, default_block_size
 from fed_em_server.configuration import ServerConfiguration, read_server_configuration
 
 Matrix = NDArray[np.float64]
@@ -58,6 +59,8 @@ def write_federation_folder(
     tenants: Mapping[str, Matrix],
     row_cap: int,
     address: str,
+    block_size: int | None = None,
+    policy: str = "",
 ) -> FederationFolder:
     """Write a federation. An earlier one in `folder` is replaced; anything else is left alone.
 
@@ -69,6 +72,8 @@ def write_federation_folder(
         tenants: Rows `(n_i, D)` by tenant name.
         row_cap: Of every tenant.
         address: The server's "host:port", as tenants dial it.
+        block_size: The least tenants of a block; by default f + 2.
+        policy: Every tenant's `[policy]`, where it is not the default one.
 
     Raises:
         CallerError: the folder holds something else.
@@ -77,7 +82,8 @@ def write_federation_folder(
     now = datetime.now(UTC)
     server_card = create_server_keys(folder / "server" / "keys", now)
     cards = [create_tenant_keys(folder / "tenants" / name / "keys", name, row_cap, now) for name in tenants]
-    roster = make_roster(federation, server_card, cards)
+    least = default_block_size(len(cards)) if block_size is None else block_size
+    roster = make_roster(federation, server_card, cards, blocks=dealt_blocks(len(cards), least))
     session_file = folder / "server" / "session.toml"
     session_file.write_text(session_toml, encoding="utf-8")
     for home in (folder / "server", *(folder / "tenants" / name for name in tenants)):
@@ -87,7 +93,7 @@ def write_federation_folder(
         home = folder / "tenants" / name
         pq.write_table(pa.table({column: rows[:, k] for k, column in enumerate(columns)}), home / "rows.parquet")
         tenant_files[name] = home / "tenant.toml"
-        tenant_files[name].write_text(_tenant_toml(name, address, roster), encoding="utf-8")
+        tenant_files[name].write_text(_tenant_toml(name, address, roster, policy), encoding="utf-8")
     return FederationFolder(folder, roster, session_file, tenant_files)
 
 
@@ -109,7 +115,7 @@ def _empty(folder: Path) -> None:
     (folder / _MARKER).touch()
 
 
-def _tenant_toml(name: str, address: str, roster: Roster) -> str:
+def _tenant_toml(name: str, address: str, roster: Roster, policy: str) -> str:
     return f"""\
 name = "{name}"
 server = "{address}"
@@ -117,6 +123,5 @@ roster_hash = "{roster.digest.hex()}"
 data = "rows.parquet"
 
 [policy]
-allow_semi_honest = true
-minimum_cohort = 3
+{policy}
 """

@@ -274,10 +274,21 @@ def _kill_detached(home: Path) -> None:
     after the SuperLink.
     """
     mark = f"{_HOME_VARIABLE}={home}".encode()
+    deadline = time.monotonic() + _STOPPING_SECONDS
+    # A killed process takes a moment to end, and may have started another before.
+    while _kill_marked(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _kill_marked(mark: bytes) -> int:
+    """How many processes with a mark in their environment are still there; each is killed."""
+    found = 0
     for entry in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
             if mark in entry.read_bytes().split(b"\0"):
                 os.kill(int(entry.parent.name), signal.SIGKILL)
+                found += 1
+    return found
 
 
 def _options(**values: object) -> list[str]:

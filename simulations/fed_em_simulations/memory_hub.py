@@ -52,10 +52,14 @@ _REDIAL_SECONDS = 0.2
 
 @dataclass
 class _Tenant:
-    """A tenant's process and its link, by number. What is under way on links up to `broken` never arrives."""
+    """A tenant's process and its link, by number. What is under way on links up to `broken` never arrives.
+
+    Nothing overtakes on a link, even if its latency falls: `reached` is when the last message arrives, by direction.
+    """
 
     start: Callable[[], TenantSession]
     latency: float
+    reached: dict[Direction, float] = field(default_factory=dict)
     session: TenantSession | None = None
     link: int = 0
     up: bool = False
@@ -136,7 +140,7 @@ class MemoryHub:
                 self._deliver(tenant, data)
             return None
 
-        self._after(party.latency, happen)
+        self._travel(party, Direction.TO_TENANT, happen)
 
     def traffic(self) -> tuple[int, int]:
         """Bytes of messages received and sent by the server so far."""
@@ -199,7 +203,7 @@ class MemoryHub:
     def _tell_unlinked(self, tenant: int) -> None:
         party = self._tenants[tenant]
         link = party.link
-        self._after(party.latency, lambda: Unlinked(tenant) if party.link == link else None)
+        self._travel(party, Direction.TO_SERVER, lambda: Unlinked(tenant) if party.link == link else None)
 
     def _deliver(self, tenant: int, data: bytes) -> None:
         party = self._tenants[tenant]
@@ -224,7 +228,7 @@ class MemoryHub:
                 self.break_link(tenant)
                 return
             if fate is not Fate.LOSE:
-                self._after(party.latency, self._arrival(tenant, data))
+                self._travel(party, Direction.TO_SERVER, self._arrival(tenant, data))
             if fate is Fate.KILL:
                 self.kill(tenant)
                 return
@@ -234,6 +238,14 @@ class MemoryHub:
         link = party.link
         return lambda: Arrived(tenant, data) if link > party.broken else None
 
+    def _travel(self, party: _Tenant, direction: Direction, happen: Callable[[], HubEvent | None]) -> None:
+        arrives = max(self._now + party.latency, party.reached.get(direction, 0.0))
+        party.reached[direction] = arrives
+        self._at(arrives, happen)
+
     def _after(self, delay: float, happen: Callable[[], HubEvent | None]) -> None:
+        self._at(self._now + delay, happen)
+
+    def _at(self, time: float, happen: Callable[[], HubEvent | None]) -> None:
         self._number += 1
-        heapq.heappush(self._queue, (self._now + delay, self._number, happen))
+        heapq.heappush(self._queue, (time, self._number, happen))

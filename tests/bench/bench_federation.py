@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 
 from fed_em_client.configuration import TenantConfiguration
+from fed_em_protocols.terms import Trust
 from fed_em_simulations.federation_folder import FederationFolder, write_federation_folder
 from tests.bench.sizes import Sizes
 
@@ -31,10 +32,18 @@ def write_bench_federation(folder: Path, sizes: Sizes) -> FederationFolder:
     columns = [f"c{k}" for k in range(sizes.columns)]
     tenants = {f"t{k}": generator.standard_normal((_ROWS, sizes.columns)) for k in range(sizes.tenants)}
     session = session_toml(sizes, "result", iterations=_MOST_ROUNDS)
-    return write_federation_folder(folder, "bench", session, columns, tenants, _ROW_CAP, "127.0.0.1:1")
+    return write_federation_folder(
+        folder, "bench", session, columns, tenants, _ROW_CAP, "127.0.0.1:1", policy="allow_semi_honest = true"
+    )
 
 
-def session_toml(sizes: Sizes, output: str, iterations: int) -> str:
+def with_trust(federation: FederationFolder, trust: Trust) -> None:
+    """Let the next session of a federation run under this trust."""
+    text = federation.session_file.read_text(encoding="utf-8").partition("[trust]")[0]
+    federation.session_file.write_text(f'{text}[trust]\nmode = "{trust.label}"\n', encoding="utf-8")
+
+
+def session_toml(sizes: Sizes, output: str, iterations: int, trust: Trust = Trust.MALICIOUS_SERVER) -> str:
     """A session of the mixture in `sizes`, which never converges before its last iteration."""
     columns = "\n".join(f'[[columns]]\nname = "c{k}"\nlow = -20\nhigh = 20' for k in range(sizes.columns))
     return f"""\
@@ -49,6 +58,8 @@ family = "gaussian-mixture"
 n_components = {sizes.components}
 covariance = "full"
 {columns}
+[trust]
+mode = "{trust.label}"
 """
 
 

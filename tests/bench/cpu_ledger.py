@@ -1,4 +1,4 @@
-"""Processor time by who spends it, for parties that all live in one process."""
+"""Time by who spends it, for parties that all live in one process."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 SERVER, TENANTS = "server", "tenants"
 NOBODY = "nobody"
 
 
+class Spent(NamedTuple):
+    """Seconds: of the processor, all threads together, and of the clock."""
+
+    cpu: float
+    wall: float
+
+
 class CpuLedger:
-    """Charges the processor time of this process, all threads together, to the innermost `charge`."""
+    """Charges the time of this process to the innermost `charge`."""
 
     def __init__(self) -> None:
-        self._spent: defaultdict[str, float] = defaultdict(float)
-        self._owner = NOBODY
-        self._since = time.process_time()
+        self._spent: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self.owner = NOBODY
+        self._since = self._now()
 
     @contextmanager
     def charge(self, owner: str) -> Iterator[None]:
@@ -28,13 +36,26 @@ class CpuLedger:
         finally:
             self._switch(before)
 
-    def take(self, owner: str) -> float:
+    def take(self, owner: str) -> Spent:
         """What `owner` has spent since the last time this was asked."""
-        self._switch(self._owner)
-        return self._spent.pop(owner, 0.0)
+        self._switch(self.owner)
+        return Spent(*self._spent.pop(owner, (0.0, 0.0)))
+
+    def take_all(self) -> dict[str, Spent]:
+        """The same of every owner that spent anything."""
+        self._switch(self.owner)
+        taken = {owner: Spent(*both) for owner, both in self._spent.items()}
+        self._spent.clear()
+        return taken
 
     def _switch(self, owner: str) -> str:
-        now = time.process_time()
-        self._spent[self._owner] += now - self._since
-        before, self._owner, self._since = self._owner, owner, now
+        now = self._now()
+        spent = self._spent[self.owner]
+        for place in range(2):
+            spent[place] += now[place] - self._since[place]
+        before, self.owner, self._since = self.owner, owner, now
         return before
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        return time.process_time(), time.perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,17 @@ class RoundFigures:
     """Rounds of one length over gRPC.
 
     Attributes:
+        trust: Against whom the session protects.
         length: L, check words included.
         round: From the request for a sum to the sum, at the server.
         upload: Of that, from the request to the last upload.
-        opening: The rest: from the certificate to the sum.
+        opening: The rest: endorsements if there are any, openings, the sum.
         bytes_up, bytes_down: A tenant and round.
         server_cpu, tenant_cpu: As in `EchoFigures`.
         echo: The floor.
     """
 
+    trust: str
     length: int
     round: Spread
     upload: Spread
@@ -100,6 +102,7 @@ class FlowerFigures:
             set-up included.
         relay: A round, every message relayed.
         stream: A round, where Flower carried the tickets only.
+        semi_honest: The same under semi-honest trust.
     """
 
     nodes: int
@@ -108,6 +111,96 @@ class FlowerFigures:
     relay_start: float | Absent
     relay: Spread | Absent
     stream: Spread | Absent
+    semi_honest: Spread | Absent
+
+
+@dataclass(frozen=True)
+class ClientFigures:
+    """One upload of a tenant, CPU seconds by part, each the least that was seen.
+
+    Attributes:
+        neighbours, length: k and L.
+        encoding: From statistics to the ring; not part of `upload`.
+        agreement: k keys of masks.
+        masking: The masks themselves.
+        signing: Hash and signature.
+        copying: The rest of the upload.
+        upload: `tenant_upload`, all of it.
+        floor: k + 1 bare keystreams.
+    """
+
+    neighbours: int
+    length: int
+    encoding: float
+    agreement: float
+    masking: float
+    signing: float
+    copying: float
+    upload: float
+    floor: float
+
+    @property
+    def ratio(self) -> float:
+        """Masks and copies over the floor."""
+        return (self.masking + self.copying) / self.floor
+
+
+@dataclass(frozen=True)
+class ServerFigures:
+    """One round at the server.
+
+    Attributes:
+        percent: How many tenants are missing, per cent: `recovered` after their upload, else before.
+        failure: Why there was no sum; empty if there was.
+        cpu, wall: Seconds, of all the server's steps together.
+        parts: CPU seconds by the message that a step took; the removal of masks and the deadlines apart.
+        memory_vectors: The most memory that steps held, in vectors; None where time was measured.
+    """
+
+    tenants: int
+    graph: str
+    length: int
+    percent: int
+    recovered: bool
+    failure: str
+    cpu: float = 0.0
+    wall: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
+    memory_vectors: float | None = None
+
+
+@dataclass(frozen=True)
+class ExchangeFigures:
+    """What some messages cost: CPU seconds, and bytes a tenant.
+
+    Attributes:
+        tenant_cpu, witness_cpu: Of a tenant that is no witness (on the complete graph all are), and of one that is.
+    """
+
+    tenant_cpu: float
+    witness_cpu: float
+    server_cpu: float
+    bytes_up: float
+    bytes_down: float
+
+
+@dataclass(frozen=True)
+class TrafficFigures:
+    """A window and its rounds.
+
+    Attributes:
+        window: The set-up for `window_rounds` rounds.
+        plain: A round of increments.
+        gated: A round of counts and one of the moments behind their gate, together.
+    """
+
+    tenants: int
+    graph: str
+    length: int
+    window_rounds: int
+    window: ExchangeFigures
+    plain: ExchangeFigures
+    gated: ExchangeFigures
 
 
 @dataclass(frozen=True)
@@ -116,6 +209,7 @@ class SumFigures:
 
     Attributes:
         system: Whose.
+        trust: Against whom it protects.
         graph: Who masks with whom.
         tenants, length: n and L.
         dropout: Who falls silent, and when.
@@ -125,6 +219,7 @@ class SumFigures:
     """
 
     system: str
+    trust: str
     graph: str
     tenants: int
     length: int
@@ -150,6 +245,7 @@ class AbsentSum:
     """A case of `SumFigures` that was not measured."""
 
     system: str
+    trust: str
     graph: str
     tenants: int
     length: int

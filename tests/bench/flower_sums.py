@@ -29,16 +29,17 @@ from flwr.server.workflow.secure_aggregation import SecAggPlusWorkflow
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from fed_em_protocols.terms import default_colluders, share_threshold_of
+from fed_em_protocols.terms import Trust, share_threshold_of
 from tests.bench.cpu_ledger import NOBODY, SERVER, TENANTS, CpuLedger
 from tests.bench.figures import Spread, SumFigures
-from tests.bench.our_sums import BEFORE_UPLOAD, COMPLETE
+from tests.bench.our_sums import LOST_UPLOADS, silent_of
+from tests.bench.shapes import COMPLETE
 
 # The packages export functions of the same names as these modules.
 _MOD = importlib.import_module("flwr.client.mod.secure_aggregation.secaggplus_mod")
 _WORKFLOW = importlib.import_module("flwr.server.workflow.secure_aggregation.secaggplus_workflow")
 
-SYSTEM = "Flower SecAgg+"
+SYSTEM, TRUST = "Flower SecAgg+", Trust.SEMI_HONEST.label
 
 _WEIGHT = 1000
 _LOST = 1
@@ -113,18 +114,20 @@ class _OneSum(FedAvg):
 
 def graph_name(shares: int) -> str:
     """Who masks with whom, in words."""
-    return f"{shares} shares" if shares else COMPLETE
+    return f"k = {shares - 1}" if shares else COMPLETE
 
 
-def measure_flower(n: int, length: int, dropout: str, silent: int, shares: int, times: int) -> SumFigures:
+def measure_flower(n: int, length: int, dropout: str, shares: int, times: int) -> SumFigures:
     """Sums of SecAgg+ with `shares` shares a node (0: the complete graph, with the threshold that we use)."""
-    threshold = share_threshold_of(n, default_colluders(n)) if shares == 0 else 2 * shares // 3
+    threshold = 2 * shares // 3 if shares else share_threshold_of(n, 0, Trust.MALICIOUS_SERVER)
+    silent = len(silent_of(n, 10)) if dropout == LOST_UPLOADS else 0
     costs = []
     for _ in range(times):
         workflow = SecAggPlusWorkflow(shares or 1.0, threshold, max_weight=float(_WEIGHT))
-        costs.append(_sum(workflow, n, length, silent if dropout == BEFORE_UPLOAD else 0))
+        costs.append(_sum(workflow, n, length, silent))
     return SumFigures(
         system=SYSTEM,
+        trust=TRUST,
         graph=graph_name(shares),
         tenants=n,
         length=length,
@@ -147,7 +150,7 @@ def _sum(workflow: SecAggPlusWorkflow, n: int, length: int, silent: int) -> tupl
     assert strategy.average is not None, "the workflow has halted"
     (average,) = parameters_to_ndarrays(strategy.average)
     assert np.allclose(average, vectors[silent:].mean(axis=0), atol=_TOLERANCE)
-    return ledger.take(TENANTS), ledger.take(SERVER)
+    return ledger.take(TENANTS).cpu, ledger.take(SERVER).cpu
 
 
 # Between the numbers of a fit and the integers that are masked, on either side.

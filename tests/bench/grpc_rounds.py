@@ -12,16 +12,18 @@ from fed_em_client.round_marks import FileRoundMarks
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumRequest
 from fed_em_protocols.messages import CloseReason
+from fed_em_protocols.terms import Trust
 from fed_em_server.federated_sum import FederatedSum
 from fed_em_server.grpc_hub import GrpcHub
 from fed_em_server.hub import Arrived
 from fed_em_server.serve import Server, open_server
 from fed_em_simulations.federation_folder import FederationFolder
-from tests.bench.bench_federation import TenantProcesses, write_bench_federation
+from tests.bench.bench_federation import TenantProcesses, with_trust, write_bench_federation
 from tests.bench.figures import EchoFigures, GrpcFigures, RoundFigures, Spread
 from tests.bench.fixed_work import fixed_sum
 from tests.bench.sizes import LengthOfRounds, Sizes
 from tests.bench.tenant_process import SIZE_BYTES
+from tests.bench.traffic import WINDOW_ROUNDS
 
 _MARKS = 50
 _LINKING_SECONDS = 60.0
@@ -53,7 +55,7 @@ class _RoundClock:
         self._last.clear()
         asked = time.perf_counter()
         # As many bytes of parameters as of statistics, about what a mixture broadcasts.
-        opened = sums.sum(SumRequest(bytes(8 * length), bytes(32), length))
+        opened = sums.sum(SumRequest(bytes(8 * length), length.to_bytes(32, "little"), length))
         summed = time.perf_counter()
         assert not opened.missing
         assert np.array_equal(opened.vector, fixed_sum(opened.survivors, length)), "the sum is exact"
@@ -84,6 +86,23 @@ def measure_grpc(folder: Path, sizes: Sizes) -> GrpcFigures:
     federation = write_bench_federation(folder, sizes)
     server = open_server(federation.server)
     echoes = [_measure_echo(federation, server, sizes, wanted) for wanted in sizes.rounds]
+    windows: list[float] = []
+    rounds = [
+        each
+        for trust in Trust.__members__.values()
+        for each in _measure_session(federation, trust, sizes, echoes, windows)
+    ]
+    rounds.sort(key=lambda figures: figures.length)
+    mark = _measure_marks(folder / "marks")
+    return GrpcFigures(sizes.tenants, WINDOW_ROUNDS, Spread.of(windows), mark, tuple(rounds))
+
+
+def _measure_session(
+    federation: FederationFolder, trust: Trust, sizes: Sizes, echoes: list[EchoFigures], windows: list[float]
+) -> list[RoundFigures]:
+    """A session of rounds of all lengths, under one trust."""
+    with_trust(federation, trust)
+    server = open_server(federation.server)
     hub = server.hub()
     plan = server.plan("grpc")
     with TenantProcesses(federation, "sum", lambda _: f"127.0.0.1:{hub.port}") as processes:
@@ -93,15 +112,12 @@ def measure_grpc(folder: Path, sizes: Sizes) -> GrpcFigures:
         )
         sums = FederatedSum(state, hub, clock)
         try:
-            windows: list[float] = []
-            rounds = [
-                _measure_rounds(sums, hub, processes, clock, sizes, wanted, echo, windows)
+            return [
+                _measure_rounds(sums, hub, processes, clock, sizes, wanted, echo, windows, trust)
                 for wanted, echo in zip(sizes.rounds, echoes, strict=True)
             ]
         finally:
             sums.close(CloseReason.FINISHED)
-    mark = _measure_marks(folder / "marks")
-    return GrpcFigures(sizes.tenants, plan.terms.window_rounds, Spread.of(windows), mark, tuple(rounds))
 
 
 def _measure_rounds(
@@ -113,6 +129,7 @@ def _measure_rounds(
     wanted: LengthOfRounds,
     echo: EchoFigures,
     windows: list[float],
+    trust: Trust,
 ) -> RoundFigures:
     """Rounds of one length. Set-ups of windows on the way go to `windows`, and their rounds do not count."""
     warm = [clock.sum(sums, wanted.length) for _ in range(sizes.warm_up)]
@@ -124,6 +141,7 @@ def _measure_rounds(
     counted = [each for each in timed if each.window is None]
     parts = len(timed) * sizes.tenants
     return RoundFigures(
+        trust=trust.label,
         length=wanted.length,
         round=Spread.of([each.summed - each.asked for each in counted]),
         upload=Spread.of([each.uploaded - each.asked for each in counted]),

@@ -1,86 +1,134 @@
-"""One run of all measurements."""
+"""One run of all measurements, or of some sections."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-from tests.bench.figures import Absent, AbsentSum, FlowerFigures, GrpcFigures, SumFigures
+from fed_em_protocols.terms import Trust
+from tests.bench.client_floor import measure_client
+from tests.bench.figures import (
+    Absent,
+    AbsentSum,
+    ClientFigures,
+    FlowerFigures,
+    GrpcFigures,
+    ServerFigures,
+    SumFigures,
+    TrafficFigures,
+)
 from tests.bench.flower_rounds import measure_flower_rounds
-from tests.bench.flower_sums import SYSTEM, graph_name, measure_flower
+from tests.bench.flower_sums import SYSTEM, TRUST, graph_name, measure_flower
 from tests.bench.grpc_rounds import measure_grpc
+from tests.bench.large_sums import measure_recovery, measure_server
 from tests.bench.machine import Machine
-from tests.bench.our_sums import AFTER_UPLOAD, BEFORE_UPLOAD, NO_DROPOUT, OurSums
+from tests.bench.our_sums import LOST_UPLOADS, NO_DROPOUT, measure_ours
+from tests.bench.shapes import Shape
 from tests.bench.sizes import Sizes, SumsOfSize
-
-T = TypeVar("T")
+from tests.bench.traffic import measure_traffic
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Everything that one run measured.
+    """Everything that one run measured; None: not asked for.
 
     Attributes:
         seconds: How long each part took.
     """
 
     machine: Machine
-    grpc: GrpcFigures
-    flower: FlowerFigures | Absent
-    sums: tuple[SumFigures | AbsentSum, ...]
-    seconds: dict[str, float]
+    client: tuple[ClientFigures, ...] | None = None
+    server: tuple[ServerFigures, ...] | None = None
+    sums: tuple[SumFigures | AbsentSum, ...] | None = None
+    traffic: tuple[TrafficFigures, ...] | None = None
+    grpc: GrpcFigures | None = None
+    flower: FlowerFigures | Absent | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
-def run_bench(sizes: Sizes, folder: Path, report: Callable[[str], None]) -> Bench:
+def run_bench(
+    sizes: Sizes, folder: Path, report: Callable[[str], None], sections: Collection[str] | None = None
+) -> Bench:
     """Measure everything.
 
     Args:
         sizes: What, and how often.
         folder: On a disk like that of a tenant's state; what is written there goes away again.
         report: Told which part begins.
+        sections: Which parts of `SECTIONS`; None: all.
     """
-    machine, seconds = Machine.here(), dict[str, float]()
-
-    def part(name: str, measure: Callable[[], T]) -> T:
-        report(name)
-        began = time.monotonic()
-        measured = measure()
-        seconds[name] = time.monotonic() - began
-        return measured
-
+    machine, seconds, found = Machine.here(), dict[str, float](), dict[str, Any]()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        grpc = part("rounds over gRPC", lambda: measure_grpc(Path(scratch) / "grpc", sizes))
-        sums = part("sums in memory", lambda: tuple(_measure_sums(sizes)))
-        flower = part("rounds through Flower", lambda: measure_flower_rounds(Path(scratch) / "flower", sizes))
-    return Bench(machine, grpc, flower, sums, seconds)
+        for name, measure in SECTIONS.items():
+            if sections is None or name in sections:
+                report(name)
+                began = time.monotonic()
+                found[name] = measure(sizes, Path(scratch) / name)
+                seconds[name] = time.monotonic() - began
+    return Bench(machine, seconds=seconds, **found)
 
 
-def _measure_sums(sizes: Sizes) -> Iterator[SumFigures | AbsentSum]:
-    """All cases of all sizes: ours, Flower's sparse graph, Flower's complete graph."""
-    deadline = time.monotonic() + sizes.sums_seconds
-    for size in sizes.sums:
-        ours = OurSums(size.tenants)
+def _client(sizes: Sizes, folder: Path) -> tuple[ClientFigures, ...]:
+    return tuple(each for k in sizes.neighbours for each in measure_client(k, sizes.lengths, sizes.client_times))
+
+
+def _server(sizes: Sizes, folder: Path) -> tuple[ServerFigures, ...]:
+    found: list[ServerFigures] = []
+    for case in sizes.server:
+        found += measure_server(case.shape, case.length, case.percents, case.times)
+        if case.recovers:
+            found.append(measure_recovery(case.shape, case.length))
+    return tuple(found)
+
+
+def _traffic(sizes: Sizes, folder: Path) -> tuple[TrafficFigures, ...]:
+    return tuple(
+        measure_traffic(shape, sizes.traffic_length, sizes.components, sizes.window_rounds) for shape in sizes.traffic
+    )
+
+
+def _sums(sizes: Sizes, folder: Path) -> tuple[SumFigures | AbsentSum, ...]:
+    """All cases of all sizes: ours under both trusts, Flower's, each on the sparse and on the complete graph."""
+    ours = (
+        each
+        for size in sizes.sums
+        for neighbours in (size.shares - 1, 0)
+        for trust in reversed(Trust)
+        for each in measure_ours(Shape(size.tenants, trust, neighbours), size.lengths, size.ours)
+    )
+    measured = tuple(ours)
+    deadline = time.monotonic() + sizes.theirs_seconds
+    theirs = (
+        each
+        # What takes longest comes last: it is left out when time runs short.
+        for shares in (True, False)
+        for size in sizes.sums
+        for each in _flower_sums(size, size.shares if shares else 0, deadline)
+    )
+    return (*measured, *theirs)
+
+
+def _flower_sums(size: SumsOfSize, shares: int, deadline: float) -> Iterator[SumFigures | AbsentSum]:
+    for dropout, lengths in ((LOST_UPLOADS, size.theirs_complete), (NO_DROPOUT, size.theirs_whole)):
         for length in size.lengths:
-            for dropout in (NO_DROPOUT, BEFORE_UPLOAD, AFTER_UPLOAD):
-                yield ours.measure(length, dropout, size.dropouts, size.ours)
-    for size in sizes.sums:
-        for shares in (size.shares, 0) if size.shares else (0,):
-            yield from _measure_flower_sums(size, shares, deadline)
-
-
-def _measure_flower_sums(size: SumsOfSize, shares: int, deadline: float) -> Iterator[SumFigures | AbsentSum]:
-    longest = 0.0
-    for length in size.lengths:
-        for dropout in (NO_DROPOUT, BEFORE_UPLOAD):
-            began = time.monotonic()
-            if began + longest > deadline:
-                reason = f"no time left for about {longest:.0f} s"
-                yield AbsentSum(SYSTEM, graph_name(shares), size.tenants, length, dropout, reason)
+            wanted, late = shares or length in lengths, time.monotonic() > deadline
+            if wanted and not late:
+                yield measure_flower(size.tenants, length, dropout, shares, size.theirs)
                 continue
-            yield measure_flower(size.tenants, length, dropout, size.dropouts, shares, size.theirs)
-            longest = max(longest, time.monotonic() - began)
+            reason = "no time left" if wanted else "takes minutes; --full waits for it"
+            yield AbsentSum(SYSTEM, TRUST, graph_name(shares), size.tenants, length, dropout, reason)
+
+
+SECTIONS: dict[str, Callable[[Sizes, Path], Any]] = {
+    "client": _client,
+    "server": _server,
+    "sums": _sums,
+    "traffic": _traffic,
+    "grpc": lambda sizes, folder: measure_grpc(folder, sizes),
+    "flower": lambda sizes, folder: measure_flower_rounds(folder, sizes),
+}

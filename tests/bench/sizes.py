@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tests.bench.shapes import Shape, sparse_shape
+
 
 @dataclass(frozen=True)
 class LengthOfRounds:
@@ -22,19 +24,36 @@ class SumsOfSize:
         tenants: n.
         lengths: Vector lengths L.
         ours, theirs: How often each case is repeated, here and with Flower's SecAgg+.
-        shares: Neighbours in Flower's sparse graph, the node itself included; 0 = complete graph only.
+        shares: Of a node on Flower's sparse graph, itself included; our k is one less.
+        theirs_complete: Lengths that Flower is asked to sum on the complete graph, where a sum takes minutes; with uploads lost.
+        theirs_whole: And without any lost.
     """
 
     tenants: int
     lengths: tuple[int, ...]
     ours: int
     theirs: int
-    shares: int = 0
+    shares: int
+    theirs_complete: tuple[int, ...]
+    theirs_whole: tuple[int, ...]
 
-    @property
-    def dropouts(self) -> int:
-        """One tenant in ten."""
-        return max(1, self.tenants // 10)
+
+@dataclass(frozen=True)
+class ServerRounds:
+    """Rounds at the server.
+
+    Attributes:
+        shape: n, the graph, and the trust.
+        percents: How many tenants are missing, per cent; one case each.
+        times: Repetitions.
+        recovers: Whether a tenth falls silent after the upload in one more case.
+    """
+
+    shape: Shape
+    length: int
+    percents: tuple[int, ...]
+    times: int
+    recovers: bool
 
 
 @dataclass(frozen=True)
@@ -42,15 +61,26 @@ class Sizes:
     """One run of the measurements.
 
     Attributes:
+        neighbours, lengths, client_times: k and L of a tenant's upload, and how often each is measured.
+        server: Rounds at the server.
+        traffic, traffic_length, components: Federations whose bytes are counted, L, and the components behind a gate.
+        window_rounds: W of those.
         tenants: Tenant processes, and SuperNodes.
         rounds: Over gRPC.
         warm_up: Rounds before those that count, for each length.
         columns, components: Of the mixture whose statistics have about the first of those lengths; Flower's rounds sum them.
         flower_iterations: EM iterations over Flower, by its link.
         sums: In memory.
-        sums_seconds, flower_seconds: The most time that each of the slow parts gets; without any, Flower's rounds are not asked for.
+        theirs_seconds, flower_seconds: The most time that each of the slow parts gets; without any, Flower's rounds are not asked for.
     """
 
+    neighbours: tuple[int, ...]
+    lengths: tuple[int, ...]
+    client_times: int
+    server: tuple[ServerRounds, ...]
+    traffic: tuple[Shape, ...]
+    traffic_length: int
+    window_rounds: int
     tenants: int
     rounds: tuple[LengthOfRounds, ...]
     warm_up: int
@@ -58,34 +88,62 @@ class Sizes:
     components: int
     flower_iterations: Mapping[str, int]
     sums: tuple[SumsOfSize, ...]
-    sums_seconds: float
+    theirs_seconds: float
     flower_seconds: float
 
 
-# A mixture of 10 components with full covariances in 43 columns has about as many statistics as the first length.
-FULL = Sizes(
-    tenants=10,
-    rounds=(LengthOfRounds(10_000, 100), LengthOfRounds(100_000, 40)),
-    warm_up=5,
-    columns=43,
-    components=10,
-    flower_iterations={"relay": 1, "stream": 30},
-    sums=(
-        SumsOfSize(10, (10_000, 100_000), ours=10, theirs=3),
-        SumsOfSize(50, (10_000, 100_000), ours=5, theirs=1, shares=11),
-    ),
-    sums_seconds=260.0,
-    flower_seconds=270.0,
-)
+def ordinary(whole: bool) -> Sizes:
+    """What `make bench` measures. `whole`: also what takes very long."""
+    # A mixture of 10 components with full covariances in 43 columns has about 10 000 statistics.
+    thousand = sparse_shape(1000, witnesses=70, corrupt=100, dropouts=100)
+    # Three in ten missing need more neighbours, and more witnesses: 340 of 1000 is the least number (in tens) that will do.
+    sturdy = sparse_shape(1000, witnesses=340, corrupt=100, dropouts=300)
+    lengths = (10_000, 100_000, 1_000_000) if whole else (10_000, 100_000)
+    longer = lengths if whole else (100_000,)
+    return Sizes(
+        neighbours=(31, 63, 92),
+        lengths=(10_000, 100_000, 1_000_000),
+        client_times=5,
+        server=(
+            ServerRounds(Shape(100), 100_000, (0, 10, 30), times=3, recovers=True),
+            ServerRounds(thousand, 100_000, (0, 10, 30), times=2, recovers=True),
+            ServerRounds(sturdy, 100_000, (30,), times=1, recovers=False),
+            # For its memory: what came of an incomplete block waits apart. As many blocks as a session of 100 has by default.
+            ServerRounds(Shape(100, blocks=14), 100_000, (), times=0, recovers=False),
+        ),
+        traffic=(Shape(10), Shape(50), Shape(100), thousand),
+        traffic_length=10_000,
+        window_rounds=64,
+        tenants=10,
+        rounds=(LengthOfRounds(10_000, 60), LengthOfRounds(100_000, 25)),
+        warm_up=5,
+        columns=43,
+        components=10,
+        flower_iterations={"relay": 1, "stream": 30},
+        sums=(
+            SumsOfSize(50, lengths, 2, 1, 11, theirs_complete=longer, theirs_whole=lengths if whole else ()),
+            SumsOfSize(100, lengths, 2, 1, 11, theirs_complete=longer, theirs_whole=lengths if whole else ()),
+        ),
+        theirs_seconds=36_000.0 if whole else 200.0,
+        flower_seconds=270.0,
+    )
+
 
 SMALLEST = Sizes(
+    neighbours=(3,),
+    lengths=(50,),
+    client_times=1,
+    server=(ServerRounds(Shape(5), 50, (0, 10), times=1, recovers=True),),
+    traffic=(Shape(5),),
+    traffic_length=50,
+    window_rounds=8,
     tenants=3,
     rounds=(LengthOfRounds(50, 3),),
     warm_up=1,
     columns=2,
     components=2,
     flower_iterations={},
-    sums=(SumsOfSize(4, (50,), ours=1, theirs=1, shares=3),),
-    sums_seconds=60.0,
+    sums=(SumsOfSize(6, (50,), ours=1, theirs=1, shares=5, theirs_complete=(50,), theirs_whole=(50,)),),
+    theirs_seconds=60.0,
     flower_seconds=0.0,
 )

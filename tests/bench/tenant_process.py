@@ -2,7 +2,7 @@
 
 python -m tests.bench.tenant_process sum    TENANT.toml HOST:PORT    secure sums of a fixed vector
 python -m tests.bench.tenant_process echo   TENANT.toml HOST:PORT    bytes for bytes, no protocol
-python -m tests.bench.tenant_process flower TENANT.toml SOCKET       two whole sessions behind a SuperNode
+python -m tests.bench.tenant_process flower TENANT.toml SOCKET       whole sessions behind a SuperNode
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from fed_em_client.grpc_link import GrpcLink, serve_session
 from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.take_part import Tenant, open_tenant
 from fed_em_client.tenant_session import TenantSession
-from fed_em_protocols.tenant import TenantSelf
+from fed_em_protocols.tenant_state import TenantSelf
 from tests.bench.fixed_work import FixedWork
 
 _PATIENCE = 60.0
-FLOWER_SESSIONS = 2
+FLOWER_SESSIONS = 3
 
 # An echoed message starts with the size of its answer; a size of 0 says good-bye.
 SIZE_BYTES = 4

@@ -29,10 +29,16 @@ def test_a_run_of_the_smallest_sizes_is_printed_and_can_be_kept(tmp_path: Path) 
     for words in (
         bench.machine.cpu,
         "L = 50",
+        "malicious-server, L = 50",
+        "k = 3, L = 50",
+        "silent after the upload",
+        "Memory of the server",
+        "gated EM round",
         "Rounds through Flower: absent: not asked for",
-        "Flower SecAgg+, complete",
+        "Flower SecAgg+, semi-honest",
     ):
         assert words in page
+    print_bench(bench, Console(file=io.StringIO(), width=200), markdown=True)
     assert json.loads(json.dumps(dataclasses.asdict(bench)))["grpc"]["tenants"] == SMALLEST.tenants
 
 
@@ -43,3 +49,10 @@ def test_rounds_through_a_real_fleet(tmp_path: Path) -> None:
     assert isinstance(figures, FlowerFigures), figures
     assert not isinstance(figures.relay, Absent), figures.relay
     assert not isinstance(figures.stream, Absent), figures.stream
+    assert not isinstance(figures.semi_honest, Absent), figures.semi_honest
+
+
+def test_one_section_runs_alone(tmp_path: Path) -> None:
+    bench = run_bench(SMALLEST, tmp_path, lambda _: None, ("client",))
+    assert list(bench.seconds) == ["client"]
+    assert bench.client and bench.grpc is None

@@ -20,12 +20,12 @@ ROW_CAP = 1000
 
 
 MODEL = 'family = "gaussian-mixture"\nn_components = 3\ncovariance = "full"'
-FIT = "tolerance = 1e-7\nmax_iterations = 60"
+FIT = "tolerance = 1e-7\nmax_iterations = 150"
 TIMES = "gather = 60\npatience = 0.3\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
 TABLES = "\n".join(f'[[columns]]\nname = "{name}"\nlow = -20\nhigh = 20' for name in COLUMNS)
 
 
-def session_toml(model: str = MODEL, fit: str = FIT, times: str = TIMES, columns: str = TABLES) -> str:
+def session_toml(model: str = MODEL, fit: str = FIT, times: str = TIMES, columns: str = TABLES, trust: str = "") -> str:
     """A session over three columns in [−20, 20]; each argument is the text of its table."""
     return f"""\
 title = "small"
@@ -33,6 +33,7 @@ listen = "127.0.0.1:0"
 output = "../result"
 [trust]
 window_rounds = 16
+{trust}
 [fit]
 {fit}
 [times]
@@ -55,20 +56,32 @@ def clustered_rows(sizes: Sequence[int], seed: int = 0) -> dict[str, Matrix]:
     return tenants
 
 
-def write_small_federation(folder: Path, tenants: dict[str, Matrix], session: str = "") -> FederationFolder:
+def write_small_federation(
+    folder: Path, tenants: dict[str, Matrix], session: str = "", block_size: int | None = None, policy: str = ""
+) -> FederationFolder:
     """Keys, roster, configurations and rows of a small federation."""
-    return write_federation_folder(folder, "small", session or session_toml(), COLUMNS, tenants, ROW_CAP, "127.0.0.1:1")
+    session, address = session or session_toml(), "127.0.0.1:1"
+    return write_federation_folder(
+        folder, "small", session, COLUMNS, tenants, ROW_CAP, address, block_size=block_size, policy=policy
+    )
+
+
+def write_three_blocks(folder: Path, tenants: dict[str, Matrix], session: str) -> FederationFolder:
+    """Nine tenants in blocks of three, the least that withstands one colluder."""
+    session = session.replace("[trust]", "[trust]\ncolluders = 1\nminimum_survivors = 3")
+    federation = write_small_federation(folder, tenants, session, block_size=3, policy="colluders = 1")
+    assert [len(block) for block in federation.roster.blocks] == [3, 3, 3]
+    return federation
 
 
 def memory_hub(
     federation: FederationFolder, latency: float | Sequence[float] = 0.001, interfere: Interference | None = None
 ) -> MemoryHub:
-    """All tenants of a federation in this process."""
+    """All tenants of a federation in this process; whenever one starts, it reads its rows anew."""
 
     def start(name: str) -> Callable[[], TenantSession]:
-        tenant = open_tenant(federation.tenant(name))
-        work, marks = tenant.work(), VolatileMarks()
-        return lambda: tenant.session(marks, work)
+        tenant, marks = open_tenant(federation.tenant(name)), VolatileMarks()
+        return lambda: tenant.session(marks, tenant.work(marks))
 
     starts = [start(name) for name in federation.tenant_files]
     return MemoryHub(starts, latency, interfere) if interfere else MemoryHub(starts, latency)

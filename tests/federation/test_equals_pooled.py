@@ -13,6 +13,7 @@ from fed_em.em import Fit, fit
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.standardised_fit import StandardisedFit
 from fed_em.totals import TotalOfRows
+from fed_em_protocols.terms import Trust
 from fed_em_server.serve import open_server
 from fed_em_server.session import SessionOutcome, run_session
 from fed_em_simulations.federation_folder import FederationFolder, Matrix
@@ -46,8 +47,9 @@ def assert_same_path(outcome: SessionOutcome, pooled: Fit, tolerance: float = 1e
 def test_memory_federation_is_pooled_em(tmp_path: Path, covariance: str) -> None:
     tenants = clustered_rows((120, 40, 75, 9, 200))
     federation = write_small_federation(tmp_path / "f", tenants, session_toml(MODELS[covariance]))
-    server = open_server(federation.server)
-    outcome = run_session(server.plan("memory"), memory_hub(federation), Recorder())
+    plan = open_server(federation.server).plan("memory")
+    assert plan.terms.trust == Trust.MALICIOUS_SERVER and plan.terms.blocks > 0
+    outcome = run_session(plan, memory_hub(federation), Recorder())
     pooled = pooled_from_same_start(federation, outcome.result, np.concatenate(list(tenants.values())))
     assert len(pooled.iterations) > 5
     assert_same_path(outcome, pooled)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from typer.testing import CliRunner
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
 from fed_em_protocols.errors import PeerFault
 from fed_em_protocols.party import create_tenant_keys, load_keys
-from fed_em_protocols.roster import load_pinned_roster
+from fed_em_protocols.roster import load_pinned_roster, load_roster
+from fed_em_protocols.roster_shape import drawn_witnesses
 from fed_em_simulations import command_line
 from tests.parties.forest import NAMES, MakeParties, Parties
 
@@ -42,6 +44,14 @@ def cards(parties: Parties, *names: str) -> list[object]:
     for name in names:
         options += ["--tenant", parties.folder / name / "card.json"]
     return options
+
+
+def more_tenants(parties: Parties, count: int) -> list[str]:
+    """Tenants with keys beside those of the forest."""
+    names = [f"x{number}" for number in range(count)]
+    for name in names:
+        create_tenant_keys(parties.folder / name, name, 10, datetime.now(UTC))
+    return names
 
 
 class TestKeygen:
@@ -98,6 +108,55 @@ class TestRoster:
         output = run("roster", tmp_path / "other.json", *cards(parties, *reversed(NAMES)))
         assert parties.roster.digest.hex() not in output
 
+    def test_three_tenants_are_one_block(self, parties: Parties, tmp_path: Path) -> None:
+        output = run("roster", tmp_path / "new.json", *cards(parties, *NAMES))
+        assert "one block: every sum needs all tenants, and whoever drops out pauses the session" in output
+        assert "--block-size" not in output
+        assert len(load_roster(tmp_path / "new.json").blocks) == 1
+
+    def test_blocks_by_size(self, parties: Parties, tmp_path: Path) -> None:
+        names = [*NAMES, *more_tenants(parties, 6)]
+        output = run("roster", tmp_path / "threes.json", *cards(parties, *names), "--block-size", 3)
+        roster = load_roster(tmp_path / "threes.json")
+        assert [roster.names(block) for block in roster.blocks] == [
+            ("ash", "x0", "x3"), ("beech", "x1", "x4"), ("cedar", "x2", "x5"),
+        ]  # fmt: skip
+        assert "3 blocks, each of which is in a sum whole or not at all" in output
+        assert "  beech, x1, x4" in output
+        assert "sessions must say colluders = 1 or less" in output
+        output = run("roster", tmp_path / "default.json", *cards(parties, *names))
+        assert sorted(map(len, load_roster(tmp_path / "default.json").blocks)) == [4, 5]
+        assert "sessions must say" not in output
+
+    def test_so_many_that_one_block_could_be_several(self, parties: Parties, tmp_path: Path) -> None:
+        names = [*NAMES, *more_tenants(parties, 4)]
+        output = run("roster", tmp_path / "new.json", *cards(parties, *names))
+        assert "--block-size 3 makes 2 blocks, of which the others go on, for f = 1 colluding tenant" in output
+
+    def test_blocks_by_name(self, parties: Parties, tmp_path: Path) -> None:
+        names = [*NAMES, *more_tenants(parties, 3)]
+        options = [*cards(parties, *names), "--block", "ash,x2,x1", "--block", "beech,cedar,x0"]
+        run("roster", tmp_path / "new.json", *options)
+        roster = load_roster(tmp_path / "new.json")
+        assert [roster.names(block) for block in roster.blocks] == [("ash", "x1", "x2"), ("beech", "cedar", "x0")]
+        error = refused("roster", tmp_path / "other.json", *options[:-2])
+        assert "'beech' is in no block" in error.message
+        error = refused("roster", tmp_path / "other.json", *options, "--block-size", 3)
+        assert error.remedy == "give one of the two"
+
+    def test_witnesses_are_for_large_rosters(self, parties: Parties, tmp_path: Path) -> None:
+        error = refused("roster", tmp_path / "new.json", *cards(parties, *NAMES), "--witnesses", 3)
+        assert "every one of up to 64 tenants is a witness" in error.message
+
+    def test_a_large_roster_has_witnesses_that_its_names_draw(self, parties: Parties, tmp_path: Path) -> None:
+        names = [*NAMES, *more_tenants(parties, 63)]
+        output = run("roster", tmp_path / "new.json", *cards(parties, *names))
+        roster = load_roster(tmp_path / "new.json")
+        assert frozenset(roster.witnesses) == drawn_witnesses("forest", names, 44)
+        assert "44 witnesses certify rounds, as the hash of all names draws them: " in output
+        run("roster", tmp_path / "few.json", *cards(parties, *names), "--witnesses", 20)
+        assert len(load_roster(tmp_path / "few.json").witnesses) == 20
+
     def test_an_existing_roster_is_kept(self, parties: Parties) -> None:
         error = refused("roster", parties.roster_file, *cards(parties, *NAMES))
         assert "roster.json exists" in error.message
@@ -121,8 +180,6 @@ class TestRoster:
         assert "elm/card.json" in error.message
 
     def test_an_expired_certificate(self, parties: Parties, make_parties: MakeParties, tmp_path: Path) -> None:
-        from datetime import UTC, datetime
-
         create_tenant_keys(parties.folder / "elm", "elm", 10, datetime(2020, 1, 1, tzinfo=UTC))
         error = refused("roster", tmp_path / "new.json", *cards(parties, *NAMES, "elm"))
         assert "the certificate of 'elm' expired on 2022-04-" in error.message

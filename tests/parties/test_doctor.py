@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -15,23 +16,27 @@ from typer.testing import CliRunner
 
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_client import link_checks
+from fed_em_client.configuration import read_tenant_configuration
 from fed_em_client.tenant_doctor import examine_tenant
 from fed_em_protocols import checks
 from fed_em_protocols.addresses import split_address
-from fed_em_protocols.checks import Finding, losses_survived
-from fed_em_protocols.envelope import unseal
-from fed_em_protocols.errors import SumFailed
-from fed_em_protocols.messages import Upload
+from fed_em_protocols.checks import Finding
+from fed_em_protocols.errors import TermsRefused
+from fed_em_protocols.limits import PROTOCOL_VERSION
 from fed_em_protocols.party import SERVER_HOST, load_keys, make_roster
+from fed_em_protocols.policy import check_terms
+from fed_em_server.configuration import read_server_configuration
 from fed_em_server.grpc_hub import GrpcHub
 from fed_em_server.server_doctor import examine_server
+from fed_em_server.session import plan_session
 from fed_em_simulations.command_line import app
-from fed_em_simulations.memory_hub import Direction, Fate, Interference, Passing
-from federation import TestFederation
 from tests.parties.forest import NAMES, MakeParties, Parties, as_authority, vouched_for
 
-TENANT_CHECKS = ["configuration", "versions", "roster", "keys", "certificate", "certificate", "clock", "losses", "name"]
-SERVER_CHECKS = ["configuration", "versions", "roster", "keys", "name", "port", "encoding", "terms"]
+PROTECTION = ["trust", "losses", "blocks"]
+TENANT_CHECKS = [
+    "configuration", "versions", "roster", "keys", "certificate", "certificate", "clock", *PROTECTION, "name",
+]  # fmt: skip
+SERVER_CHECKS = ["configuration", "versions", "roster", "keys", "name", "port", "encoding", "terms", "description"]
 
 
 def tenant_findings(path: Path, now: datetime | None = None) -> list[Finding]:
@@ -76,9 +81,41 @@ class TestTenant:
         assert "the server shows the roster's certificate, and accepts this tenant's" in details["TLS"]
         assert "TLSv1.3" in details["TLS"]
         assert "2 rows, 2 columns, 2 of them numeric" in details["data"]
-        assert "n = 3, f = 0: τ = 2" in details["losses"]
-        for package in ("fed-em ", "flwr ", "grpcio ", "numpy ", "protocol 1", "suite 1"):
+        assert details["trust"].startswith("malicious-server: ")
+        assert "n = 3, f = 0: τ = 2 shares, q = 2 of 3 witnesses" in details["losses"]
+        assert details["blocks"].startswith("one block of 3 tenants: ")
+        for package in ("fed-em ", "flwr ", "grpcio ", "numpy ", f"protocol {PROTOCOL_VERSION}", "suite 1"):
             assert package in details["versions"]
+
+    def test_what_the_policy_gives_up_is_told(self, parties: Parties) -> None:
+        policy = '{allow_semi_honest = true, difference_guard = "off"}'
+        told = {f.what: f.detail for f in tenant_findings(parties.tenant_file(policy=policy))}
+        assert told["trust"].startswith("semi-honest: ")
+        assert "one that does not follow it could learn more" in told["trust"]
+        assert (
+            told["losses"]
+            == "n = 3, f = 0: τ = 2 shares; a round survives the loss of 1 tenant between upload and opening"
+        )
+        assert "the difference guard is off" in told["blocks"]
+
+    def test_a_policy_that_the_rosters_blocks_cannot_meet(self, parties: Parties) -> None:
+        failed = {f.what: f for f in tenant_findings(parties.tenant_file(policy="{colluders = 2}")) if f.failed}
+        assert "a block of this roster has 3 tenants, fewer than f + 2 = 4" in failed["blocks"].detail
+        assert "colluders = 1" in failed["blocks"].remedy
+
+    @pytest.mark.parametrize(
+        ("policy", "complaint"),
+        [
+            ('{difference_guard = "on"}', "policy.difference_guard: "),
+            ('{schema_hash = "abc"}', "policy.schema_hash: "),
+            ("{mass_floor = -1}", "policy.mass_floor: "),
+            ("{minimum_cohort = 2}", "policy.minimum_cohort: "),
+        ],
+    )
+    def test_a_policy_that_is_none(self, parties: Parties, policy: str, complaint: str) -> None:
+        failure = tenant_findings(parties.tenant_file(policy=policy))[0]
+        assert failure.failed
+        assert complaint in failure.detail
 
     def test_a_server_that_does_not_run(self, parties: Parties) -> None:
         address = closed_port()
@@ -240,11 +277,48 @@ class TestTenant:
 class TestServer:
     def test_a_sound_server(self, parties: Parties) -> None:
         findings = server_findings(parties.server_file())
-        assert [f.what for f in findings] == [*SERVER_CHECKS, *["certificate"] * 4, "clock", "losses"]
+        assert [f.what for f in findings] == [*SERVER_CHECKS, *["certificate"] * 4, "clock", *PROTECTION]
         assert not any(f.failed for f in findings)
         details = {f.what: f.detail for f in findings}
         assert parties.roster.digest.hex() in details["roster"]
-        assert "sums of 3 tenants or more" in details["terms"]
+        assert details["terms"].startswith("malicious-server; sums of 3 tenants or more")
+
+    def test_the_pin_that_it_prints_is_the_one_that_a_tenants_policy_takes(self, parties: Parties) -> None:
+        told = next(f.detail for f in server_findings(parties.server_file()) if f.what == "description")
+        pin = told.rsplit('"', 2)[1]
+        policy = read_tenant_configuration(
+            parties.tenant_file(policy=f'{{schema_hash = "{pin}"}}')
+        ).policy.terms_policy()
+        terms = plan_session(
+            read_server_configuration(parties.server_file()),
+            parties.roster,
+            load_keys(parties.folder / "server").identity,
+            "",
+        ).terms
+        check_terms(policy, terms, parties.roster)
+        other = replace(policy, schema=bytes(32))
+        with pytest.raises(TermsRefused, match="not the one pinned by this tenant's schema_hash"):
+            check_terms(other, terms, parties.roster)
+
+    def test_a_semi_honest_session_without_a_guard(self, parties: Parties) -> None:
+        trust = '{mode = "semi-honest", difference_guard = "off"}'
+        told = {f.what: f.detail for f in server_findings(parties.server_file(trust=trust))}
+        assert told["trust"].startswith("semi-honest: ")
+        assert "give that tenant's statistics away" in told["blocks"]
+
+    def test_a_mass_floor_is_told(self, parties: Parties) -> None:
+        told = {f.what: f.detail for f in server_findings(parties.server_file(trust="{mass_floor = 2.5}"))}
+        assert told["terms"].endswith("no moments of a component below 2.5 records")
+        assert "no mass gate" not in told["terms"]
+
+    def test_a_mass_floor_needs_certificates(self, parties: Parties) -> None:
+        failure = the_failure(server_findings(parties.server_file(trust='{mode = "semi-honest", mass_floor = 2}')))
+        assert failure.what == "terms"
+        assert "a mass floor needs trust malicious-server" in failure.detail
+
+    def test_dropouts_and_survivors_are_said_once(self, parties: Parties) -> None:
+        path = parties.server_file(trust="{dropouts = 0.2, minimum_survivors = 3}")
+        assert "dropouts and minimum_survivors say the same" in the_failure_of_configuration(path).detail
 
     def test_while_it_runs(self, parties: Parties) -> None:
         with listening(parties) as address:
@@ -284,8 +358,10 @@ class TestServer:
         assert "4 survivors cannot come from 3 tenants" in failure.detail
 
     def test_too_many_colluders(self, parties: Parties) -> None:
-        failed = {f.what: f for f in server_findings(parties.server_file(trust="{colluders = 2}")) if f.failed}
-        assert "n = 3, f = 2: a secret needs τ = 3 holders, and has 2" in failed["losses"].detail
+        failed = {f.what: f for f in server_findings(parties.server_file(trust="{colluders = 3}")) if f.failed}
+        assert "n = 3, f = 3: a certificate needs q = 4 witnesses, and has 3" in failed["losses"].detail
+        assert "a block of this roster has 3 tenants, fewer than f + 2 = 5" in failed["blocks"].detail
+        assert set(failed) == {"terms", "losses", "blocks"}
 
     @pytest.mark.parametrize(
         ("model", "complaint"),
@@ -309,33 +385,6 @@ def the_failure_of_configuration(path: Path) -> Finding:
     assert finding.failed
     assert str(path) in finding.detail
     return finding
-
-
-class TestLosses:
-    @pytest.mark.parametrize(("n", "f"), [(3, 0), (3, 1), (4, 0), (4, 1), (5, 1), (6, 1), (7, 0), (7, 2)])
-    def test_a_round_survives_so_many_and_no_more(self, n: int, f: int) -> None:
-        """Against the protocol itself: tenants that die right after their upload."""
-        survived = losses_survived(n, f)
-        for losses in (survived, survived + 1):
-            federation = TestFederation(n, colluders=f, interfere=killing(losses))
-            try:
-                rounds = federation.sum().round
-            except SumFailed:
-                rounds = 0
-            assert (rounds == 1) == (losses == survived)
-
-    @pytest.mark.parametrize(("n", "f"), [(3, 2), (4, 3), (5, 4)])
-    def test_no_window_can_be_set_up(self, n: int, f: int) -> None:
-        with pytest.raises(CallerError, match=f"n = {n}, f = {f}: a secret needs"):
-            losses_survived(n, f)
-
-
-def killing(losses: int) -> Interference:
-    def interfere(passing: Passing) -> Fate:
-        uploads = passing.direction is Direction.TO_SERVER and isinstance(unseal(passing.data, "").content, Upload)
-        return Fate.KILL if uploads and passing.tenant < losses else Fate.DELIVER
-
-    return interfere
 
 
 class TestCommand:

@@ -298,11 +298,11 @@ class TestRosters:
         with pytest.raises(CallerError, match="two parties have the same name 'ash'"):
             make_roster("forest", parties.cards[SERVER], cards)
 
-    @pytest.mark.parametrize("n", [0, 2, 65])
+    @pytest.mark.parametrize("n", [0, 2, 10_001])
     def test_too_few_or_too_many(self, parties: Parties, n: int) -> None:
         with pytest.raises(CallerError, match=f"a roster of {n} tenants cannot be made") as caught:
             make_roster("forest", parties.cards[SERVER], [parties.cards["ash"]] * n)
-        assert "3 to 64" in caught.value.remedy
+        assert "3 to 10000" in caught.value.remedy
 
     def test_a_federation_with_a_bad_name(self, parties: Parties) -> None:
         with pytest.raises(CallerError, match="these cards make no roster: federation"):

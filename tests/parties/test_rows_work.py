@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,21 +10,32 @@ import numpy as np
 import pytest
 
 from fed_em.broadcast import Broadcast
+from fed_em.component_counts import component_counts, counts_layout
 from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
 from fed_em.model import Model, Rows
 from fed_em.parameters import Parameters
-from fed_em_client import rows_work
+from fed_em.silence import silence
+from fed_em.statistics import Statistics
+from fed_em_client import fingerprint, rows_work
+from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork
-from fed_em_protocols.description import SessionDescription, encoding_of
+from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
+from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import IllegalStep
+from fed_em_protocols.mass_gate import held_to_bitmap
+from fed_em_protocols.messages import Mode
 from fed_em_protocols.party import make_roster
-from fed_em_protocols.tenant import Evaluate
+from fed_em_protocols.tenant_state import Evaluate
 from tests.parties.forest import NAMES, Parties
 
 BEECH = 1
+
+
+def asked_of(encoding: Encoding, broadcast: Broadcast, number: int = 1) -> Evaluate:
+    return Evaluate(number, Mode.WHOLE, broadcast.to_bytes(), encoding.digest, encoding.length, ring=encoding.ring.bits)
 
 
 @dataclass
@@ -55,7 +66,21 @@ class Bench:
     def request(self, broadcast: Broadcast, number: int = 1) -> Evaluate:
         """What the server asks for, with the encoding that it derives."""
         encoding = encoding_of(self.description, broadcast, self.parties.roster.row_caps)
-        return Evaluate(number, broadcast.to_bytes(), encoding.digest, encoding.length)
+        return asked_of(encoding, broadcast, number)
+
+    def broadcast(self, seed: int = 0, model: Model | None = None) -> Broadcast:
+        """A request's parameters; the session's model by default."""
+        return Broadcast(model or self.description.fitted_model, self.coordinates, self.start(seed))
+
+    def counts(self, broadcast: Broadcast, number: int = 1) -> Evaluate:
+        """The same of counts, in a session whose gate asks for 4 records and 1 + 2 tenants."""
+        encoding = counts_encoding_of(broadcast.model, self.parties.roster.row_caps)
+        asked = asked_of(encoding, broadcast, number)
+        return replace(asked, mode=Mode.COUNTS, mass_floor=4_000, colluders=1)
+
+    def moments(self, broadcast: Broadcast, held: bytes = b"\0", number: int = 2) -> Evaluate:
+        """And of the moments behind that gate."""
+        return replace(self.request(broadcast, number), mass_floor=4_000, colluders=1, held=held)
 
     def prepared(self) -> RowsWork:
         self.work.prepare(self.description.to_json())
@@ -88,7 +113,7 @@ class TestStatistics:
         total = encoding.decode(work.evaluate(bench.request(first)))
         np.testing.assert_allclose(total["first"][0], ranges.apply(bench.rows).sum(axis=0), rtol=1e-9)
         then = Broadcast(bench.description.fitted_model, bench.coordinates, bench.start())
-        assert len(work.evaluate(bench.request(then))) != len(total.vector) + 2
+        assert len(work.evaluate(bench.request(then))) != encoding.length
 
     def test_coordinates_are_fixed_by_the_first_round_of_the_model(self, bench: Bench) -> None:
         work = bench.prepared()
@@ -128,8 +153,198 @@ class TestStatistics:
         work.prepare(bench.description.to_json())
         broadcast = Broadcast(bench.description.fitted_model, bench.coordinates, bench.start())
         encoding = encoding_of(bench.description, broadcast, roster.row_caps)
-        ring = work.evaluate(Evaluate(1, broadcast.to_bytes(), encoding.digest, encoding.length))
+        ring = work.evaluate(asked_of(encoding, broadcast))
         assert encoding.decode(ring)["count"] == len(bench.rows)
+
+    def test_an_older_round_is_computed_again_to_the_same_integers(self, bench: Bench) -> None:
+        """What an increment starts from, by a process that has forgotten it, or that never computed it."""
+        work, older = bench.prepared(), bench.broadcast(0)
+        first = work.evaluate(bench.request(older, 3))
+        work.evaluate(bench.request(bench.broadcast(1), 4))
+        recall = replace(bench.request(older, 3), recall=True)
+        assert np.array_equal(work.evaluate(recall), first)
+        restarted = RowsWork(bench.data, {}, bench.parties.roster, BEECH)
+        restarted.prepare(bench.description.to_json())
+        assert np.array_equal(restarted.evaluate(recall), first)
+        assert np.array_equal(work.evaluate(replace(recall, mode=Mode.INCREMENT)), first)
+
+
+class TestGate:
+    def test_counts_are_those_of_the_rows(self, bench: Bench) -> None:
+        work, at = bench.prepared(), bench.broadcast()
+        encoding = counts_encoding_of(at.model, bench.parties.roster.row_caps)
+        assert isinstance(at.model, GaussianMixtureModel)
+        expected = component_counts(at.model, at.parameters, bench.coordinates.apply(bench.rows))
+        ring = work.evaluate(bench.counts(at))
+        assert np.array_equal(ring, encoding.encode(expected, BEECH))
+        assert encoding.layout == counts_layout(at.model)
+
+    @pytest.mark.parametrize(
+        ("masses", "supporting", "held"),
+        [((9.0, 9.0), (3.0, 3.0), b"\0"), ((9.0, 9.0), (3.0, 2.0), b"\3"), ((9.0, 3.9), (3.0, 3.0), b"\3")],
+    )
+    def test_the_gate_follows_by_the_rule(
+        self, bench: Bench, masses: tuple[float, float], supporting: tuple[float, float], held: bytes
+    ) -> None:
+        """4 records are asked for, and 1 + 2 tenants; of two components both are held or none."""
+        work, at = bench.prepared(), bench.broadcast()
+        encoding = counts_encoding_of(at.model, bench.parties.roster.row_caps)
+        work.evaluate(bench.counts(at))
+        parts = {"count": 20.0, "mass": np.array(masses), "supporting": np.array(supporting)}
+        assert work.held(encoding.encode(Statistics.of(encoding.layout, parts), BEECH)) == held
+
+    @pytest.mark.parametrize("held", [(), (1,), (0, 1)])
+    def test_moments_of_held_components_are_silenced(self, bench: Bench, held: tuple[int, ...]) -> None:
+        work, at = bench.prepared(), bench.broadcast()
+        work.evaluate(bench.counts(at))
+        ring = work.evaluate(bench.moments(at, held_to_bitmap(held, 2)))
+        encoding = encoding_of(bench.description, at, bench.parties.roster.row_caps)
+        assert isinstance(at.model, GaussianMixtureModel)
+        plain = at.model.e_step(at.parameters, bench.coordinates.apply(bench.rows), encoding.layout)
+        assert np.array_equal(ring, encoding.encode(silence(at.model, plain, held), BEECH))
+
+    def test_the_moments_of_the_columns_need_no_gate(self, bench: Bench) -> None:
+        ranges = Coordinates.of_ranges(bench.description.low, bench.description.high)
+        first = Broadcast(moments_model(2), ranges, standard_gaussian(2))
+        assert bench.prepared().evaluate(replace(bench.request(first), mass_floor=4_000, colluders=1)).any()
+
+    def refused(self, bench: Bench, asked: Evaluate, why: str) -> None:
+        with pytest.raises(CallerError, match=why) as refusal:
+            bench.work.evaluate(asked)
+        assert refusal.value.message.startswith(f"round {asked.round}: ")
+
+    def test_no_moments_without_the_gate_that_the_terms_promise(self, bench: Bench) -> None:
+        at = bench.broadcast()
+        bench.prepared().evaluate(bench.counts(at))
+        self.refused(bench, bench.moments(at, b""), "without the mass gate")
+
+    def test_no_gate_without_counts(self, bench: Bench) -> None:
+        bench.prepared()
+        self.refused(bench, bench.moments(bench.broadcast()), "at other parameters than those whose counts were taken")
+
+    def test_no_gate_from_counts_at_other_parameters(self, bench: Bench) -> None:
+        """Counts at parameters under which everything is large say nothing on those that single a record out."""
+        bench.prepared().evaluate(bench.counts(bench.broadcast(0)))
+        self.refused(bench, bench.moments(bench.broadcast(1)), "at other parameters")
+
+    def test_no_gate_from_counts_that_were_refused(self, bench: Bench) -> None:
+        work, at = bench.prepared(), bench.broadcast()
+        work.evaluate(bench.counts(at))
+        self.refused(bench, replace(bench.counts(at, 3), encoding=bytes(32)), "different encodings")
+        assert work.held(np.zeros(3, dtype=np.uint32)) == b""
+        self.refused(bench, bench.moments(at), "at other parameters")
+
+    def test_counts_that_cannot_be_computed_do_not_stop_the_gate_of_the_others(self, bench: Bench) -> None:
+        """The tenant uploads that it is at fault; the rule is the same for it as for everybody."""
+        start = dict(bench.start())
+        start["means"], start["covariances"] = np.full((2, 2), 1e200), np.stack([np.eye(2) * 1e-12] * 2)
+        at = Broadcast(bench.description.fitted_model, bench.coordinates, Parameters(start))
+        bench.prepared()
+        self.refused(bench, bench.counts(at, 3), "density")
+        encoding = counts_encoding_of(at.model, bench.parties.roster.row_caps)
+        assert bench.work.held(encoding.ring.zeros(encoding.length)) == b"\3"
+
+    @pytest.mark.parametrize("bitmap", [b"\0\0", b"\4"])
+    def test_no_gate_that_is_none_of_the_models(self, bench: Bench, bitmap: bytes) -> None:
+        at = bench.broadcast()
+        bench.prepared().evaluate(bench.counts(at))
+        self.refused(bench, bench.moments(at, bitmap), "which of 2 components")
+
+    @pytest.mark.parametrize("recall", [False, True])
+    def test_no_increments(self, bench: Bench, recall: bool) -> None:
+        at = bench.broadcast()
+        bench.prepared().evaluate(bench.counts(at))
+        asked = replace(bench.moments(at), mode=Mode.INCREMENT, recall=recall)
+        self.refused(bench, asked, "an increment, in a session with a mass gate")
+
+    def test_nothing_of_a_gate_in_a_session_without_one(self, bench: Bench) -> None:
+        at = bench.broadcast()
+        bench.prepared()
+        self.refused(bench, replace(bench.counts(at), mass_floor=0), "counts, in a session without")
+        self.refused(bench, replace(bench.moments(at), mass_floor=0), "behind a gate, in a session without")
+
+    def test_no_counts_behind_a_gate_and_no_gate_before_the_columns(self, bench: Bench) -> None:
+        at = bench.broadcast()
+        ranges = Coordinates.of_ranges(bench.description.low, bench.description.high)
+        first = Broadcast(moments_model(2), ranges, standard_gaussian(2))
+        bench.prepared()
+        self.refused(bench, bench.counts(first), "a mass gate before the moments of the columns")
+        self.refused(bench, bench.moments(first), "a mass gate before the moments of the columns")
+        self.refused(bench, replace(bench.counts(at), held=b"\0"), "counts behind a gate")
+
+
+class TestChanges:
+    """Whether rows or code are those that an earlier process took part with."""
+
+    ONE, OTHER = bytes(range(16)), bytes(range(1, 17))
+
+    @pytest.fixture
+    def marks(self, tmp_path: Path) -> Iterator[FileRoundMarks]:
+        with FileRoundMarks(tmp_path / "state") as marks:
+            yield marks
+
+    def process(self, bench: Bench, marks: FileRoundMarks, rows: Rows | None = None) -> RowsWork:
+        """A new process of the tenant, perhaps with other rows on disk."""
+        if rows is not None:
+            np.save(bench.data, rows)
+        work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, marks)
+        work.prepare(bench.description.to_json())
+        return work
+
+    def test_not_at_first_and_not_for_the_same(self, bench: Bench, marks: FileRoundMarks) -> None:
+        assert not self.process(bench, marks).changed(self.ONE)
+        assert not self.process(bench, marks, bench.rows.copy()).changed(self.ONE)
+
+    @pytest.mark.parametrize("change", ["value", "order", "fewer", "columns", "version"])
+    def test_by_whatever_changes_the_statistics(
+        self, bench: Bench, marks: FileRoundMarks, change: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.process(bench, marks).changed(self.ONE)
+        rows = bench.rows.copy()
+        if change == "value":
+            rows[3, 1] = np.nextafter(rows[3, 1], 0)
+        if change == "version":
+            monkeypatch.setattr(fingerprint, "version", lambda _: "0.0.7")
+        if change == "columns":
+            columns = tuple(
+                column.model_copy(update={"name": column.name + "2"}) for column in bench.description.columns
+            )
+            bench.description = bench.description.model_copy(update={"columns": columns})
+        rows = {"order": rows[::-1], "fewer": rows[:-1]}.get(change, rows)
+        assert self.process(bench, marks, rows).changed(self.ONE)
+
+    def test_once_changed_always_changed(self, bench: Bench, marks: FileRoundMarks) -> None:
+        """A process that saw the change may have died before the server's total was started anew."""
+        self.process(bench, marks).changed(self.ONE)
+        assert self.process(bench, marks, bench.rows[:-1]).changed(self.ONE)
+        assert self.process(bench, marks).changed(self.ONE)
+        assert self.process(bench, marks, bench.rows).changed(self.ONE)
+
+    def test_sessions_are_apart(self, bench: Bench, marks: FileRoundMarks) -> None:
+        self.process(bench, marks).changed(self.ONE)
+        later = self.process(bench, marks, bench.rows[:-1])
+        assert not later.changed(self.OTHER)
+        assert later.changed(self.ONE)
+
+    def test_a_process_without_marks_knows_itself_alone(self, bench: Bench) -> None:
+        assert not bench.prepared().changed(self.ONE)
+        assert not bench.work.changed(self.ONE)
+        other = RowsWork(bench.data, {}, bench.parties.roster, BEECH)
+        other.prepare(bench.description.to_json())
+        assert not other.changed(self.ONE)
+
+    def test_a_session_with_another_number_begins_with_the_moments_again(self, bench: Bench) -> None:
+        ranges = Coordinates.of_ranges(bench.description.low, bench.description.high)
+        moments = Broadcast(moments_model(2), ranges, standard_gaussian(2))
+        work = bench.prepared()
+        work.changed(self.ONE)
+        first = work.evaluate(bench.request(moments))
+        work.evaluate(bench.request(bench.broadcast()))
+        work.changed(self.ONE)
+        with pytest.raises(CallerError, match="moments again"):
+            work.evaluate(bench.request(moments))
+        work.changed(self.OTHER)
+        assert np.array_equal(work.evaluate(bench.request(moments)), first)
 
 
 class TestCost:
@@ -171,7 +386,7 @@ class TestRefusals:
         with pytest.raises(IllegalStep, match="no session"):
             _ = bench.work.description
 
-    @pytest.mark.parametrize("change", [{"encoding": bytes(32)}, {"length": 5}])
+    @pytest.mark.parametrize("change", [{"encoding": bytes(32)}, {"length": 5}, {"ring": 32}])
     def test_another_encoding_than_ones_own(self, bench: Bench, change: dict[str, bytes | int]) -> None:
         asked = replace(bench.request(self.broadcast(bench), 4), **change)  # type: ignore[arg-type]
         expected = "round 4: the server and this tenant derive different encodings"
@@ -182,7 +397,7 @@ class TestRefusals:
     def test_the_encoding_of_other_row_caps(self, bench: Bench) -> None:
         broadcast = self.broadcast(bench)
         encoding = encoding_of(bench.description, broadcast, (50, 50, 51))
-        asked = Evaluate(1, broadcast.to_bytes(), encoding.digest, encoding.length)
+        asked = asked_of(encoding, broadcast)
         with pytest.raises(CallerError, match="different encodings"):
             bench.prepared().evaluate(asked)
 
@@ -206,7 +421,7 @@ class TestRefusals:
     @pytest.mark.parametrize("data", [b"", b"garbage", bytes(100)])
     def test_bytes_that_are_no_broadcast(self, bench: Bench, data: bytes) -> None:
         with pytest.raises(CallerError, match="the server's request of round 7"):
-            bench.prepared().evaluate(Evaluate(7, data, bytes(32), 10))
+            bench.prepared().evaluate(Evaluate(7, Mode.WHOLE, data, bytes(32), 10))
 
     def test_parameters_under_which_a_row_has_no_density(self, bench: Bench) -> None:
         start = dict(bench.start())

@@ -8,7 +8,7 @@ from functools import cache, partialmethod
 import pytest
 from hypothesis import settings
 
-from fed_em_protocols import boxes, coordinator_round, envelope, keys, round_keys, window
+from fed_em_protocols import boxes, certification, coordinator_round, envelope, keys, round_keys, window
 
 # Time limits belong to pytest; a failing example is printed, so none needs to be kept on disk.
 settings.register_profile("protocols", deadline=None, database=None, print_blob=True)
@@ -21,7 +21,8 @@ def remembered_keys() -> Iterator[None]:
     verifies, agree, agreement_public = cache(keys.verifies), cache(keys.agree), cache(keys.agreement_public)
     sign = cache(keys.SigningKey.sign)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(envelope, "verifies", verifies)
+        for module in (envelope, certification):
+            patch.setattr(module, "verifies", verifies)
         patch.setattr(keys.SigningKey, "sign", partialmethod(sign))
         patch.setattr(boxes, "agree", agree)
         for module in (window, coordinator_round):

@@ -11,21 +11,28 @@ from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.messages import (
     KINDS,
     Advertise,
+    AskBase,
+    Base,
     Boxes,
     Certificate,
     Close,
+    Counted,
     Deposit,
+    Endorsement,
     Header,
     Hello,
     Join,
+    Neighbours,
     Opening,
     OpenWindow,
     Payload,
+    Proposal,
     Quoted,
     Ready,
     Recover,
     Refusal,
     ReleasedShare,
+    Reveal,
     SetUp,
     Shares,
     Upload,
@@ -38,38 +45,54 @@ QUOTED = Quoted(b"payload", DIGEST, b"s" * 64)
 
 EXAMPLES: tuple[Payload, ...] = (
     Hello("t0", DIGEST, ID, "fed-em 1"),
-    Join(ID, DIGEST, ID),
+    Join(ID, DIGEST, ID, 1),
     Refusal(ID, 1, 7),
-    Advertise(ID, DIGEST, ID, b"c" * 32, b"w" * 32, b"r" * 64, b"b" * 64),
+    Advertise(ID, DIGEST, ID, b"c" * 32, b"w" * 32, b"n" * 32),
+    Reveal(ID, DIGEST, b"n" * 32),
     Deposit(ID, DIGEST, b"m" * 96),
     Ready(ID, DIGEST, b"\x05"),
     Upload(ID, 7, DIGEST),
+    Endorsement(ID, 7, DIGEST, b"\x07", b"r" * 32, DIGEST),
+    AskBase(ID, 7, DIGEST),
     Opening(ID, 7, DIGEST, b"b" * 32, b"p" * 32),
     Shares(ID, 7, DIGEST, (ReleasedShare(1, 1, b"s" * 33, b"t" * 16, b"h" * 64), ReleasedShare(2, 0, b"s" * 33, b"t" * 16, b""))),
-    SessionTerms(ID, DIGEST, DIGEST, 1, 1, 3, 3, 1, 0, 0, 0, 0, 0, 0, 0, 100, 64),
-    OpenWindow(ID, DIGEST, 1, 1),
+    SessionTerms(ID, DIGEST, DIGEST, 1, 2, 3, 3, 1, 0, 0, 0, 0, 0, 2, 0, 100, 64),
+    OpenWindow(ID, DIGEST, 1, 1, b"\x08"),
     SetUp(ID, DIGEST, b"\x07", (QUOTED, QUOTED)),
+    Neighbours(ID, DIGEST, (b"n" * 32, b"o" * 32), b"\x06", (QUOTED, QUOTED)),
     Boxes(ID, DIGEST, b"\x06", (QUOTED,)),
-    Header(ID, DIGEST, DIGEST, 7, 1, DIGEST, DIGEST, 10, b"\x07", 6, 1, DIGEST, DIGEST, (1, 300)),
-    Certificate(ID, 7, DIGEST, b"\x07", b"", (b"x" * 64,)),
+    Header(
+        ID, DIGEST, DIGEST, b"\x03", 7, 2, DIGEST, DIGEST, 10, b"\x02", b"\x07", 6, 1, (QUOTED,), DIGEST, (1, 300), b"c" * 64, 32
+    ),
+    Proposal(ID, QUOTED, b"\x07", DIGEST),
+    Certificate(ID, 7, DIGEST, b"\x07", b"r" * 32, DIGEST, b"\x03", (b"x" * 64, b"y" * 64)),
+    Counted(ID, 7, QUOTED, b"p" * 32),
+    Base(ID, QUOTED),
     Recover(ID, QUOTED, QUOTED, b"\x01", b"\x04"),
     Close(ID, 1, 7),
 )  # fmt: skip
 
 _NESTED: dict[tuple[str, str], type] = {
     ("SetUp", "advertisements"): Quoted,
+    ("Neighbours", "advertisements"): Quoted,
     ("Boxes", "deposits"): Quoted,
+    ("Header", "previous"): Quoted,
+    ("Proposal", "header"): Quoted,
+    ("Counted", "certificate"): Quoted,
+    ("Base", "header"): Quoted,
     ("Recover", "header"): Quoted,
     ("Recover", "certificate"): Quoted,
     ("Shares", "released"): ReleasedShare,
 }
 
 
-def _entries(kind: type, name: str) -> st.SearchStrategy[Any]:
+def _entries(kind: type, name: str, rules: Any) -> st.SearchStrategy[Any]:
     nested = _NESTED.get((kind.__name__, name))
     if nested:
         return messages_of(nested)
-    return st.integers(0, 2**64 - 1) if name == "base_rounds" else st.binary(max_size=70)
+    if name == "base_rounds":
+        return st.integers(0, 2**64 - 1)
+    return st.binary(min_size=rules["entry"], max_size=rules["entry"])
 
 
 def _multiples(size: int) -> st.SearchStrategy[bytes]:
@@ -79,9 +102,9 @@ def _multiples(size: int) -> st.SearchStrategy[bytes]:
 def _values(kind: type, name: str, example: object, rules: Any) -> st.SearchStrategy[Any]:
     most = rules.get("most", 2**32 - 1)
     if isinstance(example, tuple):
-        found = st.lists(_entries(kind, name), max_size=3).map(tuple)
+        found = st.lists(_entries(kind, name, rules), max_size=min(most, 3)).map(tuple)
     elif (kind.__name__, name) in _NESTED:
-        found = _entries(kind, name)
+        found = messages_of(_NESTED[kind.__name__, name])
     elif isinstance(example, str):
         found = st.text(max_size=min(most, 20))
     elif isinstance(example, int):

@@ -9,13 +9,15 @@ from typing import Any
 from fed_em_client.tenant_session import TenantSession
 from fed_em_protocols.deposits import deal
 from fed_em_protocols.envelope import Sealed, seal, unseal
-from fed_em_protocols.messages import Advertise, Hello, Join, Payload, Refusal
+from fed_em_protocols.messages import Advertise, Deposit, Hello, Join, Payload, Ready, Refusal, Reveal
 from fed_em_protocols.round_keys import KeyChain
+from fed_em_protocols.tenant_state import TenantWindow
 from tests.protocols.federation import seeded_randomness
 
 Twist = Callable[["Liar", Any, bytes], "bytes | tuple[bytes, ...] | None"]
 
 _LONG_TERM = (Hello, Join, Refusal, Advertise)
+_OF_SET_UP = (Reveal, Deposit, Ready)
 
 
 class Liar(TenantSession):
@@ -32,10 +34,16 @@ class Liar(TenantSession):
 
     def sign(self, content: Payload, attachment: bytes = b"") -> bytes:
         """Sign with the key that the server expects for this kind."""
-        window = self.state.window
+        window = self._window_of(content)
         long_term = isinstance(content, _LONG_TERM) or window is None
         key = self.state.me.identity if long_term else window.secrets.signing_key
         return seal(content, key, attachment).to_bytes()
+
+    def _window_of(self, content: Payload) -> TenantWindow | None:
+        """The window that a message belongs to: the one being set up, one that it names, or the one in use."""
+        if isinstance(content, _OF_SET_UP):
+            return self.state.upcoming
+        return self.state.window_of(getattr(content, "setup", b"")) or self.state.window or self.state.upcoming
 
     def _twisted(self, messages: tuple[bytes, ...]) -> tuple[bytes, ...]:
         sent: list[bytes] = []
@@ -60,7 +68,7 @@ def with_changes(**changes: Any) -> Twist:
 
 def deals_falsely(liar: Liar, content: Any, attachment: bytes) -> bytes:
     """Shares of other secrets than those advertised, under roots that it signs."""
-    window, me = liar.state.window, liar.state.me
+    window, me = liar.state.upcoming, liar.state.me
     assert window is not None and window.setup is not None
     false = replace(window.secrets, chain=KeyChain(b"false" * 6 + b"!!", window.secrets.chain.round))
     names = {index: tenant.name for index, tenant in enumerate(me.roster.tenants)}
@@ -71,3 +79,8 @@ def deals_falsely(liar: Liar, content: Any, attachment: bytes) -> bytes:
 def flipped(data: bytes) -> bytes:
     """The same bytes with one bit changed."""
     return bytes([data[0] ^ 1]) + data[1:]
+
+
+def with_attachment(change: Callable[[bytes], bytes]) -> Twist:
+    """The same content with other bulk bytes."""
+    return lambda liar, content, attachment: liar.sign(content, change(attachment))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fed_em_protocols.boxes import TAG_BYTES, Route
 from fed_em_protocols.errors import PeerFault
-from fed_em_protocols.keys import agreement_public
+from fed_em_protocols.keys import agreement_key, agreement_public
 
 SENDER, RECIPIENT, STRANGER = (bytes([k]) * 32 for k in (1, 2, 3))
 ROUTE = Route(b"s" * 32, 4, 7)
@@ -28,6 +28,12 @@ def test_a_box_opens_at_its_end(plaintext: bytes) -> None:
     box = ROUTE.seal(plaintext, SENDER, agreement_public(RECIPIENT), "recipient")
     assert len(box) == len(plaintext) + TAG_BYTES
     assert opened(ROUTE, box) == plaintext
+
+
+def test_a_key_made_once_serves_as_the_secret_does() -> None:
+    made = agreement_key(SENDER)
+    assert ROUTE.seal(b"plain text", made, agreement_public(RECIPIENT), "recipient") == BOX
+    assert ROUTE.open(BOX, agreement_key(RECIPIENT), agreement_public(SENDER), "sender") == b"plain text"
 
 
 @pytest.mark.parametrize(

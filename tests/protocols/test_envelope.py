@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fed_em_protocols.envelope import Sealed, seal, unquote, unseal
 from fed_em_protocols.errors import BadSignature, MalformedMessage
 from fed_em_protocols.limits import MAX_MESSAGE_BYTES, MAX_ROUND, PROTOCOL_VERSION
-from fed_em_protocols.messages import KINDS, Header, Payload, Quoted, Ready
+from fed_em_protocols.messages import KINDS, Header, Payload, Quoted, Ready, ReleasedShare, Upload
 from fed_em_protocols.wire import messages_pb2
 from tests.protocols.examples import EXAMPLES, KEY, any_message
 
@@ -114,17 +114,28 @@ def test_trailing_bytes_and_unknown_fields_are_refused_inside(content: Payload) 
 
 
 def nested(content: Payload) -> list[str]:
-    return [f.name for f in fields(content) if isinstance(getattr(content, f.name), (Quoted, tuple))]
+    """Fields that hold messages, or lists of messages."""
+    values = {f.name: getattr(content, f.name) for f in fields(content)}
+    firsts = {name: value[0] if isinstance(value, tuple) else value for name, value in values.items()}
+    return [name for name, first in firsts.items() if isinstance(first, (Quoted, ReleasedShare))]
 
 
-@pytest.mark.parametrize("kind", ["SetUp", "Boxes", "Recover", "Shares"])
+NESTING = ["SetUp", "Neighbours", "Boxes", "Header", "Proposal", "Counted", "Base", "Recover", "Shares"]
+
+
+def test_every_kind_that_nests_messages_is_known() -> None:
+    holding = {type(content).__name__ for content in EXAMPLES if nested(content)}
+    assert holding == set(NESTING)
+
+
+@pytest.mark.parametrize("kind", NESTING)
 def test_unknown_fields_are_refused_in_nested_messages(kind: str) -> None:
     content = next(example for example in EXAMPLES if type(example).__name__ == kind)
     for name in nested(content):
         wire = getattr(messages_pb2, kind)()
         wire.ParseFromString(seal(content, KEY).payload)
         inner = getattr(wire, name)
-        inner = inner if kind == "Recover" else inner[0]
+        inner = inner if isinstance(inner, messages_pb2.Quoted) else inner[0]
         inner.MergeFromString(unknown_field())
         with pytest.raises(MalformedMessage, match="unknown field"):
             unseal(envelope_of(content, payload=wire.SerializeToString()), "sender")
@@ -138,22 +149,22 @@ def test_a_field_sent_twice_is_refused(content: Payload) -> None:
         unseal(envelope_of(content, payload=payload + payload), "sender")
     data = seal(content, KEY).to_bytes()
     with pytest.raises(MalformedMessage, match="longer than what it says"):
-        unseal(data + messages_pb2.Envelope(version=1).SerializeToString(), "sender")
+        unseal(data + messages_pb2.Envelope(version=PROTOCOL_VERSION).SerializeToString(), "sender")
 
 
 def test_another_version_is_refused_with_both_numbers() -> None:
-    with pytest.raises(MalformedMessage, match="speaks version 2 of the protocol, this side speaks version 1"):
-        unseal(envelope_of(EXAMPLES[0], version=2), "sender")
+    with pytest.raises(MalformedMessage, match="speaks version 1 of the protocol, this side speaks version 2"):
+        unseal(envelope_of(EXAMPLES[0], version=1), "sender")
 
 
 def test_a_version_beyond_32_bits_does_not_wrap_into_ours() -> None:
-    padded = b"\x08\x81\x80\x80\x80\x10" + envelope_of(EXAMPLES[0])[2:]
-    assert messages_pb2.Envelope.FromString(padded).version == 1
+    padded = b"\x08\x82\x80\x80\x80\x10" + envelope_of(EXAMPLES[0])[2:]
+    assert messages_pb2.Envelope.FromString(padded).version == PROTOCOL_VERSION
     with pytest.raises(MalformedMessage):
         unseal(padded, "sender")
 
 
-@pytest.mark.parametrize("kind", [0, 10, 31, 40, 2**32 - 1])
+@pytest.mark.parametrize("kind", [0, 13, 31, 44, 2**32 - 1])
 def test_an_unknown_kind_is_refused(kind: int) -> None:
     with pytest.raises(MalformedMessage, match=f"unknown kind {kind}"):
         unseal(envelope_of(EXAMPLES[0], kind=kind), "sender")
@@ -198,6 +209,11 @@ def wrong_sizes(value: object, rules: Any) -> list[object]:
         wrong = [rules["most"] + 1]
     elif isinstance(value, tuple) and "most" in rules:
         wrong = [(value[:1] or (b"x",)) * (rules["most"] + 1)]
+        wrong += (
+            [(*value, bytes(length)) for length in (0, rules["entry"] - 1, rules["entry"] + 1)]
+            if "entry" in rules
+            else []
+        )
     return wrong
 
 
@@ -240,7 +256,7 @@ def test_whatever_comes_only_malformed_message_escapes(content: Payload, data: s
 
 @given(st.sampled_from(sorted(KINDS, key=lambda kind: KINDS[kind])), st.binary(max_size=200))
 def test_payloads_of_noise_are_malformed_or_parse(kind: type, payload: bytes) -> None:
-    envelope = messages_pb2.Envelope(version=1, kind=KINDS[kind], payload=payload, signature=bytes(64))
+    envelope = messages_pb2.Envelope(version=PROTOCOL_VERSION, kind=KINDS[kind], payload=payload, signature=bytes(64))
     try:
         read = unseal(envelope.SerializeToString(), "sender")
     except MalformedMessage:
@@ -259,8 +275,9 @@ def test_the_digest_is_that_of_the_specification() -> None:
 
 
 def test_the_signature_covers_the_attachment_and_the_kind() -> None:
-    sealed = seal(EXAMPLES[6], KEY, ATTACHMENT)
-    other: Sealed[Any] = unseal(envelope_of(EXAMPLES[6], attachment=b"another"), "sender")
+    upload = next(content for content in EXAMPLES if isinstance(content, Upload))
+    sealed = seal(upload, KEY, ATTACHMENT)
+    other: Sealed[Any] = unseal(envelope_of(upload, attachment=b"another"), "sender")
     assert other.digest != sealed.digest
     with pytest.raises(BadSignature):
         other.require_signature(KEY.public, "sender")

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from fed_em_protocols.errors import PeerFault
 from fed_em_protocols.hashing import digest
-from fed_em_protocols.keys import SigningKey, agree, agreement_public, derive, is_of_small_order, verifies
+from fed_em_protocols.hkdf import extract
+from fed_em_protocols.keys import (
+    SigningKey,
+    agree,
+    agreement_key,
+    agreement_public,
+    derive,
+    derive_from,
+    is_of_small_order,
+    verifies,
+)
 
 # RFC 8032, section 7.1, test 2.
 SIGNER = SigningKey(bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"))
@@ -80,7 +90,7 @@ def test_other_messages_other_keys_and_no_keys_do_not_verify() -> None:
 def test_x25519_known_answer() -> None:
     assert agree(SCALAR, COORDINATE, "peer") == PRODUCT
     assert agreement_public(BOB) == BOB_PUBLIC
-    assert agree(BOB, ALICE_PUBLIC, "alice") == SHARED
+    assert agree(BOB, ALICE_PUBLIC, "alice") == SHARED == agree(agreement_key(BOB), ALICE_PUBLIC, "alice")
 
 
 @pytest.mark.parametrize("u", SMALL_ORDER)
@@ -114,6 +124,13 @@ def test_derivation_depends_on_everything() -> None:
     inputs = [("a", b"s", 1), ("b", b"s", 1), ("a", b"t", 1), ("a", b"s", 2)]
     assert len({derive(label, secret, 32, number) for label, secret, number in inputs}) == len(inputs)
     assert derive("a", b"s", 32) != derive("a", b"s", 32, b"")
+
+
+@given(st.text(max_size=9), st.binary(max_size=99), st.integers(1, 99), st.lists(st.binary(max_size=40), max_size=3))
+def test_many_keys_of_one_secret_are_those_derived_one_by_one(
+    label: str, secret: bytes, length: int, context: list[bytes]
+) -> None:
+    assert derive_from(extract(secret), label, length, *context) == derive(label, secret, length, *context)
 
 
 def test_a_signing_key_shows_nothing() -> None:

@@ -1,6 +1,9 @@
-"""Masks are AES-128-CTR keystreams over the integers modulo 2^64, for every length and whatever the chunking."""
+"""Masks are AES-128-CTR keystreams over the integers modulo 2^64 or 2^32, whatever the length, the pieces and the threads."""
 
 from __future__ import annotations
+
+import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +13,17 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fed_em.errors import CallerError
 from fed_em_protocols import masks
-from fed_em_protocols.masks import add_masks, mask
+from fed_em_protocols.masks import RingVector, add_masks, mask
 
-CHUNK = 16_384  # integers a chunk
-LENGTHS = (0, 1, 2, 3, 16, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 5)
+PIECE = 24_576  # 64-bit integers a piece, at most
+LENGTHS = (0, 1, 2, 3, 16, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 5)
+RINGS = (np.uint64, np.uint32)
+Ring = type[np.uint64 | np.uint32]
+KEYS = [bytes([k] * 16) for k in range(6)]
+
+keys_of_masks = st.lists(st.binary(min_size=16, max_size=16), max_size=4)
 
 
 def counter_mode(key: bytes, blocks: int) -> bytes:
@@ -23,50 +32,140 @@ def counter_mode(key: bytes, blocks: int) -> bytes:
     return b"".join(encryptor.update(counter.to_bytes(16, "big")) for counter in range(blocks))
 
 
+def plain_mask(key: bytes, length: int, ring: Ring) -> list[int]:
+    """A mask by definition: words of the keystream, little-endian."""
+    size = np.dtype(ring).itemsize
+    stream = counter_mode(key, size * length // 16 + 1)
+    return [int.from_bytes(stream[size * k : size * (k + 1)], "little") for k in range(length)]
+
+
+def plain_sum(vector: RingVector, added: list[bytes], subtracted: list[bytes], ring: Ring) -> list[int]:
+    """What masking must give, in Python's integers."""
+    total = [int(value) for value in vector]
+    for keys, sign in ((added, 1), (subtracted, -1)):
+        for key in keys:
+            total = [value + sign * word for value, word in zip(total, plain_mask(key, len(total), ring), strict=True)]
+    return [value % 2 ** (8 * np.dtype(ring).itemsize) for value in total]
+
+
+def random_vector(length: int, ring: Ring) -> RingVector:
+    return np.random.default_rng(1).integers(0, np.iinfo(ring).max, size=length, dtype=ring, endpoint=True)
+
+
 def test_known_answer() -> None:
     """E(0, 0), E(0, 1) and E(0, 2) of AES-128, from the test vectors of GCM."""
     stream = "66e94bd4ef8a2c3b884cfa59ca342b2e58e2fccefa7e3061367f1d57a4e7455a0388dace60b6a392f328c2b971b2fe78"
     assert mask(bytes(16), 6).astype("<u8").tobytes().hex() == stream
+    assert mask(bytes(16), 12, np.uint32).astype("<u4").tobytes().hex() == stream
 
 
+@pytest.mark.parametrize("ring", RINGS)
 @pytest.mark.parametrize("length", LENGTHS)
-def test_every_length_is_a_prefix_of_counter_mode(length: int) -> None:
-    key = bytes(range(16))
-    assert mask(key, length).astype("<u8").tobytes() == counter_mode(key, length // 2 + 1)[: 8 * length]
+def test_every_length_is_a_prefix_of_counter_mode(length: int, ring: Ring) -> None:
+    key, size = bytes(range(16)), np.dtype(ring).itemsize
+    found = mask(key, length, ring)
+    assert found.dtype == ring
+    assert found.astype(f"<u{size}").tobytes() == counter_mode(key, size * length // 16 + 1)[: size * length]
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_masks_cancel(length: int) -> None:
-    vector = np.random.default_rng(1).integers(0, 2**64, size=length, dtype=np.uint64)
-    keys = [bytes([k] * 16) for k in range(3)]
+    vector = random_vector(length, np.uint64)
     masked = vector.copy()
-    add_masks(masked, added=keys[:2], subtracted=keys[2:])
+    add_masks(masked, added=KEYS[:2], subtracted=KEYS[2:])
     assert length == 0 or not np.array_equal(masked, vector)
-    add_masks(masked, added=keys[2:], subtracted=keys[:2])
+    add_masks(masked, added=KEYS[2:], subtracted=KEYS[:2])
     assert np.array_equal(masked, vector)
 
 
+@pytest.mark.parametrize("ring", RINGS)
+@pytest.mark.parametrize(("plus", "minus"), [*itertools.product(range(4), range(3))])
+def test_any_number_added_and_subtracted_is_the_plain_sum(plus: int, minus: int, ring: Ring) -> None:
+    vector = random_vector(9, ring)
+    added, subtracted = KEYS[:plus], KEYS[plus : plus + minus]
+    expected = plain_sum(vector, added, subtracted, ring)
+    add_masks(vector, added, subtracted)
+    assert [int(value) for value in vector] == expected
+
+
 @given(
-    st.lists(st.binary(min_size=16, max_size=16), max_size=4), st.lists(st.binary(min_size=16, max_size=16), max_size=4)
+    added=keys_of_masks,
+    subtracted=keys_of_masks,
+    length=st.integers(0, 100),
+    ring=st.sampled_from(RINGS),
+    threads=st.integers(1, 5),
+    piece_bytes=st.sampled_from([64, 128, 192, 448]),
+    most_streams=st.integers(1, 3),
 )
-def test_adding_many_at_once_is_adding_one_by_one(added: list[bytes], subtracted: list[bytes]) -> None:
-    together = np.zeros(33, dtype=np.uint64)
-    add_masks(together, added, subtracted)
-    apart = np.zeros(33, dtype=np.uint64)
-    for key in added:
-        apart = apart + mask(key, 33)
-    for key in subtracted:
-        apart = apart - mask(key, 33)
-    assert np.array_equal(together, apart)
+def test_it_is_the_plain_sum_however_it_is_computed(
+    added: list[bytes],
+    subtracted: list[bytes],
+    length: int,
+    ring: Ring,
+    threads: int,
+    piece_bytes: int,
+    most_streams: int,
+) -> None:
+    vector = random_vector(length, ring)
+    expected = plain_sum(vector, added, subtracted, ring)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masks, "_PIECE_BYTES", piece_bytes)
+        patch.setattr(masks, "_LEAST_BYTES_A_THREAD", 1)
+        patch.setattr(masks, "_MOST_STREAMS", most_streams)
+        add_masks(vector, iter(added), iter(subtracted), threads)
+    assert vector.dtype == ring
+    assert [int(value) for value in vector] == expected
 
 
-def test_the_chunk_size_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = mask(b"k" * 16, 1000)
-    monkeypatch.setattr(masks, "_CHUNK_BYTES", 48)
-    monkeypatch.setattr(masks, "_ZEROS", bytes(48))
-    assert np.array_equal(mask(b"k" * 16, 1000), expected)
+@pytest.mark.parametrize("ring", RINGS)
+@pytest.mark.parametrize("length", [100_003, 3 * PIECE])
+def test_threads_change_nothing(length: int, ring: Ring) -> None:
+    keys = [bytes([k, *range(15)]) for k in range(23)]
+    alone, together = random_vector(length, ring), random_vector(length, ring)
+    add_masks(alone, keys[:9], keys[9:])
+    for _ in range(5):
+        add_masks(together, keys[:9], keys[9:], threads=3)
+        assert np.array_equal(together, alone)
+        add_masks(together, keys[9:], keys[:9], threads=2)
+    assert np.array_equal(together, random_vector(length, ring))
 
 
-def test_keys_of_another_length_are_refused() -> None:
-    with pytest.raises(ValueError, match="key"):
-        mask(bytes(15), 1)
+def test_threads_that_finish_pieces_at_the_same_time_lose_nothing() -> None:
+    """A key a thread: they meet at every piece."""
+    alone, together = np.zeros(1_000_000, dtype=np.uint64), np.zeros(1_000_000, dtype=np.uint64)
+    add_masks(alone, KEYS[:4])
+    for _ in range(10):
+        add_masks(together, KEYS[:4], threads=4)
+    assert np.array_equal(together, 10 * alone)
+
+
+def test_small_masks_start_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks, "ThreadPoolExecutor", None)
+    add_masks(np.zeros(1000, dtype=np.uint64), KEYS, threads=8)
+    add_masks(np.zeros(2_000_000, dtype=np.uint64), KEYS[:1], threads=8)
+
+
+def test_a_view_with_gaps_is_masked_in_place() -> None:
+    whole = np.zeros(50, dtype=np.uint64)
+    add_masks(whole[::2], KEYS)
+    assert np.array_equal(whole[::2], sum((mask(key, 25) for key in KEYS), np.zeros(25, dtype=np.uint64)))
+    assert not whole[1::2].any()
+
+
+@pytest.mark.parametrize("wrong", [b"", bytes(15), bytes(17), bytes(32)])
+def test_keys_of_another_length_are_refused_and_nothing_is_added(wrong: bytes) -> None:
+    """An AES-256 key too."""
+    vector = np.zeros(9, dtype=np.uint64)
+    with pytest.raises(ValueError, match="mask key has 16 bytes"):
+        add_masks(vector, KEYS, [wrong])
+    assert not vector.any()
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [np.zeros(3), np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.uint16), np.zeros((3, 3), dtype=np.uint64)],
+    ids=["float64", "int64", "uint16", "matrix"],
+)
+def test_what_is_no_ring_vector_is_refused(vector: Any) -> None:
+    with pytest.raises(CallerError, match="uint64 or uint32"):
+        add_masks(vector, KEYS)

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from fed_em_protocols.merkle import includes, inclusion_path, leaf_hash, root
+from fed_em_protocols.merkle import MerkleTree, includes, inclusion_path, leaf_hash, root
 
 # Inputs and roots of the first 1 … 8 of them, from the test data of the certificate-transparency project.
 ENTRIES = [bytes.fromhex(text) for text in (
@@ -26,7 +26,25 @@ SIZES = range(1, 41)
 
 
 def leaves_of(size: int) -> list[bytes]:
-    return [leaf_hash(bytes([k])) for k in range(size)]
+    return [leaf_hash(k.to_bytes(2, "little")) for k in range(size)]
+
+
+def root_by_definition(leaves: list[bytes]) -> bytes:
+    """MTH of RFC 9162, section 2.1.1: n leaves are parted at the largest power of two below n."""
+    if len(leaves) == 1:
+        return leaves[0]
+    k = 1 << ((len(leaves) - 1).bit_length() - 1)
+    return hashlib.sha256(b"\x01" + root_by_definition(leaves[:k]) + root_by_definition(leaves[k:])).digest()
+
+
+def path_by_definition(index: int, leaves: list[bytes]) -> tuple[bytes, ...]:
+    """PATH of RFC 9162, section 2.1.3.1."""
+    if len(leaves) == 1:
+        return ()
+    k = 1 << ((len(leaves) - 1).bit_length() - 1)
+    if index < k:
+        return (*path_by_definition(index, leaves[:k]), root_by_definition(leaves[k:]))
+    return (*path_by_definition(index - k, leaves[k:]), root_by_definition(leaves[:k]))
 
 
 @pytest.mark.parametrize("size", range(1, 9))
@@ -35,7 +53,26 @@ def test_known_roots(size: int) -> None:
 
 
 def test_the_empty_tree_is_the_hash_of_nothing() -> None:
-    assert root([]) == hashlib.sha256(b"").digest()
+    assert root([]) == MerkleTree.over([]).root == hashlib.sha256(b"").digest()
+
+
+@pytest.mark.parametrize("size", [*SIZES, 63, 64, 65, 127, 128, 129, 400])
+def test_level_by_level_is_the_tree_of_the_definition(size: int) -> None:
+    leaves = leaves_of(size)
+    tree = MerkleTree.over(leaves)
+    assert tree.root == root(leaves) == root_by_definition(leaves)
+    for index in range(0, size, 1 + size // 40):
+        assert tree.path(index) == inclusion_path(index, leaves) == path_by_definition(index, leaves)
+
+
+def test_a_kept_tree_hashes_nothing_for_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaves = leaves_of(128)
+    tree = MerkleTree.over(leaves)
+    monkeypatch.setattr("fed_em_protocols.merkle.hashlib", None)
+    paths = [tree.path(index) for index in range(128)]
+    monkeypatch.undo()
+    assert all(includes(tree.root, 128, index, leaves[index], path) for index, path in enumerate(paths))
+    assert repr(tree) == "MerkleTree(leaves=128)"
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -72,3 +109,5 @@ def test_a_node_is_no_leaf() -> None:
 def test_no_path_to_a_leaf_that_is_not_there(index: int) -> None:
     with pytest.raises(ValueError, match="not in a tree of 3"):
         inclusion_path(index, leaves_of(3))
+    with pytest.raises(ValueError, match="not in a tree of 0"):
+        MerkleTree.over([]).path(index)

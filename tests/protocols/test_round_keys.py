@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 
 import pytest
 
 from fed_em_protocols.errors import IllegalStep, PeerFault
-from fed_em_protocols.keys import agreement_public
-from fed_em_protocols.round_keys import AgreementKey, KeyChain, commitment, self_mask_key
+from fed_em_protocols.keys import agree, agreement_public, derive
+from fed_em_protocols.round_keys import (
+    AgreementKey,
+    KeyChain,
+    commitment,
+    mask_keys,
+    pair_mask_keys,
+    pair_secrets,
+    self_mask_key,
+)
 from tests.protocols.uniformity import uniform_p_value
 
 CHAIN = KeyChain(b"k" * 32, 5)
@@ -71,6 +80,37 @@ def test_both_ends_make_the_same_pair_key() -> None:
     assert left == right and len(left) == 16
 
 
+def test_a_pair_key_is_derived_as_the_design_says() -> None:
+    """KDF("pair", dh ‖ pk_min ‖ pk_max, ctx, min, max)."""
+    low, high = agreement_public(b"a" * 32), agreement_public(b"b" * 32)
+    shared = agree(b"a" * 32, high, "")
+    assert pair() == (derive("pair", shared + low + high, 16, b"c", 1, 4),) * 2
+
+
+OWN = AgreementKey(4, b"o" * 32)
+PEERS = {index: (agreement_public(bytes([index]) * 32), f"t{index}") for index in (7, 1, 5, 0)}
+
+
+def test_keys_of_a_whole_round_are_those_made_one_by_one() -> None:
+    keys = pair_mask_keys(OWN, PEERS, b"c")
+    assert list(keys) == [0, 1, 5, 7]
+    assert keys == {peer: OWN.pair_mask_key(peer, public, b"c", name) for peer, (public, name) in PEERS.items()}
+
+
+def test_pair_secrets_made_ahead_give_the_same_keys_in_any_context() -> None:
+    ahead = pickle.loads(pickle.dumps(pair_secrets(OWN, PEERS)))  # as they come back from another process
+    for context in (b"c", b"d"):
+        assert mask_keys(ahead, context) == pair_mask_keys(OWN, PEERS, context)
+    at_the_peer = AgreementKey(7, bytes([7]) * 32).pair_secret(4, OWN.public, "t4")
+    assert ahead[7] == at_the_peer
+
+
+def test_among_many_peers_a_key_of_small_order_names_its_owner() -> None:
+    with pytest.raises(PeerFault) as caught:
+        pair_secrets(OWN, {**PEERS, 6: (bytes(32), "mallory")})
+    assert caught.value.peer == "mallory"
+
+
 def test_a_pair_key_belongs_to_one_context_and_one_pair() -> None:
     assert len({pair()[0], pair(b"d")[0], pair(b"c", 1, 5)[0], pair(b"c", 4, 1)[0], pair(b"c", 0, 4)[0]}) == 5
 
@@ -107,7 +147,8 @@ def test_a_key_of_small_order_names_its_owner() -> None:
 def test_commitments_bind_and_nothing_is_shown() -> None:
     assert commitment(b"a" * 32) != commitment(b"b" * 32)
     secrets = CHAIN.current()
-    shown = repr(CHAIN) + repr(secrets) + repr(AgreementKey(3, secrets.agreement))
-    for secret in (CHAIN.key, secrets.agreement, secrets.self_seed):
+    pair_secret = pair_secrets(OWN, PEERS)[1]
+    shown = repr(CHAIN) + repr(secrets) + repr(AgreementKey(3, secrets.agreement)) + repr(pair_secret)
+    for secret in (CHAIN.key, secrets.agreement, secrets.self_seed, pair_secret.extracted):
         assert secret.hex() not in shown and repr(secret)[2:-1] not in shown
     assert AgreementKey(3, secrets.agreement).public == agreement_public(secrets.agreement)

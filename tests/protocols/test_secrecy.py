@@ -14,9 +14,11 @@ from fed_em.errors import FedEmError
 from fed_em_protocols.coordinator_state import CoordinatorStep
 from fed_em_protocols.envelope import unseal
 from fed_em_protocols.keys import derive
-from fed_em_protocols.messages import Certificate, Close, Header
+from fed_em_protocols.messages import Certificate, Close, Header, SharedSecret
 from fed_em_protocols.round_keys import KeyChain, self_mask_key
-from fed_em_protocols.tenant import TenantState, TenantStep, tenant_receive
+from fed_em_protocols.shamir import SHARE_BYTES
+from fed_em_protocols.tenant import tenant_receive
+from fed_em_protocols.tenant_state import TenantState, TenantStep, TenantWindow
 from fed_em_server.federated_sum import FederatedSum
 from fed_em_simulations.memory_hub import Direction, Fate, Passing
 from tests.protocols.drill import Drill
@@ -53,31 +55,30 @@ def holds(root: object, secret: bytes) -> bool:
     return False
 
 
-def round_secrets(drill: Drill, chain: KeyChain, number: int) -> dict[str, bytes]:
+def round_secrets(chain: KeyChain, number: int) -> dict[str, bytes]:
     secrets = chain.advanced(number).current()
     return {"a_t": secrets.agreement, "b_t": secrets.self_seed}
 
 
+def newest_window(state: TenantState) -> TenantWindow:
+    """The window that is being set up, or else the one in use."""
+    window = state.upcoming or state.window
+    assert window is not None
+    return window
+
+
 def shares_of(state: TenantState, number: int) -> dict[str, bytes]:
-    assert state.window is not None
     return {
-        f"share of {which} of {dealer}": shares.shares[number][place]
-        for dealer, shares in state.window.held.items()
-        for place, which in enumerate(("a_t", "b_t"))
+        f"share of {which.name} of {dealer}": held.share(number, which)
+        for dealer, held in newest_window(state).held.items()
+        for which in SharedSecret
     }
 
 
 def drill_with_chain() -> tuple[Drill, KeyChain]:
-    """A drill whose tenant 0's chain, as it was when the window opened, is known."""
-    drill = Drill(window=False)
-    drill.advertise(ALL)
-    window = drill.states[0].window
-    assert window is not None
-    chain = window.secrets.chain
-    drill.deposit()
-    for i in ALL:
-        drill.tell(i, drill.boxes_message(i))
-    return drill, chain
+    """A drill, and tenant 0's chain as it was when the window opened."""
+    drill = Drill()
+    return drill, drill.secrets[1][0].chain
 
 
 def test_after_the_next_header_nothing_of_the_last_round_is_left() -> None:
@@ -87,16 +88,17 @@ def test_after_the_next_header_nothing_of_the_last_round_is_left() -> None:
     header = drill.header(1)
     drill.upload(0, header)
     certificate = drill.certificate(header, [0, 1, 2])
-    drill.tell(0, certificate)
+    drill.tell(0, drill.proposal(header, [0, 1, 2]))
+    opening = drill.told(0, certificate)
     drill.tell(0, drill.recover(header, certificate, silent=[1], dropped=[3]))
-    own = round_secrets(drill, chain, 1)
-    for name, secret in {**own, **shares}.items():
+    own = round_secrets(chain, 1)
+    for name, secret in {**own, **shares, "pair key": opening.pair_keys}.items():
         assert holds(drill.states[0], secret), f"{name} is needed until the next header"
     drill.tell(0, drill.header(2))
     everything = {**own, **shares, "ck": chain.key, "self key": self_mask_key(own["b_t"], header.digest)}
-    for name, secret in everything.items():
+    for name, secret in {**everything, "pair key": opening.pair_keys}.items():
         assert not holds(drill.states[0], secret), f"{name} of round 1 is still there in round 2"
-    for name, secret in {**round_secrets(drill, chain, 2), **shares_of(drill.states[0], 2)}.items():
+    for name, secret in {**round_secrets(chain, 2), **shares_of(drill.states[0], 2)}.items():
         assert holds(drill.states[0], secret), f"{name} of round 2"
 
 
@@ -105,54 +107,83 @@ def test_a_header_forgets_the_rounds_that_it_skips() -> None:
     shares = {number: shares_of(drill.states[0], number) for number in (1, 2)}
     drill.upload(0, drill.header(3))
     for number in (1, 2):
-        for name, secret in {**round_secrets(drill, chain, number), **shares[number]}.items():
+        for name, secret in {**round_secrets(chain, number), **shares[number]}.items():
             assert not holds(drill.states[0], secret), f"{name} of round {number}"
 
 
 def test_the_chain_key_that_is_kept_yields_later_rounds_only() -> None:
     drill, chain = drill_with_chain()
     drill.upload(0, drill.header(1))
-    window = drill.states[0].window
-    assert window is not None
-    kept = window.secrets.chain
+    kept = newest_window(drill.states[0]).secrets.chain
     assert kept == chain.advanced(2)
     assert not holds(drill.states[0], chain.key)
     assert derive("next", chain.key, 32) == kept.key  # one way
 
 
-def test_helping_to_recover_forgets_as_well() -> None:
+@pytest.mark.parametrize("helps", ["recovers", "endorses"])
+def test_helping_with_a_round_of_others_forgets_as_well(helps: str) -> None:
     drill, chain = drill_with_chain()
     shares = shares_of(drill.states[0], 1)
-    drill.upload(0, drill.header(1))
+    first = drill.header(1)
+    drill.upload(0, first)
+    drill.certificate(first, ALL)
     header = drill.header(2, [1, 2, 3])
-    drill.tell(0, drill.recover(header, drill.certificate(header, [1, 2, 3]), silent=[1]))
-    for name, secret in {**round_secrets(drill, chain, 1), **shares}.items():
+    if helps == "recovers":
+        drill.tell(0, drill.recover(header, drill.certificate(header, [1, 2, 3]), silent=[1]))
+    else:
+        drill.tell(0, drill.proposal(header, [1, 2, 3]))
+    for name, secret in {**round_secrets(chain, 1), **shares}.items():
         assert not holds(drill.states[0], secret), name
 
 
-def test_the_channel_secret_goes_with_the_boxes_and_all_of_a_window_with_the_next() -> None:
+def test_the_channel_secret_goes_with_the_boxes() -> None:
     drill = Drill(window=False)
     drill.advertise(ALL)
-    window = drill.states[0].window
-    assert window is not None and window.secrets.channel_secret is not None
-    secrets = window.secrets
-    assert holds(drill.states[0], secrets.channel_secret)
+    secrets = newest_window(drill.states[0]).secrets
+    assert secrets.channel_secret is not None and holds(drill.states[0], secrets.channel_secret)
     drill.deposit()
     drill.tell(0, drill.boxes_message(0))
     assert not holds(drill.states[0], secrets.channel_secret)
-    shares = shares_of(drill.states[0], 4)
     assert holds(drill.states[0], secrets.signing_key.seed)
+
+
+def all_of_the_window(drill: Drill) -> list[bytes]:
+    secrets = newest_window(drill.states[0]).secrets
+    return [secrets.signing_key.seed, secrets.chain.key, *shares_of(drill.states[0], 4).values()]
+
+
+def test_a_window_goes_with_the_first_header_of_the_next() -> None:
+    drill = Drill()
+    drill.run(1)
+    old = all_of_the_window(drill)
+    assert len(old) == 8
+    drill.set_up(ALL, number=2, first_round=2)
+    for secret in old:
+        assert holds(drill.states[0], secret), "the old window serves while the new one is set up"
+    drill.tell(0, drill.header(2))
+    for secret in old:
+        assert not holds(drill.states[0], secret)
+
+
+def test_a_window_that_nobody_used_goes_when_another_is_opened() -> None:
+    drill = Drill()
+    old = all_of_the_window(drill)
     drill.advertise(ALL, number=2, first_round=1)
-    for secret in (secrets.signing_key.seed, secrets.chain.key, *shares.values()):
+    for secret in old:
         assert not holds(drill.states[0], secret)
 
 
 def test_the_end_of_a_session_forgets_everything() -> None:
     drill, chain = drill_with_chain()
-    drill.upload(0, drill.header(1))
+    ring = np.arange(101, 105, dtype=np.uint64)
+    drill.upload(0, drill.header(1), ring)
     shares = shares_of(drill.states[0], 1)
+    assert holds(drill.states[0], ring.tobytes())
+    drill.advertise(ALL, number=2, first_round=2)
+    later = newest_window(drill.states[0]).secrets
     drill.tell(0, drill.sealed(Close(drill.session, 1, 1)))
-    for name, secret in {**round_secrets(drill, chain, 1), **round_secrets(drill, chain, 2), **shares}.items():
+    secrets = {**round_secrets(chain, 1), **round_secrets(chain, 2), **shares}
+    for name, secret in {**secrets, "statistics": ring.tobytes(), "next ck": later.chain.key}.items():
         assert not holds(drill.states[0], secret), name
 
 
@@ -195,11 +226,16 @@ class Confidant:
 
 def confide(confidant: Confidant, state: TenantState) -> None:
     """All secrets that a tenant's state holds now."""
-    if state.window is not None:
-        secrets = state.window.secrets
-        confidant.keep(secrets.channel_secret or b"", secrets.signing_key.seed, secrets.chain.key)
-        for held in state.window.held.values():
-            confidant.keep(held.salt_seed, *(share for pair in held.shares.values() for share in pair))
+    for window in (state.window, state.upcoming):
+        if window is None:
+            continue
+        secrets = window.secrets
+        confidant.keep(secrets.channel_secret or b"", secrets.nonce or b"", secrets.signing_key.seed, secrets.chain.key)
+        for held in window.held.values():
+            pieces = (held.shares[k : k + SHARE_BYTES] for k in range(0, len(held.shares), SHARE_BYTES))
+            confidant.keep(held.salt_seed, *pieces)
+    for known in state.vectors.values():
+        confidant.keep(known.ring.tobytes() if known.ring.any() else b"")
     if state.round is not None and state.round.secrets is not None:
         confidant.keep(state.round.secrets.agreement, state.round.secrets.self_seed)
 
@@ -213,7 +249,7 @@ class ConfidingDrill(Drill):
         step = super().deliver(index, data)
         sent = [unseal(message, "tenant") for message in step.sends]
         self.confidant.show(unseal(data, "server"), step, step.state, *sent, *(message.quoted() for message in sent))
-        self.confidant.show(*(getattr(step.state, name) for name in ("window", "round", "me")))
+        self.confidant.show(*(getattr(step.state, name) for name in ("window", "upcoming", "round", "me")))
         confide(self.confidant, step.state)
         return step
 
@@ -225,13 +261,12 @@ def test_no_state_message_or_error_of_a_tenant_shows_a_secret(monkeypatch: pytes
     confidant.keep(*(identity_of(f"t{i}").seed for i in ALL), drill.key.seed)
     header = drill.header(1)
     for i in ALL:
-        drill.upload(i, header)
-    certificate = drill.certificate(header, [0, 1, 2])
+        drill.upload(i, header, np.arange(2**40 + i, 2**40 + i + 4, dtype=np.uint64))
+    certificate = drill.certify(header, [0, 1, 2])
     for i in (0, 1, 2):
-        opening = drill.tell(i, certificate)
-        assert opening is not None
-        pair_keys = opening.content.pair_keys
-        confidant.keep(opening.content.self_seed, self_mask_key(opening.content.self_seed, header.digest), pair_keys)
+        opening = drill.told(i, certificate)
+        seed = opening.self_seed
+        confidant.keep(seed, self_mask_key(seed, header.digest), opening.pair_keys)
         drill.tell(i, drill.recover(header, certificate, silent={0, 1} - {i}, dropped=[3]))
     # Every message once more, spoilt in its middle: errors of every handler.
     for message in (header, certificate, drill.recover(header, certificate, silent=[1]), drill.header(1, theta=b"x")):
@@ -250,10 +285,11 @@ def test_no_state_or_notice_of_the_server_shows_a_secret() -> None:
 
     class Shown(FederatedSum):
         def _take(self, step: CoordinatorStep) -> Any:
-            confidant.show(step, step.state, step.state.round, step.state.window, step.notices, step.result)
+            state = step.state
+            confidant.show(step, state, state.round, state.window, state.upcoming, step.notices, step.result)
             if step.state.round is not None:
-                confidant.show(step.state.round.sum, step.state.round.shares and "")
-                confidant.keep(*step.state.round.sum.pair_keys.values())
+                confidant.show(step.state.round.sum, step.state.total)
+                confidant.keep(*step.state.round.pair_keys.values(), *step.state.round.self_seeds.values())
                 confidant.keep(*(s for shares in step.state.round.shares.values() for s in shares.values()))
             return super()._take(step)
 
@@ -268,7 +304,6 @@ def test_no_state_or_notice_of_the_server_shows_a_secret() -> None:
     federation = TestFederation(6, interfere=interfere, window_rounds=1)
     federation.server.__class__ = Shown
     opened = federation.sum()
-    federation.assert_exact(opened)
     assert opened.survivors == (0, 1, 2, 3, 5)
     confidant.show(*federation.notices, opened)
     confidant.keep(identity_of("server").seed)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from functools import partial
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fed_em.errors import CallerError
-from fed_em_protocols.shamir import PRIME, SHARE_BYTES, combine, split
+from fed_em_protocols.polynomials import values_at
+from fed_em_protocols.shamir import PRIME, SHARE_BYTES, combine, split, split_many
 from tests.protocols.federation import seeded_randomness
 from tests.protocols.uniformity import uniform_p_value
 
@@ -40,6 +43,58 @@ def test_the_extreme_secrets_survive_every_choice_of_holders(secret: bytes) -> N
         assert combine({holder: shares[holder] for holder in chosen}, 3) == secret
 
 
+def one_by_one(tables: tuple[bytes, ...]) -> list[tuple[bytes, ...]]:
+    """The shares of each secret, as `split` gives them, from the tables of all holders."""
+    return list(zip(*([t[k : k + SHARE_BYTES] for k in range(0, len(t), SHARE_BYTES)] for t in tables), strict=True))
+
+
+@given(st.data())
+def test_many_secrets_are_split_as_one_after_the_other(data: st.DataObject) -> None:
+    secrets = data.draw(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=5))
+    holders = data.draw(st.lists(st.integers(0, 63) | st.integers(0, 10_000), min_size=2, max_size=40, unique=True))
+    threshold = data.draw(st.integers(2, len(holders)))
+    seed = data.draw(st.integers(0, 2**32))
+    tables = split_many(secrets, threshold, holders, seeded_randomness(seed))
+    randomness = seeded_randomness(seed)
+    shares = one_by_one(tables)
+    assert shares == [split(secret, threshold, holders, randomness) for secret in secrets]
+    chosen = data.draw(st.lists(st.sampled_from(range(len(holders))), min_size=threshold, unique=True))
+    for secret, of_all in zip(secrets, shares, strict=True):
+        assert combine({holders[k]: of_all[k] for k in chosen}, threshold) == secret
+
+
+@pytest.mark.parametrize(
+    "fill", [b"\0", b"\xff", b"\xff\0", b"\0\xff", b"\xff" * 32 + b"\0" * 16, b"\0" * 32 + b"\xff" * 16]
+)
+@pytest.mark.parametrize("holders", [range(92), [0, 1, 2**14, 2**64, PRIME - 2]], ids=["neighbours", "far"])
+def test_extreme_coefficients_and_secrets_are_split_exactly(fill: bytes, holders: list[int]) -> None:
+    """The largest products and sums that there can be, and carries through all limbs."""
+    threshold = 1 + len(holders) // 2
+
+    def constant_bytes(length: int) -> bytes:
+        return (fill * length)[:length]
+
+    secrets = [bytes(32), b"\xff" * 32, (1).to_bytes(32, "little"), SECRET]
+    tables = split_many(secrets, threshold, holders, constant_bytes)
+    assert one_by_one(tables) == [split(secret, threshold, holders, constant_bytes) for secret in secrets]
+
+
+# Around 0, 2^256 and p, where a number modulo p has two forms in 257 bits, or a carry runs through.
+EDGES = [0, 1, 296, 297, 298, 2**256 - 298, 2**256 - 297, 2**256 - 1, 2**256, 2**256 + 295, 2**256 + 296]
+
+
+@pytest.mark.parametrize("value", EDGES)
+def test_shares_at_the_edges_of_the_field_are_reduced(value: int) -> None:
+    for secret in (bytes(32), SECRET, b"\xff" * 32):
+        slope = (value - int.from_bytes(secret, "little")) % PRIME
+        first, _ = split_many([secret] * 2, 2, [0, 1], partial(slope.to_bytes, byteorder="little"))
+        assert first == value.to_bytes(SHARE_BYTES, "little") * 2
+
+
+def test_no_secrets_have_no_shares() -> None:
+    assert split_many([], 2, [3, 4, 5], secrets.token_bytes) == (b"", b"", b"")
+
+
 def low_bytes(values: list[bytes]) -> list[int]:
     return [value[0] for value in values]
 
@@ -61,6 +116,13 @@ def test_fewer_than_the_threshold_fit_every_secret_equally() -> None:
         third = (int.from_bytes(wanted, "little") - 3 * first + 3 * second) % PRIME
         completed = {0: shares[0], 1: shares[1], 2: third.to_bytes(SHARE_BYTES, "little")}
         assert combine(completed, 3) == wanted
+
+
+def test_fewer_than_the_threshold_say_nothing_of_many_secrets() -> None:
+    """As for one secret: the shares of one holder of a threshold of two, for one secret shared over and over."""
+    _, second = split_many([SECRET] * 8192, 2, [0, 1], seeded_randomness(6))
+    for place in (0, 15, 31):
+        assert uniform_p_value(list(second[place::SHARE_BYTES]), 256) > 1e-6
 
 
 def test_the_uniformity_test_sees_a_broken_sharing() -> None:
@@ -95,6 +157,16 @@ def test_a_polynomial_whose_secret_has_33_bytes_is_none() -> None:
 def test_a_sharing_that_is_none_is_refused(secret: bytes, threshold: int, holders: list[int]) -> None:
     with pytest.raises(CallerError):
         split(secret, threshold, holders, secrets.token_bytes)
+    with pytest.raises(CallerError):
+        split_many([SECRET, secret], threshold, holders, secrets.token_bytes)
+
+
+@given(st.lists(st.integers(0, 10_000), min_size=2, max_size=60, unique=True), st.integers(0, PRIME - 1))
+def test_kept_weights_are_those_of_lagrange(holders: list[int], slope: int) -> None:
+    """On a line through any secret, whoever holds the shares and in whatever order they come, once or again."""
+    line = {k: (int.from_bytes(SECRET, "little") + slope * (k + 1)) % PRIME for k in holders}
+    shares = {k: value.to_bytes(SHARE_BYTES, "little") for k, value in line.items()}
+    assert combine(shares, len(holders)) == SECRET == combine(dict(reversed(shares.items())), len(holders))
 
 
 def test_too_few_or_misshapen_shares_are_refused() -> None:
@@ -103,5 +175,7 @@ def test_too_few_or_misshapen_shares_are_refused() -> None:
         combine({0: shares[0]}, 2)
     with pytest.raises(CallerError, match="threshold of 1"):
         combine({0: shares[0]}, 1)
+    with pytest.raises(CallerError, match="65536 terms"):
+        values_at(np.zeros((16, 65_537, 1), dtype=np.uint16), [1])
     with pytest.raises(CallerError, match="33 bytes"):
         combine({0: shares[0], 1: shares[1][:32]}, 2)

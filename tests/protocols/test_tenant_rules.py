@@ -1,9 +1,12 @@
-"""What a tenant refuses from a server that breaks the rules, and that a refusal leaves it exactly as it was."""
+"""What a tenant refuses from a server that breaks the rules, and that a refusal leaves it exactly as it was.
+
+Headers, replays, restarts and the tables of transitions. Windows, certificates, increments and the gate have files of their own.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -15,8 +18,6 @@ from hypothesis import strategies as st
 
 from fed_em.errors import EnvironmentFault, FedEmError
 from fed_em_client.tenant_session import SessionLeft, TenantSession
-from fed_em_protocols import tenant
-from fed_em_protocols.encoding import check_words_are_zero
 from fed_em_protocols.envelope import Sealed, seal, unseal
 from fed_em_protocols.errors import (
     SERVER,
@@ -26,33 +27,40 @@ from fed_em_protocols.errors import (
     MalformedMessage,
     OutOfTurn,
     PeerFault,
+    TermsRefused,
 )
-from fed_em_protocols.masks import RingVector, add_masks
-from fed_em_protocols.members import to_bitmap
 from fed_em_protocols.messages import (
     KINDS,
+    Base,
     Close,
+    Counted,
     Header,
     Mode,
-    Opening,
     OpenWindow,
-    Outcome,
+    Proposal,
     Recover,
     Refusal,
     RefusalCode,
-    SharedSecret,
-    Shares,
 )
 from fed_em_protocols.policy import TermsPolicy
-from fed_em_protocols.round_keys import AgreementKey, self_mask_key
-from fed_em_protocols.round_sum import RoundSum
-from fed_em_protocols.shamir import combine
-from fed_em_protocols.tenant import tenant_join, tenant_refuse, tenant_upload
-from fed_em_protocols.transitions import TENANT_TRANSITIONS, TenantPhase
+from fed_em_protocols.tenant import tenant_join, tenant_refuse
+from fed_em_protocols.tenant_outcome import tenant_gate
+from fed_em_protocols.tenant_round import tenant_recall, tenant_upload
+from fed_em_protocols.terms import FIRST_SIMULATED_SUITE, SUITE, Trust
+from fed_em_protocols.transitions import (
+    ROUND_TRANSITIONS,
+    SESSION_TRANSITIONS,
+    WINDOW_TRANSITIONS,
+    RoundStage,
+    TenantPhase,
+    WindowStage,
+    concerns_round,
+    concerns_window,
+)
 from tests.protocols.drill import Drill
+from tests.protocols.drill_window import POLICY
 from tests.protocols.examples import EXAMPLES, messages_of
-from tests.protocols.federation import DESCRIPTION, identity_of, terms_of
-from tests.protocols.uniformity import uniform_p_value
+from tests.protocols.federation import DESCRIPTION, MemoryMarks, identity_of, roster_of, terms_of
 
 FROM_SERVER = [kind for kind, number in KINDS.items() if number >= 32]
 pytestmark = pytest.mark.usefixtures("remembered_keys")
@@ -60,18 +68,7 @@ pytestmark = pytest.mark.usefixtures("remembered_keys")
 ALL = range(4)
 
 
-def opened(drill: Drill, header: Sealed[Header], survivors: Any = ALL) -> dict[int, Opening]:
-    """Everybody uploads, the survivors open."""
-    certificate = drill.certificate(header, survivors)
-    openings = {}
-    for i in survivors:
-        answer = drill.tell(i, certificate)
-        assert answer is not None
-        openings[i] = answer.content
-    return openings
-
-
-# --- one header, one certificate, one upload ---
+# --- one header, one upload ---
 
 
 def test_a_second_header_for_one_round_is_refused_and_proved() -> None:
@@ -84,147 +81,55 @@ def test_a_second_header_for_one_round_is_refused_and_proved() -> None:
     drill.refused(0, second, Equivocation, "two different headers")
     drill.tell(0, drill.certificate(first, ALL))
     drill.refused(0, second, Equivocation, "two different headers")
+    drill.refused(0, drill.recover(second, drill.certificate(second, ALL), silent=[1]), Equivocation, "two different")
 
 
-def test_a_second_header_is_not_opened_against_the_firsts_certificate() -> None:
+def test_two_headers_of_one_round_convict_the_server_before_anybody() -> None:
+    """Whoever has the roster can check it: same session, same round, two contexts, and the server's key under both."""
     drill = Drill()
-    first, second = drill.header(1), drill.header(1, theta=b"others")
-    drill.upload(0, first)
-    drill.refused(0, drill.certificate(second, ALL), OutOfTurn, "certificate for another round")
-    recover = drill.recover(first, drill.certificate(second, ALL), silent=[1])
-    drill.refused(0, recover, OutOfTurn, "certificate for another round")
-
-
-def test_the_first_survivors_are_the_only_ones_for_the_own_opening() -> None:
-    drill = Drill()
-    header = drill.header(1)
-    drill.upload(0, header)
-    drill.tell(0, drill.certificate(header, ALL))
-    drill.refused(0, drill.certificate(header, [0, 1, 2]), OutOfTurn, "while this side is opened")
-    second = drill.recover(header, drill.certificate(header, [0, 1, 2]), silent=[1], dropped=[3])
-    drill.refused(0, second, Equivocation, "two different sets of survivors for round 1")
-
-
-def test_the_first_survivors_are_the_only_ones_for_shares() -> None:
-    drill = Drill()
-    header = drill.header(1)
-    drill.upload(0, header)
-    drill.tell(0, drill.recover(header, drill.certificate(header, [0, 1, 2]), silent=[1], dropped=[3]))
-    drill.refused(0, drill.certificate(header, ALL), Equivocation, "two different sets of survivors")
-    drill.refused(
-        0, drill.recover(header, drill.certificate(header, ALL), silent=[3]), Equivocation, "two different sets"
-    )
-    answer = drill.tell(0, drill.recover(header, drill.certificate(header, [0, 1, 2]), silent=[2], dropped=[3]))
-    assert answer is not None  # the same survivors may fall silent one after the other
-
-
-def test_the_first_survivors_bind_a_holder_that_only_helps() -> None:
-    drill = Drill()
-    header = drill.header(1, [1, 2, 3])
-    drill.tell(0, drill.recover(header, drill.certificate(header, [1, 2, 3]), silent=[1]))
-    drill.refused(
-        0, drill.recover(header, drill.certificate(header, [1, 2, 3], root=b"r"), silent=[1]), Equivocation, "two"
-    )
-
-
-def test_a_hidden_certificate_cannot_be_swapped_in_the_next_header() -> None:
-    drill = Drill()
-    header = drill.header(1)
-    drill.upload(0, header)
-    drill.tell(0, drill.certificate(header, ALL))
-    other = drill.certificate(header, [0, 1, 2]).digest
-    drill.refused(0, drill.header(2, previous_certificate=other), Equivocation, "two different sets of survivors")
-
-
-@pytest.mark.parametrize(
-    ("participants", "survivors", "error", "text"),
-    [
-        ([0, 1, 2], [0, 1, 3], PeerFault, "names survivors that cannot be any"),
-        ([0, 1, 2, 3], [0, 1], PeerFault, "sum of 2 tenants, the terms say 3"),
-        ([0, 1, 2, 3], [], PeerFault, "sum of 0 tenants"),
-        ([0, 1, 2, 3], [0], PeerFault, "sum of 1 tenants"),
-        ([0, 1, 2, 3], [1, 2, 3], OutOfTurn, "does not hold its upload"),
-    ],
-)
-def test_a_certificate_of_unfit_survivors_is_refused(
-    participants: list[int], survivors: list[int], error: type[FedEmError], text: str
-) -> None:
-    drill = Drill()
-    header = drill.header(1, participants)
-    drill.upload(0, header)
-    drill.refused(0, drill.certificate(header, survivors), error, text)
-    if error is PeerFault:
-        drill.refused(0, drill.recover(header, drill.certificate(header, survivors), silent=survivors), error, text)
-
-
-def test_the_own_minimum_of_the_terms_is_enforced_on_participants_and_survivors() -> None:
-    drill = Drill(minimum_survivors=4)
-    drill.refused(0, drill.header(1, [0, 1, 2]), PeerFault, "sum of 3 tenants, the terms say 4")
-    header = drill.header(1)
-    drill.upload(0, header)
-    drill.refused(0, drill.certificate(header, [0, 1, 2]), PeerFault, "sum of 3 tenants, the terms say 4")
-    drill.refused(
-        0, drill.recover(header, drill.certificate(header, [0, 1, 2]), dropped=[3]), PeerFault, "the terms say 4"
-    )
-
-
-@pytest.mark.parametrize(("silent", "dropped"), [([3], []), ([], [1]), ([], [0]), ([3], [3]), ([0, 1, 2, 3], [])])
-def test_shares_of_both_secrets_of_one_tenant_are_never_released(silent: list[int], dropped: list[int]) -> None:
-    drill = Drill()
-    header = drill.header(1)
-    drill.upload(0, header)
-    message = drill.recover(header, drill.certificate(header, [0, 1, 2]), silent, dropped)
-    drill.refused(0, message, PeerFault, "that cannot be any")
-
-
-def test_what_is_released_is_what_was_asked() -> None:
-    drill = Drill()
-    header = drill.header(1)
-    drill.upload(0, header)
-    answer = drill.tell(0, drill.recover(header, drill.certificate(header, [0, 1, 2]), silent=[0, 1], dropped=[3]))
-    assert answer is not None and isinstance(answer.content, Shares)
-    released = {(share.dealer, SharedSecret(share.secret)) for share in answer.content.released}
-    assert released == {(1, SharedSecret.SELF_SEED), (3, SharedSecret.AGREEMENT)}  # nobody holds shares of its own
-
-
-def test_an_opening_holds_the_own_seed_and_keys_with_the_dropped_only() -> None:
-    drill = Drill()
-    header = drill.header(1)
-    for i in ALL:
-        drill.upload(i, header)
-    openings = opened(drill, header, [0, 1, 2])
-    assert all(len(opening.pair_keys) == 16 for opening in openings.values())
-    drill = Drill()
-    for i in ALL:
-        drill.upload(i, drill.header(1))
-    assert all(opening.pair_keys == b"" for opening in opened(drill, drill.header(1)).values())
+    one, other = drill.header(1), drill.header(1, theta=b"others")
+    drill.tell(0, one)
+    drill.tell(1, other)
+    held = [drill.states[i].round for i in (0, 1)]
+    headers = [current.header for current in held if current is not None]
+    assert headers[0].digest != headers[1].digest
+    for header in headers:
+        assert (header.content.session, header.content.round) == (drill.session, 1)
+        header.require_signature(drill.roster.server.identity_key, SERVER)
 
 
 # --- replay, reordering, and messages from elsewhere ---
 
 
-def test_every_message_is_answered_with_the_same_bytes_again() -> None:
+def test_every_message_of_a_set_up_is_answered_with_the_same_bytes_again() -> None:
     drill = Drill(window=False)
     opening = drill.open_window()
     for i in ALL:
         first = drill.deliver(i, opening.to_bytes()).sends
         assert first and drill.deliver(i, opening.to_bytes()).sends == first
     drill = Drill()
-    header = drill.header(1)
-    setup, boxes = drill.setup_message(), drill.boxes_message(0)
-    for message in (drill.opening, setup, boxes):
-        assert message is not None
+    assert drill.opening is not None
+    told = (drill.opening, drill.setup_message(), drill.neighbours_message(0), drill.boxes_message(0))
+    answers = []
+    for message in told:
         state = drill.states[0]
         again = drill.deliver(0, message.to_bytes())
-        assert again.sends and drill.states[0] is state and drill.deliver(0, message.to_bytes()).sends == again.sends
+        assert drill.states[0] is state and drill.deliver(0, message.to_bytes()).sends == again.sends
+        answers.append(again.sends)
+    assert [len(sends) for sends in answers] == [1, 0, 1, 1]  # the complete graph draws nothing
+
+
+def test_every_message_of_a_round_is_answered_with_the_same_bytes_again() -> None:
+    drill = Drill()
+    header = drill.header(1)
     drill.upload(0, header)
     uploaded = drill.deliver(0, header.to_bytes())
     assert uploaded.sends and uploaded.evaluate is None and drill.deliver(0, header.to_bytes()).sends == uploaded.sends
-    certificate = drill.certificate(header, ALL)
-    openings = {drill.deliver(0, certificate.to_bytes()).sends for _ in range(3)}
-    assert len(openings) == 1
+    proposal, certificate = drill.proposal(header, ALL), drill.certificate(header, ALL)
     recover = drill.recover(header, certificate, silent=[1])
-    assert len({drill.deliver(0, recover.to_bytes()).sends for _ in range(3)}) == 1
+    for message in (proposal, certificate, recover, header, proposal, certificate):
+        answers = {drill.deliver(0, message.to_bytes()).sends for _ in range(3)}
+        assert len(answers) == 1 and answers != {()}
     assert drill.deliver(0, header.to_bytes()).sends == uploaded.sends
 
 
@@ -237,32 +142,33 @@ def test_a_header_again_before_the_upload_asks_again_and_changes_nothing() -> No
     drill.compute(0)
 
 
-def test_messages_out_of_order_are_refused() -> None:
-    drill = Drill()
+@pytest.mark.parametrize("trust", Trust)
+def test_messages_out_of_order_are_refused(trust: Trust) -> None:
+    drill = Drill(trust=int(trust))
     first, second = drill.header(1), drill.header(2)
-    drill.refused(0, drill.certificate(first, ALL), OutOfTurn, "while this side is ready")
+    drill.refused(0, drill.certificate(first, ALL), OutOfTurn, "while this side is no-round")
     drill.upload(0, second)
     drill.refused(0, first, OutOfTurn, "round 1 again")
     drill.refused(0, drill.certificate(first, ALL), OutOfTurn, "certificate for another round than 2")
     drill.refused(0, drill.recover(first, drill.certificate(first, ALL), silent=[1]), OutOfTurn, "round 1 again")
     drill.refused(0, drill.recover(second, drill.certificate(first, ALL), silent=[1]), OutOfTurn, "another round")
+    drill.refused(0, drill.base(1), OutOfTurn, "sent Base while this side is uploaded")
 
 
-def test_a_certificate_that_was_opened_cannot_be_hidden_from_the_chain() -> None:
-    """The next header must name it: calling the round void, after it was opened, would allow a second opening of the same sum."""
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"previous_round": 0}, MalformedMessage),
+        ({"previous_round": 2}, MalformedMessage),
+        ({"previous_outcome": 77}, MalformedMessage),
+    ],
+)
+def test_a_header_that_does_not_continue_the_chain_is_refused(changes: dict[str, int], error: type[FedEmError]) -> None:
     drill = Drill()
     first = drill.header(1)
     drill.upload(0, first)
-    drill.tell(0, drill.certificate(first, ALL))
-    void = drill.header(2, previous_certificate=bytes(32), previous_outcome=int(Outcome.NOT_OPENED))
-    drill.refused(0, void, Equivocation, "two different sets of survivors")
-
-
-@pytest.mark.parametrize("changes", [{"previous_round": 0}, {"previous_round": 2}, {"previous_outcome": 77}])
-def test_a_header_that_does_not_continue_the_chain_is_refused(changes: dict[str, int]) -> None:
-    drill = Drill()
-    drill.upload(0, drill.header(1))
-    drill.refused(0, drill.header(2, **changes), MalformedMessage, "chain of rounds")
+    drill.certificate(first, ALL)
+    drill.refused(0, drill.header(2, **changes), error, "chain of rounds")
 
 
 def test_a_recover_of_an_old_round_with_a_newer_header_in_between_is_refused() -> None:
@@ -274,25 +180,32 @@ def test_a_recover_of_an_old_round_with_a_newer_header_in_between_is_refused() -
     drill.refused(0, drill.recover(first, drill.certificate(first, ALL), silent=[1]), OutOfTurn, "round 1 again")
 
 
-@pytest.mark.parametrize(
-    ("changes", "error", "text"),
-    [
-        ({"session": b"x" * 16}, OutOfTurn, "another session"),
-        ({"terms": bytes(32)}, OutOfTurn, "other terms"),
-        ({"setup": bytes(32)}, OutOfTurn, "another set-up"),
-        ({"round": 0}, OutOfTurn, "round 0 again"),
-        ({"round": 5}, PeerFault, "beyond the window"),
-        ({"round": 2**40}, PeerFault, "beyond the window"),
-        ({"mode": int(Mode.INCREMENT)}, MalformedMessage, "mode 2"),
-        ({"mode": int(Mode.COUNTS)}, MalformedMessage, "mode 3"),
-        ({"mode": 0}, MalformedMessage, "mode 0"),
-        ({"parameters": bytes(32)}, MalformedMessage, "parameters that its header does not name"),
-        ({"participants": b"\x0e"}, OutOfTurn, "without counting it as a participant"),
-        ({"participants": b"\x03"}, PeerFault, "sum of 2 tenants"),
-        ({"participants": b"\x1f"}, MalformedMessage, "names tenant 4"),
-        ({"participants": b"\x0f\x00"}, MalformedMessage, "bitmap of 2 bytes"),
-    ],
-)
+HEADERS_THAT_DO_NOT_FIT: list[tuple[dict[str, Any], type[FedEmError], str]] = [
+    ({"session": b"x" * 16}, OutOfTurn, "another session"),
+    ({"terms": bytes(32)}, OutOfTurn, "other terms"),
+    ({"setup": bytes(32)}, OutOfTurn, "another set-up"),
+    ({"witnesses": b"\x07"}, MalformedMessage, "other witnesses than the window's"),
+    ({"witnesses": b"\x1f"}, MalformedMessage, "other witnesses than the window's"),
+    ({"witnesses": b""}, MalformedMessage, "other witnesses than the window's"),
+    ({"round": 0}, OutOfTurn, "round 0 again"),
+    ({"round": 5}, PeerFault, "beyond the window"),
+    ({"round": 2**40}, PeerFault, "beyond the window"),
+    ({"mode": 0}, MalformedMessage, "mode 0"),
+    ({"mode": 4}, MalformedMessage, "mode 4"),
+    ({"length": 0}, MalformedMessage, "asks for 0 integers"),
+    ({"length": 3}, MalformedMessage, "asks for 3 integers"),
+    ({"ring": 32}, MalformedMessage, "asks for 4 integers"),
+    ({"ring": 0}, MalformedMessage, r"a sum modulo 2\^0"),
+    ({"ring": 16}, MalformedMessage, r"a sum modulo 2\^16"),
+    ({"parameters": bytes(32)}, MalformedMessage, "parameters that its header does not name"),
+    ({"participants": b"\x0e"}, OutOfTurn, "without counting it as a participant"),
+    ({"participants": b"\x03"}, PeerFault, "sum of 2 tenants"),
+    ({"participants": b"\x1f"}, MalformedMessage, "names tenant 4"),
+    ({"participants": b"\x0f\x00"}, MalformedMessage, "bitmap of 2 bytes"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "text"), HEADERS_THAT_DO_NOT_FIT)
 def test_a_header_that_does_not_fit_is_refused(changes: dict[str, Any], error: type[FedEmError], text: str) -> None:
     drill = Drill()
     drill.refused(0, drill.header(1, **changes), error, text)
@@ -315,9 +228,8 @@ def test_a_message_of_one_tenants_session_signed_by_another_is_refused() -> None
     drill = Drill()
     forged = seal(drill.header(1).content, identity_of("t1"), b"theta")
     drill.refused(0, forged, BadSignature, "does not verify")
-    forged_inside = drill.sealed(
-        Recover(drill.session, forged.quoted(), drill.certificate(forged, ALL).quoted(), b"\x02", b"\0")
-    )
+    certificate = drill.certificate(forged, ALL)
+    forged_inside = drill.sealed(Recover(drill.session, forged.quoted(), certificate.quoted(), b"\x02", b"\0"))
     drill.refused(0, forged_inside, BadSignature, "does not verify")
     header = drill.header(1)
     certificate = seal(drill.certificate(header, ALL).content, identity_of("t1"))
@@ -334,135 +246,36 @@ def test_quoted_messages_of_another_session_are_refused() -> None:
     drill.refused(0, drill.recover(header, foreign_certificate, silent=[1]), OutOfTurn, "shares of another session")
 
 
-@pytest.mark.parametrize(
-    ("content", "error", "text"),
-    [
-        (OpenWindow(b"x" * 16, bytes(32), 2, 9), OutOfTurn, "another session"),
-        (Close(b"x" * 16, 1, 1), OutOfTurn, "another session"),
-    ],
-)
-def test_other_messages_of_another_session_are_refused(content: Any, error: type[FedEmError], text: str) -> None:
-    drill = Drill()
-    drill.refused(0, drill.sealed(content), error, text)
+ELSEWHERE = b"x" * 16
 
 
-# --- windows ---
-
-
-def test_a_window_is_opened_once() -> None:
-    drill = Drill()
-    drill.refused(0, drill.open_window(1, 9), OutOfTurn, "opens window 1 again")
-    state = drill.states[0]
-    assert drill.tell(0, drill.open_window()) is not None and drill.states[0] is state  # the very same: same answer
-    drill.upload(0, drill.header(3))
-    drill.refused(0, drill.open_window(1, 1), OutOfTurn, "opens window 1 again")
-    drill.refused(0, drill.open_window(2, 3), PeerFault, "round 3, which this tenant has passed")
-    assert drill.tell(0, drill.open_window(2, 4)) is not None
-
-
-def test_a_window_under_other_terms_is_refused() -> None:
-    drill = Drill()
-    content = OpenWindow(drill.session, bytes(32), 2, 9)
-    drill.refused(0, drill.sealed(content), OutOfTurn, "under other terms")
-
-
-def change_setup(drill: Drill, **changes: Any) -> Sealed[Any]:
-    return drill.sealed(replace(drill.setup_message().content, **changes))
-
-
-def test_a_setup_that_does_not_fit_is_refused() -> None:
-    drill = Drill(window=False)
-    drill.advertise(ALL)
-    quoted = drill.setup_message().content.advertisements
-    forged = replace(quoted[2], signature=bytes(64))
-    cases: list[tuple[dict[str, Any], type[FedEmError], str, str]] = [
-        ({"window": bytes(32)}, OutOfTurn, "another window", SERVER),
-        ({"session": b"x" * 16}, OutOfTurn, "another session", SERVER),
-        ({"members": b"\x07"}, MalformedMessage, "4 advertisements for 3 members", SERVER),
-        ({"members": b"\x1f"}, MalformedMessage, "names tenant 4", SERVER),
-        ({"members": b"\x03", "advertisements": quoted[:2]}, PeerFault, "window of 2 tenants", SERVER),
-        ({"members": b"\x0e", "advertisements": quoted[1:]}, PeerFault, "without this tenant's own", SERVER),
-        ({"advertisements": (*quoted[:2], forged, quoted[3])}, BadSignature, "does not verify", "t2"),
-        ({"advertisements": (*quoted[:2], quoted[3], quoted[2])}, BadSignature, "does not verify", "t2"),
+def of_another_session(drill: Drill) -> list[Sealed[Any]]:
+    header = drill.header(1)
+    certificate = drill.certificate(header, ALL)
+    contents: list[tuple[Any, bytes]] = [
+        (OpenWindow(ELSEWHERE, bytes(32), 2, 9, b"\0"), b""),
+        (replace(drill.setup_message().content, session=ELSEWHERE), drill.setup_message().attachment),
+        (replace(certificate.content, session=ELSEWHERE), b""),
+        (Proposal(ELSEWHERE, header.quoted(), b"\x0f", drill.fixed.digest), drill.evidence(header, ALL)),
+        (Recover(ELSEWHERE, header.quoted(), certificate.quoted(), b"\x02", b"\0"), b""),
+        (Counted(ELSEWHERE, 1, certificate.quoted(), b""), b""),
+        (Base(ELSEWHERE, header.quoted()), b""),
+        (Close(ELSEWHERE, 1, 1), b""),
     ]
-    for changes, error, text, culprit in cases:
-        fault = drill.refused(0, change_setup(drill, **changes), error, text)
-        assert isinstance(fault, PeerFault) and fault.peer == culprit
-    assert drill.tell(0, drill.setup_message()) is not None
+    return [drill.sealed(content, attachment) for content, attachment in contents]
 
 
-def readvertise(drill: Drill, index: int, **changes: Any) -> None:
-    """Replace a tenant's advertisement by another that it signed."""
-    content = replace(drill.advertisements[index].content, **changes)
-    drill.advertisements[index] = seal(content, identity_of(f"t{index}"))
-
-
-@pytest.mark.parametrize(
-    ("changes", "error", "text", "culprit"),
-    [
-        ({"channel_key": bytes(32)}, PeerFault, "small order", "t2"),
-        ({"round_keys": b"\x01" + bytes(31) + b"\x09" * 96}, PeerFault, "small order", "t2"),
-        ({"round_keys": b"\x09" * 96}, MalformedMessage, "do not hold 4 rounds", "t2"),
-        ({"commitments": b"\x09" * 160}, MalformedMessage, "do not hold 4 rounds", "t2"),
-        ({"window": bytes(32)}, OutOfTurn, "another window", "t2"),
-        ({"session": b"x" * 16}, OutOfTurn, "another window", "t2"),
-    ],
-)
-def test_an_advertisement_that_does_not_fit_names_its_author(
-    changes: dict[str, Any], error: type[FedEmError], text: str, culprit: str
-) -> None:
-    drill = Drill(window=False)
-    drill.advertise(ALL)
-    readvertise(drill, 2, **changes)
-    fault = drill.refused(0, drill.setup_message(), error, text)
-    assert isinstance(fault, PeerFault) and fault.peer == culprit
-
-
-def test_two_tenants_with_one_window_key_are_refused() -> None:
-    drill = Drill(window=False)
-    drill.advertise(ALL)
-    readvertise(drill, 2, window_key=drill.advertisements[3].content.window_key)
-    drill.refused(0, drill.setup_message(), PeerFault, "same window key")
-
-
-def test_an_own_advertisement_that_it_never_made_is_refused() -> None:
-    drill = Drill(window=False)
-    drill.advertise(ALL)
-    readvertise(drill, 0, channel_key=b"\x09" * 32)
-    drill.refused(0, drill.setup_message(), PeerFault, "without this tenant's own advertisement")
-
-
-def test_boxes_that_do_not_fit_are_refused_or_not_held() -> None:
-    drill = Drill(window=False)
-    drill.advertise(ALL)
-    drill.deposit()
-    message = drill.boxes_message(0)
-    good = message.content
-    drill.refused(0, drill.sealed(replace(good, setup=bytes(32)), message.attachment), OutOfTurn, "another set-up")
-    drill.refused(0, drill.sealed(good, message.attachment[:-1]), MalformedMessage, "do not belong to 3 dealers")
-    drill.refused(
-        0, drill.sealed(replace(good, deposits=good.deposits[:2]), message.attachment), MalformedMessage, "3 dealers"
-    )
-    drill.refused(
-        0, drill.sealed(replace(good, dealers=b"\x0f"), message.attachment), PeerFault, "dealers that cannot be any"
-    )
-    swapped = replace(good, deposits=(good.deposits[1], good.deposits[0], good.deposits[2]))
-    drill.refused(0, drill.sealed(swapped, message.attachment), BadSignature, "does not verify")
-    spoiled = bytearray(message.attachment)
-    spoiled[0] ^= 1  # the box of t1
-    ready = drill.tell(0, drill.sealed(good, bytes(spoiled)))
-    assert ready is not None and ready.content.held == to_bitmap([2, 3], 4)
-
-
-def test_boxes_swapped_between_dealers_are_not_held() -> None:
-    drill = Drill(window=False)
-    drill.advertise(ALL)
-    drill.deposit()
-    message = drill.boxes_message(0)
-    size = len(message.attachment) // 3
-    first, second, third = (message.attachment[k * size : (k + 1) * size] for k in range(3))
-    ready = drill.tell(0, drill.sealed(message.content, second + first + third))
-    assert ready is not None and ready.content.held == to_bitmap([3], 4)
+def test_other_messages_of_another_session_are_refused() -> None:
+    for message in of_another_session(Drill()):
+        drill = Drill(window=False)
+        drill.advertise(ALL)
+        if concerns_round(type(message.content)):
+            drill.deposit()
+            drill.tell(0, drill.boxes_message(0))
+            drill.tell(0, drill.header(1))
+        if message.content.__class__.__name__ == "Certificate":
+            drill.compute(0)
+        drill.refused(0, message, OutOfTurn, "of another session")
 
 
 # --- restarts and marks ---
@@ -475,18 +288,17 @@ def test_a_restarted_tenant_is_out_of_the_window_and_above_its_mark() -> None:
     assert drill.states[0].boot != drill.states[1].boot
     drill.join(0)
     assert drill.states[0].highest_round == 2
-    for message in (drill.header(2), drill.header(3), drill.setup_message(), drill.certificate(drill.header(2), ALL)):
-        drill.refused(0, message, OutOfTurn, "while this side is joined")
-    drill.refused(0, drill.open_window(2, 2), PeerFault, "round 2, which this tenant has passed")
+    for header in (drill.header(2), drill.header(3)):
+        drill.refused(0, header, OutOfTurn, r"round 2 again|of another set-up")
+    drill.refused(0, drill.setup_message(), OutOfTurn, "while this side is no-window")
+    drill.refused(0, drill.certificate(drill.header(2), ALL), OutOfTurn, "while this side is no-round")
+    drill.refused(0, drill.proposal(drill.header(2), ALL), OutOfTurn, "of another window")
     answer = drill.tell(0, drill.open_window(2, 3))
     assert answer is not None and answer.content.window_key != drill.advertisements[0].content.window_key
 
 
-class FailingMarks:
+class FailingMarks(MemoryMarks):
     """A disk that is full."""
-
-    def highest(self, session: bytes) -> int:
-        return 0
 
     def record(self, session: bytes, round_number: int) -> None:
         raise EnvironmentFault("the disk is full")
@@ -498,7 +310,7 @@ def test_no_upload_leaves_before_its_mark_is_durable() -> None:
     before = drill.states[0]
     with pytest.raises(EnvironmentFault, match="disk is full"):
         tenant_upload(before, np.zeros(4, dtype=np.uint64), FailingMarks())
-    assert drill.states[0] is before and before.phase is TenantPhase.ANSWERING
+    assert drill.states[0] is before and before.round_stage is RoundStage.ANSWERING
     assert drill.marks[0].highest(drill.session) == 0
     drill.compute(0)
     assert drill.marks[0].highest(drill.session) == 1
@@ -508,6 +320,13 @@ def test_a_mark_above_the_state_is_obeyed() -> None:
     """Two processes of one tenant on one disk: what one has answered, the other does not."""
     drill = Drill()
     drill.marks[0].record(drill.session, 2)
+    drill.refused(0, drill.header(2), OutOfTurn, "round 2 again")
+    drill.upload(0, drill.header(3))
+
+
+def test_an_endorsement_above_the_state_is_obeyed() -> None:
+    drill = Drill()
+    drill.marks[0].endorse(drill.session, 2, b"an outcome")
     drill.refused(0, drill.header(2), OutOfTurn, "round 2 again")
     drill.upload(0, drill.header(3))
 
@@ -530,17 +349,50 @@ def test_a_description_that_the_terms_do_not_name_is_refused() -> None:
     drill.refused(0, drill.sealed(drill.terms.content, b"{}"), MalformedMessage, "does not match the terms")
 
 
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"roster": roster_of(5).digest}, "another roster"),
+        ({"suite": SUITE + 1}, "suite 2"),
+        ({"suite": FIRST_SIMULATED_SUITE}, "suite 32768"),
+        ({"trust": 3}, "break the protocol's own rules|trust 3"),
+        ({"minimum_cohort": 2, "colluders": 1}, "below colluders"),
+        ({"certificate_quorum": 2}, "derives by rule"),
+        ({"share_threshold": 1}, "derives by rule"),
+    ],
+)
+def test_terms_of_another_roster_or_suite_or_below_the_rules_are_not_joined(changes: dict[str, Any], text: str) -> None:
+    drill = Drill(window=False)
+    drill.states[0] = drill.newborn(0)
+    drill.deliver(0, drill.sealed(replace(drill.terms.content, **changes), DESCRIPTION).to_bytes())
+    with pytest.raises(TermsRefused, match=text):
+        tenant_join(drill.states[0])
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_join_tells_whether_rows_or_code_changed(changed: bool) -> None:
+    """What an earlier process gave can then be no base of an increment."""
+    drill = Drill(window=False)
+    drill.states[0] = drill.newborn(0)
+    drill.deliver(0, drill.terms.to_bytes())
+    answer = drill.answer_in(tenant_join(drill.states[0], changed))
+    assert answer is not None and answer.content.changed == int(changed)
+
+
 class Unasked:
     """Rows that must not be looked at."""
 
     def prepare(self, description: bytes) -> None:
         raise AssertionError("the policy comes first")
 
-    evaluate = prepare
+    def changed(self, session: bytes) -> bool:
+        raise AssertionError("the policy comes first")
+
+    evaluate = held = prepare
 
 
 def test_a_tenant_whose_policy_refuses_leaves_with_a_code_for_this_session() -> None:
-    drill = Drill(window=False)
+    drill = Drill(window=False, trust=int(Trust.SEMI_HONEST))
     me = replace(drill.states[0].me, policy=TermsPolicy())
     session = TenantSession(me, Unasked(), drill.marks[0], drill.randomness[0])
     with pytest.raises(SessionLeft, match="trusts the server") as caught:
@@ -550,195 +402,215 @@ def test_a_tenant_whose_policy_refuses_leaves_with_a_code_for_this_session() -> 
     assert session.over
 
 
-# --- the tables ---
-
-
-@cache
-def in_every_phase() -> dict[TenantPhase, Drill]:
-    """A drill whose tenant 0 is in each phase."""
-    drills: dict[TenantPhase, Drill] = {}
-
-    def keep(drill: Drill) -> None:
-        drills.setdefault(drill.states[0].phase, drill)
-
-    newborn = Drill(window=False)
-    newborn.states[0] = newborn.newborn(0)
-    keep(newborn)
-    offered = Drill(window=False)
-    offered.states[0] = offered.newborn(0)
-    offered.deliver(0, offered.terms.to_bytes())
-    keep(offered)
-    keep(Drill(window=False))
-    advertised = Drill(window=False)
-    advertised.advertise(ALL)
-    keep(advertised)
-    deposited = Drill(window=False)
-    deposited.advertise(ALL)
-    deposited.deposit()
-    keep(deposited)
-    keep(Drill())
-    answering = Drill()
-    answering.tell(0, answering.header(1))
-    keep(answering)
-    uploaded = Drill()
-    uploaded.upload(0, uploaded.header(1))
-    keep(uploaded)
-    opened = Drill()
-    opened.upload(0, opened.header(1))
-    opened.tell(0, opened.certificate(opened.header(1), ALL))
-    keep(opened)
-    closed = Drill()
-    closed.tell(0, closed.sealed(Close(closed.session, 1, 0)))
-    keep(closed)
-    return drills
-
-
-def test_every_message_that_a_phase_does_not_know_is_refused_and_changes_nothing() -> None:
-    drills = in_every_phase()
-    assert set(drills) == set(TenantPhase) == set(TENANT_TRANSITIONS)
-    refused = 0
-    for (phase, drill), content in itertools.product(drills.items(), EXAMPLES):
-        if type(content) not in TENANT_TRANSITIONS[phase]:
-            drill.refused(
-                0, drill.sealed(content), OutOfTurn, f"sent {type(content).__name__} while this side is {phase.value}"
-            )
-            refused += 1
-    assert refused > 100
-
-
-def test_every_local_event_that_a_phase_does_not_know_is_refused() -> None:
-    ring = np.zeros(4, dtype=np.uint64)
-    for phase, drill in in_every_phase().items():
-        state = drill.states[0]
-        if phase is not TenantPhase.OFFERED:
-            with pytest.raises(IllegalStep):
-                tenant_join(state)
-        if phase is not TenantPhase.ANSWERING:
-            with pytest.raises(IllegalStep):
-                tenant_upload(state, ring, drill.marks[0])
-        assert drill.states[0] is state
-
-
-@pytest.mark.parametrize("kind", [np.float64, np.int64, np.uint32])
-def test_masks_are_added_to_ring_integers_only(kind: Callable[..., Any]) -> None:
-    drill = Drill()
-    drill.tell(0, drill.header(1))
-    with pytest.raises(IllegalStep, match="integers modulo"):
-        tenant_upload(drill.states[0], np.zeros(4, dtype=kind), drill.marks[0])
-    with pytest.raises(IllegalStep, match="4 integers"):
-        tenant_upload(drill.states[0], np.zeros(5, dtype=np.uint64), drill.marks[0])
+def test_a_policy_with_the_difference_guard_refuses_a_session_without_blocks() -> None:
+    drill = Drill(window=False)
+    drill.states[0] = replace(
+        drill.newborn(0), me=replace(drill.states[0].me, policy=replace(POLICY, difference_guard=True))
+    )
+    drill.deliver(0, drill.terms.to_bytes())
+    with pytest.raises(TermsRefused, match="waives the difference guard"):
+        tenant_join(drill.states[0])
 
 
 def test_a_refusal_ends_the_session_and_forgets_its_secrets() -> None:
     drill = Drill()
     drill.upload(0, drill.header(1))
     step = tenant_refuse(drill.states[0], RefusalCode.LOCAL_FAULT)
-    assert step.state.phase is TenantPhase.CLOSED and step.state.window is None and step.state.round is None
+    closed = step.state
+    assert closed.phase is TenantPhase.CLOSED and not closed.vectors
+    assert closed.window is closed.upcoming is closed.round is None
     answer = drill.answer_in(step)
     assert answer is not None and answer.content.round == 1
 
 
-# --- parameters shown differently, and late uploads ---
+# --- the tables ---
+
+Place = tuple[TenantPhase, WindowStage, RoundStage]
 
 
-def unmasked(drill: Drill, headers: dict[int, Sealed[Header]], uploads: dict[int, RingVector]) -> RingVector:
-    """What a server gets by opening each tenant under the header that it showed to it."""
-    total = RoundSum.zero(drill.length)
-    for upload in uploads.values():
-        total = total.with_upload(upload)
-    for i, header in headers.items():
-        answer = drill.tell(i, drill.certificate(header, uploads))
-        assert answer is not None
-        total = total.without_masks(i, answer.content.self_seed, {}, header.digest)
-    return total.vector
+def place_of(drill: Drill) -> Place:
+    state = drill.states[0]
+    return state.phase, state.window_stage, state.round_stage
 
 
-@pytest.mark.parametrize("halves", [False, True])
-def test_different_parameters_to_two_halves_give_noise(halves: bool) -> None:
+def in_set_up() -> list[Drill]:
+    """Tenant 0 in every stage of the session and of the set-up of a first window."""
+    newborn, offered = Drill(window=False), Drill(window=False)
+    for drill in (newborn, offered):
+        drill.states[0] = drill.newborn(0)
+    offered.deliver(0, offered.terms.to_bytes())
+    advertised, fixed, deposited = (Drill(window=False) for _ in range(3))
+    for drill in (advertised, fixed, deposited):
+        drill.advertise(ALL)
+    fixed.fix()
+    deposited.deposit()
+    closed = Drill()
+    closed.tell(0, closed.sealed(Close(closed.session, 1, 0)))
+    return [newborn, offered, Drill(window=False), advertised, fixed, deposited, Drill(), closed]
+
+
+def in_rounds() -> list[Drill]:
+    """Tenant 0 in every stage of a round, with the next window in every stage of its set-up."""
+    found = []
+    for stage, setting_up in itertools.product(RoundStage, WindowStage):
+        drill = Drill()
+        header = drill.header(1, [1, 2, 3] if stage is RoundStage.NONE else None)
+        if stage is RoundStage.NONE:
+            drill.tell(0, drill.proposal(header, [1, 2, 3]))
+        else:
+            drill.tell(0, header)
+        if stage in {RoundStage.UPLOADED, RoundStage.OPENED}:
+            drill.compute(0)
+        if stage is RoundStage.OPENED:
+            drill.tell(0, drill.certificate(header, ALL))
+        first = drill.fixed
+        if setting_up is not WindowStage.NONE:
+            drill.advertise(ALL, number=2, first_round=2)
+        if setting_up in {WindowStage.FIXED, WindowStage.DEPOSITED, WindowStage.READY}:
+            drill.fix()
+        if setting_up in {WindowStage.DEPOSITED, WindowStage.READY}:
+            drill.deposits = {i: drill.tell(i, drill.neighbours_message(i)) for i in ALL}  # type: ignore[misc]
+        if setting_up is WindowStage.READY:
+            drill.tell(0, drill.boxes_message(0))
+        drill.setup = first
+        assert place_of(drill) == (TenantPhase.JOINED, setting_up, stage)
+        found.append(drill)
+    return found
+
+
+@cache
+def in_every_place() -> dict[Place, Drill]:
+    """A drill whose tenant 0 is in each place that the three tables of a tenant know."""
+    return {place_of(drill): drill for drill in [*in_set_up(), *in_rounds()]}
+
+
+def admitted(place: Place, kind: type) -> bool:
+    phase, window, stage = place
+    if kind not in SESSION_TRANSITIONS[phase]:
+        return False
+    if phase is TenantPhase.JOINED and concerns_window(kind):
+        return kind in WINDOW_TRANSITIONS[window]
+    if phase is TenantPhase.JOINED and concerns_round(kind):
+        return kind in ROUND_TRANSITIONS[stage]
+    return True
+
+
+def test_every_place_of_the_tables_is_reached() -> None:
+    places = in_every_place()
+    assert {phase for phase, _, _ in places} == set(TenantPhase) == set(SESSION_TRANSITIONS)
+    assert {window for _, window, _ in places} == set(WindowStage) == set(WINDOW_TRANSITIONS)
+    assert {stage for _, _, stage in places} == set(RoundStage) == set(ROUND_TRANSITIONS)
+
+
+def test_every_message_that_a_place_does_not_know_is_refused_and_changes_nothing() -> None:
+    refused = 0
+    for (place, drill), content in itertools.product(in_every_place().items(), EXAMPLES):
+        if not admitted(place, type(content)):
+            text = f"sent {type(content).__name__} while this side is "
+            fault = drill.refused(0, drill.sealed(content), OutOfTurn, text)
+            assert any(str(fault).endswith(stage.value) for stage in place)
+            refused += 1
+    assert refused > 300
+
+
+def test_every_local_event_that_a_place_does_not_know_is_refused() -> None:
+    ring = np.zeros(4, dtype=np.uint64)
+    for (phase, _, stage), drill in in_every_place().items():
+        state = drill.states[0]
+        if phase is not TenantPhase.OFFERED:
+            with pytest.raises(IllegalStep):
+                tenant_join(state)
+        if stage is not RoundStage.ANSWERING:
+            with pytest.raises(IllegalStep):
+                tenant_upload(state, ring, drill.marks[0])
+        with pytest.raises(IllegalStep):
+            tenant_recall(state, ring)
+        if state.round is None or state.round.survivors is None:
+            with pytest.raises(IllegalStep):
+                tenant_gate(state, b"")
+        assert drill.states[0] is state
+
+
+@pytest.mark.parametrize(("bits", "right"), [(64, np.uint64), (32, np.uint32)])
+@pytest.mark.parametrize("kind", [np.float64, np.int64, np.int32, np.uint32, np.uint64])
+def test_masks_are_added_to_integers_of_the_headers_ring_only(
+    kind: Callable[..., Any], bits: int, right: Callable[..., Any]
+) -> None:
     drill = Drill(length=6)
-    one, other = drill.header(1), drill.header(1, theta=b"others") if halves else drill.header(1)
-    headers = {i: one if i < 2 else other for i in ALL}
-    rings = {i: np.array([i, 10 * i, 1, 2, 0, 0], dtype=np.uint64) for i in ALL}
-    uploads = {i: drill.upload(i, headers[i], rings[i]) for i in ALL}
-    result = unmasked(drill, headers, uploads)
-    assert np.array_equal(result, sum(rings.values())) is not halves
-    assert check_words_are_zero(result) is not halves
+    drill.tell(0, drill.header(1, ring=bits))
+    if kind is not right:
+        with pytest.raises(IllegalStep, match="integers modulo"):
+            tenant_upload(drill.states[0], np.zeros(6, dtype=kind), drill.marks[0])
+    with pytest.raises(IllegalStep, match="6 integers"):
+        tenant_upload(drill.states[0], np.zeros(5, dtype=right), drill.marks[0])
+    assert drill.compute(0).dtype == right
 
 
-def residual_of_a_late_upload(length: int) -> RingVector:
-    """A dropped tenant's upload, a vector of zeros, less everything that a server can take off it after the opening."""
-    drill = Drill(length=length)
-    header = drill.header(1)
-    uploads = {i: drill.upload(i, header) for i in ALL}
-    certificate = drill.certificate(header, [0, 1, 2])
-    assert drill.setup is not None
-    shares: dict[int, bytes] = {}
-    keys: dict[int, bytes] = {}
-    for i in (0, 1, 2):
-        opening, answer = drill.tell(i, certificate), drill.tell(i, drill.recover(header, certificate, dropped=[3]))
-        assert opening is not None and answer is not None
-        shares[i] = answer.content.released[0].share
-        keys[i] = opening.content.pair_keys
-    secret = combine(shares, drill.setup.threshold)
-    assert secret is not None
-    late = AgreementKey(3, secret)
-    for i in (0, 1, 2):
-        assert keys[i] == late.pair_mask_key(i, drill.setup.round_key(i, 1), header.digest, "")
-    residual = uploads[3].copy()
-    add_masks(residual, added=keys.values())  # the larger index had subtracted
-    return residual
-
-
-def test_a_late_upload_stays_uniform_after_the_opening() -> None:
-    """χ² over the bytes of the residual; false alarm once in 10^6 (the sample is fixed)."""
-    residual = residual_of_a_late_upload(8192)
-    assert uniform_p_value(residual.view(np.uint8), 256) > 1e-6
-
-
-def test_the_uniformity_of_a_late_upload_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the defect that tenants leave their own mask out, the same test fails: all of the residual is known."""
-    own: set[bytes] = set()
-
-    def remember(seed: bytes, context: bytes) -> bytes:
-        key = self_mask_key(seed, context)
-        own.add(key)
-        return key
-
-    def without_own(vector: RingVector, added: Iterable[bytes], subtracted: Iterable[bytes]) -> None:
-        add_masks(vector, [key for key in added if key not in own], subtracted)
-
-    monkeypatch.setattr(tenant, "self_mask_key", remember)
-    monkeypatch.setattr(tenant, "add_masks", without_own)
-    assert uniform_p_value(residual_of_a_late_upload(8192).view(np.uint8), 256) < 1e-6
+@pytest.mark.parametrize("bits", [64, 32])
+def test_a_round_is_exact_in_either_ring(bits: int) -> None:
+    drill = Drill(length=6)
+    kind = np.dtype(f"<u{bits // 8}")
+    rings = {i: np.array([i, 5, -1 - i, -(2 ** (bits - 1)), 7, 0], dtype=np.int64).astype(kind) for i in ALL}
+    total = drill.run(1, survivors=[0, 1, 3], rings=rings, ring=bits)
+    assert total.dtype == kind and np.array_equal(total, rings[0] + rings[1] + rings[3])
 
 
 # --- noise ---
 
 
-@settings(max_examples=200)
+def truths(drill: Drill) -> dict[str, Any]:
+    """What a message of round 1 in this drill would say."""
+    found: dict[str, Any] = {
+        "session": drill.session, "terms": drill.terms.digest, "round": 1, "survivors": b"\x07", "silent": b"\x02",
+        "participants": b"\x0f", "witnesses": b"\x0f", "members": b"\x0f", "quoted": b"\0", "nonces": (), "dropped": b"\x08",
+        "mode": int(Mode.WHOLE), "dealers": b"\x0e", "previous_round": 0, "previous_outcome": 0, "previous": (), "held": b"",
+        "base_rounds": (), "base_contexts": b"",
+    }  # fmt: skip
+    if drill.opening is not None:
+        found |= {"window": drill.opening.digest}
+    if drill.setup is not None:
+        current = drill.states[0].round
+        header = current.header if current is not None else drill.header(1)
+        certificate = drill.certificate(header, [0, 1, 2])
+        found |= {"setup": drill.fixed.digest, "context": header.digest, "root": certificate.content.root}
+        found |= {"header": header.quoted(), "certificate": certificate.quoted(), "endorsers": b"\x0f"}
+        found |= {"signatures": certificate.content.signatures}
+    return found
+
+
+@settings(max_examples=300)
 @given(st.data())
 def test_noise_from_the_server_never_breaks_a_tenant(data: st.DataObject) -> None:
-    """Signed messages of any kind and content, in any phase: an answer, or a fault that leaves everything as it was."""
-    drill = in_every_phase()[data.draw(st.sampled_from(TenantPhase), label="phase")]
+    """Signed messages of any kind and content, in any place: an answer, or a fault that leaves everything as it was."""
+    places = in_every_place()
+    drill = places[data.draw(st.sampled_from(list(places)), label="place")]
     lie = data.draw(st.sampled_from(FROM_SERVER).flatmap(messages_of), label="message")
-    header = drill.header(1) if drill.setup is not None else None
-    truths = {
-        "session": drill.session,
-        "terms": drill.terms.digest,
-        "round": 1,
-        "survivors": b"\x07",
-        "silent": b"\x02",
-    }
-    truths |= {"participants": b"\x0f", "members": b"\x0f", "dropped": b"\x08", "mode": 1, "dealers": b"\x0e"}
-    if header is not None and drill.setup is not None and drill.opening is not None:
-        truths |= {"setup": drill.setup.digest, "context": header.digest, "window": drill.opening.digest}
-        truths |= {"header": header.quoted(), "certificate": drill.certificate(header, [0, 1, 2]).quoted()}
-    names = sorted(name for name in truths if hasattr(lie, name))
+    true = truths(drill)
+    names = sorted(name for name, value in true.items() if isinstance(getattr(lie, name, None), type(value)))
     kept = data.draw(st.sets(st.sampled_from(names)), label="true fields")
-    message = drill.sealed(replace(lie, **{name: truths[name] for name in kept}), data.draw(st.binary(max_size=8)))
-    before = drill.states[0]
+    evidence = drill.evidence(drill.header(1), [0, 1, 2]) if drill.setup is not None else b""
+    attachment = data.draw(st.one_of(st.binary(max_size=8), st.just(evidence)), label="attachment")
+    message = drill.sealed(replace(lie, **{name: true[name] for name in kept}), attachment)
+    before, marks = drill.states[0], drill.marks[0]
+    drill.marks[0] = MemoryMarks()
     try:
         drill.deliver(0, message.to_bytes())
     except PeerFault:
         assert drill.states[0] is before
-    drill.states[0] = before
+    drill.states[0], drill.marks[0] = before, marks
+
+
+def test_the_header_is_all_that_a_context_says() -> None:
+    """Each field of a header changes the context, and with it every mask: no field can be shown differently to two tenants."""
+    drill = Drill()
+    first = drill.header(1)
+    other: dict[str, Any] = {
+        "session": ELSEWHERE, "terms": bytes(32), "setup": bytes(32), "witnesses": b"\x07", "round": 2, "mode": 2,
+        "parameters": bytes(32), "encoding": b"e" * 32, "length": 5, "held": b"\x01", "participants": b"\x07",
+        "previous_round": 9, "previous_outcome": 1, "previous": (first.quoted(),), "previous_sum": b"s" * 32,
+        "base_rounds": (1,), "base_contexts": b"c" * 32, "ring": 32,
+    }  # fmt: skip
+    assert set(other) == set(vars(first.content))
+    contexts = {drill.header(1, **{name: value}).digest for name, value in other.items()}
+    assert len(contexts | {first.digest}) == len(other) + 1
+    assert isinstance(first.content, Header)

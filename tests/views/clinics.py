@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from fed_em_protocols.masks import RingVector
 from fed_em_protocols.messages import Upload
 from fed_em_protocols.policy import TermsPolicy
 from fed_em_protocols.roster import Roster, RosterServer, RosterTenant
-from fed_em_protocols.tenant import Evaluate, TenantSelf
+from fed_em_protocols.tenant_state import Evaluate, TenantSelf
 from fed_em_protocols.terms import SUITE, SessionTerms, Trust
 from fed_em_server.hub import Arrived
 from fed_em_server.pooled import fit_pooled
@@ -31,6 +31,8 @@ from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, run_sess
 from fed_em_simulations.digits import COLUMNS, DigitsFederation, digits_federation
 from fed_em_simulations.memory_hub import Direction, Fate, MemoryHub, Passing
 from tests.protocols.federation import MemoryMarks, certificate_of, identity_of, seeded_randomness
+
+BLOCKS = 3
 
 TIMES = Timetable(gather=8.0, patience=0.005, set_up=2.0, upload=3.0, quorum=0.75, straggler=0.02, open=0.05)
 
@@ -46,6 +48,12 @@ class MatrixWork:
 
     def prepare(self, description: bytes) -> None:
         self.description = SessionDescription.from_json(description)
+
+    def changed(self, session: bytes) -> bool:
+        return False
+
+    def held(self, counts: RingVector) -> bytes:
+        raise AssertionError("no session here has a mass gate")
 
     def evaluate(self, asked: Evaluate) -> RingVector:
         assert self.description is not None
@@ -99,7 +107,8 @@ class Federation:
     def start(self, index: int) -> TenantSession:
         name = self.roster.tenants[index].name
         self._lives += 1
-        me = TenantSelf(self.roster, index, identity_of(name), TermsPolicy(allow_semi_honest=True, colluders=0), "test")
+        policy = TermsPolicy(allow_semi_honest=True, colluders=0, difference_guard=False)
+        me = TenantSelf(self.roster, index, identity_of(name), policy, "test")
         work = MatrixWork(self.roster, index, self.data.tenants[name])
         return TenantSession(me, work, self._marks[index], seeded_randomness(self._lives))
 
@@ -107,15 +116,19 @@ class Federation:
 def _roster_of(rows: Mapping[str, int]) -> Roster:
     tenants = tuple(
         RosterTenant(
-            name=name, identity=identity_of(name).public.hex(), certificate=certificate_of(name), row_cap=2 * count
+            name=name,
+            identity=identity_of(name).public.hex(),
+            certificate=certificate_of(name),
+            row_cap=2 * count,
+            block=place % BLOCKS,
         )
-        for name, count in rows.items()
+        for place, (name, count) in enumerate(rows.items())
     )
     server = RosterServer(identity=identity_of("server").public.hex(), certificate=certificate_of("server"))
     return Roster(federation="nine-clinics", server=server, tenants=tenants)
 
 
-def plan_of(federation: Federation, iterations: int) -> SessionPlan:
+def plan_of(federation: Federation, iterations: int, **changes: int) -> SessionPlan:
     low, high = federation.data.projection.ranges()
     columns = tuple(Column(name=n, low=a, high=b) for n, a, b in zip(COLUMNS, low, high, strict=True))
     model = {"family": "gaussian-mixture", "n_components": 10, "covariance": "full", "covariance_floor": 1e-3}
@@ -123,10 +136,11 @@ def plan_of(federation: Federation, iterations: int) -> SessionPlan:
     roster = federation.roster
     terms = SessionTerms(
         session=bytes(range(16)), roster=roster.digest, schema=hashlib.sha256(description.to_json()).digest(),
-        suite=SUITE, trust=int(Trust.SEMI_HONEST), minimum_cohort=4, minimum_survivors=5, colluders=2, witnesses=0,
-        certificate_quorum=0, share_threshold=0, neighbours=0, side_honest=0, blocks=0, mass_floor=0,
+        suite=SUITE, trust=int(Trust.MALICIOUS_SERVER), minimum_cohort=3, minimum_survivors=3, colluders=1, witnesses=0,
+        certificate_quorum=0, share_threshold=0, neighbours=0, side_honest=0, blocks=BLOCKS, mass_floor=0,
         round_cap=3 * (iterations + 1), window_rounds=64,
     )  # fmt: skip
+    terms = replace(terms, **changes)
     return SessionPlan(
         roster, identity_of("server"), description, terms, TIMES, Stopping(1e-4, iterations), 3, "memory"
     )
@@ -141,10 +155,14 @@ TROUBLE: Trouble = {
 }
 
 
-def train(watcher: Watcher, iterations: int = 80, trouble: Trouble = TROUBLE) -> SessionOutcome:
+# Terms without the difference guard, under a server that is trusted: sums may differ by one tenant.
+EXPOSED = {"trust": int(Trust.SEMI_HONEST), "blocks": 0, "minimum_survivors": 5}
+
+
+def train(watcher: Watcher, iterations: int = 80, trouble: Trouble = TROUBLE, **terms: int) -> SessionOutcome:
     """A session with two tenants that are killed and come back, and one that lags."""
     federation = Federation(digits_federation())
-    return run_session(plan_of(federation, iterations), TroubledHub(federation, trouble), watcher)
+    return run_session(plan_of(federation, iterations, **terms), TroubledHub(federation, trouble), watcher)
 
 
 class Onlooker:

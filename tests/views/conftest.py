@@ -1,4 +1,4 @@
-"""One troubled session, run once for all tests of the views."""
+"""Troubled sessions, run once for all tests of the views."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from fed_em.model_file import FittedModel
 from fed_em_protocols.coordinator_state import Notice
 from fed_em_server.record import RoundRecord, SessionRecord
+from fed_em_server.session import SessionOutcome
 from fed_em_simulations.digits import digits_federation
-from tests.views.clinics import Onlooker, compared, train
+from tests.views.clinics import EXPOSED, Onlooker, compared, train
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,19 @@ class Session:
 def session() -> Session:
     onlooker = Onlooker()
     outcome = train(onlooker)
+    return _left_by(outcome, compared(outcome), onlooker)
+
+
+@pytest.fixture(scope="session")
+def exposed() -> Session:
+    """A short one under terms that protect less: a server that is trusted, no difference guard."""
+    onlooker = Onlooker()
+    outcome = train(onlooker, 16, **EXPOSED)
+    return _left_by(outcome, outcome.record, onlooker)
+
+
+def _left_by(outcome: SessionOutcome, record: SessionRecord, onlooker: Onlooker) -> Session:
     fitted = outcome.fitted
     means = fitted.coordinates.restore(fitted.parameters["means"])
     images = digits_federation().projection.images(means)
-    return Session(compared(outcome), fitted, images, tuple(onlooker.told))
+    return Session(record, fitted, images, tuple(onlooker.told))

@@ -73,8 +73,8 @@ def test_frame_fits_and_tells_everything(session: Session, width: int, height: i
     last = session.record.rounds[-1]
     assert last.log_likelihood is not None
     told = (f"round {last.round}", f"iteration {last.iteration}", decimal(last.log_likelihood))
-    for said in ("fed-em", session.record.title, "semi-honest", "follows the", *told):
-        assert said in text
+    for said in ("fed-em", session.record.title, "malicious-server", "from any server", "3 blocks of 3", *told):
+        assert said in " ".join(text.split())
     for index, name in enumerate(session.record.tenants):
         line = line_of(lines, name)
         assert " in " in line
@@ -90,7 +90,7 @@ def test_gathering_says_who_is_missing(session: Session) -> None:
     view = view_after(session, joined[6] + 1)
     text = "\n".join(drawn(view))
     assert "gathering tenants  7 of 9 are here" in text
-    assert "waiting for maple and oak, 0.0 s; at least 5 are needed" in text
+    assert "waiting for maple and oak, 0.0 s; at least 3 are needed" in text
     assert "not here yet" in line_of(drawn(view), "oak")
 
 
@@ -104,6 +104,8 @@ def test_standing_follows_the_notices(session: Session) -> None:
     assert standing(silent, "elm") == "recovered"
     without = up_to(session, NoticeKind.ROUND_STARTED, "elm", silent, there=False)
     assert standing(without, "elm") == "away"
+    assert standing(without, "ash") == "waits for its block"
+    assert standing(without, "fir") == "in"
     back = up_to(session, JOINED, "elm", silent)
     assert standing(back, "elm") == "waits for next window"
     assert standing(up_to(session, NoticeKind.ROUND_STARTED, "elm", back), "elm") == "in"
@@ -112,7 +114,8 @@ def test_standing_follows_the_notices(session: Session) -> None:
 
 def test_strip_has_a_block_of_its_own_shape_for_each_part(session: Session) -> None:
     blocks = {
-        Participation.SUMMED: "▇", Participation.RECOVERED: "◆", Participation.LATE: "▃", Participation.AWAY: "·",
+        Participation.SUMMED: "▇", Participation.RECOVERED: "◆", Participation.STALE: "▒", Participation.LATE: "▃",
+        Participation.AWAY: "·",
     }  # fmt: skip
     opened = session.record.rounds[:40]
     assert {part for r in opened for part in r.participation} == set(Participation)
@@ -142,12 +145,48 @@ def test_whom_a_round_waits_for_is_told_after_a_while(session: Session) -> None:
     assert "waiting for oak, 3.0 s" in "\n".join(drawn(view))
 
 
+def test_what_the_last_sum_lacked_is_told_while_nothing_is_waited_for(session: Session) -> None:
+    stale = next(opened for opened in session.record.rounds if opened.stale)
+    lines = drawn(view_after(session, session.told.index(stale) + 1))
+    assert "in the last sum 3 of 9 terms are of earlier rounds" in "\n".join(lines)
+    assert "in the last sum" not in "\n".join(drawn(view_after(session, len(session.told))))
+
+
+def test_a_paused_session_says_for_whom_and_how_long(session: Session) -> None:
+    clock = Clock()
+    view = view_after(session, up_to(session, NoticeKind.LEFT, "elm"), clock)
+    view.noticed(Notice(NoticeKind.PAUSED, 6, ("elm", "oak"), "7 of 9 tenants answer, 9 are needed in whole blocks"))
+    clock.now = 12.34
+    text = "\n".join(drawn(view, 120, 40))
+    assert "paused until elm and oak are back, 12.3 s; the session ends after 10 min 00 s" in text
+    assert "round 6: paused until elm and oak are back: 7 of 9 tenants answer, 9 are needed in whole blocks" in text
+    view.noticed(Notice(NoticeKind.JOINED, 6, ("elm",)))
+    assert "paused until oak is back" in "\n".join(drawn(view))
+    view.noticed(Notice(NoticeKind.WINDOW_OPENED, 6, session.record.tenants, "rounds 7 to 70"))
+    assert "paused until oak is back" not in "\n".join(drawn(view))
+
+
+def test_a_window_that_is_set_up_beside_a_round_does_not_interrupt_it(session: Session) -> None:
+    clock = Clock()
+    view = view_after(session, up_to(session, NoticeKind.ROUND_STARTED, "ash"), clock)
+    view.noticed(Notice(NoticeKind.WINDOW_OPENED, 1, session.record.tenants, "rounds 2 to 65"))
+    clock.now = 3.0
+    assert "waiting for ash, birch, cedar and 6 more, 3.0 s" in "\n".join(drawn(view))
+
+
+def test_what_the_terms_expose_is_told_at_the_top(exposed: Session) -> None:
+    lines = drawn(view_after(exposed, len(exposed.told)))
+    assert lines[1].startswith(" semi-honest  Tenants' statistics are hidden from a server that follows")
+    assert any(line.startswith(" !  Difference guard: off. Sums over any 5 tenants") for line in lines)
+    assert "no blocks" in lines[0]
+
+
 def test_many_tenants_give_way_and_those_in_trouble_stay(session: Session) -> None:
     first = session.told[0]
     assert isinstance(first, SessionRecord)
     names = tuple(f"t{i}" for i in range(60))
     view = LiveView(terminal(), Clock())
-    view.session_started(first.model_copy(update={"tenants": names}))
+    view.session_started(first.model_copy(update={"tenants": names, "blocks": ()}))
     for kind in (NoticeKind.JOINED, NoticeKind.WINDOW_OPENED, NoticeKind.ROUND_STARTED):
         view.noticed(Notice(kind, 1, names))
     view.noticed(Notice(NoticeKind.LATE, 1, ("t57",)))
@@ -216,3 +255,14 @@ def test_comparison_and_summary_tell_the_end(session: Session) -> None:
     complete = sum(r.complete for r in session.record.rounds)
     assert f"{len(session.record.rounds)}: {complete} with every tenant in the sum" in text
     assert "report.html" in text
+    assert "malicious-server, f = 1, 3 blocks of 3" in text
+    stale = sum(0 < opened.bases[0] < opened.round for opened in session.record.rounds)
+    assert f"ash, elm and larch in {stale} sums, for elm: the terms that they gave before stood" in text
+
+
+def test_the_summary_repeats_what_was_exposed(exposed: Session) -> None:
+    console = terminal(100, 60)
+    console.print(summary_panel(exposed.record, Path("result"), ()))
+    text = " ".join(console.export_text().replace("│", "").split())
+    assert exposed.record.banner in text
+    assert exposed.record.warnings[0] in text

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
+from fed_em_server.record import Participation, RoundRecord
 from fed_em_server.report_words import (
     bytes_in_words,
     decimal,
     happening_of,
+    lacking_in_words,
     names_in_words,
     seconds_in_words,
     told,
@@ -73,6 +75,29 @@ def test_sentences() -> None:
         "round 7: no sum was opened: 2 uploads, 3 are needed"
     )
     assert sentence(NoticeKind.REFUSED, text="policy") == "round 7: ash refused the session (policy)"
+    assert sentence(NoticeKind.PAUSED, ("a", "b")) == "round 7: paused until a and b are back"
+    assert sentence(NoticeKind.WINDOW_ABANDONED, text="the set-up of a window was not completed") == (
+        "round 7: the set-up of a window was not completed"
+    )
+    assert (
+        sentence(NoticeKind.CERTIFIED, ("a", "b", "c")) == "round 7: a quorum certified that the sum is over 3 tenants"
+    )
+
+
+def opened(bases: tuple[int, ...], held: tuple[int, ...] = ()) -> RoundRecord:
+    parts = tuple(Participation.SUMMED if base == 7 else Participation.STALE for base in bases)
+    return RoundRecord(
+        round=7, iteration=5, participation=parts, bases=bases, held=held, seconds=1.0, bytes_up=1, bytes_down=1
+    )
+
+
+def test_what_a_sum_lacks() -> None:
+    assert lacking_in_words(opened((7, 7, 7))) == ""
+    assert lacking_in_words(opened((7, 6, 7))) == "1 of 3 terms is of earlier rounds"
+    assert lacking_in_words(opened((7, 0, 2), (4,))) == (
+        "1 of 3 terms is of earlier rounds, 1 tenant has none, 1 component is held"
+    )
+    assert lacking_in_words(opened((0, 0, 7), (4, 5))) == "2 tenants have none, 2 components are held"
 
 
 def test_tenants_that_join_together_are_told_together() -> None:

@@ -24,6 +24,11 @@ def at_most(limit: int) -> Mapping[str, Any]:
     return {"most": limit}
 
 
+def list_of(limit: int, length: int) -> Mapping[str, Any]:
+    """A list of at most `limit` entries of exactly so many bytes."""
+    return {"most": limit, "entry": length}
+
+
 SESSION_BYTES = 16
 
 ID = exactly(SESSION_BYTES)

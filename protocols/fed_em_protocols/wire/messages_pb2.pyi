@@ -43,14 +43,16 @@ class Hello(_message.Message):
     def __init__(self, tenant: _Optional[str] = ..., roster: _Optional[bytes] = ..., boot: _Optional[bytes] = ..., software: _Optional[str] = ...) -> None: ...
 
 class Join(_message.Message):
-    __slots__ = ("session", "terms", "boot")
+    __slots__ = ("session", "terms", "boot", "changed")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     terms: bytes
     boot: bytes
-    def __init__(self, session: _Optional[bytes] = ..., terms: _Optional[bytes] = ..., boot: _Optional[bytes] = ...) -> None: ...
+    changed: int
+    def __init__(self, session: _Optional[bytes] = ..., terms: _Optional[bytes] = ..., boot: _Optional[bytes] = ..., changed: _Optional[int] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("session", "code", "round")
@@ -63,22 +65,30 @@ class Refusal(_message.Message):
     def __init__(self, session: _Optional[bytes] = ..., code: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
 
 class Advertise(_message.Message):
-    __slots__ = ("session", "window", "boot", "channel_key", "window_key", "round_keys", "commitments")
+    __slots__ = ("session", "window", "boot", "channel_key", "window_key", "nonce_commitment")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_KEY_FIELD_NUMBER: _ClassVar[int]
     WINDOW_KEY_FIELD_NUMBER: _ClassVar[int]
-    ROUND_KEYS_FIELD_NUMBER: _ClassVar[int]
-    COMMITMENTS_FIELD_NUMBER: _ClassVar[int]
+    NONCE_COMMITMENT_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     window: bytes
     boot: bytes
     channel_key: bytes
     window_key: bytes
-    round_keys: bytes
-    commitments: bytes
-    def __init__(self, session: _Optional[bytes] = ..., window: _Optional[bytes] = ..., boot: _Optional[bytes] = ..., channel_key: _Optional[bytes] = ..., window_key: _Optional[bytes] = ..., round_keys: _Optional[bytes] = ..., commitments: _Optional[bytes] = ...) -> None: ...
+    nonce_commitment: bytes
+    def __init__(self, session: _Optional[bytes] = ..., window: _Optional[bytes] = ..., boot: _Optional[bytes] = ..., channel_key: _Optional[bytes] = ..., window_key: _Optional[bytes] = ..., nonce_commitment: _Optional[bytes] = ...) -> None: ...
+
+class Reveal(_message.Message):
+    __slots__ = ("session", "setup", "nonce")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    SETUP_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    setup: bytes
+    nonce: bytes
+    def __init__(self, session: _Optional[bytes] = ..., setup: _Optional[bytes] = ..., nonce: _Optional[bytes] = ...) -> None: ...
 
 class Deposit(_message.Message):
     __slots__ = ("session", "setup", "roots")
@@ -109,6 +119,32 @@ class Upload(_message.Message):
     round: int
     context: bytes
     def __init__(self, session: _Optional[bytes] = ..., round: _Optional[int] = ..., context: _Optional[bytes] = ...) -> None: ...
+
+class Endorsement(_message.Message):
+    __slots__ = ("session", "round", "context", "survivors", "root", "setup")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    SURVIVORS_FIELD_NUMBER: _ClassVar[int]
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    SETUP_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    round: int
+    context: bytes
+    survivors: bytes
+    root: bytes
+    setup: bytes
+    def __init__(self, session: _Optional[bytes] = ..., round: _Optional[int] = ..., context: _Optional[bytes] = ..., survivors: _Optional[bytes] = ..., root: _Optional[bytes] = ..., setup: _Optional[bytes] = ...) -> None: ...
+
+class AskBase(_message.Message):
+    __slots__ = ("session", "round", "base")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    round: int
+    base: bytes
+    def __init__(self, session: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ...) -> None: ...
 
 class Opening(_message.Message):
     __slots__ = ("session", "round", "context", "self_seed", "pair_keys")
@@ -189,16 +225,18 @@ class SessionTerms(_message.Message):
     def __init__(self, session: _Optional[bytes] = ..., roster: _Optional[bytes] = ..., schema: _Optional[bytes] = ..., suite: _Optional[int] = ..., trust: _Optional[int] = ..., minimum_cohort: _Optional[int] = ..., minimum_survivors: _Optional[int] = ..., colluders: _Optional[int] = ..., witnesses: _Optional[int] = ..., certificate_quorum: _Optional[int] = ..., share_threshold: _Optional[int] = ..., neighbours: _Optional[int] = ..., side_honest: _Optional[int] = ..., blocks: _Optional[int] = ..., mass_floor: _Optional[int] = ..., round_cap: _Optional[int] = ..., window_rounds: _Optional[int] = ...) -> None: ...
 
 class OpenWindow(_message.Message):
-    __slots__ = ("session", "terms", "number", "first_round")
+    __slots__ = ("session", "terms", "number", "first_round", "excused")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     FIRST_ROUND_FIELD_NUMBER: _ClassVar[int]
+    EXCUSED_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     terms: bytes
     number: int
     first_round: int
-    def __init__(self, session: _Optional[bytes] = ..., terms: _Optional[bytes] = ..., number: _Optional[int] = ..., first_round: _Optional[int] = ...) -> None: ...
+    excused: bytes
+    def __init__(self, session: _Optional[bytes] = ..., terms: _Optional[bytes] = ..., number: _Optional[int] = ..., first_round: _Optional[int] = ..., excused: _Optional[bytes] = ...) -> None: ...
 
 class SetUp(_message.Message):
     __slots__ = ("session", "window", "members", "advertisements")
@@ -211,6 +249,20 @@ class SetUp(_message.Message):
     members: bytes
     advertisements: _containers.RepeatedCompositeFieldContainer[Quoted]
     def __init__(self, session: _Optional[bytes] = ..., window: _Optional[bytes] = ..., members: _Optional[bytes] = ..., advertisements: _Optional[_Iterable[_Union[Quoted, _Mapping]]] = ...) -> None: ...
+
+class Neighbours(_message.Message):
+    __slots__ = ("session", "setup", "nonces", "quoted", "advertisements")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    SETUP_FIELD_NUMBER: _ClassVar[int]
+    NONCES_FIELD_NUMBER: _ClassVar[int]
+    QUOTED_FIELD_NUMBER: _ClassVar[int]
+    ADVERTISEMENTS_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    setup: bytes
+    nonces: _containers.RepeatedScalarFieldContainer[bytes]
+    quoted: bytes
+    advertisements: _containers.RepeatedCompositeFieldContainer[Quoted]
+    def __init__(self, session: _Optional[bytes] = ..., setup: _Optional[bytes] = ..., nonces: _Optional[_Iterable[bytes]] = ..., quoted: _Optional[bytes] = ..., advertisements: _Optional[_Iterable[_Union[Quoted, _Mapping]]] = ...) -> None: ...
 
 class Boxes(_message.Message):
     __slots__ = ("session", "setup", "dealers", "deposits")
@@ -225,52 +277,96 @@ class Boxes(_message.Message):
     def __init__(self, session: _Optional[bytes] = ..., setup: _Optional[bytes] = ..., dealers: _Optional[bytes] = ..., deposits: _Optional[_Iterable[_Union[Quoted, _Mapping]]] = ...) -> None: ...
 
 class Header(_message.Message):
-    __slots__ = ("session", "terms", "setup", "round", "mode", "parameters", "encoding", "length", "participants", "previous_round", "previous_outcome", "previous_certificate", "previous_sum", "base_rounds")
+    __slots__ = ("session", "terms", "setup", "witnesses", "round", "mode", "parameters", "encoding", "length", "held", "participants", "previous_round", "previous_outcome", "previous", "previous_sum", "base_rounds", "base_contexts", "ring")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
     SETUP_FIELD_NUMBER: _ClassVar[int]
+    WITNESSES_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     ENCODING_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     PARTICIPANTS_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_ROUND_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_OUTCOME_FIELD_NUMBER: _ClassVar[int]
-    PREVIOUS_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_SUM_FIELD_NUMBER: _ClassVar[int]
     BASE_ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    BASE_CONTEXTS_FIELD_NUMBER: _ClassVar[int]
+    RING_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     terms: bytes
     setup: bytes
+    witnesses: bytes
     round: int
     mode: int
     parameters: bytes
     encoding: bytes
     length: int
+    held: bytes
     participants: bytes
     previous_round: int
     previous_outcome: int
-    previous_certificate: bytes
+    previous: _containers.RepeatedCompositeFieldContainer[Quoted]
     previous_sum: bytes
     base_rounds: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, session: _Optional[bytes] = ..., terms: _Optional[bytes] = ..., setup: _Optional[bytes] = ..., round: _Optional[int] = ..., mode: _Optional[int] = ..., parameters: _Optional[bytes] = ..., encoding: _Optional[bytes] = ..., length: _Optional[int] = ..., participants: _Optional[bytes] = ..., previous_round: _Optional[int] = ..., previous_outcome: _Optional[int] = ..., previous_certificate: _Optional[bytes] = ..., previous_sum: _Optional[bytes] = ..., base_rounds: _Optional[_Iterable[int]] = ...) -> None: ...
+    base_contexts: bytes
+    ring: int
+    def __init__(self, session: _Optional[bytes] = ..., terms: _Optional[bytes] = ..., setup: _Optional[bytes] = ..., witnesses: _Optional[bytes] = ..., round: _Optional[int] = ..., mode: _Optional[int] = ..., parameters: _Optional[bytes] = ..., encoding: _Optional[bytes] = ..., length: _Optional[int] = ..., held: _Optional[bytes] = ..., participants: _Optional[bytes] = ..., previous_round: _Optional[int] = ..., previous_outcome: _Optional[int] = ..., previous: _Optional[_Iterable[_Union[Quoted, _Mapping]]] = ..., previous_sum: _Optional[bytes] = ..., base_rounds: _Optional[_Iterable[int]] = ..., base_contexts: _Optional[bytes] = ..., ring: _Optional[int] = ...) -> None: ...
+
+class Proposal(_message.Message):
+    __slots__ = ("session", "header", "survivors", "setup")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    SURVIVORS_FIELD_NUMBER: _ClassVar[int]
+    SETUP_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    header: Quoted
+    survivors: bytes
+    setup: bytes
+    def __init__(self, session: _Optional[bytes] = ..., header: _Optional[_Union[Quoted, _Mapping]] = ..., survivors: _Optional[bytes] = ..., setup: _Optional[bytes] = ...) -> None: ...
 
 class Certificate(_message.Message):
-    __slots__ = ("session", "round", "context", "survivors", "root", "signatures")
+    __slots__ = ("session", "round", "context", "survivors", "root", "setup", "endorsers", "signatures")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     SURVIVORS_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
+    SETUP_FIELD_NUMBER: _ClassVar[int]
+    ENDORSERS_FIELD_NUMBER: _ClassVar[int]
     SIGNATURES_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     round: int
     context: bytes
     survivors: bytes
     root: bytes
+    setup: bytes
+    endorsers: bytes
     signatures: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, session: _Optional[bytes] = ..., round: _Optional[int] = ..., context: _Optional[bytes] = ..., survivors: _Optional[bytes] = ..., root: _Optional[bytes] = ..., signatures: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, session: _Optional[bytes] = ..., round: _Optional[int] = ..., context: _Optional[bytes] = ..., survivors: _Optional[bytes] = ..., root: _Optional[bytes] = ..., setup: _Optional[bytes] = ..., endorsers: _Optional[bytes] = ..., signatures: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Counted(_message.Message):
+    __slots__ = ("session", "round", "certificate", "pair_keys")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    PAIR_KEYS_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    round: int
+    certificate: Quoted
+    pair_keys: bytes
+    def __init__(self, session: _Optional[bytes] = ..., round: _Optional[int] = ..., certificate: _Optional[_Union[Quoted, _Mapping]] = ..., pair_keys: _Optional[bytes] = ...) -> None: ...
+
+class Base(_message.Message):
+    __slots__ = ("session", "header")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    header: Quoted
+    def __init__(self, session: _Optional[bytes] = ..., header: _Optional[_Union[Quoted, _Mapping]] = ...) -> None: ...
 
 class Recover(_message.Message):
     __slots__ = ("session", "header", "certificate", "silent", "dropped")

@@ -1,0 +1,132 @@
+"""Numbers of a session that follow from its roster: the least sum, and the sparse graph of a roster that needs one.
+
+A sparse graph is chosen for the smallest window that can open a sum, u_min tenants, with as many missing as the session puts up
+with, n − u_min. Every window is at least as large: the more members, the smaller the share of the corrupt and the missing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fed_em.errors import CallerError
+from fed_em_protocols.graph_parameters import (
+    SECURITY_BITS,
+    GraphParameters,
+    malicious_server_parameters,
+    most_corrupt_witnesses,
+    semi_honest_parameters,
+    side_is_safe,
+    threshold_is_safe,
+)
+from fed_em_protocols.limits import MAX_NEIGHBOURS, MIN_TENANTS
+from fed_em_protocols.roster import Roster
+from fed_em_protocols.terms import SessionTerms, Trust, is_sparse
+
+DROPOUTS = 0.1
+"""δ: the share of a large roster that may be missing from a round, blocks included, unless the session says otherwise."""
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """What a session is to withstand.
+
+    Attributes:
+        trust: Whether the server may break the protocol.
+        colluders: f.
+        guarded: Whether every sum holds the roster's blocks whole or not at all.
+    """
+
+    trust: Trust
+    colluders: int
+    guarded: bool
+
+
+def default_survivors(roster: Roster, cohort: int, guarded: bool, dropouts: float = DROPOUTS) -> int:
+    """u_min where nobody says otherwise.
+
+    Blocks are whole or absent, so with them nothing smaller than a block is ever seen and a larger sum protects no more: the
+    cohort is enough. One block alone is the whole roster. Without blocks it is half of the roster at least. A sparse graph is
+    made for a share `dropouts` of the roster missing, and for no more.
+    """
+    if guarded and len(roster.blocks) == 1:
+        return roster.n
+    if is_sparse(roster):
+        return max(cohort, roster.n - math.floor(dropouts * roster.n))
+    return max(cohort, MIN_TENANTS, 0 if guarded else math.ceil(roster.n / 2))
+
+
+def graph_of(roster: Roster, threats: ThreatModel, survivors: int) -> GraphParameters | None:
+    """The sparse graph for a roster and u_min; None on the complete graph, where every number follows by rule.
+
+    Raises:
+        CallerError: no graph will do; names the condition that fails and what to change.
+    """
+    if not is_sparse(roster):
+        return None
+    missing, witnesses = roster.n - survivors, len(roster.witnesses)
+    remedy = (
+        "in [trust], lower `colluders`, or lower `dropouts` (raise `minimum_survivors`); "
+        "or name other witnesses in a new version of the roster"
+    )
+    if threats.trust is Trust.MALICIOUS_SERVER and witnesses > survivors:
+        raise CallerError(
+            f"the roster names {witnesses} witnesses, and a window may have {survivors} tenants",
+            remedy="make the roster with `fed-em roster --witnesses`, or lower `dropouts` in [trust]",
+        )
+    try:
+        if threats.trust is Trust.MALICIOUS_SERVER:
+            found = malicious_server_parameters(survivors, witnesses, threats.colluders, missing)
+        else:
+            found = semi_honest_parameters(survivors, threats.colluders, missing)
+    except CallerError as error:
+        raise CallerError(f"a session of {roster.n} tenants: {error.message}", remedy=remedy) from None
+    if found.neighbours > MAX_NEIGHBOURS:
+        raise CallerError(
+            f"a session of {roster.n} tenants needs {found.neighbours} neighbours each, the protocol knows {MAX_NEIGHBOURS}",
+            remedy=remedy,
+        )
+    return found
+
+
+def require_safe_graph(terms: SessionTerms, roster: Roster, colluders: int) -> None:
+    """Recompute, as a tenant that was told k, τ, h and q, that the graph protects against so many colluders with 40 bits.
+
+    Raises:
+        CallerError: names the number that does not.
+    """
+    if not is_sparse(roster):
+        return
+    f, k, certified = colluders, terms.neighbours, terms.trust == Trust.MALICIOUS_SERVER
+    sizes = (terms.minimum_survivors, roster.n)
+    rules = [
+        (
+            all(threshold_is_safe(size, f, k, terms.share_threshold, SECURITY_BITS) for size in sizes),
+            f"the share threshold {terms.share_threshold} of {k} neighbours",
+        ),
+        (
+            not certified or all(side_is_safe(size, f, k, terms.side_honest, SECURITY_BITS) for size in sizes),
+            f"the {terms.side_honest} neighbours on each side, of {k} in all,",
+        ),
+        (certified or k >= _least_semi_honest(terms, roster, f), f"the number of {k} neighbours"),
+        (not certified or _quorums_meet(terms, roster, f), f"the quorum of {terms.certificate_quorum} witnesses"),
+    ]
+    for safe, number in rules:
+        if not safe:
+            raise CallerError(
+                f"{number} does not protect against {f} colluding tenants in windows of {sizes[0]} tenants"
+            )
+
+
+def _least_semi_honest(terms: SessionTerms, roster: Roster, colluders: int) -> int:
+    least = terms.minimum_survivors
+    try:
+        return semi_honest_parameters(least, colluders, roster.n - least).neighbours
+    except CallerError:
+        return roster.n
+
+
+def _quorums_meet(terms: SessionTerms, roster: Roster, colluders: int) -> bool:
+    """Whether any two quorums share an honest witness."""
+    corrupt = most_corrupt_witnesses(roster.n, colluders, terms.witnesses, SECURITY_BITS)
+    return 2 * terms.certificate_quorum > terms.witnesses + corrupt

@@ -1,0 +1,75 @@
+"""What a window costs, and how many bytes a round has: gated (counts, then moments) and not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fed_em_protocols.ring import RING_32
+from tests.bench.cheap_tenants import cheap_tenants
+from tests.bench.drive import Costs, Drive, Traffic, any_graph
+from tests.bench.figures import ExchangeFigures, TrafficFigures
+from tests.bench.shapes import Shape
+
+WINDOW_ROUNDS = 64
+_WARM_UP_LENGTH = 8
+_SET_UP_KINDS = frozenset({"OpenWindow", "Advertise", "SetUp", "Reveal", "Neighbours", "Deposit", "Boxes", "Ready"})
+_SERVED = frozenset({"Advertise", "Reveal", "Deposit", "Ready"})
+# Mass, squared mass and supporting tenants of each component.
+_COUNTS = 3
+
+
+def measure_window(shape: Shape, window_rounds: int = WINDOW_ROUNDS) -> ExchangeFigures:
+    """The set-up of one window."""
+    with any_graph():
+        drive = _drive(shape, window_rounds)
+        with cheap_tenants(drive, fake_deals=True):
+            return _open_window(drive)
+
+
+def measure_traffic(shape: Shape, length: int, components: int, window_rounds: int = WINDOW_ROUNDS) -> TrafficFigures:
+    """A window, a round in it, and a gated one; as many bytes of parameters as of statistics."""
+    held = bytes((components + 7) // 8)
+    with any_graph():
+        drive = _drive(shape, window_rounds, mass_floor=1000, held=held)
+        with cheap_tenants(drive, fake_deals=True):
+            window = _open_window(drive)
+            # The first sum of a length is a base round: the one that follows has increments, as most have.
+            drive.sum(length)
+            drive.take_costs(), drive.take_traffic()
+            drive.sum(length)
+            plain = _figures(drive.take_costs(), drive.take_traffic(), drive)
+            drive.gated_sum(length, _COUNTS * components + RING_32.for_counts.tail_words, held)
+            gated = _figures(drive.take_costs(), drive.take_traffic(), drive)
+    return TrafficFigures(shape.tenants, shape.graph, length, window_rounds, window, plain, gated)
+
+
+def _drive(shape: Shape, window_rounds: int, mass_floor: int = 0, held: bytes = b"\0") -> Drive:
+    n = shape.tenants
+    # A witness of a sparse graph and another tenant: the last is none there.
+    return Drive(shape.roster(), shape.terms(window_rounds, mass_floor), (1, n - 1), held)
+
+
+def _open_window(drive: Drive) -> ExchangeFigures:
+    """Open the window for a short sum, and take that off: what a round of it costs is measured again."""
+    drive.take_costs(), drive.take_traffic()
+    drive.sum(_WARM_UP_LENGTH, whole=True)
+    both, carried = drive.take_costs(), drive.take_traffic()
+    drive.sum(_WARM_UP_LENGTH, whole=True)
+    short = drive.take_costs()
+    drive.take_traffic()
+    tenants = {
+        index: spent._replace(cpu=max(0.0, spent.cpu - short.tenants[index].cpu))
+        for index, spent in both.tenants.items()
+    }
+    served = {kind: spent for kind, spent in both.parts.items() if kind in _SERVED}
+    messages = {key: each for key, each in carried.items() if key[1] in _SET_UP_KINDS}
+    return _figures(Costs(tenants, served), messages, drive)
+
+
+def _figures(costs: Costs, messages: Mapping[tuple[str, str], Traffic], drive: Drive) -> ExchangeFigures:
+    n = drive.roster.n
+    first, last = (costs.tenants[index].cpu for index in sorted(drive.watched))
+    up, down = (sum(each.size for key, each in messages.items() if key[0] == way) / n for way in ("up", "down"))
+    return ExchangeFigures(
+        tenant_cpu=last, witness_cpu=first, server_cpu=costs.server.cpu, bytes_up=up, bytes_down=down
+    )

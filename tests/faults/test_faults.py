@@ -1,0 +1,105 @@
+"""Sessions with faults of every kind, chosen by seed: no wrong sum, no double opening, no split block, whatever happens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fed_em_protocols import certification, coordinator_round, coordinator_state, tenant_outcome, tenant_round
+from fed_em_protocols.messages import Header, Mode
+from fed_em_protocols.round_sum import RoundSum
+from fed_em_protocols.tenant_state import BaseRound, TenantState
+from fed_em_protocols.terms import Trust
+from tests.faults.campaign import complaint_about, run_campaign, run_seeds, shrink
+from tests.faults.plan import Fault, FaultKind, plan_of
+from tests.faults.remembering import remembered_cryptography
+from tests.faults.simulator import simulate
+
+SESSIONS = 10_000
+
+
+def test_sessions_with_faults() -> None:
+    tally = run_seeds(range(120))
+    assert tally.violations == ()
+    assert tally.opened > 300
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ten_thousand_sessions_with_faults(capsys: pytest.CaptureFixture[str]) -> None:
+    tally = run_campaign(1_000_000, SESSIONS)
+    with capsys.disabled():
+        print(f"\n{tally}")
+    assert tally.violations == ()
+    assert tally.sessions == SESSIONS and tally.faulty >= 0.3 * SESSIONS
+
+
+def test_a_plan_is_a_function_of_its_seed() -> None:
+    assert plan_of(7) == plan_of(7) != plan_of(8)
+    with remembered_cryptography():
+        assert simulate(plan_of(7)) == simulate(plan_of(7))
+
+
+def test_every_kind_of_fault_is_planned() -> None:
+    planned = {fault.kind for seed in range(200) for fault in plan_of(seed).faults}
+    assert planned == set(FaultKind)
+
+
+def test_without_faults_every_sum_is_opened_at_once() -> None:
+    for seed in range(12):
+        plan = replace(plan_of(seed), faults=())
+        outcome = simulate(plan)
+        assert (outcome.opened, outcome.failed, outcome.blamed) == (plan.rounds, 0, ()), plan
+
+
+class TestItFinds:
+    """Planted defects: the simulator must find each within some seeds, and shrink what it found."""
+
+    def _finds(self, seeds: range) -> str:
+        with remembered_cryptography():
+            for seed in seeds:
+                complaint, _ = complaint_about(plan_of(seed))
+                if complaint:
+                    smallest = shrink(plan_of(seed))
+                    assert len(smallest.faults) <= len(plan_of(seed).faults)
+                    return complaint
+        return ""
+
+    def test_increments_that_start_from_the_last_upload(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Right as long as every round is opened with everybody in it."""
+
+        def last_upload(header: Header, base: BaseRound, state: TenantState) -> tuple[int, bytes] | None:
+            return (
+                (base.round, next(reversed(state.vectors))) if header.mode == Mode.INCREMENT and state.vectors else None
+            )
+
+        monkeypatch.setattr(tenant_round, "_increment_start", last_upload)
+        assert "total" in self._finds(range(60))
+
+    def test_survivors_that_split_a_block(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(coordinator_round, "admissible_survivors", lambda uploaded, *_: uploaded)
+        monkeypatch.setattr(tenant_outcome, "require_admissible", lambda *_: None)
+        monkeypatch.setattr(RoundSum, "with_upload", lambda self, _index, _unit, upload: RoundSum(self.vector + upload))
+        assert self._finds(range(80))
+
+    def test_a_server_that_forgets_what_it_put_to_the_witnesses(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """After a restart it proposes void for a round of which it had proposed survivors: witnesses refuse, it is told so."""
+        void = coordinator_state.Outcomes(frozenset(), b"", bytes(32))
+        real = coordinator_state.Unresolved
+        monkeypatch.setattr(coordinator_state, "Unresolved", lambda header, _outcome: real(header, void))
+        stuck = 0
+        with remembered_cryptography():
+            for crash in range(100, 240):
+                plan = replace(
+                    plan_of(0), n=5, trust=Trust.MALICIOUS_SERVER, colluders=1, blocks=0,
+                    faults=(Fault(FaultKind.CRASH_SERVER, crash, 0.05),),
+                )  # fmt: skip
+                stuck += simulate(plan).failed > 0
+        assert stuck
+
+
+def test_certification_is_what_tenants_check() -> None:
+    """The planted defects above patch names that the machines really use."""
+    assert coordinator_round.admissible_survivors is certification.admissible_survivors
+    assert tenant_outcome.require_admissible is certification.require_admissible
