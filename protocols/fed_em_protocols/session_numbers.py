@@ -95,7 +95,7 @@ def require_safe_graph(terms: SessionTerms, roster: Roster, colluders: int) -> N
     Raises:
         CallerError: names the number that does not.
     """
-    if not is_sparse(roster):
+    if not terms.neighbours:
         return
     f, k, certified = colluders, terms.neighbours, terms.trust == Trust.MALICIOUS_SERVER
     sizes = (terms.minimum_survivors, roster.n)

@@ -120,7 +120,7 @@ def _flower_sums(size: SumsOfSize, shares: int, deadline: float) -> Iterator[Sum
             if wanted and not late:
                 yield measure_flower(size.tenants, length, dropout, shares, size.theirs)
                 continue
-            reason = "no time left" if wanted else "takes minutes; --full waits for it"
+            reason = "no time left" if wanted else "left to --full, as it takes long"
             yield AbsentSum(SYSTEM, TRUST, graph_name(shares), size.tenants, length, dropout, reason)
 
 

@@ -106,7 +106,7 @@ def ordinary(whole: bool) -> Sizes:
         client_times=5,
         server=(
             ServerRounds(Shape(100), 100_000, (0, 10, 30), times=3, recovers=True),
-            ServerRounds(thousand, 100_000, (0, 10, 30), times=2, recovers=True),
+            ServerRounds(thousand, 100_000, (0, 10, 30), times=1, recovers=whole),
             ServerRounds(sturdy, 100_000, (30,), times=1, recovers=False),
             # For its memory: what came of an incomplete block waits apart. As many blocks as a session of 100 has by default.
             ServerRounds(Shape(100, blocks=14), 100_000, (), times=0, recovers=False),
