@@ -176,8 +176,10 @@ def start_round(state: CoordinatorState, participants: frozenset[int], now: floa
         window=replace(window, used=True),
     )  # fmt: skip
     data = sealed.to_bytes()
+    # Unit by unit, for uploads that come together: what has come of an incomplete unit is kept apart.
+    asked = (index for unit in state.units for index in sorted(unit & participants))
     notice = Notice(NoticeKind.ROUND_STARTED, number, state.roster.names(participants))
-    return CoordinatorStep(started, tuple((index, data) for index in sorted(participants)), (notice,))
+    return CoordinatorStep(started, tuple((index, data) for index in asked), (notice,))
 
 
 def _total_to_add_to(state: CoordinatorState, request: SumRequest) -> RunningTotal | None:

@@ -28,6 +28,9 @@ Q = TypeVar("Q", bound=Payload)
 _BY_KIND = {number: kind for kind, number in KINDS.items()}
 _LEAST_LIMIT = 2**63
 
+# Field 4 of the envelope, with a length.
+_ATTACHMENT_TAG = 4 << 3 | 2
+
 
 @dataclass(frozen=True)
 class Sealed(Generic[P]):
@@ -58,15 +61,11 @@ class Sealed(Generic[P]):
 
     def to_bytes(self) -> bytes:
         """The whole message as it travels."""
-        return bytes(
-            messages_pb2.Envelope(
-                version=PROTOCOL_VERSION,
-                kind=KINDS[type(self.content)],
-                payload=self.payload,
-                attachment=self.attachment,
-                signature=self.signature,
-            ).SerializeToString()
-        )
+        # The fields before, of and behind the attachment, which may be long: the generated code would copy it twice.
+        kind = KINDS[type(self.content)]
+        head = messages_pb2.Envelope(version=PROTOCOL_VERSION, kind=kind, payload=self.payload).SerializeToString()
+        tail = messages_pb2.Envelope(signature=self.signature).SerializeToString()
+        return b"".join((head, _attachment_head(len(self.attachment)), self.attachment, tail))
 
     def require_signature(self, key: bytes, sender: str) -> None:
         """Raise `BadSignature` naming `sender` unless `key` signed this message."""
@@ -76,6 +75,17 @@ class Sealed(Generic[P]):
                 f"its {type(self.content).__name__} message has a signature that does not verify",
                 proves="nothing against the sender itself: whoever carries messages can change them",
             )
+
+
+def _attachment_head(size: int) -> bytes:
+    """What precedes an attachment of so many bytes on the wire: its tag and its length, seven bits a byte, the lowest first."""
+    if size == 0:
+        return b""
+    words = [_ATTACHMENT_TAG]
+    while size >= 0x80:
+        words.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes((*words, size))
 
 
 def _signed_digest(kind: int, payload: bytes, attachment_digest: bytes) -> bytes:
@@ -105,7 +115,7 @@ def unseal(data: bytes, sender: str) -> Sealed[Payload]:
     if len(data) > MAX_MESSAGE_BYTES:
         raise MalformedMessage(sender, f"sent a message of {len(data)} bytes, the limit is {MAX_MESSAGE_BYTES}")
     envelope = messages_pb2.Envelope()
-    _parse(envelope, data, sender)
+    _parse_known(envelope, data, sender)
     if envelope.version != PROTOCOL_VERSION:
         raise MalformedMessage(
             sender,
@@ -116,8 +126,10 @@ def unseal(data: bytes, sender: str) -> Sealed[Payload]:
         raise MalformedMessage(sender, f"sent a message of unknown kind {envelope.kind}")
     if len(envelope.signature) != SIGNATURE_BYTES:
         raise MalformedMessage(sender, f"sent a signature of {len(envelope.signature)} bytes")
-    # Each look at a field of a parsed message copies it.
+    # Each look at a field of a parsed message copies it, and so does counting its bytes.
     payload, attachment = envelope.payload, envelope.attachment
+    envelope.ClearField("attachment")
+    _require_length(envelope, len(data) - len(attachment) - len(_attachment_head(len(attachment))), sender)
     return Sealed(
         content=cast(Payload, _read(kind, payload, sender)),
         payload=payload,
@@ -140,14 +152,22 @@ def _read(kind: type, payload: bytes, sender: str) -> object:
 
 
 def _parse(wire: Message, data: bytes, sender: str) -> None:
+    _parse_known(wire, data, sender)
+    _require_length(wire, len(data), sender)
+
+
+def _parse_known(wire: Message, data: bytes, sender: str) -> None:
     try:
         wire.ParseFromString(data)
     except DecodeError:
         raise MalformedMessage(sender, f"sent bytes that are no {type(wire).__name__}: truncated or foreign") from None
     if len(UnknownFieldSet(wire)):
         raise MalformedMessage(sender, f"sent a {type(wire).__name__} with an unknown field")
+
+
+def _require_length(wire: Message, length: int, sender: str) -> None:
     # Otherwise a field that is sent a million times would pass every limit, and whoever quotes the message would carry it.
-    if wire.ByteSize() != len(data):
+    if wire.ByteSize() != length:
         raise MalformedMessage(sender, f"sent a {type(wire).__name__} that is longer than what it says")
 
 

@@ -45,7 +45,8 @@ A tenant that leaves a round because somebody of its *block* dropped out is out 
 that drops out makes d = 27 % of n in blocks of three, more than a graph for 10 % can bear.
 
 n counts the members of one window. If some tenants of the roster stay away, c of those who come may still be corrupt, a larger part
-of fewer: numbers for the whole roster need not hold then, so a tenant checks `side_is_safe` and `threshold_is_safe` window by window.
+of fewer: numbers for the whole roster need not hold then. So a tenant that is told k, τ, h and q checks `side_is_safe` and
+`threshold_is_safe` (or `connection_is_safe`) for the smallest window that the session's terms admit, and for the largest.
 """
 
 from __future__ import annotations
@@ -311,6 +312,18 @@ def threshold_is_safe(n: int, corrupt: int, neighbours: int, share_threshold: in
         _makes_a_graph(n, corrupt, neighbours)
         and _LEAST_THRESHOLD <= share_threshold <= neighbours
         and _Odds(n, corrupt, 0).exposed(neighbours, share_threshold) <= Fraction(1, 2**bits)
+    )
+
+
+def connection_is_safe(n: int, corrupt: int, missing: int, neighbours: int, bits: int) -> bool:
+    """Whether, but for a probability of 2^−`bits`, the honest tenants that are not `missing` hang together.
+
+    For a session that trusts its server to follow the protocol, where chance alone says who is missing; as `side_is_safe`.
+    """
+    return (
+        _makes_a_graph(n, corrupt, neighbours)
+        and 0 <= missing < n - corrupt
+        and _Odds(n, corrupt, missing).cut(neighbours) <= Fraction(1, 2**bits)
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fed_em.errors import CallerError
 from fed_em_protocols.errors import TermsRefused
+from fed_em_protocols.graph_parameters import SECURITY_BITS
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.session_numbers import require_safe_graph
 from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders, validate_terms
@@ -22,6 +23,7 @@ class TermsPolicy:
         round_cap: The most rounds a session may plan.
         difference_guard: Whether a session must sum the roster's blocks whole or not at all.
         mass_floor: The least mass of an opened component that a session must keep, in records; 0: no demand.
+        graph_bits: σ that a sparse graph must reach: a graph with fewer bits of security is refused.
         schema: SHA-256 of the session description that was agreed on; None to look at each one's columns when it is offered.
     """
 
@@ -31,6 +33,7 @@ class TermsPolicy:
     round_cap: int = 1000
     difference_guard: bool = True
     mass_floor: float = 0.0
+    graph_bits: int = SECURITY_BITS
     schema: bytes | None = None
 
 
@@ -89,6 +92,6 @@ def check_terms(policy: TermsPolicy, terms: SessionTerms, roster: Roster) -> Non
             )
     try:
         validate_terms(terms, roster)
-        require_safe_graph(terms, roster, demanded)
+        require_safe_graph(terms, roster, demanded, policy.graph_bits)
     except CallerError as error:
         raise TermsRefused(error.message, remedy="the session's terms break the protocol's own rules") from None

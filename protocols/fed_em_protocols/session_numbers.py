@@ -7,12 +7,13 @@ with, n − u_min. Every window is at least as large: the more members, the smal
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fed_em.errors import CallerError
 from fed_em_protocols.graph_parameters import (
-    SECURITY_BITS,
     GraphParameters,
+    connection_is_safe,
     malicious_server_parameters,
     most_corrupt_witnesses,
     semi_honest_parameters,
@@ -89,44 +90,54 @@ def graph_of(roster: Roster, threats: ThreatModel, survivors: int) -> GraphParam
     return found
 
 
-def require_safe_graph(terms: SessionTerms, roster: Roster, colluders: int) -> None:
-    """Recompute, as a tenant that was told k, τ, h and q, that the graph protects against so many colluders with 40 bits.
+def require_safe_graph(terms: SessionTerms, roster: Roster, colluders: int, bits: int) -> None:
+    """Recompute, as a tenant that was told k, τ, h and q, that a sparse graph protects against so many colluders.
+
+    A roster of any size may be offered one: the complete graph is what terms without neighbours say.
+
+    Args:
+        bits: σ; each condition may fail with a probability of 2^−σ.
 
     Raises:
         CallerError: names the number that does not.
     """
     if not terms.neighbours:
         return
-    f, k, certified = colluders, terms.neighbours, terms.trust == Trust.MALICIOUS_SERVER
-    sizes = (terms.minimum_survivors, roster.n)
-    rules = [
-        (
-            all(threshold_is_safe(size, f, k, terms.share_threshold, SECURITY_BITS) for size in sizes),
-            f"the share threshold {terms.share_threshold} of {k} neighbours",
-        ),
-        (
-            not certified or all(side_is_safe(size, f, k, terms.side_honest, SECURITY_BITS) for size in sizes),
-            f"the {terms.side_honest} neighbours on each side, of {k} in all,",
-        ),
-        (certified or k >= _least_semi_honest(terms, roster, f), f"the number of {k} neighbours"),
-        (not certified or _quorums_meet(terms, roster, f), f"the quorum of {terms.certificate_quorum} witnesses"),
-    ]
-    for safe, number in rules:
+    rules = _certified_rules if terms.trust == Trust.MALICIOUS_SERVER else _semi_honest_rules
+    for safe, number in rules(terms, roster, colluders, bits):
         if not safe:
             raise CallerError(
-                f"{number} does not protect against {f} colluding tenants in windows of {sizes[0]} tenants"
+                f"{number} does not protect against {colluders} colluding tenants in windows of "
+                f"{terms.minimum_survivors} tenants"
             )
 
 
-def _least_semi_honest(terms: SessionTerms, roster: Roster, colluders: int) -> int:
-    least = terms.minimum_survivors
-    try:
-        return semi_honest_parameters(least, colluders, roster.n - least).neighbours
-    except CallerError:
-        return roster.n
+def _certified_rules(terms: SessionTerms, roster: Roster, f: int, bits: int) -> Iterator[tuple[bool, str]]:
+    k, sizes = terms.neighbours, (terms.minimum_survivors, roster.n)
+    yield (
+        all(threshold_is_safe(size, f, k, terms.share_threshold, bits) for size in sizes),
+        f"the share threshold {terms.share_threshold} of {k} neighbours",
+    )
+    yield (
+        all(side_is_safe(size, f, k, terms.side_honest, bits) for size in sizes),
+        f"the {terms.side_honest} neighbours on each side, of {k} in all,",
+    )
+    yield _quorums_meet(terms, roster, f, bits), f"the quorum of {terms.certificate_quorum} witnesses"
 
 
-def _quorums_meet(terms: SessionTerms, roster: Roster, colluders: int) -> bool:
+def _semi_honest_rules(terms: SessionTerms, roster: Roster, f: int, bits: int) -> Iterator[tuple[bool, str]]:
+    k, least = terms.neighbours, terms.minimum_survivors
+    # σ is shared by two conditions, as where the numbers come from (`semi_honest_parameters`).
+    yield (
+        all(threshold_is_safe(size, f, k, terms.share_threshold, bits + 1) for size in (least, roster.n)),
+        f"the share threshold {terms.share_threshold} of {k} neighbours",
+    )
+    # In a window of any size at most those beyond u_min may be missing from a sum.
+    connected = all(connection_is_safe(size, f, size - least, k, bits + 1) for size in (least, roster.n))
+    yield connected, f"the number of {k} neighbours"
+
+
+def _quorums_meet(terms: SessionTerms, roster: Roster, colluders: int, bits: int) -> bool:
     """Whether any two quorums share an honest witness."""
-    corrupt = most_corrupt_witnesses(roster.n, colluders, terms.witnesses, SECURITY_BITS)
+    corrupt = most_corrupt_witnesses(roster.n, colluders, terms.witnesses, bits)
     return 2 * terms.certificate_quorum > terms.witnesses + corrupt

@@ -108,7 +108,7 @@ def tenant_upload(state: TenantState, ring: RingVector, marks: RoundMarks) -> Te
     The round number is durable before this returns.
 
     Args:
-        ring: The encoded vector, whole, of the header's length. It is not changed.
+        ring: The encoded vector, whole, of the header's length. Kept for later increments: nobody may change it afterwards.
     """
     current, window = state.round, state.window
     if current is None or window is None or current.stage is not RoundStage.ANSWERING or current.secrets is None:
@@ -149,7 +149,7 @@ def _remembered(state: TenantState, current: TenantRound, whole: RingVector) -> 
         return state.vectors
     bases = {state.base.context, current.base[1] if current.base else b""}
     kept = {context: vector for context, vector in state.vectors.items() if context in bases}
-    return {**kept, current.context: OwnStatistics(current.header.content.encoding, whole.copy())}
+    return {**kept, current.context: OwnStatistics(current.header.content.encoding, whole)}
 
 
 def accept_header(state: TenantState, sealed: Sealed[Header], marks: RoundMarks) -> TenantState:

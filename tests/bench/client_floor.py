@@ -28,7 +28,7 @@ from fed_em_protocols.tenant_state import Evaluate, TenantState
 from fed_em_protocols.terms import default_colluders
 from fed_em_simulations.volatile_marks import VolatileMarks
 from tests.bench.cheap_tenants import cheap_tenants
-from tests.bench.drive import ROUND_CAP, Drive, any_graph
+from tests.bench.drive import ROUND_CAP, Drive
 from tests.bench.figures import ClientFigures
 from tests.bench.fixed_work import FixedWork, vector_at
 from tests.protocols.federation import roster_of, terms_of
@@ -46,12 +46,11 @@ def measure_client(neighbours: int, lengths: Sequence[int], times: int) -> Itera
     n = neighbours + 1
     roster, me = roster_of(n, row_cap=_ROW_CAP), n // 2
     terms = terms_of(roster, window_rounds=len(lengths) + 2, round_cap=ROUND_CAP, colluders=default_colluders(n))
-    with any_graph():
-        drive = Drive(roster, terms, watched=(me,))
-        with cheap_tenants(drive, fake_deals=True):
-            drive.sum(_WARM_UP_LENGTH)
-            for length in lengths:
-                yield _measure(_answering(drive, me, length), neighbours, length, me, times)
+    drive = Drive(roster, terms, watched=(me,))
+    with cheap_tenants(drive, fake_deals=True):
+        drive.sum(_WARM_UP_LENGTH)
+        for length in lengths:
+            yield _measure(_answering(drive, me, length), neighbours, length, me, times)
 
 
 def _answering(drive: Drive, me: int, length: int) -> TenantState:

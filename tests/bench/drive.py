@@ -10,16 +10,17 @@ from __future__ import annotations
 import statistics
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from unittest.mock import patch
 
 import numpy as np
 
 from fed_em_client.tenant_session import TenantSession
-from fed_em_protocols import coordinator_round, policy, round_sum
+from fed_em_protocols import coordinator_round, round_sum
 from fed_em_protocols.coordinator import coordinator_receive, coordinator_request, coordinator_start, coordinator_tick
 from fed_em_protocols.coordinator_state import CoordinatorStep, SumNotOpened, SumOpened, SumRequest, Timetable
+from fed_em_protocols.graph_parameters import SECURITY_BITS
 from fed_em_protocols.masks import RingVector
 from fed_em_protocols.messages import Certificate, Header
 from fed_em_protocols.policy import TermsPolicy
@@ -33,7 +34,6 @@ from tests.bench.fixed_work import FixedWork, fixed_sum
 from tests.protocols.federation import DESCRIPTION, identity_of, kind_of
 
 ROUND_CAP = 1000
-POLICY = TermsPolicy(allow_semi_honest=True, colluders=0, round_cap=ROUND_CAP, difference_guard=False)
 
 # Whoever is silent hears nothing from the first of these messages of a round on.
 BEFORE_UPLOAD, AFTER_UPLOAD = Header, Certificate
@@ -88,6 +88,7 @@ class Drive:
         watched: The tenants whose time is charged to tenants; None: all. See `tests.bench.cheap_tenants` for the others.
         held: The bitmap that the mass gate gives.
         settle: Called with the session of a tenant that is not watched after each of its messages.
+        demanding: Whether tenants refuse a graph that is no match for the colluders that the terms promise to withstand.
 
     Attributes:
         ledger: The server's time goes by the message that it takes ("Upload", …), to `UNMASKING`, and to "deadlines".
@@ -102,6 +103,7 @@ class Drive:
         watched: Iterable[int] | None = None,
         held: bytes = b"\0",
         settle: Callable[[TenantSession], None] = lambda _: None,
+        demanding: bool = True,
     ) -> None:
         self.roster = roster
         self.watched = frozenset(range(roster.n) if watched is None else watched)
@@ -117,13 +119,20 @@ class Drive:
         self._parameters: dict[int, bytes] = {}
         self._rounds = 0
         self.now = 0.0
+        self._policy = TermsPolicy(
+            allow_semi_honest=True,
+            colluders=terms.colluders if demanding else 0,
+            round_cap=ROUND_CAP,
+            difference_guard=False,
+            graph_bits=SECURITY_BITS if demanding else 0,
+        )
         self.state = coordinator_start(roster, identity_of("server"), terms, DESCRIPTION, Timetable(), 0.0)
         self.sessions = [self._session(index, held) for index in range(roster.n)]
         for index in range(roster.n):
             self._greet(index)
 
     def _session(self, index: int, held: bytes) -> TenantSession:
-        me = TenantSelf(self.roster, index, identity_of(f"t{index}"), POLICY, "bench")
+        me = TenantSelf(self.roster, index, identity_of(f"t{index}"), self._policy, "bench")
         work = _UnchargedWork(index, held)
         work.ledger = self.ledger
         return TenantSession(me, work, VolatileMarks())
@@ -266,11 +275,3 @@ def total_of(spent: Iterable[Spent]) -> Spent:
     """The sum of some expenses."""
     each = list(spent)
     return Spent(sum(one.cpu for one in each), sum(one.wall for one in each))
-
-
-@contextmanager
-def any_graph() -> Iterator[None]:
-    """Let tenants take a graph that does not give 40 bits: for comparisons with systems that have no other."""
-    with ExitStack() as stack:
-        stack.enter_context(patch.object(policy, "require_safe_graph", lambda *_: None))
-        yield

@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 
 from fed_em_protocols.coordinator_state import SumOpened
 from tests.bench.cheap_tenants import cheap_tenants, light
-from tests.bench.drive import AFTER_UPLOAD, BEFORE_UPLOAD, Drive, any_graph
+from tests.bench.drive import AFTER_UPLOAD, BEFORE_UPLOAD, Drive
 from tests.bench.figures import ServerFigures
 from tests.bench.our_sums import silent_of, watched_of, window_for
 from tests.bench.shapes import Shape
@@ -44,27 +44,30 @@ class MemoryMeter:
 
 def measure_server(shape: Shape, length: int, percents: tuple[int, ...], times: int) -> Iterator[ServerFigures]:
     """Rounds in which so many per cent of the tenants do not upload; the cheapest of `times`. And memory, if a tenth is, or with blocks."""
-    with any_graph():
-        # After a round that fails there is another.
-        window_rounds = window_for(2 + 2 * len(percents) * times)
-        drive = Drive(shape.roster(), shape.terms(window_rounds), watched_of(shape.tenants), settle=light)
-        with cheap_tenants(drive, fake_deals=True), drive.apart():
-            drive.sum(_WARM_UP_LENGTH, whole=True)
-            for percent in percents:
-                rounds = [_round(drive, shape, length, percent)]
-                rounds += [_round(drive, shape, length, percent) for _ in range(times - 1) if not rounds[0].failure]
-                yield min(rounds, key=lambda figures: figures.cpu)
-            if shape.blocks or _MEMORY_PERCENT in percents:
-                yield _memory(drive, shape, length, 0 if shape.blocks else _MEMORY_PERCENT)
+    # After a round that fails there is another.
+    window_rounds = window_for(2 + 2 * len(percents) * times)
+    drive = _drive(shape, window_rounds)
+    with cheap_tenants(drive, fake_deals=True), drive.apart():
+        drive.sum(_WARM_UP_LENGTH, whole=True)
+        for percent in percents:
+            rounds = [_round(drive, shape, length, percent)]
+            rounds += [_round(drive, shape, length, percent) for _ in range(times - 1) if not rounds[0].failure]
+            yield min(rounds, key=lambda figures: figures.cpu)
+        if shape.blocks or _MEMORY_PERCENT in percents:
+            yield _memory(drive, shape, length, 0 if shape.blocks else _MEMORY_PERCENT)
 
 
 def measure_recovery(shape: Shape, length: int) -> ServerFigures:
     """A round in which a tenth of the tenants falls silent after the upload, and is replaced from shares."""
-    with any_graph():
-        drive = Drive(shape.roster(), shape.terms(2), watched_of(shape.tenants), settle=light)
-        with cheap_tenants(drive), drive.apart():
-            drive.sum(_WARM_UP_LENGTH, whole=True)
-            return _round(drive, shape, length, 10, at=AFTER_UPLOAD)
+    drive = _drive(shape, 2)
+    with cheap_tenants(drive), drive.apart():
+        drive.sum(_WARM_UP_LENGTH, whole=True)
+        return _round(drive, shape, length, 10, at=AFTER_UPLOAD)
+
+
+def _drive(shape: Shape, window_rounds: int) -> Drive:
+    terms, watched = shape.terms(window_rounds), watched_of(shape.tenants)
+    return Drive(shape.roster(), terms, watched, settle=light, demanding=shape.sound)
 
 
 def _round(drive: Drive, shape: Shape, length: int, percent: int, at: type = BEFORE_UPLOAD) -> ServerFigures:

@@ -7,7 +7,7 @@ from functools import cache
 from itertools import product
 
 from tests.bench.cheap_tenants import cheap_tenants
-from tests.bench.drive import AFTER_UPLOAD, BEFORE_UPLOAD, Drive, any_graph
+from tests.bench.drive import AFTER_UPLOAD, BEFORE_UPLOAD, Drive
 from tests.bench.figures import ExchangeFigures, Spread, SumFigures
 from tests.bench.shapes import Shape
 from tests.bench.traffic import WINDOW_ROUNDS, measure_window
@@ -39,24 +39,23 @@ def measure_ours(shape: Shape, lengths: Sequence[int], times: int) -> Iterator[S
     # Only dealers in earnest can be replaced, and only then: the window is as short as it may be.
     for dropouts, repeats in (((NO_DROPOUT, LOST_UPLOADS), times), ((SILENT_AFTER,), 1)):
         terms = shape.terms(window_for(1 + len(dropouts) * repeats * len(lengths)))
-        with any_graph():
-            drive = Drive(shape.roster(), terms, watched_of(shape.tenants))
-            with cheap_tenants(drive, fake_deals=SILENT_AFTER not in dropouts):
-                drive.sum(_WARM_UP_LENGTH)
-                for dropout, length in product(dropouts, lengths):
-                    costs = [_sum(drive, length, dropout) for _ in range(repeats)]
-                    yield SumFigures(
-                        system="fed-em",
-                        trust=shape.trust.label,
-                        graph=shape.graph,
-                        tenants=shape.tenants,
-                        length=length,
-                        dropout=dropout,
-                        tenant_cpu=Spread.of([tenant for tenant, _ in costs]),
-                        server_cpu=Spread.of([server for _, server in costs]),
-                        tenant_set_up_cpu=set_up.tenant_cpu / WINDOW_ROUNDS,
-                        server_set_up_cpu=set_up.server_cpu / WINDOW_ROUNDS,
-                    )
+        drive = Drive(shape.roster(), terms, watched_of(shape.tenants), demanding=shape.sound)
+        with cheap_tenants(drive, fake_deals=SILENT_AFTER not in dropouts):
+            drive.sum(_WARM_UP_LENGTH)
+            for dropout, length in product(dropouts, lengths):
+                costs = [_sum(drive, length, dropout) for _ in range(repeats)]
+                yield SumFigures(
+                    system="fed-em",
+                    trust=shape.trust.label,
+                    graph=shape.graph,
+                    tenants=shape.tenants,
+                    length=length,
+                    dropout=dropout,
+                    tenant_cpu=Spread.of([tenant for tenant, _ in costs]),
+                    server_cpu=Spread.of([server for _, server in costs]),
+                    tenant_set_up_cpu=set_up.tenant_cpu / WINDOW_ROUNDS,
+                    server_set_up_cpu=set_up.server_cpu / WINDOW_ROUNDS,
+                )
 
 
 @cache

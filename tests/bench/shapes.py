@@ -35,7 +35,15 @@ class Shape:
     def graph(self) -> str:
         """In words."""
         graph = f"k = {self.neighbours}" if self.neighbours else COMPLETE
+        if self.sparse and not self.sound:
+            graph += " (nobody missing in the set-up)"
         return f"{graph}, {self.blocks} blocks" if self.blocks else graph
+
+    @property
+    def sound(self) -> bool:
+        """Whether its graph is a match for f colluders in the smallest window that its terms admit."""
+        chosen = self.sparse
+        return chosen.n == self.tenants - chosen.dropouts if chosen else not self.neighbours
 
     @property
     def colluders(self) -> int:
@@ -80,7 +88,10 @@ class Shape:
         }
 
 
-def sparse_shape(n: int, witnesses: int, corrupt: int, dropouts: int) -> Shape:
-    """The smallest graph against any server that withstands so many corrupt tenants and dropouts."""
-    chosen = malicious_server_parameters(n, witnesses, corrupt, dropouts)
+def sparse_shape(n: int, witnesses: int, corrupt: int, dropouts: int, window: int | None = None) -> Shape:
+    """The smallest graph against any server that withstands so many corrupt tenants and dropouts.
+
+    In windows of `window` tenants: if nobody says otherwise, of the smallest that tenants who demand as much are content with.
+    """
+    chosen = malicious_server_parameters(window or n - dropouts, witnesses, corrupt, dropouts)
     return Shape(n, neighbours=chosen.neighbours, sparse=chosen)

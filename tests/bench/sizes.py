@@ -95,9 +95,11 @@ class Sizes:
 def ordinary(whole: bool) -> Sizes:
     """What `make bench` measures. `whole`: also what takes very long."""
     # A mixture of 10 components with full covariances in 43 columns has about 10 000 statistics.
-    thousand = sparse_shape(1000, witnesses=70, corrupt=100, dropouts=100)
+    thousand = sparse_shape(1000, witnesses=80, corrupt=100, dropouts=100)
+    # k = 92, which is enough as long as nobody is missing in the set-up itself.
+    lean = sparse_shape(1000, witnesses=70, corrupt=100, dropouts=100, window=1000)
     # Three in ten missing need more neighbours, and more witnesses: 340 of 1000 is the least number (in tens) that will do.
-    sturdy = sparse_shape(1000, witnesses=340, corrupt=100, dropouts=300)
+    sturdy = sparse_shape(1000, witnesses=340, corrupt=100, dropouts=300, window=1000)
     lengths = (10_000, 100_000, 1_000_000) if whole else (10_000, 100_000)
     longer = lengths if whole else (100_000,)
     return Sizes(
@@ -106,9 +108,10 @@ def ordinary(whole: bool) -> Sizes:
         client_times=5,
         server=(
             ServerRounds(Shape(100), 100_000, (0, 10, 30), times=3, recovers=True),
-            ServerRounds(thousand, 100_000, (0, 10, 30), times=1, recovers=whole),
+            ServerRounds(thousand, 100_000, (0, 10), times=1, recovers=whole),
+            ServerRounds(lean, 100_000, (0, 10, 30), times=1, recovers=False),
             ServerRounds(sturdy, 100_000, (30,), times=1, recovers=False),
-            # For its memory: what came of an incomplete block waits apart. As many blocks as a session of 100 has by default.
+            # For its memory: what came of an incomplete block is kept apart. As many blocks as a session of 100 has by default.
             ServerRounds(Shape(100, blocks=14), 100_000, (), times=0, recovers=False),
         ),
         traffic=(Shape(10), Shape(50), Shape(100), thousand),

@@ -58,8 +58,8 @@ def print_server(server: Sequence[ServerFigures], page: Page) -> None:
     page.print(table)
     page.print(
         "From the request to the sum: parsing, hashing and verifying of every message, running sum, root and certificate, openings, masks "
-        "taken off (in threads, one a core). Tenants' time and the network are left out. Tenants take any graph here: the aims name "
-        "graphs that a tenant's own check (`require_safe_graph`) may refuse, as it looks at the smallest window too."
+        "taken off (in threads, one a core). Tenants' time and the network are left out. Graphs for which nobody may be missing in the "
+        "set-up are refused by tenants whose policy demands as many colluders: `require_safe_graph` looks at the smallest window too."
     )
     for each in timed:
         if each.failure:

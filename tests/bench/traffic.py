@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from fed_em_protocols.ring import RING_32
 from tests.bench.cheap_tenants import cheap_tenants
-from tests.bench.drive import Costs, Drive, Traffic, any_graph
+from tests.bench.drive import Costs, Drive, Traffic
 from tests.bench.figures import ExchangeFigures, TrafficFigures
 from tests.bench.shapes import Shape
 
@@ -20,33 +20,31 @@ _COUNTS = 3
 
 def measure_window(shape: Shape, window_rounds: int = WINDOW_ROUNDS) -> ExchangeFigures:
     """The set-up of one window."""
-    with any_graph():
-        drive = _drive(shape, window_rounds)
-        with cheap_tenants(drive, fake_deals=True):
-            return _open_window(drive)
+    drive = _drive(shape, window_rounds)
+    with cheap_tenants(drive, fake_deals=True):
+        return _open_window(drive)
 
 
 def measure_traffic(shape: Shape, length: int, components: int, window_rounds: int = WINDOW_ROUNDS) -> TrafficFigures:
     """A window, a round in it, and a gated one; as many bytes of parameters as of statistics."""
     held = bytes((components + 7) // 8)
-    with any_graph():
-        drive = _drive(shape, window_rounds, mass_floor=1000, held=held)
-        with cheap_tenants(drive, fake_deals=True):
-            window = _open_window(drive)
-            # The first sum of a length is a base round: the one that follows has increments, as most have.
-            drive.sum(length)
-            drive.take_costs(), drive.take_traffic()
-            drive.sum(length)
-            plain = _figures(drive.take_costs(), drive.take_traffic(), drive)
-            drive.gated_sum(length, _COUNTS * components + RING_32.for_counts.tail_words, held)
-            gated = _figures(drive.take_costs(), drive.take_traffic(), drive)
+    drive = _drive(shape, window_rounds, mass_floor=1000, held=held)
+    with cheap_tenants(drive, fake_deals=True):
+        window = _open_window(drive)
+        # The first sum of a length is a base round: the one that follows has increments, as most have.
+        drive.sum(length)
+        drive.take_costs(), drive.take_traffic()
+        drive.sum(length)
+        plain = _figures(drive.take_costs(), drive.take_traffic(), drive)
+        drive.gated_sum(length, _COUNTS * components + RING_32.for_counts.tail_words, held)
+        gated = _figures(drive.take_costs(), drive.take_traffic(), drive)
     return TrafficFigures(shape.tenants, shape.graph, length, window_rounds, window, plain, gated)
 
 
 def _drive(shape: Shape, window_rounds: int, mass_floor: int = 0, held: bytes = b"\0") -> Drive:
     n = shape.tenants
     # A witness of a sparse graph and another tenant: the last is none there.
-    return Drive(shape.roster(), shape.terms(window_rounds, mass_floor), (1, n - 1), held)
+    return Drive(shape.roster(), shape.terms(window_rounds, mass_floor), (1, n - 1), held, demanding=shape.sound)
 
 
 def _open_window(drive: Drive) -> ExchangeFigures:

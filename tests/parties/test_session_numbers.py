@@ -24,6 +24,7 @@ from fed_em_protocols.terms import SessionTerms, Trust, default_colluders, valid
 from fed_em_server.configuration import TrustTable
 from fed_em_server.session_terms import session_terms, warnings_of
 from federation import roster_of
+from federation import terms_of as admissible
 from tests.parties.forest import Parties
 
 
@@ -229,6 +230,31 @@ class TestSafeGraph:
         # Who survives with more missing than any graph can bear is not safe either.
         with pytest.raises(TermsRefused, match="does not protect"):
             check_terms(policy, replace(terms, minimum_survivors=20), self.roster)
+
+    @pytest.mark.parametrize("trust", list(Trust))
+    def test_a_small_roster_is_offered_a_sparse_graph(self, trust: Trust) -> None:
+        """The terms say which graph it is, and the roster's size nothing: with k = 2, two colluding neighbours would unmask a tenant."""
+        certified = trust is Trust.MALICIOUS_SERVER
+        witnesses = {"witnesses": 10, "certificate_quorum": 7, "side_honest": 1} if certified else {}
+        roster = roster_of(10)
+        weak = admissible(roster, trust=int(trust), neighbours=2, share_threshold=2, **witnesses)
+        validate_terms(weak, roster)
+        policy = TermsPolicy(allow_semi_honest=True, difference_guard=False)
+        with pytest.raises(TermsRefused, match="does not protect against 3 colluding tenants in windows of 5 tenants"):
+            check_terms(policy, weak, roster)
+        if certified:  # with nobody to collude with, the same graph will do
+            check_terms(replace(policy, colluders=0), weak, roster)
+
+    @pytest.mark.parametrize("trust", list(Trust))
+    def test_the_complete_graph_of_more_than_sixty_four(self, trust: Trust) -> None:
+        policy = TermsPolicy(allow_semi_honest=True, difference_guard=False)
+        for n in (65, 128):
+            check_terms(policy, admissible(roster_of(n), trust=int(trust)), roster_of(n))
+
+    def test_a_tenant_may_demand_more_bits(self, parties: Parties) -> None:
+        terms = terms_of(self.roster, parties)
+        with pytest.raises(TermsRefused, match="does not protect"):
+            check_terms(TermsPolicy(graph_bits=60), terms, self.roster)
 
 
 def test_graph_of_a_small_roster_follows_by_rule(tmp_path: Path) -> None:

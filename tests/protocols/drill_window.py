@@ -21,7 +21,7 @@ from fed_em_protocols.window import WindowSecrets, WindowSetUp, draw_graph, setu
 from tests.protocols.federation import DESCRIPTION, MemoryMarks, identity_of, roster_of, seeded_randomness, terms_of
 
 # Takes whatever is on offer: what a policy demands is tested by itself.
-POLICY = TermsPolicy(allow_semi_honest=True, colluders=0, difference_guard=False)
+POLICY = TermsPolicy(allow_semi_honest=True, colluders=0, difference_guard=False, graph_bits=0)
 
 # Terms of a small sparse graph for more than 64 tenants: six neighbours each, two of them on each side in every sum; six witnesses,
 # of whom five certify. It protects against nobody.

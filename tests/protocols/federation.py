@@ -203,7 +203,7 @@ class TestFederation:
             self.roster,
             index,
             identity_of(f"t{index}"),
-            TermsPolicy(allow_semi_honest=True, colluders=0, difference_guard=False),
+            TermsPolicy(allow_semi_honest=True, colluders=0, difference_guard=False, graph_bits=0),
             "test",
         )
         randomness = seeded_randomness(1000 * self.seed + self._lives)

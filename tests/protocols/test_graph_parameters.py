@@ -19,6 +19,7 @@ from fed_em_protocols.graph_parameters import (
     MAX_RESTARTS,
     GraphParameters,
     Sample,
+    connection_is_safe,
     malicious_server_parameters,
     most_corrupt_witnesses,
     quorum_intersects,
@@ -377,6 +378,19 @@ def test_a_threshold_of_one_or_beyond_the_neighbours_is_not_safe() -> None:
     assert not threshold_is_safe(100, 0, 42, 1, 40)
     assert threshold_is_safe(100, 0, 42, 2, 40)
     assert not threshold_is_safe(100, 0, 42, 43, 40)
+
+
+@pytest.mark.parametrize(("n", "lost"), [(1000, 50), (1000, 100), (100, 10)])
+def test_the_semi_honest_graph_is_connected_and_no_smaller_one_is_both(n: int, lost: int) -> None:
+    found = semi_honest_parameters(n, lost, lost)
+    assert connection_is_safe(n, lost, lost, found.neighbours, 41)
+    fewest = next(k for k in range(2, n, 2) if connection_is_safe(n, lost, lost, k, 41))
+    assert fewest <= found.neighbours and not connection_is_safe(n, lost, lost, fewest - 2, 41)
+
+
+@pytest.mark.parametrize(("corrupt", "missing", "k"), [(50, 50, 40), (10, -1, 40), (10, 10, 41), (10, 10, 100)])
+def test_nothing_is_connected_with_nobody_left_or_without_a_graph(corrupt: int, missing: int, k: int) -> None:
+    assert not connection_is_safe(100, corrupt, missing, k, 0)
 
 
 # ---- What cannot be had

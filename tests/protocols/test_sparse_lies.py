@@ -129,7 +129,7 @@ def test_a_false_pair_key_is_found_out_though_a_stranger_fell_silent_first(trust
             )
         },
     }
-    federation, _ = lied_to(trust, Opening, false_pair_key, deaths, n=20)
+    federation, _ = lied_to(trust, Opening, false_pair_key, deaths, n=20, minimum_survivors=14)
     opened = federation.sum()
     assert opened.round == 1 and LIAR in opened.survivors
     assert federation.faults() == [(("t7",), "opened with a false pair key")]
