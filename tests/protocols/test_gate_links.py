@@ -106,6 +106,21 @@ def test_a_process_that_starts_anew_at_any_step_costs_a_repetition_at_most(
     assert_no_error(gated.federation)
 
 
+def test_a_process_that_starts_after_the_counts_is_not_asked_for_moments_in_the_next_window() -> None:
+    """The counts are in the last round of their window. While the server waits for t3's link, t1 starts anew and joins."""
+    gated = Gated(4, latency=LATENCY, window_rounds=3)
+    breaks = Mishap(3, (TO_SERVER, Opening), lambda: break_links({3})(gated))
+    starts_anew = Mishap(3, (TO_TENANT, Counted), lambda: start_anew({1}, 0.0)(gated))
+    gated.watch.inner = in_turn(breaks.within(gated), starts_anew.within(gated))
+    gated.sum()
+    counted, opened = gated.sum()
+    assert breaks.happened and starts_anew.happened
+    assert (counted.round, opened.round) == (4, 5) and opened.survivors == counted.survivors
+    went_away = "after the counts of round 3 these went away: t1"
+    assert went_away in {notice.text for notice in gated.federation.notices}
+    assert_no_error(gated.federation)
+
+
 @to_some
 def test_on_a_new_link_the_counts_come_before_the_moments_that_stand_behind_them(tenants: set[int]) -> None:
     """t1 opens the counts, its link breaks before t0 has, and the server asks for moments as soon as t1 says hello again."""
