@@ -13,7 +13,7 @@ from fed_em_protocols import (
     running_total,
     window,
 )
-from fed_em_protocols.messages import Advertise, Certificate, Counted, Endorsement, Opening, Upload
+from fed_em_protocols.messages import Advertise, Certificate, Endorsement, Opening, Upload
 from fed_em_protocols.ring import RING_64
 from fed_em_protocols.terms import Trust
 from fed_em_simulations.memory_hub import Direction
@@ -274,7 +274,7 @@ GATE = [
             test_of(test_gate_links.test_on_a_new_link_the_counts_come_before_the_moments_that_stand_behind_them, {1}),
             test_of(
                 test_gate_links.test_a_link_that_breaks_at_any_step_costs_nothing_but_time,
-                test_gate_links.MOMENTS, (TO_TENANT, Counted), {1},
+                test_gate_links.COUNTS, (TO_SERVER, Opening), {1},
             ),
         ),
     ),
