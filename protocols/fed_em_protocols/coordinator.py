@@ -137,7 +137,7 @@ def coordinator_restart(state: CoordinatorState, now: float) -> CoordinatorState
         return state
     members = _nobody_yet(state.roster, now + state.timetable.gather)
     ended = fail_request(state, "the server was restarted").state
-    return replace(ended, members=members, window=None, upcoming=None, deadline=None, counts=None)
+    return replace(ended, members=members, window=None, upcoming=None, deadline=None)
 
 
 def coordinator_request(state: CoordinatorState, request: SumRequest, now: float) -> CoordinatorStep:
@@ -230,12 +230,22 @@ def _on_hello(state: CoordinatorState, index: int, sealed: Sealed[Hello], now: f
     same = hello.boot == member.boot
     before = member if same else _waited_for(state, member, now)
     linked = replace(before, boot=hello.boot, linked=True, joined=member.joined and same, late=False, refusal=0)
+    told = (state.terms.to_bytes(), *_counts_for(state, index, linked))
     step = CoordinatorStep(
         with_member(state, index, linked),
-        ((index, state.terms.to_bytes()),),
+        tuple((index, data) for data in told),
         (Notice(NoticeKind.LINKED, state.last_round, (name,), "again" if same else ""),),
     )
     return step.then(lambda s: _forget_predecessor(s, index)) if not same else step
+
+
+def _counts_for(state: CoordinatorState, index: int, member: Member) -> tuple[bytes, ...]:
+    """The evidence of the counts, for a process that was asked for them: it may have been lost with the link before.
+
+    First on the new link: what comes next may be a header of moments behind those counts.
+    """
+    counts = state.counts
+    return (counts.evidence,) if counts and member.joined and index in counts.participants else ()
 
 
 def _forget_predecessor(state: CoordinatorState, index: int) -> CoordinatorStep:
@@ -262,8 +272,7 @@ def _on_join(state: CoordinatorState, index: int, sealed: Sealed[Join], now: flo
 def _pending_for(state: CoordinatorState, index: int) -> tuple[tuple[int, bytes], ...]:
     """What a tenant must be told again when the same process links anew: the messages whose answers are still awaited."""
     told, again = pending_setup(state, index), pending_round(state, index)
-    counted = state.counts.evidence if state.counts and index in state.counts.participants else None
-    return tuple((index, data) for data in (*told, counted, again) if data)
+    return tuple((index, data) for data in (*told, again) if data)
 
 
 def _on_refusal(state: CoordinatorState, index: int, sealed: Sealed[Refusal], now: float) -> CoordinatorStep:

@@ -379,7 +379,7 @@ class CoordinatorState:
         unresolved: The last round, while it has no certificate and needs one.
         total: The running total of increments.
         changed_after: No increment starts from this round or one before it: after it a tenant's rows or code changed.
-        counts: The last round of counts, while nothing came after it.
+        counts: The last round of counts, until the moments behind it are summed or have failed.
     """
 
     roster: Roster
@@ -537,7 +537,7 @@ def still_waiting(state: CoordinatorState, now: float) -> bool:
 def fail_request(
     state: CoordinatorState, reason: str, notices: tuple[Notice, ...] = (), final: bool = False
 ) -> CoordinatorStep:
-    """End the request without a sum. The round number is spent, the window, if there is one, goes on."""
+    """End the request without a sum. The round number is spent, the window, if there is one, goes on; counts are taken anew."""
     current, previous, unresolved = state.round, state.previous, state.unresolved
     if current is not None and current.certificate is None and state.certified:
         outcome = current.outcome or Outcomes(frozenset(), b"", NO_DIGEST)
@@ -547,7 +547,7 @@ def fail_request(
         previous = PreviousRound(current.number, Outcome.NOT_OPENED, current.certificate, total)
     failed = replace(
         state, phase=CoordinatorPhase.GATHERING, request=None, round=None, cut_off=None, previous=previous,
-        unresolved=unresolved, paused=False,
+        unresolved=unresolved, paused=False, counts=None,
     )  # fmt: skip
     notice = Notice(NoticeKind.ROUND_FAILED, state.last_round, (), reason)
     return CoordinatorStep(failed, notices=(*notices, notice), result=SumNotOpened(state.last_round, reason, final))

@@ -211,6 +211,8 @@ def on_counted(state: TenantState, sealed: Sealed[Counted], randomness: Randomne
     certificate = unquote(sealed.content.certificate, Certificate, SERVER)
     certificate.require_signature(state.me.roster.server.identity_key, SERVER)
     certified = _accept_certificate(state, current, window, certificate)
+    if current.stage is RoundStage.NONE:
+        return TenantStep(with_round(state, certified))  # it counted nothing itself: the gate is for those who did
     counts = _recomputed(certified, certificate.content, sealed, window.fixed)
     return TenantStep(with_round(state, certified), counts=counts)
 

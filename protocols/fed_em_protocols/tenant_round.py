@@ -18,6 +18,7 @@ from fed_em_protocols.round_keys import AgreementKey, pair_mask_keys, self_mask_
 from fed_em_protocols.tenant_state import (
     BaseRound,
     Evaluate,
+    GateOpened,
     OwnStatistics,
     RoundMarks,
     TenantRound,
@@ -41,6 +42,8 @@ def on_header(state: TenantState, sealed: Sealed[Header], randomness: Randomness
     assert accepted.round is not None
     if state.me.index not in accepted.round.participants:
         raise OutOfTurn(SERVER, f"asks this tenant for round {header.round} without counting it as a participant")
+    if header.held and _known_gate(state, header) is None:
+        raise _no_such_gate(header)  # own moments are given behind counts alone that this tenant has recomputed
     if sealed.attachment_digest != header.parameters:
         raise MalformedMessage(SERVER, "sent parameters that its header does not name")
     answering = replace(accepted.round, header=sealed, stage=RoundStage.ANSWERING)
@@ -315,16 +318,27 @@ def _increment_start(header: Header, base: BaseRound, state: TenantState) -> tup
 
 
 def _require_gate(state: TenantState, header: Header, participants: frozenset[int]) -> None:
-    """A gate follows by rule from the round of counts just before, and binds the tenants that were counted."""
-    gate = state.gate if state.gate and state.gate.round == header.round - 1 else None
-    if not header.held or (gate is None and state.me.index not in participants):
-        return  # whoever did not see the counts leaves the gate to those whose moments are asked for
-    if gate is None or gate.survivors != participants or gate.held != header.held:
-        raise PeerFault(
-            SERVER,
-            f"asks for moments behind a gate that the counts of round {header.round - 1} do not give",
-            proves="the server tried to open a component that may hold too few records",
-        )
+    """A gate follows by rule from the round of counts just before, and binds the tenants that were counted.
+
+    Whoever did not see the counts leaves it to those whose moments are asked for. It may be one of them: if its link broke before
+    it was told, it gives nothing, and can still certify that the round is void.
+    """
+    gate = _known_gate(state, header)
+    if header.held and gate is not None and (gate.survivors != participants or gate.held != header.held):
+        raise _no_such_gate(header)
+
+
+def _known_gate(state: TenantState, header: Header) -> GateOpened | None:
+    """What the counts of the round before a header say, if this tenant has recomputed them."""
+    return state.gate if state.gate and state.gate.round == header.round - 1 else None
+
+
+def _no_such_gate(header: Header) -> PeerFault:
+    return PeerFault(
+        SERVER,
+        f"asks for moments behind a gate that the counts of round {header.round - 1} do not give",
+        proves="the server tried to open a component that may hold too few records",
+    )
 
 
 def pair_keys(state: TenantState, window: TenantWindow, current: TenantRound, peers: Iterable[int]) -> dict[int, bytes]:

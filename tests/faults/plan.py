@@ -50,6 +50,7 @@ class Plan:
         seed: Of all randomness in it.
         n: Tenants, 3 to 9.
         trust, colluders, blocks, window_rounds: Of its terms.
+        gated: Whether each sum stands behind a mass gate, and is two: counts and moments.
         rounds: Sums that are asked for, at least 3.
         faults: By message, ascending.
     """
@@ -60,11 +61,13 @@ class Plan:
     colluders: int
     blocks: int
     window_rounds: int
+    gated: bool
     rounds: int
     faults: tuple[Fault, ...]
 
     def __str__(self) -> str:
         shape = f"n={self.n} {self.trust.label} f={self.colluders} blocks={self.blocks} W={self.window_rounds}"
+        shape += " gated" if self.gated else ""
         return f"seed {self.seed}: {shape} rounds={self.rounds}; {', '.join(map(str, self.faults)) or 'no fault'}"
 
 
@@ -76,12 +79,13 @@ def plan_of(seed: int) -> Plan:
     least = max(3, colluders + 2)
     blocks = draw.choice([0, 1, n // least, n // least])
     rounds = draw.randint(3, 5)
+    trust = Trust.MALICIOUS_SERVER if draw.random() < 0.7 else Trust.SEMI_HONEST
+    gated = trust is Trust.MALICIOUS_SERVER and draw.random() < 0.4
     # Messages of a session without faults, roughly: faults must strike while it runs.
-    messages = n * (9 + 8 * rounds)
+    messages = n * (9 + 8 * rounds * (2 if gated else 1))
     count = draw.choice([0, 1, 2, 2, 3, 5])
     faults = sorted((_fault(draw, messages) for _ in range(count)), key=lambda fault: fault.message)
-    trust = Trust.MALICIOUS_SERVER if draw.random() < 0.7 else Trust.SEMI_HONEST
-    return Plan(seed, n, trust, colluders, blocks, draw.randint(2, 4), rounds, tuple(faults))
+    return Plan(seed, n, trust, colluders, blocks, draw.randint(2, 4), gated, rounds, tuple(faults))
 
 
 def _fault(draw: random.Random, messages: int) -> Fault:
@@ -99,4 +103,5 @@ def smaller_plans(plan: Plan) -> tuple[Plan, ...]:
         if fault.seconds > 0.05
     ]
     shorter = [replace(plan, rounds=plan.rounds - 1)] if plan.rounds > 3 else []
-    return (*fewer, *shorter, *earlier)
+    plainer = [replace(plan, gated=False)] if plan.gated else []
+    return (*fewer, *plainer, *shorter, *earlier)

@@ -2,9 +2,13 @@
 
     outcome = simulate(plan)
 
-Raises `Violated` if a sum is wrong, a round is opened twice, or a sum splits a block; anything but a `PeerFault` that escapes a
-machine is a violation as well. What is checked of every running total: it is the plain integer sum of its members' vectors, each at the
-parameters of its unit's base round.
+Raises `Violated` if a sum is wrong, a round is opened twice, a sum splits a block, or moments are not those of the tenants that were
+counted; anything but a `PeerFault` that escapes a machine is a violation as well. What is checked of every running total: it is the
+plain integer sum of its members' vectors, each at the parameters of its unit's base round.
+
+Everybody is honest, and links that break and sides that crash are everyday trouble: whoever accuses anybody over them violates a
+property too. Messages that are lost, changed or out of order on a link that holds are more than any transport does; a tenant's process
+that they happened to may accuse the server, and be accused.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -46,6 +50,7 @@ from tests.protocols.federation import (
     DESCRIPTION,
     KnownVector,
     MemoryMarks,
+    gate_of,
     identity_of,
     roster_of,
     seeded_randomness,
@@ -56,8 +61,12 @@ _LATENCY = 0.01
 _REDIAL = 0.2
 _RESTART = 0.3
 _LENGTH = 2 + RING_64.tail_words
+_GATED_LENGTH = 2 + RING_64.for_counts.tail_words
+_MASS_FLOOR = 1000
 _MOST_EVENTS = 20_000
 _MOST_ATTEMPTS = 4
+
+_MEDDLING = frozenset({FaultKind.DROP, FaultKind.DELAY, FaultKind.REORDER, FaultKind.DUPLICATE, FaultKind.CORRUPT})
 
 TIMES = Timetable(
     gather=8.0, patience=0.5, set_up=1.0, upload=1.5, quorum=0.75, straggler=0.5, open=0.7, pause=8.0
@@ -81,12 +90,16 @@ class Outcome:
 
 @dataclass
 class _Tenant:
-    """A tenant's process and its link. What travels on links numbered up to `broken` never arrives."""
+    """A tenant's process and its link. What travels on links numbered up to `broken` never arrives.
+
+    `meddled_with`: what happened to messages of this process that no transport does.
+    """
 
     marks: MemoryMarks = field(default_factory=MemoryMarks)
     session: TenantSession | None = None
     link: int = 0
     broken: int = 0
+    meddled_with: bool = False
 
 
 def simulate(plan: Plan) -> Outcome:
@@ -103,8 +116,10 @@ class _Simulation:
         self._plan = plan
         self._draw = random.Random(plan.seed)
         self._roster = roster_of(plan.n, blocks=plan.blocks or 1)
-        self._works = [KnownVector(1000 * plan.seed + i, _LENGTH) for i in range(plan.n)]
+        self._length = _GATED_LENGTH if plan.gated else _LENGTH
+        self._works = [KnownVector(1000 * plan.seed + i, self._length) for i in range(plan.n)]
         self._tenants = [_Tenant() for _ in range(plan.n)]
+        self._roster_index = {tenant.name: index for index, tenant in enumerate(self._roster.tenants)}
         self._faults = {fault.message: fault for fault in plan.faults}
         self._auditor = Auditor(plan.n)
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -116,6 +131,7 @@ class _Simulation:
         terms = terms_of(
             self._roster,
             trust=int(plan.trust), colluders=plan.colluders, blocks=plan.blocks, window_rounds=plan.window_rounds,
+            mass_floor=_MASS_FLOOR if plan.gated else 0,
         )  # fmt: skip
         self._units = guarded_units(self._roster, terms)
         self._state: CoordinatorState = coordinator_start(
@@ -138,11 +154,25 @@ class _Simulation:
         return Outcome(opened, failed, self._struck, tuple(self._blamed), self._now)
 
     def _request(self, parameters: bytes) -> SumOpened | SumNotOpened | None:
-        """One sum. None if the server crashed meanwhile: whoever wanted it asks again."""
+        """One sum, behind the mass gate if there is one. None if the server crashed meanwhile: whoever wanted it asks again."""
+        request = SumRequest(parameters, bytes(32), self._length)
+        if not self._plan.gated:
+            return self._sum(request)
+        counted = self._sum(replace(request, encoding=b"c" * 32, counts=True, ring=RING_64.for_counts))
+        if not isinstance(counted, SumOpened):
+            return counted
+        self._check_counts(counted, parameters)
+        if not self._up:
+            return None
+        opened = self._sum(replace(request, whole=True, held=gate_of(counted.vector)))
+        if isinstance(opened, SumOpened) and opened.survivors != counted.survivors:
+            raise Violated(f"the moments of round {opened.round} are not those of the tenants that were counted")
+        return opened
+
+    def _sum(self, request: SumRequest) -> SumOpened | SumNotOpened | None:
         self._result = None
         if not self._up:
             self._wait_for(lambda: self._up)
-        request = SumRequest(parameters, bytes(32), _LENGTH)
         self._take(coordinator_request(self._state, request, self._now))
         self._wait_for(lambda: self._result is not None or not self._up)
         return self._result
@@ -170,7 +200,9 @@ class _Simulation:
     def _take(self, step: CoordinatorStep) -> None:
         """The state is kept before anything is sent, as a server that can come back must."""
         before, self._state = self._state, step.state
-        self._blamed += [notice.text for notice in step.notices if notice.kind is NoticeKind.FAULT]
+        for notice in step.notices:
+            if notice.kind is NoticeKind.FAULT:
+                self._blame(notice.text, *(self._roster_index[name] for name in notice.tenants))
         if step.state.total is not before.total:
             self._check_total()
         if isinstance(step.result, SumOpened):
@@ -184,12 +216,25 @@ class _Simulation:
         total = self._state.total
         if total is None:
             return
-        plain = np.zeros(_LENGTH, dtype=np.uint64)
+        plain = np.zeros(self._length, dtype=np.uint64)
         for unit, base in zip(self._units, total.bases, strict=True):
             for index in unit if base else ():
                 plain += self._works[index].vector_at(total.headers[base].attachment)
         if not np.array_equal(plain, total.vector):
             raise Violated(f"the running total after round {self._state.last_round} is wrong")
+
+    def _check_counts(self, counted: SumOpened, parameters: bytes) -> None:
+        plain = np.zeros(self._length, dtype=np.uint64)
+        for index in counted.survivors:
+            plain += self._works[index].vector_at(parameters, RING_64.for_counts)
+        if not np.array_equal(plain, counted.vector):
+            raise Violated(f"the counts of round {counted.round} are wrong")
+
+    def _blame(self, fault: str, *tenants: int) -> None:
+        """Somebody is accused over messages from or to these tenants."""
+        self._blamed.append(fault)
+        if not any(self._tenants[index].meddled_with for index in tenants):
+            raise Violated(f"a false accusation: {fault}")
 
     def _check_whole(self, opened: SumOpened) -> None:
         survivors = frozenset(opened.survivors)
@@ -216,7 +261,10 @@ class _Simulation:
         )  # fmt: skip
         randomness = seeded_randomness(1000 * self._plan.seed + self._lives)
         tenant = self._tenants[index]
-        tenant.session = TenantSession(me, self._works[index], tenant.marks, randomness)
+        tenant.meddled_with = False
+        # What a process has counted it does not know from its predecessor.
+        work = KnownVector(self._works[index].seed, self._length)
+        tenant.session = TenantSession(me, work, tenant.marks, randomness)
         self._dial(index)
 
     def _dial(self, index: int) -> None:
@@ -269,6 +317,7 @@ class _Simulation:
 
     def _strike(self, fault: Fault, index: int, link: int, data: bytes, to_server: bool) -> None:
         deliver = self._arrival(index, link, data, to_server)
+        self._tenants[index].meddled_with |= fault.kind in _MEDDLING
         if fault.kind is FaultKind.DELAY:
             self._after(_LATENCY + fault.seconds, deliver)
         elif fault.kind is FaultKind.REORDER:
@@ -304,7 +353,8 @@ class _Simulation:
         before = self._state
         try:
             step = coordinator_receive(self._state, index, data, self._now)
-        except PeerFault:
+        except PeerFault as fault:
+            self._blame(fault.message, index)
             if self._state is not before:
                 raise Violated("a message that the server refused changed its state") from None
             self._break(index, tell=False)
@@ -319,6 +369,7 @@ class _Simulation:
         except FedEmError as error:
             if not isinstance(error, PeerFault):
                 raise
+            self._blame(error.message, index)
             self._crash_tenant(index, _RESTART)  # its operator looks, and starts it again
             return
         for answer in answers:

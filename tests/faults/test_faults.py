@@ -1,4 +1,4 @@
-"""Sessions with faults of every kind, chosen by seed: no wrong sum, no double opening, no split block, whatever happens."""
+"""Sessions with faults of every kind, chosen by seed: no wrong sum, no double opening, no split block, no false accusation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from fed_em_protocols import certification, coordinator_round, coordinator_state, tenant_outcome, tenant_round
+from fed_em_protocols import (
+    certification,
+    coordinator,
+    coordinator_round,
+    coordinator_state,
+    tenant_outcome,
+    tenant_round,
+)
 from fed_em_protocols.messages import Header, Mode
 from fed_em_protocols.round_sum import RoundSum
 from fed_em_protocols.tenant_state import BaseRound, TenantState
@@ -39,6 +46,12 @@ def test_a_plan_is_a_function_of_its_seed() -> None:
     assert plan_of(7) == plan_of(7) != plan_of(8)
     with remembered_cryptography():
         assert simulate(plan_of(7)) == simulate(plan_of(7))
+
+
+def test_some_sessions_have_a_mass_gate() -> None:
+    gated = [plan for plan in map(plan_of, range(200)) if plan.gated]
+    assert 30 < len(gated) < 90
+    assert all(plan.trust is Trust.MALICIOUS_SERVER for plan in gated)
 
 
 def test_every_kind_of_fault_is_planned() -> None:
@@ -83,20 +96,25 @@ class TestItFinds:
         monkeypatch.setattr(RoundSum, "with_upload", lambda self, _index, _unit, upload: RoundSum(self.vector + upload))
         assert self._finds(range(80))
 
+    def test_counts_that_are_lost_with_a_link(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Honest tenants accuse the server that asks them for moments behind counts that they never saw."""
+        monkeypatch.setattr(coordinator, "_counts_for", lambda *_: ())
+        assert "a false accusation" in self._finds(range(40))
+
     def test_a_server_that_forgets_what_it_put_to_the_witnesses(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """After a restart it proposes void for a round of which it had proposed survivors: witnesses refuse, it is told so."""
+        """After a restart it proposes void for a round of which it had proposed survivors: witnesses refuse, and accuse it."""
         void = coordinator_state.Outcomes(frozenset(), b"", bytes(32))
         real = coordinator_state.Unresolved
         monkeypatch.setattr(coordinator_state, "Unresolved", lambda header, _outcome: real(header, void))
-        stuck = 0
+        complaints = []
         with remembered_cryptography():
             for crash in range(100, 240):
                 plan = replace(
-                    plan_of(0), n=5, trust=Trust.MALICIOUS_SERVER, colluders=1, blocks=0,
+                    plan_of(0), n=5, trust=Trust.MALICIOUS_SERVER, colluders=1, blocks=0, gated=False,
                     faults=(Fault(FaultKind.CRASH_SERVER, crash, 0.05),),
                 )  # fmt: skip
-                stuck += simulate(plan).failed > 0
-        assert stuck
+                complaints.append(complaint_about(plan)[0])
+        assert any("two different outcomes" in complaint for complaint in complaints)
 
 
 def test_certification_is_what_tenants_check() -> None:

@@ -17,6 +17,7 @@ from fed_em_protocols.messages import (
     Counted,
     Endorsement,
     Header,
+    Mode,
     Neighbours,
     Opening,
     Proposal,
@@ -42,6 +43,7 @@ class Auditor:
     5. A tenant's self seed (or shares of it) and shares of its agreement secret are never both released.
     6. Nothing is released for a round but under its certificate: a quorum of true signatures of its witnesses, with the keys of
        its own window, for survivors who hold each block whole or not at all and are as many as the terms say.
+    7. Nothing is released for moments behind a mass gate but of all its participants, who are those counted in the round before.
 
     Rosters are those of `federation.roster_of`.
     """
@@ -155,6 +157,7 @@ class Auditor:
         survivors = self._certified.get(context)
         assert survivors is not None, f"{secret} of tenant {whose} without a certificate of round {round_number}"
         self._require_admissible(survivors, round_number)
+        self._require_gate(survivors, self._headers[context])
         assert (whose in survivors) == (secret is SharedSecret.SELF_SEED), f"{secret} of tenant {whose}"
         released = self._released.setdefault((round_number, whose), set())
         released.add(secret)
@@ -164,6 +167,16 @@ class Auditor:
         assert self._terms is not None
         assert whole_units(self._units, survivors) == survivors, f"a split block is opened in round {round_number}"
         assert len(survivors) >= self._terms.minimum_survivors, f"a small sum is opened in round {round_number}"
+
+    def _require_gate(self, survivors: frozenset[int], header: Header) -> None:
+        if not header.held:
+            return
+        counts = unquote(header.previous[0], Certificate, "server").content
+        assert self._headers[counts.context].mode == Mode.COUNTS, (
+            f"no counts before the moments of round {header.round}"
+        )
+        counted, asked = self._certified[counts.context], from_bitmap(header.participants, self._n)
+        assert survivors == asked == counted, f"moments of others than were counted in round {header.round}"
 
 
 _LOOKS: Mapping[type, Callable[[Auditor, int, Sealed[Any]], None]] = {

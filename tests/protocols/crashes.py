@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -39,14 +40,19 @@ class Fragile(FederatedSum):
         return state.last_round >= 2 if isinstance(self.phase, CoordinatorPhase) else True
 
 
-def crash_and_restart(federation: TestFederation, phase: CoordinatorPhase | SetUpPhase, sends: bool) -> None:
-    """A sum that the server's crash ends; then it starts anew from its last state, and the tenants dial again."""
+def crash_and_restart(
+    federation: TestFederation,
+    phase: CoordinatorPhase | SetUpPhase,
+    sends: bool,
+    wanted: Callable[[], object] | None = None,
+) -> None:
+    """A sum, or what else is wanted, that the server's crash ends; then it starts anew from its last state, and the tenants dial again."""
     server = federation.server
     server.__class__ = Fragile
     assert isinstance(server, Fragile)
     server.phase, server.sends, server.armed = phase, sends, True
     with pytest.raises(Crashed):
-        federation.sum()
+        (wanted or federation.sum)()
     server.armed = False
     server.state = coordinator_restart(server.state, federation.hub.now())
     for index in range(federation.roster.n):

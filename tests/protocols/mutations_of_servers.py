@@ -20,6 +20,7 @@ from fed_em_simulations.memory_hub import Direction
 from tests.protocols import (
     test_blocks,
     test_coordinator_rules,
+    test_gate_links,
     test_lies,
     test_links,
     test_round_sum,
@@ -263,4 +264,31 @@ WAITING = [
     ),
 ]  # fmt: skip
 
-RULES_OF_THE_SERVER = [*LIES, *SUMS, *WAITING]
+GATE = [
+    Mutation(
+        "counts that are lost with a link are not told again",
+        coordinator._counts_for,
+        "if counts and",
+        "if False and",
+        (
+            test_of(test_gate_links.test_on_a_new_link_the_counts_come_before_the_moments_that_stand_behind_them, {1}),
+            test_of(
+                test_gate_links.test_a_link_that_breaks_at_any_step_costs_nothing_but_time,
+                test_gate_links.COUNTS, (TO_SERVER, Opening), {1},
+            ),
+        ),
+    ),
+    Mutation(
+        "a process that started after the counts is asked for moments",
+        coordinator._start_gated,
+        " if state.members[index].boot == boot",
+        "",
+        (
+            test_of(
+                test_gate_links.test_a_process_that_starts_after_the_counts_is_not_asked_for_moments_in_the_next_window
+            ),
+        ),
+    ),
+]  # fmt: skip
+
+RULES_OF_THE_SERVER = [*LIES, *SUMS, *WAITING, *GATE]

@@ -443,10 +443,9 @@ GATE = [
     Mutation(
         "any gate is taken",
         tenant_round._require_gate,
-        "if gate is None or gate.survivors != participants or gate.held != header.held:",
+        "if header.held and gate is not None and (gate.survivors != participants or gate.held != header.held):",
         "if False:",
         (
-            test_of(test_gate_rules.test_a_gate_without_counts_is_refused),
             test_of(test_gate_rules.test_a_gate_that_the_counts_do_not_give_is_refused, {"held": b"\0"}),
             test_of(test_gate_rules.test_a_gate_that_the_counts_do_not_give_is_refused, {"among": [0, 1, 3]}),
         ),
@@ -466,8 +465,25 @@ GATE = [
         (test_of(test_gate_rules.test_a_gate_that_the_counts_do_not_give_is_refused, {"among": [0, 1, 3]}),),
     ),
     Mutation(
+        "moments are given without counts",
+        tenant_round.on_header,
+        "if header.held and _known_gate(state, header) is None:",
+        "if False:",
+        (
+            test_of(test_gate_rules.test_a_gate_without_counts_is_refused),
+            test_of(test_gate_rules.test_a_gate_serves_the_round_after_its_counts_only),
+        ),
+    ),
+    Mutation(
+        "whoever counted nothing applies a rule all the same",
+        tenant_outcome.on_counted,
+        "if current.stage is RoundStage.NONE:",
+        "if False:",
+        (test_of(test_gate_rules.test_a_witness_that_counted_nothing_itself_has_no_gate),),
+    ),
+    Mutation(
         "a gate serves for ever",
-        tenant_round._require_gate,
+        tenant_round._known_gate,
         "state.gate.round == header.round - 1",
         "True",
         (test_of(test_gate_rules.test_a_gate_serves_the_round_after_its_counts_only),),

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
-from fed_em_protocols.coordinator_state import NoticeKind, SumOpened, SumRequest
+from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_protocols.errors import SumFailed
-from fed_em_protocols.masks import RingVector
 from fed_em_protocols.members import from_bitmap
 from fed_em_protocols.messages import (
     Certificate,
@@ -25,13 +22,13 @@ from fed_em_protocols.messages import (
     Upload,
 )
 from fed_em_protocols.ring import RING_64
-from fed_em_simulations.memory_hub import Fate, Interference, Passing
-from tests.protocols.federation import TestFederation, kind_of
+from fed_em_simulations.memory_hub import Fate, Passing
+from tests.protocols.federation import kind_of
+from tests.protocols.gated import HELD, Gated
 from tests.protocols.interferences import (
     TO_SERVER,
     TO_TENANT,
     Place,
-    Watch,
     assert_no_error,
     in_turn,
     name_of,
@@ -40,57 +37,6 @@ from tests.protocols.interferences import (
 )
 
 pytestmark = pytest.mark.usefixtures("remembered_keys")
-
-HELD = b"\x02"
-LENGTH = 48
-
-
-class Gated:
-    """A federation whose tenants all hold component 1, whatever the counts; they remember which counts they were shown."""
-
-    def __init__(self, n: int, interfere: Interference = lambda _: Fate.DELIVER, **options: int) -> None:
-        self.watch = Watch(interfere)
-        self.federation = TestFederation(n, LENGTH, interfere=self.watch, mass_floor=1000, **options)
-        self.shown: dict[int, list[RingVector]] = {index: [] for index in range(n)}
-        for index, work in enumerate(self.federation.works):
-            work.held = self._rule(index)  # type: ignore[method-assign]
-        self._pairs = 0
-
-    def _rule(self, index: int) -> Callable[[RingVector], bytes]:
-        def held(counts: RingVector) -> bytes:
-            self.shown[index].append(counts)
-            return HELD
-
-        return held
-
-    def counts(self, parameters: bytes = b"counts") -> SumRequest:
-        return SumRequest(parameters, b"c" * 32, self.federation.length, counts=True, ring=RING_64.for_counts)
-
-    def moments(self, parameters: bytes = b"moments") -> SumRequest:
-        return SumRequest(parameters, bytes(32), self.federation.length, held=HELD)
-
-    def sum(self) -> tuple[SumOpened, SumOpened]:
-        """Counts, and moments behind them; both exact."""
-        self._pairs += 1
-        at, counted = b"parameters %d" % self._pairs, list[SumOpened]()
-
-        def moments(opened: SumOpened) -> SumRequest:
-            counted.append(opened)
-            return self.moments(at)
-
-        opened = self.federation.server.sum_behind_gate(self.counts(at), moments)
-        self.federation._assert_exact(opened, at)
-        self.assert_counted(counted[-1], at)
-        return counted[-1], opened
-
-    def assert_counted(self, counted: SumOpened, parameters: bytes) -> None:
-        plain = np.zeros(self.federation.length, dtype=np.uint64)
-        for index in counted.survivors:
-            plain += self.federation.works[index].vector_at(parameters, RING_64.for_counts)
-        assert np.array_equal(counted.vector, plain) and counted.stale == ()
-        for index, shown in self.shown.items():
-            if index in counted.survivors:
-                assert np.array_equal(shown[-1], plain)
 
 
 def test_counts_are_shown_to_everybody_and_leave_the_total_alone() -> None:
@@ -145,7 +91,7 @@ def test_a_tenant_that_was_asked_but_not_in_time_is_shown_the_counts_too() -> No
             gated.federation.hub.set_latency(4, 0.05)
         return Fate.DELIVER
 
-    gated = Gated(5, interfere, latency=0.05)  # type: ignore[arg-type]
+    gated = Gated(5, interfere, latency=0.05)
     counted = gated.federation.server.sum(gated.counts())
     assert counted.survivors == (0, 1, 2, 3)
     gated.federation.hub.close()

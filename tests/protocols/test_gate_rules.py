@@ -34,13 +34,20 @@ def counts_of(index: int) -> RingVector:
 
 
 class Counts:
-    """Five tenants, and a round of counts that was opened; `by`: whom the server asked to certify it, all by default."""
+    """Five tenants, and a round of counts that was opened.
 
-    def __init__(self, survivors: Iterable[int] = FIVE, by: Iterable[int] | None = None) -> None:
+    Args:
+        by: Whom the server asked to certify it, all by default.
+        left_out: Who never saw its header.
+    """
+
+    def __init__(
+        self, survivors: Iterable[int] = FIVE, by: Iterable[int] | None = None, left_out: int | None = None
+    ) -> None:
         self.drill = Drill(5, length=LENGTH, mass_floor=10_000)
         self.survivors = sorted(survivors)
         self.header: Sealed[Header] = self.drill.header(1, mode=Mode.COUNTS)
-        for i in FIVE:
+        for i in set(FIVE) - {left_out}:
             self.drill.upload(i, self.header, counts_of(i))
         self.certificate: Sealed[Certificate] = self.drill.certify(self.header, self.survivors, by)
         self.openings: dict[int, Opening] = self.drill.openings(self.certificate)
@@ -260,3 +267,24 @@ def test_a_witness_outside_the_round_holds_it_to_the_gate_that_it_knows() -> Non
     assert counts.drill.tell(2, counts.drill.proposal(counts.gated(), SOME)) is not None
     assert blind.drill.tell(2, blind.drill.proposal(blind.gated(held=b"\0"), SOME)) is not None
     blind.drill.refused(0, blind.gated(), PeerFault, "a gate that the counts of round 1 do not give")
+
+
+def test_whoever_missed_the_counts_gives_no_moments_and_can_still_certify_that_the_round_is_void() -> None:
+    counts = Counts()
+    for i in range(1, 5):
+        counts.gate(i)
+    header = counts.gated()
+    counts.drill.refused(0, header, PeerFault, "a gate that the counts of round 1 do not give")
+    assert counts.drill.tell(0, counts.drill.proposal(header, [])) is not None
+    step = counts.drill.deliver(0, header.to_bytes())
+    assert step.evaluate is None and step.sends == ()
+
+
+def test_a_witness_that_counted_nothing_itself_has_no_gate() -> None:
+    """It checks the certificate of the counts, and has no rule of its own to apply to them."""
+    counts = Counts(SOME, left_out=2)
+    few = counts.drill.certificate(counts.header, SOME, by=SOME[:-2])
+    counts.drill.refused(2, counts.shown(certificate=few.quoted()), PeerFault, "a certificate needs 4")
+    step = counts.drill.deliver(2, counts.message.to_bytes())
+    assert step.counts is None and step.state.gate is None
+    assert counts.drill.tell(2, counts.drill.proposal(counts.gated(), SOME)) is not None
