@@ -32,7 +32,6 @@ from fed_em_protocols.coordinator_state import (
     endorsers_of,
     fail_request,
     hopeful,
-    involved,
     mark_late,
     still_waiting,
 )
@@ -194,7 +193,7 @@ def uploading_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
     if still_waiting(state, now):
         return CoordinatorStep(state)
     current, window = cast(Round, state.round), cast(Window, state.window)
-    late = mark_late(state, involved(state))
+    late = mark_late(state, state.involved)
     uploaded = frozenset(current.uploads)
     survivors = admissible_survivors(uploaded, window.fixed, state.roster)
     missing = state.roster.names(current.participants - uploaded)
@@ -300,7 +299,7 @@ def certifying_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
         return _ask_to_open(state, now)
     if still_waiting(state, now):
         return CoordinatorStep(state)
-    missing = involved(state)
+    missing = state.involved
     return fail_request(
         mark_late(state, missing),
         f"round {current.number}: {len(outcome.endorsements)} of the {quorum} endorsements that a certificate needs; "
@@ -342,7 +341,7 @@ def on_opening(state: CoordinatorState, index: int, sealed: Sealed[Opening], now
             proves="the tenant signed a false opening",
         )
     given = content.pair_keys
-    keys = {(index, d): given[k * MASK_KEY_BYTES : (k + 1) * MASK_KEY_BYTES] for k, d in enumerate(dropped)}
+    keys = {d: given[k * MASK_KEY_BYTES : (k + 1) * MASK_KEY_BYTES] for k, d in enumerate(dropped)}
     return CoordinatorStep(replace(state, round=_with_masks(current, index, content.self_seed, keys)))
 
 
@@ -352,11 +351,11 @@ def _dropped_neighbours(setup: WindowSetUp, current: Round, index: int) -> list[
     return [neighbour for neighbour in setup.neighbours(index) if neighbour in dropped]
 
 
-def _with_masks(current: Round, survivor: int, self_seed: bytes, pair_keys: Mapping[tuple[int, int], bytes]) -> Round:
+def _with_masks(current: Round, survivor: int, self_seed: bytes, keys: Mapping[int, bytes]) -> Round:
     return replace(
         current,
         self_seeds={**current.self_seeds, survivor: self_seed},
-        pair_keys={**current.pair_keys, **pair_keys},
+        keys_given={**current.keys_given, survivor: keys},
     )
 
 
@@ -367,7 +366,7 @@ def opening_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
     silent = current.survivors - current.opened
     if not silent:
         return _finish(state, current, now)
-    return _ask_for_shares(mark_late(state, involved(state)), current, silent, now)
+    return _ask_for_shares(mark_late(state, state.involved), current, silent, now)
 
 
 def _ask_for_shares(state: CoordinatorState, current: Round, silent: frozenset[int], now: float) -> CoordinatorStep:
@@ -511,11 +510,14 @@ def _recovered(
 
     for (dealer, which), secret in secrets.items():
         if which is SharedSecret.SELF_SEED:
-            keys = {(dealer, d): pair_key(dealer, d) for d in _dropped_neighbours(setup, current, dealer)}
+            keys = {d: pair_key(dealer, d) for d in _dropped_neighbours(setup, current, dealer)}
             current = _with_masks(current, dealer, secret, keys)
-    true_keys = {(v, d): pair_key(v, d) for v, d in current.pair_keys if d in agreements}
-    liars = frozenset(v for (v, d), key in true_keys.items() if current.pair_keys[v, d] != key)
-    return replace(current, pair_keys={**current.pair_keys, **true_keys}), liars
+    true_keys = {
+        v: {d: pair_key(v, d) if d in agreements else key for d, key in given.items()}
+        for v, given in current.keys_given.items()
+    }
+    liars = frozenset(v for v, keys in true_keys.items() if keys != current.keys_given[v])
+    return replace(current, keys_given=true_keys), liars
 
 
 def _finish(state: CoordinatorState, current: Round, now: float, checked: bool = False) -> CoordinatorStep:
@@ -553,12 +555,12 @@ def _hand_out_counts(state: CoordinatorState, current: Round, vector: RingVector
     survivors, context, setup = sorted(current.survivors), current.header.digest, cast(Window, state.window).fixed
     evidence = {index: current.uploads[index][-64:] for index in survivors}
     keys = {index: self_mask_key(current.self_seeds[index], context) for index in survivors}
-    pairs = [(v, d) for v in survivors for d in _dropped_neighbours(setup, current, v)]
+    pairs, known = [(v, d) for v in survivors for d in _dropped_neighbours(setup, current, v)], current.pair_keys
     content = Counted(
         state.terms.content.session,
         current.number,
         cast("Sealed[Certificate]", current.certificate).quoted(),
-        b"".join(current.pair_keys[pair] for pair in pairs),
+        b"".join(known[pair] for pair in pairs),
     )
     shown = b"".join(current.vectors[index] + evidence[index] + keys[index] for index in survivors)
     data = seal(content, state.identity, shown).to_bytes()
@@ -589,7 +591,7 @@ def closing_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
         return CoordinatorStep(closed)
     if still_waiting(state, now):
         return CoordinatorStep(state)
-    return CoordinatorStep(replace(mark_late(state, involved(state)), phase=CoordinatorPhase.GATHERING, cut_off=None))
+    return CoordinatorStep(replace(mark_late(state, state.involved), phase=CoordinatorPhase.GATHERING, cut_off=None))
 
 
 def close_round(state: CoordinatorState, now: float) -> CoordinatorStep | None:
@@ -611,7 +613,7 @@ def close_round(state: CoordinatorState, now: float) -> CoordinatorStep | None:
 def pending_round(state: CoordinatorState, index: int) -> bytes | None:
     """What a tenant must be told again when the same process links anew in the middle of a round."""
     current = state.round
-    if index not in involved(state):
+    if index not in state.involved:
         return None
     header, outcome = _put_to_witnesses(state)
     if header is not None and outcome is not None:

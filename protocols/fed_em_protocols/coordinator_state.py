@@ -273,7 +273,7 @@ class Round:
         outcome: U as it is put to the witnesses, once uploads are cut off.
         certificate: The certificate of U.
         self_seeds: b_t of the survivors that opened, or were recovered.
-        pair_keys: Keys of the masks between survivors and dropped, by (survivor, dropped).
+        keys_given: Keys of the masks that survivors share with the dropped, by survivor, then dropped.
         shares: Valid shares by (dealer, secret), then holder.
         asked: Holders that were asked for shares and have not answered.
         recovery: The request they were asked with.
@@ -287,7 +287,7 @@ class Round:
     outcome: Outcomes | None = None
     certificate: Sealed[Certificate] | None = None
     self_seeds: Mapping[int, bytes] = field(default_factory=dict, repr=False)
-    pair_keys: Mapping[tuple[int, int], bytes] = field(default_factory=dict, repr=False)
+    keys_given: Mapping[int, Mapping[int, bytes]] = field(default_factory=dict, repr=False)
     shares: Mapping[tuple[int, SharedSecret], Mapping[int, bytes]] = field(default_factory=dict, repr=False)
     asked: frozenset[int] = frozenset()
     recovery: Sealed[Recover] | None = None
@@ -312,6 +312,11 @@ class Round:
     def dropped(self) -> frozenset[int]:
         """P∖U."""
         return self.participants - self.survivors
+
+    @property
+    def pair_keys(self) -> dict[tuple[int, int], bytes]:
+        """Keys of the masks between survivors and dropped, by (survivor, dropped)."""
+        return {(survivor, d): key for survivor, keys in self.keys_given.items() for d, key in keys.items()}
 
     @property
     def opened(self) -> frozenset[int]:
@@ -422,6 +427,25 @@ class CoordinatorState:
         return self.terms.content.trust == Trust.MALICIOUS_SERVER
 
     @cached_property
+    def involved(self) -> frozenset[int]:
+        """Tenants whose answer the present phase of the round still needs."""
+        window, current, unresolved = self.window, self.round, self.unresolved
+        expected: frozenset[int] = frozenset()
+        if window is None:
+            return expected
+        if self.phase is CoordinatorPhase.CLOSING and unresolved:
+            expected = endorsers_of(self, window, unresolved.header.content, unresolved.outcome)
+        elif self.phase is CoordinatorPhase.UPLOADING and current:
+            expected = (current.participants & window.active).difference(current.uploads)
+        elif self.phase is CoordinatorPhase.CERTIFYING and current and current.outcome:
+            expected = endorsers_of(self, window, current.header.content, current.outcome)
+        elif self.phase is CoordinatorPhase.OPENING and current:
+            expected = (current.survivors & window.active).difference(current.self_seeds)
+        elif self.phase is CoordinatorPhase.RECOVERING and current:
+            expected = current.asked & window.active
+        return expected
+
+    @cached_property
     def units(self) -> tuple[frozenset[int], ...]:
         """The units of the difference guard."""
         return guarded_units(self.roster, self.terms.content)
@@ -453,25 +477,6 @@ def with_member(state: CoordinatorState, index: int, member: Member) -> Coordina
     if state.members[index] == member:
         return state
     return replace(state, members=Attendance({**state.members, index: member}))
-
-
-def involved(state: CoordinatorState) -> frozenset[int]:
-    """Tenants whose answer the present phase of the round still needs."""
-    window, current, unresolved = state.window, state.round, state.unresolved
-    expected: frozenset[int] = frozenset()
-    if window is None:
-        return expected
-    if state.phase is CoordinatorPhase.CLOSING and unresolved:
-        expected = endorsers_of(state, window, unresolved.header.content, unresolved.outcome)
-    elif state.phase is CoordinatorPhase.UPLOADING and current:
-        expected = (current.participants & window.active) - frozenset(current.uploads)
-    elif state.phase is CoordinatorPhase.CERTIFYING and current and current.outcome:
-        expected = endorsers_of(state, window, current.header.content, current.outcome)
-    elif state.phase is CoordinatorPhase.OPENING and current:
-        expected = (current.survivors & window.active) - current.opened
-    elif state.phase is CoordinatorPhase.RECOVERING and current:
-        expected = current.asked & window.active
-    return expected
 
 
 def endorsers_of(state: CoordinatorState, window: Window, header: Header, outcome: Outcomes) -> frozenset[int]:
@@ -512,7 +517,7 @@ def with_cut_off(state: CoordinatorState, cut_off: float | None) -> CoordinatorS
 def with_deadline(state: CoordinatorState, now: float) -> CoordinatorState:
     """The state with the time of its next tick: when a phase cuts off, or when it stops waiting for somebody who is away."""
     upcoming = state.upcoming
-    whom = frozenset(state.members) if state.phase is CoordinatorPhase.GATHERING else involved(state)
+    whom = frozenset(state.members) if state.phase is CoordinatorPhase.GATHERING else state.involved
     times = [state.cut_off] if state.cut_off is not None else []
     if upcoming and upcoming.phase is not SetUpPhase.READY:
         whom |= setup_involved(state, upcoming)
@@ -531,7 +536,7 @@ def mark_late(state: CoordinatorState, owing: frozenset[int]) -> CoordinatorStat
 
 def still_waiting(state: CoordinatorState, now: float) -> bool:
     """Whether the present phase of the round can still hope for an answer in time."""
-    return bool(hopeful(state, involved(state), now)) and state.cut_off is not None and now < state.cut_off
+    return bool(hopeful(state, state.involved, now)) and state.cut_off is not None and now < state.cut_off
 
 
 def fail_request(
