@@ -230,7 +230,7 @@ WINDOWS = [
     Mutation(
         "graphs are drawn without end",
         tenant_window.on_setup,
-        "setup.draws_graph and state.draws >= _MOST_DRAWS",
+        "setup.draws_graph and len(state.drawn) > MAX_RESTARTS",
         "False",
         (test_of(test_window_rules.test_the_ninth_graph_in_a_row_that_nobody_used_is_refused),),
     ),
