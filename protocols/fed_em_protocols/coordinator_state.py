@@ -38,7 +38,7 @@ NO_DIGEST = bytes(DIGEST_BYTES)
 
 @dataclass(frozen=True)
 class Timetable:
-    """How long the server waits, in seconds, and for whom.
+    """How long the server waits, in seconds of time in which it listens, and for whom.
 
     Attributes:
         gather: For all tenants at the start, and for enough of them at any time; then the request fails.
