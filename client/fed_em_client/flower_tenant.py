@@ -87,7 +87,11 @@ class _Dialled(threading.Thread):
 
 
 class FlowerTenant:
-    """This tenant until one session has ended: what it answers, and how it ended."""
+    """This tenant until one session has ended: what it answers, and how it ended.
+
+    Several nodes may lead to it. It answers one request after another, whichever threads they come in: two at once could start
+    two sessions, and the server would hear the Hello of one and the answers of the other.
+    """
 
     def __init__(self, tenant: Tenant, marks: TenantMarks, report: Callable[[str], None]) -> None:
         self.work: RowsWork = tenant.work(marks)
@@ -97,6 +101,7 @@ class FlowerTenant:
         self._relayed: _Relayed | None = None
         self._dialled: _Dialled | None = None
         self._failure: FedEmError | None = None
+        self._one_at_a_time = threading.Lock()
 
     def ended(self) -> TenantSession | None:
         """The session that has ended, if one has. Raises what ended it, if it did not end well."""
@@ -117,16 +122,20 @@ class FlowerTenant:
 
     def answer(self, action: Action, data: bytes) -> tuple[AnswerCode, bytes]:
         """Answer one request."""
-        try:
-            if self._dialled is not None:
-                return AnswerCode.BUSY, self._name
-            return self._take_ticket(data) if action is Action.JOIN else self._take_parcel(data)
-        except PeerFault as fault:
-            self._report(f"refused what came through the door: {fault.diagnostics()}")
-            return AnswerCode.REFUSED, self._name
-        except FedEmError as error:
-            self._failure = error
-            return AnswerCode.FAILED, self._name
+        with self._one_at_a_time:
+            try:
+                return self._answered(action, data)
+            except PeerFault as fault:
+                self._report(f"refused what came through the door: {fault.diagnostics()}")
+                return AnswerCode.REFUSED, self._name
+            except FedEmError as error:
+                self._failure = error
+                return AnswerCode.FAILED, self._name
+
+    def _answered(self, action: Action, data: bytes) -> tuple[AnswerCode, bytes]:
+        if self._dialled is not None:
+            return AnswerCode.BUSY, self._name
+        return self._take_ticket(data) if action is Action.JOIN else self._take_parcel(data)
 
     @property
     def _name(self) -> bytes:

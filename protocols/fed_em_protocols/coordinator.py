@@ -378,7 +378,7 @@ def _open_next_window(state: CoordinatorState, now: float) -> CoordinatorStep:
     """Open a window that a round waits for, unless too many have been opened in vain."""
     if state.draws > MAX_RESTARTS:
         reason = (
-            f"the graph of a window was drawn {state.draws} times without a round on any; tenants admit no other draw"
+            f"the graph of a window was drawn {state.draws} times without a sum on any; tenants admit no other draw"
         )
         return fail_request(state, reason, final=True)
     if state.windows_opened - state.windows_before >= _WINDOWS_A_REQUEST:

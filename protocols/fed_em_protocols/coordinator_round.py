@@ -171,8 +171,7 @@ def start_round(state: CoordinatorState, participants: frozenset[int], now: floa
     sealed = seal(header, state.identity, request.parameters)
     started = replace(
         state, phase=CoordinatorPhase.UPLOADING, last_round=number, cut_off=now + state.timetable.upload,
-        round=Round(sealed, participants, RoundSum.zero(request.ring, request.length)), paused=False, draws=0,
-        window=replace(window, used=True),
+        round=Round(sealed, participants, RoundSum.zero(request.ring, request.length)), paused=False,
     )  # fmt: skip
     data = sealed.to_bytes()
     # Unit by unit, for uploads that come together: what has come of an incomplete unit is kept apart.
@@ -312,7 +311,8 @@ def _ask_to_open(state: CoordinatorState, now: float) -> CoordinatorStep:
     certificate = certificate_of(state, current.header, cast(Outcomes, current.outcome))
     opening = replace(
         state, phase=CoordinatorPhase.OPENING, round=replace(current, certificate=certificate),
-        cut_off=now + state.timetable.open,
+        cut_off=now + state.timetable.open, draws=state.draws if state.serves_sums else 0,
+        last_certified=(replace(current.header, attachment=b""), certificate),
     )  # fmt: skip
     data = certificate.to_bytes()
     notice = Notice(NoticeKind.CERTIFIED, current.number, state.roster.names(current.survivors))

@@ -38,7 +38,7 @@ NO_DIGEST = bytes(DIGEST_BYTES)
 
 @dataclass(frozen=True)
 class Timetable:
-    """How long the server waits, in seconds, and for whom.
+    """How long the server waits, in seconds of time in which it listens, and for whom.
 
     Attributes:
         gather: For all tenants at the start, and for enough of them at any time; then the request fails.
@@ -220,7 +220,6 @@ class Window:
         nonces: Of the witnesses of a sparse graph.
         held: Which dealers' shares each confirmed member holds.
         active: Members that take part in rounds: confirmed, and recoverable.
-        used: Whether a round was asked for in it: until then, its members drop it for the next that is opened.
     """
 
     opening: Sealed[OpenWindow]
@@ -233,7 +232,6 @@ class Window:
     deposits: Mapping[int, Sealed[Deposit]] = field(default_factory=dict)
     held: Mapping[int, frozenset[int]] = field(default_factory=dict)
     active: frozenset[int] = frozenset()
-    used: bool = False
 
     @property
     def fixed(self) -> WindowSetUp:
@@ -378,7 +376,8 @@ class CoordinatorState:
         deadline: When `coordinator_tick` must be called at the latest: at a cut-off, or when the wait for one tenant ends.
         window: The window in use; `upcoming` is the one being set up.
         excused: Witnesses of a sparse graph that failed to reveal a nonce since the last complete set-up.
-        draws: Sparse graphs drawn in a row without a round on any of them: tenants refuse more than 8.
+        draws: Sparse graphs drawn since that of the last window that served a sum: tenants refuse more than 8.
+        last_certified: Header and certificate of the last round that was certified with keys of its own window.
         windows_before: Windows opened before the present request.
         paused: Whether the present request waits for tenants without whom there is no sum.
         unresolved: The last round, while it has no certificate and needs one.
@@ -401,6 +400,7 @@ class CoordinatorState:
     upcoming: Window | None = None
     excused: frozenset[int] = frozenset()
     draws: int = 0
+    last_certified: tuple[Sealed[Header], Sealed[Certificate]] | None = None
     windows_opened: int = 0
     windows_before: int = 0
     paused: bool = False
@@ -420,6 +420,12 @@ class CoordinatorState:
     def missing(self) -> tuple[str, ...]:
         """Tenants that are not here, by name."""
         return self.roster.names(self.members.absent)
+
+    @property
+    def serves_sums(self) -> bool:
+        """Whether a round was certified in the window in use: until then, members drop it for the next that is opened."""
+        header = self.last_certified[0].content if self.last_certified else None
+        return header is not None and self.window is not None and header.setup == self.window.fixed.digest
 
     @property
     def certified(self) -> bool:

@@ -23,6 +23,7 @@ from fed_em_protocols.coordinator_state import (
 from fed_em_protocols.deposits import box_for, check_deposit, split_boxes
 from fed_em_protocols.envelope import Sealed, seal
 from fed_em_protocols.errors import Equivocation, MalformedMessage, OutOfTurn, PeerFault
+from fed_em_protocols.graph_parameters import MAX_RESTARTS
 from fed_em_protocols.members import from_bitmap, to_bitmap
 from fed_em_protocols.messages import (
     Advertise,
@@ -141,8 +142,12 @@ def wants_window(state: CoordinatorState) -> bool:
     if window is None or not window.fixed.covers(state.last_round + 1):
         return True
     setup, next_round = window.fixed, state.last_round + 1
+    if state.draws > MAX_RESTARTS:
+        return False
     if setup.first_round + setup.rounds - next_round <= setup.rounds // _LEFT_OVER:
         return True
+    if state.draws > MAX_RESTARTS // 2:
+        return False  # the other half of the draws is kept for the window that must follow
     age = next_round - setup.first_round
     doublings = (min(state.members[index].missed, _MOST_DOUBLINGS) for index in here - window.active)
     return any(age >= _ROUNDS_BETWEEN_EARLY_WINDOWS << count for count in doublings)
@@ -158,20 +163,21 @@ def _count_missed(state: CoordinatorState, window: Window, active: frozenset[int
 
 def open_window(state: CoordinatorState, now: float) -> CoordinatorStep:
     """Begin the set-up of the next window with everybody who is here."""
-    here, terms = state.here, state.terms
+    here, terms, shown = state.here, state.terms, state.last_certified or ()
     content = OpenWindow(
         terms.content.session,
         terms.digest,
         state.windows_opened + 1,
         state.last_round + 1,
         to_bitmap(state.excused, state.roster.n),
+        tuple(sealed.quoted() for sealed in shown),
     )
     opening = seal(content, state.identity)
     boots = {index: state.members[index].boot for index in sorted(here)}
     window = Window(opening, boots, cut_off=now + state.timetable.set_up)
     data = opening.to_bytes()
-    # Whoever is told of the new one drops the last one if no header has named it yet.
-    in_use = state.window if state.window and state.window.used else None
+    # Whoever is told of the new one drops the last one if it has served no sum yet.
+    in_use = state.window if state.serves_sums else None
     opened = replace(state, window=in_use, upcoming=window, windows_opened=content.number)
     return CoordinatorStep(opened, tuple((index, data) for index in boots))
 

@@ -186,6 +186,7 @@ def _to_protobuf(content: object) -> Message:
 
 # The types of nested messages, which annotations (being text) do not give.
 _NESTED: dict[tuple[str, str], type] = {
+    ("OpenWindow", "last_certified"): messages.Quoted,
     ("SetUp", "advertisements"): messages.Quoted,
     ("Boxes", "deposits"): messages.Quoted,
     ("Recover", "header"): messages.Quoted,

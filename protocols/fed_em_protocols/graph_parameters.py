@@ -64,7 +64,8 @@ from fed_em_protocols.limits import MIN_TENANTS
 SECURITY_BITS = 40
 CORRECTNESS_BITS = 20
 
-# How often the graph of one window is drawn again, each time without a witness that kept its nonce to itself.
+# How often the graph of one window is drawn again, each time without a witness that kept its nonce to itself. Whatever was drawn
+# since the graph of the last window in use counts: `tenant_window` says what shows that a window is.
 MAX_RESTARTS = 7
 
 # A secret of threshold one would be known to every holder.

@@ -211,13 +211,20 @@ class Shares:
 
 @dataclass(frozen=True)
 class OpenWindow:
-    """The server opens a window of rounds starting at `first_round`. `excused`: witnesses that failed to reveal a nonce before."""
+    """The server opens a window of rounds starting at `first_round`.
+
+    Attributes:
+        excused: Witnesses that failed to reveal a nonce before.
+        last_certified: Header and certificate of the last round that was certified, for survivors and with keys of its own window;
+            none before the first. Members who had no part in it learn from it which window is in use.
+    """
 
     session: bytes = field(metadata=ID)
     terms: bytes = field(metadata=DIGEST)
     number: int = field(metadata=_ROUND)
     first_round: int = field(metadata=_ROUND)
     excused: bytes = field(metadata=_BITMAP)
+    last_certified: tuple[Quoted, ...] = field(default=(), metadata=at_most(2))
 
 
 @dataclass(frozen=True)

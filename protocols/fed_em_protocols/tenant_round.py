@@ -195,7 +195,6 @@ def accept_header(state: TenantState, sealed: Sealed[Header], marks: RoundMarks)
         state,
         window=replace(window, secrets=secrets, held=kept),
         upcoming=None if adopted else state.upcoming,
-        draws=0,
         round=TenantRound(sealed, participants, mine, base=start),
         highest_round=header.round,
         base=base,

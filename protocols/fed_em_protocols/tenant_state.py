@@ -90,6 +90,12 @@ class TenantWindow:
             raise IllegalStep("the set-up of this window is not fixed")
         return self.setup
 
+    def after(self, round_number: int) -> TenantWindow:
+        """The same without the secrets of a round and of those before it."""
+        chain = self.secrets.chain.advanced(round_number + 1)
+        held = {dealer: shares.from_round(round_number + 1) for dealer, shares in self.held.items()}
+        return replace(self, secrets=replace(self.secrets, chain=chain), held=held)
+
 
 @dataclass(frozen=True)
 class BaseRound:
@@ -167,7 +173,7 @@ class TenantState:
 
     Attributes:
         window: The window in use; `upcoming` is the one being set up.
-        draws: Graphs drawn in a row without a round on any of them.
+        drawn: H(set-up) of each window whose graph was drawn since that of the last one known to be in use, in order.
         base: What this tenant's next increment starts from.
         vectors: Own encoded statistics of the base round and of rounds since, by context.
         gate: What the last round of counts says.
@@ -179,7 +185,7 @@ class TenantState:
     terms: Sealed[SessionTerms] | None = None
     window: TenantWindow | None = None
     upcoming: TenantWindow | None = None
-    draws: int = 0
+    drawn: tuple[bytes, ...] = ()
     round: TenantRound | None = None
     highest_round: int = 0
     base: BaseRound = BaseRound()

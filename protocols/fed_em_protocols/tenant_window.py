@@ -1,14 +1,39 @@
-"""A tenant's part in the set-up of a window: advertise, reveal, deposit, hold."""
+"""A tenant's part in the set-up of a window: advertise, reveal, deposit, hold.
+
+**Which window is in use.** A tenant whose block is incomplete, or that nobody asks, sees no header, though it holds shares of those
+who go on. So whoever opens a window shows the last round that a quorum certified: the window it ran in is in use, and whatever is older
+is over. A window that is neither that one nor the one of the last header here is dropped.
+
+**How often a graph is drawn.** Each draw of a sparse graph that serves no sum is another try of the server at one that it likes; 3 bits
+of security are charged for 8 (`graph_parameters`). What ends the count is a certificate for survivors with keys of the very window: of
+the quorum that signed it at least one is honest, has taken that window for the one in use and has checked that u_min tenants uploaded
+on its graph. A header, which the server signs alone, or a void round costs it nothing and ends no count; nor does a round in an
+older window, however many go by between two draws. So each window that serves a sum is one of at most 8 draws after the last that did.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from fed_em_protocols.certification import require_certified
 from fed_em_protocols.deposits import HeldShares, box_bytes, check_deposit, deal, open_box
 from fed_em_protocols.envelope import Sealed, seal, unquote
 from fed_em_protocols.errors import SERVER, MalformedMessage, OutOfTurn, PeerFault
+from fed_em_protocols.graph_parameters import MAX_RESTARTS
 from fed_em_protocols.members import to_bitmap
-from fed_em_protocols.messages import Advertise, Boxes, Deposit, Neighbours, OpenWindow, Ready, Reveal, SetUp
+from fed_em_protocols.messages import (
+    Advertise,
+    Boxes,
+    Certificate,
+    Deposit,
+    Header,
+    Neighbours,
+    OpenWindow,
+    Ready,
+    Reveal,
+    SetUp,
+)
+from fed_em_protocols.tenant_round import require_one_header
 from fed_em_protocols.tenant_state import RoundMarks, TenantState, TenantStep, TenantWindow, members_in
 from fed_em_protocols.transitions import WindowStage
 from fed_em_protocols.window import (
@@ -21,9 +46,6 @@ from fed_em_protocols.window import (
     read_setup,
 )
 
-# Each draw of a graph that nobody uses gives the server another try at one it likes: 3 bits of security are charged for 8.
-_MOST_DRAWS = 8
-
 
 def on_open_window(
     state: TenantState, sealed: Sealed[OpenWindow], randomness: Randomness, marks: RoundMarks
@@ -32,7 +54,7 @@ def on_open_window(
     content, terms, me = sealed.content, state.terms.content, state.me
     if content.terms != state.terms.digest:
         raise OutOfTurn(SERVER, "opens a window under other terms")
-    known = [window.opening.content.number for window in (state.window, state.upcoming) if window]
+    known = [window.opening.content.number for window in _windows(state)]
     if known and content.number <= max(known):
         raise OutOfTurn(SERVER, f"opens window {content.number} again")
     if content.first_round + terms.window_rounds <= state.highest_round + 1:
@@ -40,11 +62,57 @@ def on_open_window(
             SERVER, f"opens a window from round {content.first_round} on, all of which this tenant has passed"
         )
     members_in(content.excused, me.roster, frozenset(me.roster.witnesses), "excused witnesses")
+    followed = _follow(state, content)
     secrets = draw_window_secrets(sealed, gives_nonce(content, terms, me.roster, me.index), randomness)
     message, table = advertisement(secrets, terms, state.boot)
     advertised: Sealed[Advertise] = seal(message, me.identity, table)
     upcoming = TenantWindow(sealed, secrets, advertised.digest)
-    return TenantStep(replace(state, upcoming=upcoming), (advertised.to_bytes(),))
+    return TenantStep(replace(followed, upcoming=upcoming), (advertised.to_bytes(),))
+
+
+def _windows(state: TenantState) -> tuple[TenantWindow, ...]:
+    return tuple(window for window in (state.window, state.upcoming) if window)
+
+
+def _follow(state: TenantState, opening: OpenWindow) -> TenantState:
+    """The state after the round that an opening shows: the window it ran in is in use, and what was before it is erased.
+
+    Raises:
+        PeerFault: the round was not certified; names the server.
+    """
+    if not opening.last_certified:
+        return state
+    header, certificate = _last_certified(state, opening)
+    setup = header.content.setup
+    window = next((each for each in _windows(state) if each.setup and each.setup.digest == setup), None)
+    if window is None:
+        return state  # it was set up without this tenant, which can neither check nor use it
+    number = header.content.round
+    if not window.fixed.covers(number):
+        raise MalformedMessage(SERVER, f"shows round {number} as one of a window that has no keys for it")
+    require_certified(certificate, header, window.fixed, state.me.roster)
+    counted = replace(state, drawn=state.drawn[state.drawn.index(setup) + 1 :] if setup in state.drawn else state.drawn)
+    if window.stage is not WindowStage.READY or (window is state.window and number <= state.highest_round):
+        return counted
+    passed = max(number, state.highest_round)
+    return replace(counted, window=window.after(passed), round=None, highest_round=passed)
+
+
+def _last_certified(state: TenantState, opening: OpenWindow) -> tuple[Sealed[Header], Sealed[Certificate]]:
+    """The round that an opening shows, its signatures by the server checked."""
+    if len(opening.last_certified) != 2:
+        raise MalformedMessage(SERVER, "shows half of a round that was certified")
+    header = unquote(opening.last_certified[0], Header, SERVER)
+    certificate = unquote(opening.last_certified[1], Certificate, SERVER)
+    header.require_signature(state.me.roster.server.identity_key, SERVER)
+    certificate.require_signature(state.me.roster.server.identity_key, SERVER)
+    if state.round is not None:
+        require_one_header(state.round, header)
+    if not header.content.session == certificate.content.session == opening.session:
+        raise OutOfTurn(SERVER, "shows a certified round of another session")
+    if certificate.content.setup != header.content.setup or not any(certificate.content.survivors):
+        raise MalformedMessage(SERVER, "shows a round that was closed, not certified, to say which window is in use")
+    return header, certificate
 
 
 def on_setup(state: TenantState, sealed: Sealed[SetUp], randomness: Randomness, marks: RoundMarks) -> TenantStep:
@@ -53,14 +121,14 @@ def on_setup(state: TenantState, sealed: Sealed[SetUp], randomness: Randomness, 
     setup = read_setup(sealed, window.opening, terms, me.roster)
     if me.index not in setup.members or setup.digests[setup.members.index(me.index)] != window.advertised:
         raise PeerFault(SERVER, "sent a set-up without this tenant's own advertisement")
-    if setup.draws_graph and state.draws >= _MOST_DRAWS:
+    if setup.draws_graph and len(state.drawn) > MAX_RESTARTS:
         raise PeerFault(
             SERVER,
-            f"wants graph number {state.draws + 1} without a round on any of those before",
+            f"wants graph number {len(state.drawn) + 1} without a sum on any of those before",
             proves="whoever may draw for ever chooses the graph",
         )
-    draws = state.draws + 1 if setup.draws_graph else 0
-    fixed = replace(state, draws=draws, upcoming=replace(window, setup=setup, stage=WindowStage.FIXED))
+    drawn = (*state.drawn, setup.digest) if setup.draws_graph else ()
+    fixed = replace(state, drawn=drawn, upcoming=replace(window, setup=setup, stage=WindowStage.FIXED))
     if not setup.draws_graph or window.secrets.nonce is None or me.index not in setup.witnesses:
         return TenantStep(fixed)
     reveal = seal(Reveal(terms.session, setup.digest, window.secrets.nonce), window.secrets.signing_key)

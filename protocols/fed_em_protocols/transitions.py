@@ -132,7 +132,8 @@ WINDOW_TRANSITIONS: Mapping[WindowStage, Mapping[type, frozenset[WindowStage]]] 
     },
 }
 
-# Whoever only certifies a round or helps to recover it is in no round of its own.
+# Whoever only certifies a round or helps to recover it is in no round of its own; nor is whoever learns from the opening of a window
+# that its last round is over.
 ROUND_TRANSITIONS: Mapping[RoundStage, Mapping[type, frozenset[RoundStage]]] = {
     _R.NONE: {
         Header: frozenset({_R.ANSWERING}),
@@ -141,6 +142,7 @@ ROUND_TRANSITIONS: Mapping[RoundStage, Mapping[type, frozenset[RoundStage]]] = {
         Recover: frozenset({_R.NONE}),
     },
     _R.ANSWERING: {
+        OpenWindow: frozenset({_R.ANSWERING, _R.NONE}),
         Header: frozenset({_R.ANSWERING}),
         Base: frozenset({_R.ANSWERING}),
         Proposal: frozenset({_R.ANSWERING, _R.NONE}),
@@ -148,6 +150,7 @@ ROUND_TRANSITIONS: Mapping[RoundStage, Mapping[type, frozenset[RoundStage]]] = {
         Recover: frozenset({_R.ANSWERING, _R.NONE}),
     },
     _R.UPLOADED: {
+        OpenWindow: frozenset({_R.UPLOADED, _R.NONE}),
         Header: frozenset({_R.ANSWERING}),
         Proposal: frozenset({_R.UPLOADED, _R.NONE}),
         Certificate: frozenset({_R.OPENED}),
@@ -155,6 +158,7 @@ ROUND_TRANSITIONS: Mapping[RoundStage, Mapping[type, frozenset[RoundStage]]] = {
         Recover: frozenset({_R.UPLOADED, _R.NONE}),
     },
     _R.OPENED: {
+        OpenWindow: frozenset({_R.OPENED, _R.NONE}),
         Header: frozenset({_R.ANSWERING}),
         Proposal: frozenset({_R.OPENED, _R.NONE}),
         Counted: frozenset({_R.OPENED}),

@@ -24,14 +24,20 @@ from fed_em_protocols.coordinator_state import (
 from fed_em_protocols.errors import AnotherRoster, PeerFault, SumFailed
 from fed_em_protocols.messages import CloseReason
 from fed_em_protocols.transitions import CoordinatorPhase
-from fed_em_server.hub import Arrived, Hub
+from fed_em_server.hub import Arrived, Hub, HubEvent
 
 # A sum is attempted this often; who fell silent is late by then, and not waited for.
 _ATTEMPTS = 3
 
+# If a wait ends so many seconds after its time, the machine stood still.
+_OVERSLEPT = 1.0
+
 
 class FederatedSum:
     """Sums of the tenants' encoded vectors, one at a time.
+
+    Deadlines run on a clock that stands still while nobody listens to the hub: between two sums, while a message is worked on, or
+    while the machine stands still. So nobody is late whose answer has come and waits to be read.
 
     Args:
         state: As `coordinator_start` gives it.
@@ -44,6 +50,8 @@ class FederatedSum:
         self._hub = hub
         self._watch = watch
         self._waited = 0.0
+        self._heard_until = hub.now()
+        self._unheard = 0.0
 
     def sum(self, request: SumRequest) -> SumOpened:
         """The exact sum over everybody who answered in time.
@@ -95,7 +103,7 @@ class FederatedSum:
         self._hub.close()
 
     def _attempt(self, request: SumRequest) -> SumOpened | SumNotOpened:
-        now = self._hub.now()
+        now = self._clock
         result = self._take(coordinator_request(self.state, request, now))
         if result is None and self._waited:
             # What earlier attempts at the same sum have waited for tenants counts.
@@ -106,9 +114,10 @@ class FederatedSum:
         return result
 
     def _wait(self) -> SumOpened | SumNotOpened | None:
-        for_tenants, since = self.state.phase is CoordinatorPhase.GATHERING and not self.state.upcoming, self._hub.now()
-        event = self._hub.receive(self.state.deadline)
-        now = self._hub.now()
+        for_tenants = self.state.phase is CoordinatorPhase.GATHERING and not self.state.upcoming
+        since = self._clock
+        event = self._listen(self.state.deadline)
+        now = self._clock
         self._waited += now - since if for_tenants else 0.0
         if event is None:
             return self._take(coordinator_tick(self.state, now))
@@ -124,6 +133,31 @@ class FederatedSum:
             else:
                 self._hub.cut(event.tenant)
             return self._take(coordinator_unlinked(self.state, event.tenant, now))
+
+    def _listen(self, deadline: float | None) -> HubEvent | None:
+        """The next event, or None once the clock of those who listen shows `deadline` and nothing that has come is unread."""
+        since = self._clock
+        event, overslept = self._wait_once(deadline)
+        if overslept:
+            self._unheard = self._heard_until - since
+            # What came while the machine stood still is handed in only now: the same wait begins anew. Once, or a hub that is
+            # slow to return would keep a deadline off for ever.
+            return event or self._wait_once(deadline)[0]
+        return event
+
+    def _wait_once(self, deadline: float | None) -> tuple[HubEvent | None, bool]:
+        """The next event or None, and whether the machine stood still meanwhile."""
+        began = self._hub.now()
+        self._unheard += began - self._heard_until
+        until = None if deadline is None else deadline + self._unheard
+        event = self._hub.receive(until)
+        self._heard_until = self._hub.now()
+        return event, until is not None and self._heard_until > max(began, until) + _OVERSLEPT
+
+    @property
+    def _clock(self) -> float:
+        """The hub's time less that in which nobody listened to it."""
+        return self._heard_until - self._unheard
 
     def _take(self, step: CoordinatorStep) -> SumOpened | SumNotOpened | None:
         self.state = step.state

@@ -87,14 +87,18 @@ class MemoryHub:
         self._interfere = interfere
         self._queue: list[tuple[float, int, Callable[[], HubEvent | None]]] = []
         self._number = 0
-        self._now = 0.0
+        self._now = self._busy_until = 0.0
         self._received = self._sent = 0
         for index in range(len(starts)):
             self.restart(index, 0.0)
 
     def now(self) -> float:
-        """Virtual seconds since the start."""
-        return self._now
+        """Virtual seconds since the start, at the server."""
+        return max(self._now, self._busy_until)
+
+    def busy(self, seconds: float) -> None:
+        """The server does something else for a while; messages travel, and tenants answer, meanwhile."""
+        self._busy_until = self.now() + seconds
 
     def error_of(self, tenant: int) -> FedEmError | None:
         """Why a tenant left of its own accord, if it did."""
@@ -110,7 +114,7 @@ class MemoryHub:
         Raises:
             FedEmError: nothing is under way and there is no `until`: nothing could ever come.
         """
-        while self._queue and (until is None or self._queue[0][0] <= until):
+        while self._queue and (until is None or self._queue[0][0] <= max(until, self._busy_until)):
             self._now, _, happen = heapq.heappop(self._queue)
             event = happen()
             if isinstance(event, Arrived):
@@ -239,7 +243,8 @@ class MemoryHub:
         return lambda: Arrived(tenant, data) if link > party.broken else None
 
     def _travel(self, party: _Tenant, direction: Direction, happen: Callable[[], HubEvent | None]) -> None:
-        arrives = max(self._now + party.latency, party.reached.get(direction, 0.0))
+        leaves = self.now() if direction is Direction.TO_TENANT else self._now
+        arrives = max(leaves + party.latency, party.reached.get(direction, 0.0))
         party.reached[direction] = arrives
         self._at(arrives, happen)
 

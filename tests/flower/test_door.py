@@ -9,7 +9,9 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from fed_em_client.door_frames import BadFrame, ask, read_frame, write_frame
 from fed_em_client.flower_tenant import FlowerTenant
 from fed_em_client.socket_door import SocketDoor
 from fed_em_client.take_part import open_tenant
+from fed_em_client.tenant_session import TenantSession
 from fed_em_protocols.envelope import unseal
 from fed_em_protocols.grid_payloads import Parcel, sign_ticket
 from fed_em_protocols.keys import SigningKey
@@ -271,3 +274,23 @@ def test_the_pipe_loads_nothing_of_the_tenant() -> None:
         "fed_em_protocols.wire.grid_messages",
     ]
     assert found == own + names
+
+
+def test_requests_that_come_at_once_over_two_nodes_meet_one_session(
+    federation: FederationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the server would hear the Hello of one process and the answers of another, and take the tenant for a liar."""
+    tenant = FlowerTenant(open_tenant(federation.tenant("t1")), VolatileMarks(), [].append)
+    fresh = tenant._fresh
+
+    def slowly() -> TenantSession:
+        time.sleep(0.1)
+        return fresh()
+
+    monkeypatch.setattr(tenant, "_fresh", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        asked = Parcel(SESSION, ()).to_bytes()
+        answers = list(pool.map(lambda _: tenant.answer(Action.RELAY, asked), range(2)))
+    hellos = [unseal(Parcel.from_bytes(data, "t1").messages[0], "t1").content for _, data in answers]
+    assert all(isinstance(hello, Hello) for hello in hellos)
+    assert hellos[0] == hellos[1]

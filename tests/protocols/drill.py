@@ -24,6 +24,7 @@ from fed_em_protocols.messages import (
     Opening,
     Outcome,
     Proposal,
+    Quoted,
     Recover,
     Upload,
 )
@@ -58,6 +59,13 @@ class Drill(WindowDrill):
         self._evidence: dict[tuple[bytes, int], bytes] = {}
         if window:
             self.set_up(range(n))
+
+    def last_certified(self) -> tuple[Quoted, ...]:
+        """The last round of `certified` that had survivors, by keys of its own window."""
+        for header, certificate in (self.certified[number] for number in sorted(self.certified, reverse=True)):
+            if any(certificate.content.survivors) and certificate.content.setup == header.content.setup:
+                return header.quoted(), certificate.quoted()
+        return ()
 
     # --- upload ---
 

@@ -13,7 +13,7 @@ from fed_em_protocols.deposits import split_boxes
 from fed_em_protocols.envelope import Sealed, seal, unseal
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.members import to_bitmap
-from fed_em_protocols.messages import Advertise, Boxes, Deposit, Neighbours, OpenWindow, Payload, SetUp
+from fed_em_protocols.messages import Advertise, Boxes, Deposit, Neighbours, OpenWindow, Payload, Quoted, SetUp
 from fed_em_protocols.policy import TermsPolicy
 from fed_em_protocols.tenant import tenant_join, tenant_receive, tenant_start
 from fed_em_protocols.tenant_state import TenantSelf, TenantState, TenantStep
@@ -135,8 +135,14 @@ class WindowDrill:
 
     def open_window(self, number: int = 1, first_round: int = 1, excused: Iterable[int] = ()) -> Sealed[OpenWindow]:
         """A signed OpenWindow."""
-        content = OpenWindow(self.session, self.terms.digest, number, first_round, self.bitmap(excused))
+        content = OpenWindow(
+            self.session, self.terms.digest, number, first_round, self.bitmap(excused), self.last_certified()
+        )
         return self.sealed(content)
+
+    def last_certified(self) -> tuple[Quoted, ...]:
+        """What an opening shows of the rounds before."""
+        return ()
 
     def advertise(
         self, members: Iterable[int], number: int = 1, first_round: int = 1, excused: Iterable[int] = ()

@@ -57,7 +57,7 @@ EXAMPLES: tuple[Payload, ...] = (
     Opening(ID, 7, DIGEST, b"b" * 32, b"p" * 32),
     Shares(ID, 7, DIGEST, (ReleasedShare(1, 1, b"s" * 33, b"t" * 16, b"h" * 64), ReleasedShare(2, 0, b"s" * 33, b"t" * 16, b""))),
     SessionTerms(ID, DIGEST, DIGEST, 1, 2, 3, 3, 1, 0, 0, 0, 0, 0, 2, 0, 100, 64),
-    OpenWindow(ID, DIGEST, 1, 1, b"\x08"),
+    OpenWindow(ID, DIGEST, 1, 1, b"\x08", (QUOTED, QUOTED)),
     SetUp(ID, DIGEST, b"\x07", (QUOTED, QUOTED)),
     Neighbours(ID, DIGEST, (b"n" * 32, b"o" * 32), b"\x06", (QUOTED, QUOTED)),
     Boxes(ID, DIGEST, b"\x06", (QUOTED,)),
@@ -73,6 +73,7 @@ EXAMPLES: tuple[Payload, ...] = (
 )  # fmt: skip
 
 _NESTED: dict[tuple[str, str], type] = {
+    ("OpenWindow", "last_certified"): Quoted,
     ("SetUp", "advertisements"): Quoted,
     ("Neighbours", "advertisements"): Quoted,
     ("Boxes", "deposits"): Quoted,

@@ -230,9 +230,30 @@ WINDOWS = [
     Mutation(
         "graphs are drawn without end",
         tenant_window.on_setup,
-        "setup.draws_graph and state.draws >= _MOST_DRAWS",
+        "setup.draws_graph and len(state.drawn) > MAX_RESTARTS",
         "False",
         (test_of(test_window_rules.test_the_ninth_graph_in_a_row_that_nobody_used_is_refused),),
+    ),
+    Mutation(
+        "a sum in an older window ends the count of draws",
+        tenant_window._follow,
+        "state.drawn[state.drawn.index(setup) + 1 :] if setup in state.drawn else state.drawn",
+        "()",
+        (test_of(test_window_rules.test_rounds_in_an_older_window_do_not_buy_another_draw),),
+    ),
+    Mutation(
+        "the opening of a window need not show a certificate",
+        tenant_window._follow,
+        "require_certified(certificate, header, window.fixed, state.me.roster)",
+        "pass",
+        (test_of(test_window_rules.test_a_round_that_was_not_certified_by_its_window_says_nothing_of_it),),
+    ),
+    Mutation(
+        "a window in use is dropped when nobody asks",
+        tenant_window._follow,
+        "not opening.last_certified",
+        "True",
+        (test_of(test_window_rules.test_a_member_that_nobody_asked_stays_in_the_window_in_use_when_the_next_is_opened),),
     ),
     Mutation(
         "a set-up without the own keys is taken",

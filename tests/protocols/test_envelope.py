@@ -120,7 +120,7 @@ def nested(content: Payload) -> list[str]:
     return [name for name, first in firsts.items() if isinstance(first, (Quoted, ReleasedShare))]
 
 
-NESTING = ["SetUp", "Neighbours", "Boxes", "Header", "Proposal", "Counted", "Base", "Recover", "Shares"]
+NESTING = ["OpenWindow", "SetUp", "Neighbours", "Boxes", "Header", "Proposal", "Counted", "Base", "Recover", "Shares"]
 
 
 def test_every_kind_that_nests_messages_is_known() -> None:

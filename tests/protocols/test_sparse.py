@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fed_em_protocols.coordinator_state import NoticeKind
+from fed_em_protocols.coordinator_window import wants_window
 from fed_em_protocols.errors import SumFailed
 from fed_em_protocols.graph import well_tied
 from fed_em_protocols.graph_parameters import GraphParameters, malicious_server_parameters, semi_honest_parameters
@@ -310,7 +312,7 @@ def test_a_graph_is_drawn_eight_times_at_most(silent: int) -> None:
         assert not isinstance(outcomes[-1], SumFailed) and outcomes[-1].survivors == tuple(range(7, n))
         assert from_bitmap(watch.headers()[1].witnesses, n) == set(range(7, w))
     else:
-        assert isinstance(outcomes[-1], SumFailed) and "drawn 8 times without a round on any" in outcomes[-1].message
+        assert isinstance(outcomes[-1], SumFailed) and "drawn 8 times without a sum on any" in outcomes[-1].message
         assert watch.headers() == {}
 
 
@@ -321,14 +323,40 @@ def test_too_few_witnesses_that_reveal_end_the_request() -> None:
     assert_no_error(federation)
 
 
-def test_a_round_resets_the_count_of_draws() -> None:
-    """Only draws without a round on their graph are tries at a graph that somebody likes."""
+def test_a_sum_resets_the_count_of_draws() -> None:
+    """Only draws without a sum on their graph are tries at a graph that somebody likes."""
     watch = Watch()
     federation = small(interfere=watch, window_rounds=2)
     for _ in range(24):
         federation.sum()
     assert len(watch.seen(SetUp)) >= 12
     assert_no_error(federation)
+
+
+def test_a_tenant_that_no_round_asks_follows_from_window_to_window() -> None:
+    """t1 is gone: t7, of its block and no witness, is a member of every window and sees no header."""
+    watch = Watch()
+    federation = small(interfere=watch, window_rounds=2, blocks=6)
+    federation.sum()
+    federation.hub.kill(1)
+    for _ in range(24):
+        federation.sum()
+    assert sum(tenant == 7 for tenant, _ in watch.passed(SetUp)) >= 12
+    assert max(sealed.content.round for tenant, sealed in watch.passed(Header) if tenant == 7) <= 2
+    assert_no_error(federation)
+
+
+def test_a_tenant_that_waits_gets_no_more_than_half_of_the_draws() -> None:
+    """The others are kept for the window that must follow; rounds go on in the one in use."""
+    federation = small(window_rounds=64, round_cap=200)
+    federation.sum()
+    state = federation.server.state
+    window = state.window
+    assert window is not None
+    waiting = replace(state, window=replace(window, active=window.active - {11}), last_round=10)
+    assert wants_window(replace(waiting, draws=3)) and not wants_window(replace(waiting, draws=4))
+    ending = replace(state, last_round=60)
+    assert wants_window(replace(ending, draws=7)) and not wants_window(replace(ending, draws=8))
 
 
 @pytest.mark.parametrize("sends", [False, True], ids=["before-sending", "after-sending"])

@@ -115,6 +115,75 @@ def test_a_window_that_is_abandoned_is_followed_by_another() -> None:
     assert not drill.run(1).any()
 
 
+# --- which window is in use, told to whoever saw no header of it ---
+
+
+def second_window_without_t3() -> Drill:
+    """Rounds 2 and 3 run in a second window whose member t3 nobody asks; then a third one is opened, which shows round 3."""
+    drill = Drill()
+    drill.run(1)
+    drill.set_up(ALL, number=2, first_round=2)
+    second = drill.fixed
+    drill.run(2, [0, 1, 2], by=[0, 1, 2])
+    drill.run(3, [0, 1, 2], by=[0, 1, 2])
+    drill.advertise(ALL, number=3, first_round=4)
+    drill.setup = second
+    return drill
+
+
+def test_a_member_that_nobody_asked_stays_in_the_window_in_use_when_the_next_is_opened() -> None:
+    """It holds shares of those who go on."""
+    drill = second_window_without_t3()
+    header = drill.header(4, [0, 1, 2])
+    for i in (0, 1, 2):
+        drill.upload(i, header)
+    certificate = drill.certify(header, [0, 1, 2], by=[0, 1, 2])
+    shares = drill.told(3, drill.recover(header, certificate, silent=[0]))
+    assert [released.dealer for released in shares.released] == [0]
+    assert drill.states[3].window_stage is WindowStage.ADVERTISED  # the set-up of the third is not disturbed
+
+
+def test_what_is_older_than_the_round_that_an_opening_shows_is_erased() -> None:
+    drill = second_window_without_t3()
+    state = drill.states[3]
+    assert state.window is not None and state.window.fixed.digest == drill.fixed.digest
+    assert state.round is None and state.highest_round == 3
+    assert state.window.secrets.chain.round == 4
+    assert {shares.first_round for shares in state.window.held.values()} == {4}
+    header, certificate = drill.certified[3]
+    drill.refused(3, drill.recover(header, certificate, silent=[0]), OutOfTurn, "which this tenant has passed")
+
+
+def test_a_round_that_was_not_certified_by_its_window_says_nothing_of_it() -> None:
+    drill = Drill()
+    drill.run(1)
+    first = drill.fixed
+    header, certificate = drill.certified[1]
+    drill.set_up(ALL, number=2, first_round=2)
+    second = drill.header(2)
+    few, void = drill.certificate(second, ALL, by=[0, 1]), drill.certificate(second, [])
+    closed = drill.certificate(header, ALL, keys=drill.fixed)
+    unsigned = replace(certificate.quoted(), signature=bytes(64))
+    late = drill.header(2 + W)
+    opening = drill.open_window(3, 3)
+    cases = [
+        ((second.quoted(),), MalformedMessage, "half of a round"),
+        ((header.quoted(), unsigned), BadSignature, "does not verify"),
+        ((second.quoted(), few.quoted()), PeerFault, "2 endorsements of round 2, a certificate needs 3"),
+        ((second.quoted(), void.quoted()), MalformedMessage, "closed, not certified"),
+        ((header.quoted(), closed.quoted()), MalformedMessage, "closed, not certified"),
+        ((second.quoted(), certificate.quoted()), MalformedMessage, "closed, not certified"),
+        ((late.quoted(), drill.certificate(late, ALL).quoted()), MalformedMessage, "has no keys for it"),
+    ]
+    for shown, error, text in cases:
+        drill.refused(3, drill.sealed(replace(opening.content, last_certified=shown)), error, text)
+    # A window that it does not know is none of its business.
+    drill.restart(3)
+    drill.setup = first
+    assert drill.tell(3, drill.sealed(replace(opening.content, last_certified=(header.quoted(), certificate.quoted()))))
+    assert drill.states[3].window is None
+
+
 # --- SetUp and Neighbours ---
 
 
@@ -425,18 +494,60 @@ def test_the_ninth_graph_in_a_row_that_nobody_used_is_refused() -> None:
         drill.advertise(members, number=number)
         drill.fix()
     drill.advertise(members, number=9)
-    drill.refused(60, drill.setup_message(), PeerFault, "graph number 9 without a round on any of those before")
+    drill.refused(60, drill.setup_message(), PeerFault, "graph number 9 without a sum on any of those before")
 
 
-def test_a_round_on_a_graph_starts_the_count_of_draws_anew() -> None:
+# Enough for a set-up and for a sum without t60.
+FEW = (*range(7), *range(60, 66))
+ASKED = tuple(i for i in FEW if i != 60)
+
+
+def test_a_sum_on_a_graph_starts_the_count_of_draws_anew() -> None:
     drill = Drill(66, window=False, **{**SPARSE, "window_rounds": 2})
-    members = [*range(7), *range(60, 66)]
     for number in range(1, 8):
-        drill.advertise(members, number=number)
+        drill.advertise(FEW, number=number)
         drill.fix()
-    drill.set_up(members, number=8)
-    assert drill.states[60].draws == 8
+    drill.set_up(FEW, number=8)
+    assert len(drill.states[60].drawn) == 8
     assert not drill.run(1).any()
-    drill.advertise(members, number=9, first_round=2)
+    drill.advertise(FEW, number=9, first_round=2)
     drill.fix()
-    assert drill.states[60].draws == 1
+    assert drill.states[60].drawn == (drill.fixed.digest,)
+
+
+def test_windows_that_serve_others_are_no_draws_in_a_row() -> None:
+    """t60 is a member of each, and nobody asks it: each opening shows it the sum of the window before."""
+    drill = Drill(66, window=False, **SPARSE)
+    for number in range(1, 11):
+        drill.set_up(FEW, number=number, first_round=number)
+        assert drill.states[60].drawn == (drill.fixed.digest,)
+        drill.run(number, ASKED)
+
+
+def test_rounds_in_an_older_window_do_not_buy_another_draw() -> None:
+    drill = Drill(66, window=False, **{**SPARSE, "window_rounds": 16})
+    drill.set_up(FEW)
+    first = drill.fixed
+    for number in range(2, 10):
+        drill.run(number - 1)
+        drill.advertise(FEW, number=number, first_round=number)
+        drill.fix()
+        drill.setup = first
+    drill.run(9)
+    drill.advertise(FEW, number=10, first_round=10)
+    for i in (0, 60):
+        drill.refused(i, drill.setup_message(), PeerFault, "graph number 9 without a sum")
+
+
+def test_a_round_that_ends_void_does_not_buy_another_draw() -> None:
+    """A header, and a round that nobody opens, cost a server that looks for a graph nothing."""
+    drill = Drill(66, window=False, **SPARSE)
+    for number in range(1, 9):
+        drill.set_up(FEW, number=number, first_round=number)
+        header = drill.header(number)
+        for i in FEW:
+            drill.upload(i, header)
+        drill.certify(header, [])
+    drill.advertise(FEW, number=9, first_round=9)
+    for i in (0, 60):
+        drill.refused(i, drill.setup_message(), PeerFault, "graph number 9 without a sum")

@@ -8,9 +8,9 @@ import pytest
 
 from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_protocols.members import from_bitmap
-from fed_em_protocols.messages import Advertise, Boxes, Certificate, Deposit, Header, OpenWindow, Ready, SetUp
+from fed_em_protocols.messages import Advertise, Boxes, Certificate, Deposit, Header, OpenWindow, Ready, Recover, SetUp
 from fed_em_protocols.terms import Trust
-from fed_em_simulations.memory_hub import Fate, Passing
+from fed_em_simulations.memory_hub import Direction, Fate, Passing
 from tests.protocols.federation import TestFederation, kind_of
 from tests.protocols.interferences import TO_SERVER, TO_TENANT, Place, Watch, assert_no_error, name_of, notices, once
 
@@ -160,6 +160,30 @@ def test_a_round_that_fails_at_the_change_is_told_of_in_the_next_window(trust: T
         federation.sum()
     headers = watch.headers()
     assert headers[16].setup != headers[18].setup and headers[17].base_rounds == headers[16].base_rounds
+    assert_no_error(federation)
+
+
+@both_trusts
+def test_a_member_whose_block_is_incomplete_helps_in_every_window(trust: Trust) -> None:
+    """t4 is gone, so t0, of its block, is a member that is asked for nothing but shares; t1 dies beside set-ups, and comes back."""
+    asked: list[int] = []
+
+    def interfere(passing: Passing) -> Fate:
+        if passing.direction is Direction.TO_TENANT and passing.tenant == 0 and kind_of(passing.data) is Recover:
+            asked.append(federation.server.state.last_round)
+        dies = passing.tenant == 1 and kind_of(passing.data) is Certificate and federation.server.state.upcoming
+        if not dies:
+            return Fate.DELIVER
+        federation.hub.restart(1, 0.01)
+        return Fate.KILL
+
+    federation = TestFederation(8, interfere=interfere, blocks=4, colluders=0, window_rounds=16, trust=int(trust))
+    federation.sum()
+    federation.hub.kill(4)
+    for _ in range(50):
+        federation.sum()
+    assert len(windows_of(federation)) >= 4
+    assert len(asked) >= 2
     assert_no_error(federation)
 
 

@@ -225,18 +225,20 @@ class SessionTerms(_message.Message):
     def __init__(self, session: _Optional[bytes] = ..., roster: _Optional[bytes] = ..., schema: _Optional[bytes] = ..., suite: _Optional[int] = ..., trust: _Optional[int] = ..., minimum_cohort: _Optional[int] = ..., minimum_survivors: _Optional[int] = ..., colluders: _Optional[int] = ..., witnesses: _Optional[int] = ..., certificate_quorum: _Optional[int] = ..., share_threshold: _Optional[int] = ..., neighbours: _Optional[int] = ..., side_honest: _Optional[int] = ..., blocks: _Optional[int] = ..., mass_floor: _Optional[int] = ..., round_cap: _Optional[int] = ..., window_rounds: _Optional[int] = ...) -> None: ...
 
 class OpenWindow(_message.Message):
-    __slots__ = ("session", "terms", "number", "first_round", "excused")
+    __slots__ = ("session", "terms", "number", "first_round", "excused", "last_certified")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     FIRST_ROUND_FIELD_NUMBER: _ClassVar[int]
     EXCUSED_FIELD_NUMBER: _ClassVar[int]
+    LAST_CERTIFIED_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     terms: bytes
     number: int
     first_round: int
     excused: bytes
-    def __init__(self, session: _Optional[bytes] = ..., terms: _Optional[bytes] = ..., number: _Optional[int] = ..., first_round: _Optional[int] = ..., excused: _Optional[bytes] = ...) -> None: ...
+    last_certified: _containers.RepeatedCompositeFieldContainer[Quoted]
+    def __init__(self, session: _Optional[bytes] = ..., terms: _Optional[bytes] = ..., number: _Optional[int] = ..., first_round: _Optional[int] = ..., excused: _Optional[bytes] = ..., last_certified: _Optional[_Iterable[_Union[Quoted, _Mapping]]] = ...) -> None: ...
 
 class SetUp(_message.Message):
     __slots__ = ("session", "window", "members", "advertisements")
