@@ -18,8 +18,8 @@ demo: $(USERS)  ## A federation of ten processes on this machine, with a model a
 demo-flower: $(USERS)  ## The same through Flower: a SuperLink, nine SuperNodes.
 	$(BIN)/fed-em demo --transport flower
 
-test: $(DEVELOPERS)  ## The fast tests.
-	$(BIN)/python -m pytest
+test: $(DEVELOPERS)  ## The fast tests, on all cores.
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 test-slow: $(DEVELOPERS)  ## The heavier ones: real Flower engines and long process tests.
 	$(BIN)/python -m pytest -m slow
