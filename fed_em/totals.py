@@ -10,6 +10,7 @@ from fed_em.errors import CallerError
 from fed_em.layout import Layout
 from fed_em.model import Model, Rows
 from fed_em.parameters import Parameters
+from fed_em.records import Records
 from fed_em.statistics import Statistics
 
 
@@ -19,12 +20,12 @@ class TotalOfRows:
 
     Attributes:
         model: The model.
-        rows: `(n, D)`, in the coordinates of the parameters.
+        rows: `(n, D)`, in the coordinates of the parameters, or records of such rows.
         layout: The layout of the statistics; the model's own if None.
     """
 
     model: Model
-    rows: Rows
+    rows: Rows | Records
     layout: Layout | None = None
 
     def __call__(self, parameters: Parameters) -> Summed:

@@ -1,11 +1,12 @@
 """Maximum log-likelihoods that others have published, and that two independent programs agree on.
 
 Old Faithful: mclust (Scrucca, Fop, Murphy and Raftery, 2016, The R Journal 8/1) and scikit-learn. Iris: the
-same two, data as shipped with scikit-learn.
+same two, data as shipped with scikit-learn. With missing values: two implementations of EM.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,3 +66,30 @@ def test_iris_by_the_road_that_a_federation_takes() -> None:
     best = max(run.iterations[-1].log_likelihood for run in runs)
     log_likelihood = 150 * (best + coordinates.log_jacobian)
     assert log_likelihood == pytest.approx(-214.354704, abs=2e-6)
+
+
+def table_of(path: Path, columns: list[str]) -> np.ndarray:
+    """Columns of a comma-separated file, NaN where a cell is empty or NA."""
+    with path.open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    return np.array([[float(row[c]) if row[c] not in ("", "NA") else np.nan for c in columns] for row in table])
+
+
+def likelihood_of_one_gaussian(rows: np.ndarray) -> float:
+    """The maximum log-likelihood of a Gaussian with a mean and a full covariance."""
+    model = GaussianMixture(1, reg_covar=0.0, tol=1e-13, max_iter=20_000).fit(rows)
+    return float(model.score_samples(rows).sum())
+
+
+def test_apple_crops_with_missing_infestation(shared_data: Callable[[str], Path]) -> None:
+    """Little and Rubin (2019), section 11, after Snedecor and Cochran: six trees of which the size alone is known."""
+    rows = table_of(shared_data("apple.csv"), ["size", "worms"])
+    assert np.isnan(rows).sum() == 6
+    assert likelihood_of_one_gaussian(rows) == pytest.approx(-101.785632, abs=2e-6)
+
+
+def test_heart_disease_of_four_hospitals_with_missing_values(shared_data: Callable[[str], Path]) -> None:
+    rows = table_of(shared_data("heart4_clean.csv"), ["age", "trestbps", "chol", "thalach", "oldpeak"])
+    rows[:, 1:3][rows[:, 1:3] == 0] = np.nan
+    assert rows.shape == (920, 5)
+    assert likelihood_of_one_gaussian(rows) == pytest.approx(-16242.668078, abs=2e-5)
