@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fed_em.broadcast import Broadcast
+from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.coordinates import Coordinates
 from fed_em.em import Fit, Iteration, Stopping, Summed, Total, fit
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
@@ -15,10 +16,13 @@ from fed_em.families import build_model
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
 from fed_em.layout import Block, Layout
+from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import ComponentModel, Model
 from fed_em.model_file import FittedModel, load_model, save_model
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
+from fed_em.records import Records
 from fed_em.statistics import Statistics
 from fed_em.totals import TotalOfRows
 
@@ -28,22 +32,30 @@ if TYPE_CHECKING:
 __version__: str
 
 __all__ = [
+    "BernoulliColumn",
     "Block",
     "Broadcast",
     "CallerError",
+    "CategoricalColumn",
+    "ColumnSchema",
     "ComponentModel",
     "Coordinates",
     "EnvironmentFault",
     "FedEmError",
     "Fit",
     "FittedModel",
+    "GaussianColumn",
     "GaussianMixture",
     "GaussianMixtureModel",
     "GaussianMixturePrior",
     "Iteration",
     "Layout",
+    "MixedMixtureModel",
+    "MixedMixturePrior",
     "Model",
     "Parameters",
+    "PoissonColumn",
+    "Records",
     "Statistics",
     "Stopping",
     "Summed",
