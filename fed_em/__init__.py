@@ -1,6 +1,6 @@
 """fed-em: latent-variable models by expectation-maximisation, over rows in memory or over a secure sum.
 
-Importing this package is light; `GaussianMixture`, which needs scikit-learn, is loaded when it is first used.
+Importing this package is light; the estimators, which need scikit-learn, are loaded when they are first used.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from fed_em.totals import TotalOfRows
 
 if TYPE_CHECKING:
     from fed_em.estimators import GaussianMixture
+    from fed_em.mixed_estimators import LatentClass, MixedMixture
 
 __version__: str
 
@@ -49,7 +50,9 @@ __all__ = [
     "GaussianMixtureModel",
     "GaussianMixturePrior",
     "Iteration",
+    "LatentClass",
     "Layout",
+    "MixedMixture",
     "MixedMixtureModel",
     "MixedMixturePrior",
     "Model",
@@ -77,6 +80,10 @@ def __getattr__(name: str) -> object:
         from fed_em.estimators import GaussianMixture  # noqa: PLC0415  scikit-learn takes a second to import
 
         return GaussianMixture
+    if name in ("LatentClass", "MixedMixture"):
+        from fed_em import mixed_estimators  # noqa: PLC0415  as above
+
+        return getattr(mixed_estimators, name)
     if name == "__version__":
         from importlib.metadata import version  # noqa: PLC0415  searches the installed distributions
 

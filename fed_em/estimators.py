@@ -1,4 +1,4 @@
-"""Estimators with scikit-learn's interface. The only module of this package that imports scikit-learn."""
+"""Estimators with scikit-learn's interface. Only this module and `fed_em.mixed_estimators` import scikit-learn."""
 
 from __future__ import annotations
 

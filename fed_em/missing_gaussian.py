@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.covariance import CovarianceStructure, Whitening, n_second_moments
-from fed_em.errors import CallerError, FedEmError
+from fed_em.errors import CallerError, CollapsedComponent
 from fed_em.posterior import normalise_in_place
 from fed_em.records import Records
 
@@ -116,7 +116,7 @@ class GaussianComponents:
             expected moments.
 
         Raises:
-            FedEmError: a covariance is not positive definite, naming the component.
+            CollapsedComponent: a covariance is not positive definite, naming the component.
         """
         n_components, n_columns = self.means.shape
         log_densities, entropies = np.empty(len(rows)), np.empty(len(rows))
@@ -152,21 +152,25 @@ class GaussianComponents:
             variances[:, places] = np.diagonal(pattern.residual, axis1=1, axis2=2)[:, np.newaxis]
         return means, variances
 
-    def draw(self, row: Vector, component: int, normals: Vector) -> Vector:
-        """The missing cells of one row `(D,)` drawn from their distribution given the observed ones, `(draws, D)`.
+    def draw(self, rows: Vector, labels: NDArray[np.int64], normals: Vector) -> Vector:
+        """The rows with their missing cells drawn given the observed ones and the component.
 
         Args:
-            row: `(D,)`, NaN where missing.
-            component: k.
-            normals: `(draws, D)`, standard normals; those of observed columns are not used.
+            rows: `(n, D)`, NaN where missing.
+            labels: `(n,)`, the component of each row.
+            normals: `(n, D)`, standard normals; those of observed cells are not used.
         """
-        observed = ~np.isnan(row)
-        pattern = _Pattern.of(self, observed)
-        drawn = np.tile(pattern.expected(row[np.newaxis, observed])[component, 0], (len(normals), 1))
-        if not observed.all():
-            matrix = pattern.residual[component if len(pattern.residual) > 1 else 0]
-            lower = np.linalg.cholesky(matrix[np.ix_(~observed, ~observed)])
-            drawn[:, ~observed] += normals[:, ~observed] @ lower.T
+        drawn = rows.copy()
+        for places, observed in _patterns(rows):
+            if observed.all():
+                continue
+            pattern, unseen = _Pattern.of(self, observed), np.flatnonzero(~observed)
+            expected = pattern.expected(rows[np.ix_(places, np.flatnonzero(observed))])
+            lower = np.linalg.cholesky(pattern.residual[:, unseen[:, np.newaxis], unseen])
+            of_row = labels[places] if len(lower) > 1 else np.zeros(len(places), dtype=np.int64)
+            noise = np.einsum("nij,nj->ni", lower[of_row], normals[np.ix_(places, unseen)])
+            means = expected[labels[places], np.arange(len(places))]
+            drawn[np.ix_(places, unseen)] = means[:, unseen] + noise
         return drawn
 
     def _groups(self, rows: Vector) -> Iterator[tuple[Places, _Group]]:
@@ -341,7 +345,7 @@ def expected_sums(components: GaussianComponents, mixture_weights: Vector, recor
         The sums; the log-likelihood is not finite if a record is beyond every component.
 
     Raises:
-        FedEmError: a covariance is not positive definite, naming the component.
+        CollapsedComponent: a covariance is not positive definite, naming the component.
     """
     k, d = components.means.shape
     records = records.of_positive_weight()
@@ -408,8 +412,8 @@ def _whitening(matrices: Vector, n_components: int, tied: bool) -> Whitening:
     return Whitening.of("full", matrices, n_components, n_observed)
 
 
-def _singular(name: str) -> FedEmError:
-    return FedEmError(
+def _singular(name: str) -> CollapsedComponent:
+    return CollapsedComponent(
         f"{name} covariance leaves missing cells without variance",
         remedy="raise the covariance floor, use a prior, fit fewer components, or scale the columns",
     )

@@ -105,6 +105,11 @@ class Records:
         """The records that count at all."""
         return self if self.weights is None or (self.weights > 0).all() else self[self.weights > 0]
 
+    def check_labels(self, n_components: int) -> None:
+        """Raise `CallerError` unless the labels, if any, are of so many components."""
+        if self.admissible is not None and self.admissible.shape[1] != n_components:
+            raise CallerError(f"the labels are of {self.admissible.shape[1]} components, the model of {n_components}")
+
     @property
     def total_weight(self) -> float:
         """Σ_i w_i: how many records they count for."""
@@ -119,9 +124,7 @@ class Records:
         Raises:
             CallerError: the labels are of another number of components.
         """
-        k = len(weights)
-        if self.admissible is not None and self.admissible.shape[1] != k:
-            raise CallerError(f"the labels are of {self.admissible.shape[1]} components, the model of {k}")
+        self.check_labels(len(weights))
         with np.errstate(divide="ignore"):
             joint = np.repeat(np.log(weights)[:, np.newaxis], len(self), axis=1)
         if self.admissible is not None:

@@ -282,9 +282,9 @@ class TestComponents:
     def test_conditional_moments_and_draws_agree(self) -> None:
         parameters = two_components("full")
         gaussian = GaussianComponents("full", parameters["means"], parameters["covariances"])
-        row = np.array([0.4, np.nan, np.nan])
-        means, variances = gaussian.conditional(row[np.newaxis])
-        drawn = gaussian.draw(row, 1, np.random.default_rng(0).standard_normal((200_000, 3)))
+        rows, normals = np.tile([0.4, np.nan, np.nan], (200_000, 1)), np.random.default_rng(0).normal(size=(200_000, 3))
+        means, variances = gaussian.conditional(rows[:1])
+        drawn = gaussian.draw(rows, np.ones(200_000, dtype=np.int64), normals)
         np.testing.assert_allclose(drawn.mean(axis=0), means[1, 0], atol=0.01)
         np.testing.assert_allclose(drawn.var(axis=0), variances[1, 0], atol=0.01)
         assert (drawn[:, 0] == 0.4).all()

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
-from fed_em import GaussianMixture
+from fed_em import GaussianMixture, LatentClass, MixedMixture
 from fed_em.coordinates import Coordinates
+from fed_em.covariance import CovarianceStructure
 from fed_em.em import Stopping, fit
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
@@ -93,3 +94,40 @@ def test_heart_disease_of_four_hospitals_with_missing_values(shared_data: Callab
     rows[:, 1:3][rows[:, 1:3] == 0] = np.nan
     assert rows.shape == (920, 5)
     assert likelihood_of_one_gaussian(rows) == pytest.approx(-16242.668078, abs=2e-5)
+
+
+@pytest.mark.parametrize(("n_components", "published"), [(2, -317.256837), (3, -293.704979)])
+def test_carcinoma_latent_classes(shared_data: Callable[[str], Path], n_components: int, published: float) -> None:
+    """Seven pathologists, 118 slides (Agresti 2002, table 13.1): poLCA (Linzer and Lewis 2011, J. Stat. Soft. 42/10)."""
+    table = table_of(shared_data("carcinoma.csv"), list("ABCDEFG"))
+    assert table.shape == (118, 7)
+    model = LatentClass(n_components, prior=None, tol=1e-12, max_iter=20_000, random_state=0).fit(table)
+    assert float(model.score_samples(table).sum()) == pytest.approx(published, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("n_components", "structure", "published"),
+    [(2, "full", -1130.263960), (3, "tied", -1126.315928), (2, "diag", -1147.806353)],
+)
+def test_old_faithful_by_the_estimator_of_mixed_columns(
+    shared_data: Callable[[str], Path], n_components: int, structure: CovarianceStructure, published: float
+) -> None:
+    rows = np.loadtxt(shared_data("faithful.csv"), delimiter=",", skiprows=1)
+    model = MixedMixture(
+        n_components, covariance_type=structure, prior=None, tol=1e-12, max_iter=20_000, random_state=0
+    )
+    assert float(model.fit(rows).score_samples(rows).sum()) == pytest.approx(published, abs=2e-6)
+
+
+@pytest.mark.parametrize(("n_components", "published"), [(2, -214.354704), (3, -180.185477)])
+def test_iris_by_the_estimator_of_mixed_columns(n_components: int, published: float) -> None:
+    rows = load_iris().data
+    model = MixedMixture(n_components, prior=None, tol=1e-12, max_iter=20_000, random_state=0).fit(rows)
+    assert float(model.score_samples(rows).sum()) == pytest.approx(published, abs=2e-6)
+
+
+def test_heart_disease_as_a_mixed_column_block(shared_data: Callable[[str], Path]) -> None:
+    rows = table_of(shared_data("heart4_clean.csv"), ["age", "trestbps", "chol", "thalach", "oldpeak"])
+    rows[:, 1:3][rows[:, 1:3] == 0] = np.nan
+    model = MixedMixture(1, prior=None, tol=1e-13, max_iter=20_000, n_init=1).fit(rows)
+    assert float(model.score_samples(rows).sum()) == pytest.approx(-16242.668078, abs=2e-5)
