@@ -10,8 +10,9 @@ as long as without missing values. Little and Rubin (2019), "Statistical Analysi
 11.2.1, for one Gaussian; Ghahramani and Jordan (1994), "Supervised learning from incomplete data via an EM approach", for
 mixtures. A record of which nothing is observed has density 1 under every component.
 
-Rows are grouped by their pattern of missing columns: B, C and the Cholesky factor of Σ_oo are computed once a pattern,
-and since x̂ = a + G x_o is affine, the sums follow from those of [1, x_o] without any x̂ being formed. Where no
+Rows are grouped by their pattern of missing columns: B, C and the Cholesky factor of Σ_oo are computed once a pattern, for
+all patterns that show equally many columns at once, and since x̂ = a + G x_o is affine, the sums follow from those of [1, x_o]
+without any x̂ being formed. Where no
 covariance is modelled (diag, spherical) x̂_m = μ_m and patterns need not be told apart.
 
 The free energy needs one more number: the entropy of the missing cells given the component, Σ r ½ log |2πe C_mm|.
@@ -26,12 +27,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_em.covariance import CovarianceStructure, Whitening, n_second_moments
+from fed_em.covariance import CovarianceStructure, Whitening, covariance_matrices, n_second_moments
 from fed_em.errors import CallerError, CollapsedComponent
 from fed_em.posterior import normalise_in_place
 from fed_em.records import Records
@@ -70,12 +73,23 @@ class ExpectedMoments:
     second: Vector
     missing_entropy: float
 
+    @classmethod
+    def zero(cls, structure: CovarianceStructure, n_components: int, n_columns: int) -> ExpectedMoments:
+        """The moments of no record."""
+        n_second = n_second_moments(structure, n_columns)
+        return cls(np.zeros((n_components, n_columns)), np.zeros((n_components, n_second)), 0.0)
+
+    def __add__(self, other: ExpectedMoments) -> ExpectedMoments:
+        return ExpectedMoments(
+            self.first + other.first, self.second + other.second, self.missing_entropy + other.missing_entropy
+        )
+
 
 class _Group(Protocol):
-    """Rows whose observed columns are treated together."""
+    """Rows that are treated together."""
 
     def log_densities(self) -> Vector:
-        """log N(x_o; μ_o, Σ_oo) under each component, `(K, n)`."""
+        """Log densities of the observed cells under each component, `(K, n)`."""
         ...
 
     def moments(self, responsibilities: Vector) -> ExpectedMoments:
@@ -96,6 +110,29 @@ class GaussianComponents:
     structure: CovarianceStructure
     means: Vector
     covariances: Vector
+
+    @cached_property
+    def _whitening(self) -> Whitening:
+        # Factorised as a whole first: its faults name the component.
+        return Whitening.of(self.structure, self.covariances, len(self.means), self.means.shape[1])
+
+    @property
+    def log_factors(self) -> Vector:
+        """−½ log |Σ| of each component, `(K,)`, or `(1,)` where all share one.
+
+        Raises:
+            CollapsedComponent: a covariance is not positive definite, naming the component.
+        """
+        logs = self._whitening.log_determinants
+        return logs[:1] if self.structure == "tied" else logs
+
+    @cached_property
+    def matrices(self) -> Vector:
+        """Σ of each component, `(K, D, D)`, or `(1, D, D)` where all share one; raises as `log_factors`."""
+        _ = self._whitening
+        if self.structure == "tied":
+            return self.covariances[np.newaxis]
+        return covariance_matrices(self.structure, self.covariances, self.means)
 
     @property
     def block_rows(self) -> int:
@@ -118,22 +155,16 @@ class GaussianComponents:
         Raises:
             CollapsedComponent: a covariance is not positive definite, naming the component.
         """
-        n_components, n_columns = self.means.shape
         log_densities, entropies = np.empty(len(rows)), np.empty(len(rows))
-        first = np.zeros((n_components, n_columns))
-        second = np.zeros((n_components, n_second_moments(self.structure, n_columns)))
-        missing_entropy = 0.0
+        total = ExpectedMoments.zero(self.structure, *self.means.shape)
         for places, group in self._groups(rows):
             part = joint[:, places] + group.log_densities()
             log_densities[places], entropies[places] = normalise_in_place(part)
             if weights is not None:
                 part *= weights[places]
             joint[:, places] = part
-            moments = group.moments(part)
-            first += moments.first
-            second += moments.second
-            missing_entropy += moments.missing_entropy
-        return log_densities, entropies, ExpectedMoments(first, second, missing_entropy)
+            total = total + group.moments(part)
+        return log_densities, entropies, total
 
     def conditional(self, rows: Vector) -> tuple[Vector, Vector]:
         """Mean and variance of every cell given the row's observed cells, for each component.
@@ -146,10 +177,11 @@ class GaussianComponents:
         """
         shape = (len(self.means), *rows.shape)
         means, variances = np.empty(shape), np.zeros(shape)
-        for places, observed in _patterns(rows):
-            pattern = _Pattern.of(self, observed)
-            means[:, places] = pattern.expected(rows[np.ix_(places, np.flatnonzero(observed))])
-            variances[:, places] = np.diagonal(pattern.residual, axis1=1, axis2=2)[:, np.newaxis]
+        for batch in _batches(rows, self.means.size * rows.shape[1]):
+            given = _Conditionals.of(self, batch)
+            means[:, batch.places] = given.expected()
+            residuals = np.diagonal(given.residuals, axis1=2, axis2=3)[batch.patterns]
+            variances[:, batch.places] = np.swapaxes(residuals, 0, 1)
         return means, variances
 
     def draw(self, rows: Vector, labels: NDArray[np.int64], normals: Vector) -> Vector:
@@ -161,124 +193,187 @@ class GaussianComponents:
             normals: `(n, D)`, standard normals; those of observed cells are not used.
         """
         drawn = rows.copy()
-        for places, observed in _patterns(rows):
-            if observed.all():
-                continue
-            pattern, unseen = _Pattern.of(self, observed), np.flatnonzero(~observed)
-            expected = pattern.expected(rows[np.ix_(places, np.flatnonzero(observed))])
-            lower = np.linalg.cholesky(pattern.residual[:, unseen[:, np.newaxis], unseen])
-            of_row = labels[places] if len(lower) > 1 else np.zeros(len(places), dtype=np.int64)
-            noise = np.einsum("nij,nj->ni", lower[of_row], normals[np.ix_(places, unseen)])
-            means = expected[labels[places], np.arange(len(places))]
-            drawn[np.ix_(places, unseen)] = means[:, unseen] + noise
+        for batch in _batches(rows, self.means.size * rows.shape[1]):
+            given, n = _Conditionals.of(self, batch), len(batch.places)
+            unseen = batch.unseen[:, np.newaxis]
+            matrices = np.take_along_axis(
+                np.take_along_axis(given.residuals, unseen[..., np.newaxis], 2), unseen[..., np.newaxis, :], 3
+            )
+            lower = np.linalg.cholesky(matrices)
+            of_component = labels[batch.places]
+            factors = lower[batch.patterns, of_component if lower.shape[1] > 1 else 0]
+            cells = batch.unseen[batch.patterns]
+            here = batch.places[:, np.newaxis]
+            noise = np.einsum("nij,nj->ni", factors, normals[here, cells])
+            expected = given.expected()[of_component, np.arange(n)]
+            drawn[here, cells] = np.take_along_axis(expected, cells, axis=1) + noise
         return drawn
 
     def _groups(self, rows: Vector) -> Iterator[tuple[Places, _Group]]:
         if self.structure in ("diag", "spherical"):
             yield np.arange(len(rows)), _Uncorrelated.of(self, rows)
             return
-        for places, observed in _patterns(rows):
-            yield places, _OfPattern(_Pattern.of(self, observed), rows[np.ix_(places, np.flatnonzero(observed))])
+        for batch in _batches(rows, self.means.size * rows.shape[1]):
+            yield batch.places, _Conditionals.of(self, batch)
 
 
-def _patterns(rows: Vector) -> Iterator[tuple[Places, NDArray[np.bool_]]]:
-    """The rows of each pattern of missing columns, and which columns `(D,)` it shows; patterns in a fixed order."""
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Rows whose P patterns of missing columns show o columns each, so that arrays of them can be stacked.
+
+    Attributes:
+        places: `(n,)`, which rows; those of one pattern next to each other.
+        patterns: `(n,)`, which of the P patterns each has.
+        ends: `(P + 1,)`: the rows of pattern p are `places[ends[p]:ends[p + 1]]`.
+        seen: `(P, o)`, the observed columns, ascending.
+        unseen: `(P, D − o)`, the missing ones, ascending.
+        cells: `(n, o)`, the observed cells.
+    """
+
+    places: Places
+    patterns: Places
+    ends: Places
+    seen: Places
+    unseen: Places
+    cells: Vector
+
+    @property
+    def slices(self) -> Iterator[tuple[int, slice]]:
+        """Each pattern, and where its rows stand among `places`."""
+        return ((p, slice(low, high)) for p, (low, high) in enumerate(pairwise(self.ends.tolist())))
+
+
+def _batches(rows: Vector, entries: int) -> Iterator[_Batch]:
+    """The rows by the number of columns they show and by pattern, in an order that is that of the patterns alone.
+
+    Args:
+        rows: `(n, D)`, NaN where missing.
+        entries: What the arrays of one pattern fill, in float64 entries; a batch fills `_BLOCK_ENTRIES` at most.
+    """
     observed = ~np.isnan(rows)
     packed = np.packbits(observed, axis=1)
     keys = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
-    order = np.argsort(keys, kind="stable")
+    counts = observed.sum(axis=1)
+    order = np.lexsort((np.unique(keys, return_inverse=True)[1].ravel(), counts))
     if len(order) == 0:
         return
     changes = np.flatnonzero(keys[order[1:]] != keys[order[:-1]]) + 1
-    for places in np.split(order, changes):
-        yield places, observed[places[0]]
+    starts = np.concatenate(([0], changes, [len(order)]))
+    shown = counts[order[starts[:-1]]]
+    most = max(_BLOCK_ENTRIES // max(entries, 1), 1)
+    for n_seen in np.unique(shown):
+        of_size = np.flatnonzero(shown == n_seen)
+        for first in range(0, len(of_size), most):
+            ends = starts[of_size[first] : of_size[min(first + most, len(of_size)) - 1] + 2]
+            places = order[ends[0] : ends[-1]]
+            patterns = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+            shows = observed[order[ends[:-1]]]
+            # A stable sort of booleans puts the columns of each kind in ascending order.
+            columns = np.argsort(~shows, axis=1, kind="stable")
+            seen, unseen = columns[:, :n_seen], columns[:, n_seen:]
+            cells = rows[places[:, np.newaxis], seen[patterns]]
+            yield _Batch(places, patterns, ends - ends[0], seen, unseen, cells)
 
 
 @dataclass(frozen=True, eq=False)
-class _Pattern:
-    """The components given which columns are observed; the leading axis K is 1 where they share it (tied).
+class _Conditionals:
+    """The components given what each pattern of a batch shows. Axis K is 1 where they share a covariance (tied). Implements `_Group`.
 
     Attributes:
-        means: `(K, D)`.
-        observed: `(D,)`.
-        whitening: The factorised Σ_oo.
-        regression: G `(K, D, o)`: the identity for observed columns, B for missing ones.
-        residual: C `(K, D, D)`, zero outside the missing columns.
-        log_determinant: log |C_mm|, `(K,)`.
+        batch: The rows and their P patterns.
+        means: `(P, K, o)`, μ_o.
+        factors: W `(P, K, o, o)` with WᵀW = Σ_oo⁻¹.
+        log_factors: `(P, K)`, log |W| = −½ log |Σ_oo|.
+        offsets: a `(P, K, D)`.
+        regressions: G `(P, K, D, o)`: the identity for observed columns, B for missing ones.
+        residuals: C `(P, K, D, D)`, zero outside the missing columns.
+        entropies: `(P, K)`, ½ log |2πe C_mm|, in nats.
     """
 
+    batch: _Batch
     means: Vector
-    observed: NDArray[np.bool_]
-    whitening: Whitening
-    regression: Vector
-    residual: Vector
-    log_determinant: Vector
+    factors: Vector
+    log_factors: Vector
+    offsets: Vector
+    regressions: Vector
+    residuals: Vector
+    entropies: Vector
 
     @classmethod
-    def of(cls, components: GaussianComponents, observed: NDArray[np.bool_]) -> _Pattern:
-        """Condition the components on the observed columns `(D,)`."""
-        matrices, tied = _matrices(components)
-        seen, unseen = np.flatnonzero(observed), np.flatnonzero(~observed)
-        whitening = _whitening(matrices[:, seen[:, np.newaxis], seen], len(components.means), tied)
-        factors = whitening.factors.reshape(len(matrices), len(seen), len(seen))
+    def of(cls, components: GaussianComponents, batch: _Batch) -> _Conditionals:
+        """Condition the components on the columns that each pattern shows."""
+        matrices = components.matrices
+        seen, unseen = batch.seen, batch.unseen
+        # Σ_oo and Σ_mo of every pattern and component.
+        observed = np.swapaxes(matrices[:, seen[:, :, np.newaxis], seen[:, np.newaxis]], 0, 1)
+        across = np.swapaxes(matrices[:, unseen[:, :, np.newaxis], seen[:, np.newaxis]], 0, 1)
+        within = np.swapaxes(matrices[:, unseen[:, :, np.newaxis], unseen[:, np.newaxis]], 0, 1)
+        factors = _inverse_lower(observed)
+        log_factors = np.log(np.diagonal(factors, axis1=2, axis2=3)).sum(axis=2)
         # With A = Σ_mo Wᵀ: B = A W and C = Σ_mm − A Aᵀ.
-        half = matrices[:, unseen[:, np.newaxis], seen] @ np.swapaxes(factors, 1, 2)
-        schur = matrices[:, unseen[:, np.newaxis], unseen] - half @ np.swapaxes(half, 1, 2)
-        regression = np.zeros((len(matrices), len(observed), len(seen)))
-        regression[:, seen] = np.eye(len(seen))
-        regression[:, unseen] = half @ factors
-        residual = np.zeros_like(matrices)
-        residual[:, unseen[:, np.newaxis], unseen] = schur
-        signs, logs = np.linalg.slogdet(schur)
-        for k in np.flatnonzero(signs <= 0):
-            raise _singular("the tied" if tied else f"component {k}'s")
-        return cls(components.means, observed, whitening, regression, residual, logs)
-
-    @property
-    def offsets(self) -> Vector:
-        """a = μ − G μ_o, `(K, D)`; x̂ = a + G x_o."""
-        predicted = self.regression @ self.means[:, self.observed, np.newaxis]
-        return np.asarray(self.means - predicted[:, :, 0])
-
-    def expected(self, observed_cells: Vector) -> Vector:
-        """x̂ `(K, n, D)` of rows of which `(n, o)` is observed."""
-        return np.asarray(self.offsets[:, np.newaxis] + observed_cells @ np.swapaxes(self.regression, 1, 2))
-
-
-@dataclass(frozen=True, eq=False)
-class _OfPattern:
-    """Rows of one pattern, of which the observed cells are given, `(n, o)`. Implements `_Group`."""
-
-    pattern: _Pattern
-    cells: Vector
+        half = across @ np.swapaxes(factors, 2, 3)
+        n_patterns, n_shared, n_columns = len(seen), len(matrices), matrices.shape[-1]
+        regressions = np.zeros((n_patterns, n_shared, n_columns, seen.shape[1]))
+        p, k = np.arange(n_patterns)[:, np.newaxis, np.newaxis], np.arange(n_shared)[:, np.newaxis]
+        regressions[p, k, seen[:, np.newaxis]] = np.eye(seen.shape[1])
+        regressions[p, k, unseen[:, np.newaxis]] = half @ factors
+        residuals = np.zeros((n_patterns, n_shared, n_columns, n_columns))
+        rows, columns = unseen[:, np.newaxis, :, np.newaxis], unseen[:, np.newaxis, np.newaxis]
+        residuals[p[..., np.newaxis], k[..., np.newaxis], rows, columns] = within - half @ np.swapaxes(half, 2, 3)
+        means = np.swapaxes(components.means[:, seen], 0, 1)
+        offsets = components.means - (regressions @ means[..., np.newaxis])[..., 0]
+        # log |C_mm| = log |Σ| − log |Σ_oo|.
+        n_missing = unseen.shape[1]
+        log_residuals = 2 * (log_factors - components.log_factors) if n_missing else np.zeros(log_factors.shape)
+        entropies = 0.5 * (n_missing * (1 + _LOG_2PI) + log_residuals)
+        return cls(batch, means, factors, log_factors, offsets, regressions, residuals, entropies)
 
     def log_densities(self) -> Vector:
-        n_observed, whitening = self.cells.shape[1], self.pattern.whitening
-        means = self.pattern.means[:, self.pattern.observed]
-        whitened = whitening.factors @ (self.cells.T - means[:, :, np.newaxis])
-        distances = np.einsum("kdn,kdn->kn", whitened, whitened)
-        constants = whitening.log_determinants - 0.5 * n_observed * _LOG_2PI
-        return np.asarray(constants[:, np.newaxis] - 0.5 * distances)
+        """log N(x_o; μ_o, Σ_oo) `(K, n)`."""
+        batch, n_seen = self.batch, self.batch.seen.shape[1]
+        deviations = batch.cells - np.swapaxes(self.means[batch.patterns], 0, 1)
+        whitened = np.empty(deviations.shape)
+        for p, rows in batch.slices:
+            np.matmul(deviations[:, rows], np.swapaxes(self.factors[p], 1, 2), out=whitened[:, rows])
+        distances = np.einsum("kno,kno->kn", whitened, whitened)
+        constants = self.log_factors[batch.patterns].T - 0.5 * n_seen * _LOG_2PI
+        return np.asarray(constants - 0.5 * distances)
 
     def moments(self, responsibilities: Vector) -> ExpectedMoments:
-        pattern, counts = self.pattern, responsibilities.sum(axis=1)
-        offsets, regression = pattern.offsets, pattern.regression
-        squares = (responsibilities[:, np.newaxis] * self.cells.T) @ self.cells
-        slopes = (regression @ (responsibilities @ self.cells)[:, :, np.newaxis])[:, :, 0]
-        cross = offsets[:, :, np.newaxis] * slopes[:, np.newaxis]
-        outer = (
-            regression @ squares @ np.swapaxes(regression, 1, 2)
-            + cross
-            + np.swapaxes(cross, 1, 2)
-            + counts[:, np.newaxis, np.newaxis]
-            * (offsets[:, :, np.newaxis] * offsets[:, np.newaxis] + pattern.residual)
-        )
-        upper, right = np.triu_indices(len(pattern.observed))
-        n_missing = int((~pattern.observed).sum())
-        entropies = 0.5 * (n_missing * (1 + _LOG_2PI) + pattern.log_determinant)
-        return ExpectedMoments(
-            counts[:, np.newaxis] * offsets + slopes, outer[:, upper, right], float((counts * entropies).sum())
-        )
+        """The sums for responsibilities `(K, n)`, from those of [1, x_o] of each pattern."""
+        batch, n_components = self.batch, len(responsibilities)
+        features = np.concatenate((np.ones((len(batch.cells), 1)), batch.cells), axis=1)
+        weighted = responsibilities[:, :, np.newaxis] * features
+        sums = np.empty((len(batch.seen), n_components, features.shape[1], features.shape[1]))
+        for p, rows in batch.slices:
+            np.matmul(np.swapaxes(weighted[:, rows], 1, 2), features[rows], out=sums[p])
+        shape = (*self.offsets.shape, self.regressions.shape[-1])
+        affine = np.concatenate((self.offsets[..., np.newaxis], np.broadcast_to(self.regressions, shape)), axis=-1)
+        moved = affine @ sums
+        counts = sums[:, :, 0, 0]
+        outer = (moved @ np.swapaxes(affine, 2, 3) + counts[:, :, np.newaxis, np.newaxis] * self.residuals).sum(axis=0)
+        upper, right = np.triu_indices(outer.shape[-1])
+        entropy = float((counts * self.entropies).sum())
+        return ExpectedMoments(moved[..., 0].sum(axis=0), outer[:, upper, right], entropy)
+
+    def expected(self) -> Vector:
+        """x̂ of every row, `(K, n, D)`."""
+        batch = self.batch
+        out = np.empty((self.offsets.shape[1], len(batch.cells), self.offsets.shape[2]))
+        for p, rows in batch.slices:
+            out[:, rows] = self.offsets[p][:, np.newaxis] + batch.cells[rows] @ np.swapaxes(self.regressions[p], 1, 2)
+        return out
+
+
+def _inverse_lower(matrices: Vector) -> Vector:
+    """L⁻¹ of each positive definite matrix LLᵀ."""
+    try:
+        return np.asarray(np.linalg.inv(np.linalg.cholesky(matrices)))
+    except np.linalg.LinAlgError:
+        raise CollapsedComponent(
+            "the covariance of some columns of a component is not positive definite",
+            remedy="raise the covariance floor, use a prior, fit fewer components, or scale the columns",
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,9 +394,8 @@ class _Uncorrelated:
     @classmethod
     def of(cls, components: GaussianComponents, rows: Vector) -> _Uncorrelated:
         """The variances of either structure, with the rows `(n, D)`."""
-        n_components, n_columns = components.means.shape
-        # The check of the covariances is that of the factorisation.
-        Whitening.of(components.structure, components.covariances, n_components, n_columns)
+        n_components = len(components.means)
+        _ = components.log_factors  # checks them
         variances = np.broadcast_to(components.covariances.reshape(n_components, -1), components.means.shape)
         missing = np.isnan(rows)
         return cls(components.means, variances, np.where(missing, 0.0, rows), missing.astype(np.float64))
@@ -347,22 +441,18 @@ def expected_sums(components: GaussianComponents, mixture_weights: Vector, recor
     Raises:
         CollapsedComponent: a covariance is not positive definite, naming the component.
     """
-    k, d = components.means.shape
     records = records.of_positive_weight()
-    counts, first = np.zeros(k), np.zeros((k, d))
-    second = np.zeros((k, n_second_moments(components.structure, d)))
-    log_likelihood = entropy = missing_entropy = 0.0
+    counts = np.zeros(len(mixture_weights))
+    total = ExpectedMoments.zero(components.structure, *components.means.shape)
+    log_likelihood = entropy = 0.0
     for _, block in records.blocks(components.block_rows):
         joint = block.log_prior_joint(mixture_weights)
         log_densities, entropies, moments = components.posterior(joint, block.rows, block.weights)
         log_likelihood += weighted_sum(log_densities, block.weights)
         entropy += weighted_sum(entropies, block.weights)
         counts += joint.sum(axis=1)
-        first += moments.first
-        second += moments.second
-        missing_entropy += moments.missing_entropy
-    moments = ExpectedMoments(first, second, missing_entropy)
-    return GaussianSums(records.total_weight, log_likelihood, entropy, counts, moments)
+        total = total + moments
+    return GaussianSums(records.total_weight, log_likelihood, entropy, counts, total)
 
 
 def posterior_of_records(
@@ -389,31 +479,3 @@ def check_no_infinity(rows: Vector) -> None:
         raise CallerError(
             f"the rows hold values that are not finite, in column {d}", remedy="write NaN where a value is missing"
         )
-
-
-def _matrices(components: GaussianComponents) -> tuple[Vector, bool]:
-    """Covariance matrices `(K, D, D)`, or `(1, D, D)` where all share one, and whether they do."""
-    covariances, (k, d) = components.covariances, components.means.shape
-    match components.structure:
-        case "full":
-            return covariances, False
-        case "tied":
-            return covariances[np.newaxis], True
-        case _:
-            return np.broadcast_to(covariances.reshape(k, -1), (k, d))[:, :, np.newaxis] * np.eye(d), False
-
-
-def _whitening(matrices: Vector, n_components: int, tied: bool) -> Whitening:
-    n_observed = matrices.shape[-1]
-    if n_observed == 0:
-        return Whitening("tied" if tied else "full", matrices, np.zeros(n_components))
-    if tied:
-        return Whitening.of("tied", np.ascontiguousarray(matrices[0]), n_components, n_observed)
-    return Whitening.of("full", matrices, n_components, n_observed)
-
-
-def _singular(name: str) -> CollapsedComponent:
-    return CollapsedComponent(
-        f"{name} covariance leaves missing cells without variance",
-        remedy="raise the covariance floor, use a prior, fit fewer components, or scale the columns",
-    )
