@@ -266,19 +266,10 @@ class GaussianMixtureModel:
         check_no_infinity(rows)
         with one_blas_thread(), np.errstate(all="ignore"):
             sums = expected_sums(self._components(parameters), parameters["weights"], records)
-        if not math.isfinite(sums.log_likelihood):
+        if not math.isfinite(sums[LOG_LIKELIHOOD]):
             raise _no_density(rows[:0])
-        parts: dict[str, Vector | float] = {
-            COUNT: sums.count,
-            LOG_LIKELIHOOD: sums.log_likelihood,
-            "entropy": sums.entropy,
-            "responsibilities": sums.responsibilities,
-            "first": sums.moments.first,
-            "second": sums.moments.second,
-        }
-        if self.missing:
-            parts[MISSING_ENTROPY] = sums.moments.missing_entropy
-        return Statistics.of(self._unit_layout if layout is None else layout, parts)
+        layout = self._unit_layout if layout is None else layout
+        return Statistics.of(layout, {block.name: sums[block.name] for block in layout})
 
     def _components(self, parameters: Parameters) -> GaussianComponents:
         return GaussianComponents(self.covariance, parameters["means"], parameters["covariances"])

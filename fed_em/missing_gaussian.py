@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from fed_em.covariance import CovarianceStructure, Whitening, covariance_matrices, n_second_moments
 from fed_em.errors import CallerError, CollapsedComponent
+from fed_em.model import COUNT, LOG_LIKELIHOOD, MISSING_ENTROPY
 from fed_em.posterior import normalise_in_place
 from fed_em.records import Records
 
@@ -416,18 +417,9 @@ class _Uncorrelated:
         return ExpectedMoments(first, second, float(entropy.sum()))
 
 
-@dataclass(frozen=True, eq=False)
-class GaussianSums:
-    """The sums of records, named as the statistics of a Gaussian mixture are."""
-
-    count: float
-    log_likelihood: float
-    entropy: float
-    responsibilities: Vector
-    moments: ExpectedMoments
-
-
-def expected_sums(components: GaussianComponents, mixture_weights: Vector, records: Records) -> GaussianSums:
+def expected_sums(
+    components: GaussianComponents, mixture_weights: Vector, records: Records
+) -> dict[str, Vector | float]:
     """The E-step of a Gaussian mixture over records with missing values, weights or labels.
 
     Args:
@@ -436,7 +428,7 @@ def expected_sums(components: GaussianComponents, mixture_weights: Vector, recor
         records: n may be 0; no infinity among the rows.
 
     Returns:
-        The sums; the log-likelihood is not finite if a record is beyond every component.
+        The sums, named as the statistics of a Gaussian mixture are; the log-likelihood is not finite if a record is beyond every component.
 
     Raises:
         CollapsedComponent: a covariance is not positive definite, naming the component.
@@ -452,7 +444,15 @@ def expected_sums(components: GaussianComponents, mixture_weights: Vector, recor
         entropy += weighted_sum(entropies, block.weights)
         counts += joint.sum(axis=1)
         total = total + moments
-    return GaussianSums(records.total_weight, log_likelihood, entropy, counts, total)
+    return {
+        COUNT: records.total_weight,
+        LOG_LIKELIHOOD: log_likelihood,
+        "entropy": entropy,
+        "responsibilities": counts,
+        "first": total.first,
+        "second": total.second,
+        MISSING_ENTROPY: total.missing_entropy,
+    }
 
 
 def posterior_of_records(

@@ -156,6 +156,16 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self._keep(model, run, coordinates, records)
         return self
 
+    def fit_predict(
+        self,
+        X: Table,
+        y: object = None,
+        sample_weight: ArrayLike | None = None,
+        admissible: ArrayLike | None = None,
+    ) -> NDArray[np.int64]:
+        """Fit to a table and give the most probable component of each row, `(n,)`, labels not counted; as `fit`."""
+        return self.fit(X, y, sample_weight, admissible).predict(X)
+
     def _schema_of(self, X: Table) -> ColumnSchema:
         if self.schema is not None and not isinstance(self.schema, ColumnSchema):
             raise CallerError(f"schema must be a ColumnSchema or None, not {type(self.schema).__name__}")

@@ -44,7 +44,7 @@ class IncrementalTotal:
 
     Args:
         model: The model.
-        parts: The rows `(n, D)` of each party, by name, in the order in which they are added.
+        parts: The rows `(n, D)` or records of each party, by name, in the order in which they are added.
         answering: Given the number of the sum, 1 for the first, the names of those who answer it.
         layout: The layout of the statistics; the model's own if None.
     """
@@ -52,7 +52,7 @@ class IncrementalTotal:
     def __init__(
         self,
         model: Model,
-        parts: Mapping[str, Rows],
+        parts: Mapping[str, Rows | Records],
         answering: Callable[[int], Collection[str]],
         layout: Layout | None = None,
     ) -> None:

@@ -58,6 +58,9 @@ class TestFit:
             np.testing.assert_array_equal(again.means_, fitted.means_)
             np.testing.assert_array_equal(again.predict(table), fitted.predict(TABLE))
 
+    def test_labels_of_fit_predict_are_those_of_predict(self, fitted: MixedMixture) -> None:
+        np.testing.assert_array_equal(MixedMixture(2, **OPTIONS).fit_predict(TABLE), fitted.predict(TABLE))
+
     def test_a_schema_is_inferred(self) -> None:
         model = MixedMixture(2, n_init=1, random_state=0).fit(TABLE)
         assert [column.kind for column in model.schema_.columns].count("gaussian") == 3

@@ -22,9 +22,11 @@ from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import COUNT, LOG_LIKELIHOOD, ComponentModel
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
+from fed_em.records import Records
 from fed_em.silence import held_entries, silence
 from fed_em.statistics import Statistics
-from fed_em.totals import TotalOfRows
+from fed_em.totals import IncrementalTotal, TotalOfRows
+from fed_em_protocols.encoding import Encoding
 from tests.fed_em.conformance import INHERITED, ModelConformance
 
 Vector = NDArray[np.float64]
@@ -367,6 +369,44 @@ class TestHeld:
 
         run = fit(model, total, away(structure), Stopping(0.0, 50))
         assert np.diff([iteration.objective for iteration in run.iterations]).min() > -1e-12
+
+
+class TestFederated:
+    """What a federation does with these statistics: stale terms, and encoded sums."""
+
+    @pytest.mark.parametrize("prior", [None, PRIOR], ids=["likelihood", "posterior"])
+    def test_the_free_energy_never_falls_whoever_answers(self, prior: MixedMixturePrior | None) -> None:
+        model, generator = mixed("full", prior), np.random.default_rng(2)
+        rows = blanked(model.sample(parameters_of(), 300, np.random.default_rng(1))[0])
+        parts = dict(zip("abc", np.array_split(rows, [40, 150]), strict=True))
+        parts["b"] = Records(parts["b"], np.linspace(0.1, 1.0, 110))
+        total = IncrementalTotal(
+            model, parts, lambda number: "abc" if number == 1 else [c for c in "abc" if generator.random() < 0.5]
+        )
+        run = fit(model, total, away(), Stopping(0.0, 60))
+        assert any(iteration.stale for iteration in run.iterations)
+        assert np.diff([iteration.objective for iteration in run.iterations]).min() > -1e-11
+
+    def test_encoded_sums_lead_to_the_pooled_m_step(self) -> None:
+        model, at = mixed(), away()
+        rows = blanked(model.sample(parameters_of(), 300, np.random.default_rng(1))[0])
+        layout = model.layout(np.array([1.0, 8.0, 1.0, 1.0, 8.0, 1.0, 1.0]))
+        encoding = Encoding.proved(layout, [100, 200])
+        vectors = [
+            encoding.encode(model.e_step(at, part, layout), j) for j, part in enumerate((rows[:100], rows[100:]))
+        ]
+        decoded = encoding.decode(vectors[0] + vectors[1])
+        assert model.m_step(decoded, at).distance(model.m_step(model.e_step(at, rows), at)) < 1e-6
+
+    def test_the_rounding_of_an_encoded_sum_of_nothing_moves_nothing(self) -> None:
+        model, at = mixed(), away()
+        statistics = model.e_step(at, model.sample(parameters_of(), 50, np.random.default_rng(0))[0])
+        for name in ("events", "exposure", "successes", "failures", "level_counts"):
+            statistics[name][0] = [1e-13, -1e-13][len(name) % 2]
+        updated = model.m_step(statistics, at)
+        model.validate(updated)
+        for name in ("rates", "success_probabilities", "level_probabilities"):
+            np.testing.assert_array_equal(updated[name][0], at[name][0])
 
 
 class TestPrior:
