@@ -182,7 +182,8 @@ class GaussianComponents:
             given = _Conditionals.of(self, batch)
             means[:, batch.places] = given.expected()
             residuals = np.diagonal(given.residuals, axis1=2, axis2=3)[batch.patterns]
-            variances[:, batch.places] = np.swapaxes(residuals, 0, 1)
+            # Rounding may take a variance that is next to nothing below it.
+            variances[:, batch.places] = np.maximum(np.swapaxes(residuals, 0, 1), 0.0)
         return means, variances
 
     def draw(self, rows: Vector, labels: NDArray[np.int64], normals: Vector) -> Vector:
@@ -200,7 +201,7 @@ class GaussianComponents:
             matrices = np.take_along_axis(
                 np.take_along_axis(given.residuals, unseen[..., np.newaxis], 2), unseen[..., np.newaxis, :], 3
             )
-            lower = np.linalg.cholesky(matrices)
+            lower = _cholesky(matrices)
             of_component = labels[batch.places]
             factors = lower[batch.patterns, of_component if lower.shape[1] > 1 else 0]
             cells = batch.unseen[batch.patterns]
@@ -309,7 +310,7 @@ class _Conditionals:
         observed = np.swapaxes(matrices[:, seen[:, :, np.newaxis], seen[:, np.newaxis]], 0, 1)
         across = np.swapaxes(matrices[:, unseen[:, :, np.newaxis], seen[:, np.newaxis]], 0, 1)
         within = np.swapaxes(matrices[:, unseen[:, :, np.newaxis], unseen[:, np.newaxis]], 0, 1)
-        factors = _inverse_lower(observed)
+        factors: Vector = np.linalg.inv(_cholesky(observed)).astype(np.float64, copy=False)
         log_factors = np.log(np.diagonal(factors, axis1=2, axis2=3)).sum(axis=2)
         # With A = Σ_mo Wᵀ: B = A W and C = Σ_mm − A Aᵀ.
         half = across @ np.swapaxes(factors, 2, 3)
@@ -366,10 +367,10 @@ class _Conditionals:
         return out
 
 
-def _inverse_lower(matrices: Vector) -> Vector:
-    """L⁻¹ of each positive definite matrix LLᵀ."""
+def _cholesky(matrices: Vector) -> Vector:
+    """L of each positive definite matrix LLᵀ."""
     try:
-        return np.asarray(np.linalg.inv(np.linalg.cholesky(matrices)))
+        return np.asarray(np.linalg.cholesky(matrices))
     except np.linalg.LinAlgError:
         raise CollapsedComponent(
             "the covariance of some columns of a component is not positive definite",

@@ -83,7 +83,7 @@ def likelihood_of_one_gaussian(rows: np.ndarray) -> float:
 
 
 def test_apple_crops_with_missing_infestation(shared_data: Callable[[str], Path]) -> None:
-    """Little and Rubin (2019), section 11, after Snedecor and Cochran: six trees of which the size alone is known."""
+    """Little and Rubin, after Snedecor and Cochran; in the R package mvnmle: six trees of which the size alone is known."""
     rows = table_of(shared_data("apple.csv"), ["size", "worms"])
     assert np.isnan(rows).sum() == 6
     assert likelihood_of_one_gaussian(rows) == pytest.approx(-101.785632, abs=2e-6)
