@@ -1,6 +1,6 @@
 """fed-em: latent-variable models by expectation-maximisation, over rows in memory or over a secure sum.
 
-Importing this package is light; `GaussianMixture`, which needs scikit-learn, is loaded when it is first used.
+Importing this package is light; the estimators, which need scikit-learn, are loaded when they are first used.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fed_em.broadcast import Broadcast
+from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.coordinates import Coordinates
 from fed_em.em import Fit, Iteration, Stopping, Summed, Total, fit
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
@@ -15,35 +16,49 @@ from fed_em.families import build_model
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
 from fed_em.layout import Block, Layout
+from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import ComponentModel, Model
 from fed_em.model_file import FittedModel, load_model, save_model
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
+from fed_em.records import Records
 from fed_em.statistics import Statistics
 from fed_em.totals import TotalOfRows
 
 if TYPE_CHECKING:
     from fed_em.estimators import GaussianMixture
+    from fed_em.mixed_estimators import LatentClass, MixedMixture
 
 __version__: str
 
 __all__ = [
+    "BernoulliColumn",
     "Block",
     "Broadcast",
     "CallerError",
+    "CategoricalColumn",
+    "ColumnSchema",
     "ComponentModel",
     "Coordinates",
     "EnvironmentFault",
     "FedEmError",
     "Fit",
     "FittedModel",
+    "GaussianColumn",
     "GaussianMixture",
     "GaussianMixtureModel",
     "GaussianMixturePrior",
     "Iteration",
+    "LatentClass",
     "Layout",
+    "MixedMixture",
+    "MixedMixtureModel",
+    "MixedMixturePrior",
     "Model",
     "Parameters",
+    "PoissonColumn",
+    "Records",
     "Statistics",
     "Stopping",
     "Summed",
@@ -65,6 +80,10 @@ def __getattr__(name: str) -> object:
         from fed_em.estimators import GaussianMixture  # noqa: PLC0415  scikit-learn takes a second to import
 
         return GaussianMixture
+    if name in ("LatentClass", "MixedMixture"):
+        from fed_em import mixed_estimators  # noqa: PLC0415  as above
+
+        return getattr(mixed_estimators, name)
     if name == "__version__":
         from importlib.metadata import version  # noqa: PLC0415  searches the installed distributions
 

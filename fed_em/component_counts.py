@@ -19,6 +19,7 @@ import numpy as np
 from fed_em.layout import Block, Layout
 from fed_em.model import COUNT, ComponentModel, Rows
 from fed_em.parameters import Parameters
+from fed_em.records import Records
 from fed_em.statistics import Statistics
 
 MASS = "mass"
@@ -46,7 +47,7 @@ def counts_layout(model: ComponentModel) -> Layout:
 
 
 def component_counts(
-    model: ComponentModel, parameters: Parameters, rows: Rows, layout: Layout | None = None
+    model: ComponentModel, parameters: Parameters, rows: Rows | Records, layout: Layout | None = None
 ) -> Statistics:
     """The counts of one tenant's rows at `parameters`. Deterministic.
 
@@ -56,7 +57,8 @@ def component_counts(
     Args:
         model: The model.
         parameters: As its `validate` admits them.
-        rows: `(n, D)`, all rows of the tenant; n may be 0. They are treated in parts, so memory does not grow with n.
+        rows: `(n, D)`, all rows of the tenant, or its records, which count by their weights and labels; n may be 0.
+            They are treated in parts, so memory does not grow with n.
         layout: The layout to carry; `counts_layout(model)` if None.
 
     Raises:
@@ -65,9 +67,13 @@ def component_counts(
     mass = np.zeros(model.n_components)
     size = max(_CHUNK_ENTRIES // model.n_components, _FEWEST_ROWS)
     for start in range(0, len(rows), size):
-        mass += model.responsibilities(parameters, rows[start : start + size]).sum(axis=0)
+        part = rows[start : start + size]
+        responsibilities = model.responsibilities(parameters, part)
+        weights = part.weights if isinstance(part, Records) else None
+        mass += responsibilities.sum(axis=0) if weights is None else weights @ responsibilities
+    records = rows.total_weight if isinstance(rows, Records) else float(len(rows))
     supporting = (mass >= LEAST_ROWS).astype(np.float64)
     return Statistics.of(
         counts_layout(model) if layout is None else layout,
-        {COUNT: float(len(rows)), MASS: mass, SUPPORTING: supporting},
+        {COUNT: records, MASS: mass, SUPPORTING: supporting},
     )

@@ -107,6 +107,14 @@ class Coordinates:
         """log |dz/dx| = −Σ log scale: log p(x) = log p(z) + `log_jacobian`, in nats."""
         return -float(np.log(self.scale).sum())
 
+    def log_jacobians(self, rows: Vector) -> Vector:
+        """As `log_jacobian` for each row `(n, D)`, `(n,)`: Σ over its observed cells, those that are not NaN."""
+        self._check_width(rows)
+        missing = np.isnan(rows)
+        if not missing.any():
+            return np.full(len(rows), self.log_jacobian)
+        return np.asarray(-(~missing @ np.log(self.scale)))
+
     def apply(self, rows: Vector) -> Vector:
         """Rows `(n, D)` in original units, in these coordinates."""
         self._check_width(rows)

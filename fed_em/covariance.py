@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from fed_em.errors import FedEmError
+from fed_em.errors import CollapsedComponent
 
 Vector = NDArray[np.float64]
 CovarianceStructure = Literal["full", "tied", "diag", "spherical"]
@@ -205,7 +205,7 @@ class Whitening:
         """Factorise the covariances.
 
         Raises:
-            FedEmError: a covariance is not positive definite; the message names the component.
+            CollapsedComponent: a covariance is not positive definite; the message names the component.
         """
         if structure in ("diag", "spherical"):
             for k in np.flatnonzero(~(covariances.reshape(n_components, -1) > 0).all(axis=1)):
@@ -308,8 +308,8 @@ def _inverse_cholesky(matrices: Vector, names: list[str]) -> Vector:
     return inverses
 
 
-def _not_positive_definite(message: str) -> FedEmError:
-    return FedEmError(
+def _not_positive_definite(message: str) -> CollapsedComponent:
+    return CollapsedComponent(
         message,
         remedy="raise the covariance floor, use a prior, fit fewer components, or scale the columns",
     )

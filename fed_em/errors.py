@@ -37,5 +37,9 @@ class CallerError(FedEmError, ValueError):
     """The caller, a configuration file or a data file is wrong; nothing was changed."""
 
 
+class CollapsedComponent(FedEmError):
+    """The covariance of a component has become singular: it shrank onto a value, a line or a plane."""
+
+
 class EnvironmentFault(FedEmError):
     """The machine, the disk or the network is at fault."""

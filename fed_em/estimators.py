@@ -1,4 +1,4 @@
-"""Estimators with scikit-learn's interface. The only module of this package that imports scikit-learn."""
+"""Estimators with scikit-learn's interface. Only this module and `fed_em.mixed_estimators` import scikit-learn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fed_em.coordinates import Coordinates
@@ -39,7 +39,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
     From the same start both take the same steps, up to rounding. Two differences: a prior can be given, and a
     start from single rows ('k-means++', 'random_from_data') is a distribution here, whose weights sum to 1
     and whose tied covariance counts those rows only. scikit-learn's weights sum to K/n there, which moves the
-    first of `lower_bounds_`, and its tied covariance counts every row.
+    first of `lower_bounds_`, and its tied covariance counts every row. And cells may be missing, NaN: then
+    everything is exact where they are missing at random (`fed_em.missing_gaussian`), as long as each column has a
+    value, and the starts see the mean of the column in place of a missing value.
 
     Parameters:
         n_components: K, at least 1.
@@ -116,15 +118,18 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
     def fit_predict(self, X: ArrayLike, y: object = None) -> NDArray[np.int64]:  # noqa: ARG002
         """Fit to rows `(n, D)` and give the most probable component of each, `(n,)`; raises as `fit`."""
-        rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2, ensure_all_finite="allow-nan")
         self._check_parameters(len(rows))
-        coordinates = Coordinates(rows.mean(axis=0), np.ones(rows.shape[1]))
-        model = self._model(coordinates)
+        missing = np.isnan(rows)
+        means = _means_of_observed(rows, missing)
+        coordinates = Coordinates(means, np.ones(rows.shape[1]))
+        model = self._model(coordinates, bool(missing.any()))
+        filled = np.where(missing, means, rows)
         warm = self.warm_start and hasattr(self, "converged_")
         random_state = check_random_state(self.random_state)
         runs: list[Fit] = []
         for _ in range(1 if warm else self.n_init):
-            start = self._last(coordinates) if warm else self._start(model, coordinates, rows, random_state)
+            start = self._last(coordinates) if warm else self._start(model, coordinates, filled, random_state)
             runs.append(self._run(model, coordinates.apply(rows), start, self._last_iteration if warm else None))
         self._keep(model, coordinates, max(runs, key=_objective))
         return self.predict(X)
@@ -143,13 +148,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
                 remedy="fit fewer components",
             )
 
-    def _model(self, coordinates: Coordinates) -> GaussianMixtureModel:
+    def _model(self, coordinates: Coordinates, missing: bool) -> GaussianMixtureModel:
         prior = self.prior
         if isinstance(prior, GaussianMixturePrior):
             prior = prior.in_coordinates(coordinates)
         floor = _plain(self.reg_covar)
         return GaussianMixtureModel(
-            _plain(self.n_components), coordinates.n_columns, self.covariance_type, floor, prior
+            _plain(self.n_components), coordinates.n_columns, self.covariance_type, floor, prior, missing
         )
 
     def _last(self, coordinates: Coordinates) -> Parameters:
@@ -249,7 +254,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
     def _rows(self, X: ArrayLike) -> Vector:
         check_is_fitted(self)
-        return np.asarray(validate_data(self, X, dtype=np.float64, reset=False))
+        return np.asarray(validate_data(self, X, dtype=np.float64, reset=False, ensure_all_finite="allow-nan"))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """The most probable component of each row `(n, D)`, `(n,)`."""
@@ -285,6 +295,15 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         check_whole_number("n_samples", _plain(n_samples), 1)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         return self._fitted.sample(_plain(n_samples), seed)
+
+
+def _means_of_observed(rows: Vector, missing: NDArray[np.bool_]) -> Vector:
+    """The mean of each column's observed values, `(D,)`."""
+    observed = (~missing).sum(axis=0)
+    for d in np.flatnonzero(observed == 0):
+        raise CallerError(f"column {d} holds no value at all", remedy="leave the column out")
+    # As numpy's mean where nothing is missing, so that scikit-learn's numbers are met.
+    return np.asarray(np.nanmean(rows, axis=0) if missing.any() else rows.mean(axis=0))
 
 
 def _plain(value: Any) -> Any:

@@ -42,10 +42,19 @@ from fed_em.covariance import (
 from fed_em.description import check_real, check_whole_number, nearest, read_mapping
 from fed_em.errors import CallerError, FedEmError
 from fed_em.layout import Block, Layout
-from fed_em.model import COUNT, LOG_LIKELIHOOD, Rows
+from fed_em.missing_gaussian import (
+    IMPUTED_REACH,
+    MISSING_ENTROPY_BOUND,
+    GaussianComponents,
+    check_no_infinity,
+    expected_sums,
+    posterior_of_records,
+)
+from fed_em.model import COUNT, LOG_LIKELIHOOD, MISSING_ENTROPY, Rows
 from fed_em.parameters import Parameters
 from fed_em.posterior import normalise_in_place
 from fed_em.priors import GaussianMixturePrior
+from fed_em.records import Records
 from fed_em.silence import check_held, silence
 from fed_em.statistics import Statistics
 
@@ -80,7 +89,8 @@ class GaussianMixtureModel:
     Statistics are `count` (), `log_likelihood` () in nats, `entropy` () = −Σ_i Σ_k r_ik log r_ik in nats (for
     the integrated completed likelihood), `responsibilities` `(K,)` = N_k = Σ_i r_ik, `first` `(K, D)` = Σ_i
     r_ik x_i, and `second`: Σ_i r_ik vech(x_i x_iᵀ) `(K, D(D+1)/2)`, upper triangle row by row, for full and
-    tied; only the squares Σ_i r_ik x_i² `(K, D)` for diag and spherical, which need no more.
+    tied; only the squares Σ_i r_ik x_i² `(K, D)` for diag and spherical, which need no more. A model of rows with
+    missing cells also has `missing_entropy` () in nats, and its moments are the expected ones (`fed_em.missing_gaussian`).
 
     Attributes:
         n_components: K, at least 1.
@@ -89,6 +99,8 @@ class GaussianMixtureModel:
         covariance_floor: Added to every variance after the M-step, as scikit-learn's `reg_covar`; at least 0.
             With a positive floor the M-step is only nearly a maximiser, as scikit-learn's is.
         prior: Conjugate prior in the coordinates of the E-step, or None for maximum likelihood.
+        missing: Whether an E-step admits rows with missing cells, NaN. It is declared and not seen from the rows, as all
+            parties must sum the same statistics, and the bounds of these are wider.
 
     Raises:
         CallerError: a field is out of its range.
@@ -99,11 +111,14 @@ class GaussianMixtureModel:
     covariance: CovarianceStructure = "full"
     covariance_floor: float = 1e-6
     prior: GaussianMixturePrior | None = None
+    missing: bool = False
 
     def __post_init__(self) -> None:
         check_whole_number("n_components", self.n_components, 1)
         check_whole_number("n_columns", self.n_columns, 1)
         check_real("covariance_floor", self.covariance_floor, 0.0)
+        if not isinstance(self.missing, bool):
+            raise CallerError(f"missing must be true or false, not {self.missing!r}")
         if self.covariance not in COVARIANCE_STRUCTURES:
             raise CallerError(
                 f"no covariance structure '{self.covariance}'",
@@ -140,7 +155,7 @@ class GaussianMixtureModel:
         return ("first", "second")
 
     def describe(self) -> Mapping[str, Any]:
-        """The description as JSON-able values."""
+        """The description as JSON-able values; it speaks of missing cells only where they are admitted."""
         return {
             "family": FAMILY,
             "n_components": self.n_components,
@@ -148,16 +163,17 @@ class GaussianMixtureModel:
             "covariance": self.covariance,
             "covariance_floor": self.covariance_floor,
             "prior": None if self.prior is None else self.prior.describe(),
+            **({"missing": True} if self.missing else {}),
         }
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> GaussianMixtureModel:
-        """The model that `describe` described; `covariance`, `covariance_floor` and `prior` may be left out.
+        """The model that `describe` described; all but `n_components` and `n_columns` may be left out.
 
         Raises:
             CallerError: a key is unknown or missing, or a value is out of its range.
         """
-        optional = ("covariance", "covariance_floor", "prior")
+        optional = ("covariance", "covariance_floor", "prior", "missing")
         fields = dict(
             read_mapping("a Gaussian mixture", description, ("family", "n_components", "n_columns"), optional)
         )
@@ -169,7 +185,8 @@ class GaussianMixtureModel:
     def layout(self, column_bounds: Vector | None = None) -> Layout:
         """Names, shapes and per-record bounds of the statistics.
 
-        A block has one bound: that of its widest column, which `Block.source` names by its index.
+        A block has one bound: that of its widest column, which `Block.source` names by its index. Where cells may be
+        missing, `IMPUTED_REACH` times that for expected values, on average over the records of a party.
 
         Args:
             column_bounds: `(D,)`, the largest |x_d| in the coordinates of the E-step, positive. Without them
@@ -198,6 +215,8 @@ class GaussianMixtureModel:
 
     def _layout_of(self, bound: float, source: str) -> Layout:
         k, d = self.n_components, self.n_columns
+        reach = bound * IMPUTED_REACH if self.missing else bound
+        of_missing = Block(MISSING_ENTROPY, (), MISSING_ENTROPY_BOUND, "declared bound of the entropy of missing cells")
         return Layout(
             (
                 Block(COUNT, (), 1.0),
@@ -205,17 +224,19 @@ class GaussianMixtureModel:
                 # With one component the entropy is 0, and any positive bound holds.
                 Block("entropy", (), math.log(max(k, 2)), "log of the number of components"),
                 Block("responsibilities", (k,), 1.0),
-                Block("first", (k, d), bound, source),
-                Block("second", (k, n_second_moments(self.covariance, d)), bound * bound, source),
+                Block("first", (k, d), reach, source),
+                Block("second", (k, n_second_moments(self.covariance, d)), reach * reach, source),
+                *((of_missing,) if self.missing else ()),
             )
         )
 
-    def e_step(self, parameters: Parameters, rows: Rows, layout: Layout | None = None) -> Statistics:
+    def e_step(self, parameters: Parameters, rows: Rows | Records, layout: Layout | None = None) -> Statistics:
         """Expected sufficient statistics of `rows`; bit for bit the same for the same input.
 
         Args:
             parameters: As `validate` admits them.
-            rows: `(n, D)`, finite; n may be 0.
+            rows: `(n, D)`, finite, or NaN where a cell is missing if the model admits that; n may be 0. Or
+                records, with weights and labels.
             layout: The layout to carry, which says the bounds; `self.layout()` if None.
 
         Raises:
@@ -223,6 +244,8 @@ class GaussianMixtureModel:
             FedEmError: a covariance is not positive definite (naming the component), or a row is so far from
                 every component that its density is not a number.
         """
+        if isinstance(rows, Records) or (self.missing and np.isnan(rows).any()):
+            return self._e_step_of_records(parameters, Records.of(rows), layout)
         rows = self._checked_rows(rows)
         sums = np.zeros((self.n_components, self._n_features))
         log_likelihood = entropy = 0.0
@@ -235,6 +258,21 @@ class GaussianMixtureModel:
         if not math.isfinite(log_likelihood):
             raise _no_density(rows)
         return self._statistics(layout, rows, log_likelihood, entropy, sums)
+
+    def _e_step_of_records(self, parameters: Parameters, records: Records, layout: Layout | None) -> Statistics:
+        rows = self._checked_rows(records.rows)
+        if not self.missing and np.isnan(rows).any():
+            raise _no_density(rows)
+        check_no_infinity(rows)
+        with one_blas_thread(), np.errstate(all="ignore"):
+            sums = expected_sums(self._components(parameters), parameters["weights"], records)
+        if not math.isfinite(sums[LOG_LIKELIHOOD]):
+            raise _no_density(rows[:0])
+        layout = self._unit_layout if layout is None else layout
+        return Statistics.of(layout, {block.name: sums[block.name] for block in layout})
+
+    def _components(self, parameters: Parameters) -> GaussianComponents:
+        return GaussianComponents(self.covariance, parameters["means"], parameters["covariances"])
 
     def m_step(self, statistics: Statistics, parameters: Parameters, held: tuple[int, ...] = ()) -> Parameters:
         """The maximiser: scikit-learn's M-step, or with a prior the posterior mode of `fed_em.priors`.
@@ -344,7 +382,8 @@ class GaussianMixtureModel:
 
             F = Σ_k N_k log w_k + Σ_k E_k + H,   E_k = −½ ( N_k (D log 2π + log |Σ_k|) + tr Σ_k⁻¹ A_k )
 
-        with A_k = Σ_i r_ik (x_i − μ_k)(x_i − μ_k)ᵀ, the scatter about μ_k.
+        with A_k = Σ_i r_ik (x_i − μ_k)(x_i − μ_k)ᵀ, the scatter about μ_k (its expectation, where cells are missing), and H the
+        entropy of all that is not observed: components, and missing cells given the component.
 
         Args:
             statistics: Sums of terms at whatever parameters, each of all components: none silenced.
@@ -361,7 +400,8 @@ class GaussianMixtureModel:
         scatter = moved_scatter(self.covariance, counts, first, statistics["second"], means)
         normalisers = whitening.log_determinants - 0.5 * self.n_columns * math.log(2 * math.pi)
         expected = xlogy(counts, parameters["weights"]).sum() + counts @ normalisers
-        return float(expected) - 0.5 * whitening.summed_distances(scatter) + float(statistics["entropy"])
+        entropy = float(statistics["entropy"]) + (float(statistics[MISSING_ENTROPY]) if self.missing else 0.0)
+        return float(expected) - 0.5 * whitening.summed_distances(scatter) + entropy
 
     def log_prior(self, parameters: Parameters) -> float:
         """Log density of the prior, up to a constant, in nats; 0 without a prior."""
@@ -406,15 +446,20 @@ class GaussianMixtureModel:
         """
         return Whitening.of(self.covariance, parameters["covariances"], self.n_components, self.n_columns)
 
-    def log_prob(self, parameters: Parameters, rows: Rows) -> Vector:
-        """Log density of each row, `(n,)`, in nats; raises as `e_step` does."""
+    def log_prob(self, parameters: Parameters, rows: Rows | Records) -> Vector:
+        """Log density of the observed cells of each row, and its label, `(n,)`, in nats; any model takes missing cells.
+
+        Raises as `e_step` does.
+        """
         return self._posterior(parameters, rows)[0]
 
-    def responsibilities(self, parameters: Parameters, rows: Rows) -> Vector:
-        """Posterior probabilities of the components, `(n, K)`, rows summing to 1; raises as `e_step` does."""
+    def responsibilities(self, parameters: Parameters, rows: Rows | Records) -> Vector:
+        """Posterior probabilities of the components, `(n, K)`, rows summing to 1; as `log_prob`, without weights."""
         return self._posterior(parameters, rows)[1]
 
-    def _posterior(self, parameters: Parameters, rows: Rows) -> tuple[Vector, Vector]:
+    def _posterior(self, parameters: Parameters, rows: Rows | Records) -> tuple[Vector, Vector]:
+        if isinstance(rows, Records) or np.isnan(rows).any():
+            return self._posterior_of_records(parameters, Records.of(rows))
         rows = self._checked_rows(rows)
         log_densities = np.empty(len(rows))
         responsibilities = np.empty((len(rows), self.n_components))
@@ -424,6 +469,16 @@ class GaussianMixtureModel:
                 responsibilities[block] = log_joint.T
         if not np.isfinite(log_densities).all():
             raise _no_density(rows)
+        return log_densities, responsibilities
+
+    def _posterior_of_records(self, parameters: Parameters, records: Records) -> tuple[Vector, Vector]:
+        check_no_infinity(self._checked_rows(records.rows))
+        with one_blas_thread(), np.errstate(all="ignore"):
+            log_densities, responsibilities = posterior_of_records(
+                self._components(parameters), parameters["weights"], records
+            )
+        if not np.isfinite(log_densities).all():
+            raise _no_density(records.rows[:0])
         return log_densities, responsibilities
 
     def sample(self, parameters: Parameters, n: int, generator: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
@@ -490,13 +545,17 @@ class GaussianMixtureModel:
             "responsibilities": sums[:, 0],
             "first": sums[:, columns],
             "second": sums[:, columns.stop :],
+            **({MISSING_ENTROPY: 0.0} if self.missing else {}),
         }
         return Statistics.of(self._unit_layout if layout is None else layout, parts)
 
 
 def _no_density(rows: Rows) -> FedEmError:
     if not np.isfinite(rows).all():
-        return CallerError("the rows hold values that are not finite", remedy="leave out or impute such rows")
+        return CallerError(
+            "the rows hold values that are not finite",
+            remedy="give a model that admits missing cells if they are missing, or leave out such rows",
+        )
     return FedEmError(
         "a row is so far from every component that its density is zero",
         remedy="scale the columns, raise the covariance floor, or start elsewhere",

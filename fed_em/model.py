@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fed_em.layout import Layout
 from fed_em.parameters import Parameters
+from fed_em.records import Records
 from fed_em.statistics import Statistics
 
 Rows = NDArray[np.float64]
@@ -17,6 +18,9 @@ Rows = NDArray[np.float64]
 # Every layout carries these two scalar statistics: the number of records and their log-likelihood.
 COUNT = "count"
 LOG_LIKELIHOOD = "log_likelihood"
+
+# And every layout of a model whose missing cells have a density: the entropy of those cells, given the component.
+MISSING_ENTROPY = "missing_entropy"
 
 
 @runtime_checkable
@@ -51,8 +55,8 @@ class Model(Protocol):
         """
         ...
 
-    def e_step(self, parameters: Parameters, rows: Rows, layout: Layout | None = None) -> Statistics:
-        """Expected sufficient statistics of `rows` `(n, D)` at `parameters`; n may be zero. Deterministic."""
+    def e_step(self, parameters: Parameters, rows: Rows | Records, layout: Layout | None = None) -> Statistics:
+        """Expected sufficient statistics of `rows` `(n, D)`, or of records, at `parameters`; n may be zero. Deterministic."""
         ...
 
     def m_step(self, statistics: Statistics, parameters: Parameters) -> Parameters:
@@ -76,8 +80,8 @@ class Model(Protocol):
         """Raise `CallerError`, naming the array, unless `parameters` are admissible for this model."""
         ...
 
-    def log_prob(self, parameters: Parameters, rows: Rows) -> NDArray[np.float64]:
-        """Log density of each row, `(n,)`, in nats."""
+    def log_prob(self, parameters: Parameters, rows: Rows | Records) -> NDArray[np.float64]:
+        """Log density of each row, `(n,)`, in nats: of its observed cells, where it holds NaN."""
         ...
 
     def sample(self, parameters: Parameters, n: int, generator: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
@@ -113,6 +117,6 @@ class ComponentModel(Model, Protocol):
         """`after`, except that what the moments of the `held` components would move is as in `before`."""
         ...
 
-    def responsibilities(self, parameters: Parameters, rows: Rows) -> NDArray[np.float64]:
+    def responsibilities(self, parameters: Parameters, rows: Rows | Records) -> NDArray[np.float64]:
         """Posterior probability of each component for each row, `(n, K)`; rows sum to 1."""
         ...

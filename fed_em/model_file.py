@@ -74,9 +74,10 @@ class FittedModel:
         canonical_json(dict(self.provenance))
 
     def score_samples(self, rows: Rows) -> NDArray[np.float64]:
-        """Log density of each row `(n, D)` per original units, `(n,)`, in nats."""
-        inner = self.model.log_prob(self.parameters, self.coordinates.apply(np.asarray(rows, dtype=np.float64)))
-        return inner + self.coordinates.log_jacobian
+        """Log density of each row `(n, D)`, of its observed cells if it holds NaN, per original units, `(n,)`, in nats."""
+        rows = np.asarray(rows, dtype=np.float64)
+        inner = self.model.log_prob(self.parameters, self.coordinates.apply(rows))
+        return inner + self.coordinates.log_jacobians(rows)
 
     def predict_proba(self, rows: Rows) -> NDArray[np.float64]:
         """Posterior probability of each component for each row `(n, D)`, `(n, K)`.

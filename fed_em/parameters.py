@@ -32,6 +32,9 @@ class Parameters(Mapping[str, NDArray[np.float64]]):
         except KeyError:
             raise CallerError(f"no parameter '{name}' (there are {', '.join(self.arrays)})") from None
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.arrays
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.arrays)
 

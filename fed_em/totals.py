@@ -10,6 +10,7 @@ from fed_em.errors import CallerError
 from fed_em.layout import Layout
 from fed_em.model import Model, Rows
 from fed_em.parameters import Parameters
+from fed_em.records import Records
 from fed_em.statistics import Statistics
 
 
@@ -19,12 +20,12 @@ class TotalOfRows:
 
     Attributes:
         model: The model.
-        rows: `(n, D)`, in the coordinates of the parameters.
+        rows: `(n, D)`, in the coordinates of the parameters, or records of such rows.
         layout: The layout of the statistics; the model's own if None.
     """
 
     model: Model
-    rows: Rows
+    rows: Rows | Records
     layout: Layout | None = None
 
     def __call__(self, parameters: Parameters) -> Summed:
@@ -43,7 +44,7 @@ class IncrementalTotal:
 
     Args:
         model: The model.
-        parts: The rows `(n, D)` of each party, by name, in the order in which they are added.
+        parts: The rows `(n, D)` or records of each party, by name, in the order in which they are added.
         answering: Given the number of the sum, 1 for the first, the names of those who answer it.
         layout: The layout of the statistics; the model's own if None.
     """
@@ -51,7 +52,7 @@ class IncrementalTotal:
     def __init__(
         self,
         model: Model,
-        parts: Mapping[str, Rows],
+        parts: Mapping[str, Rows | Records],
         answering: Callable[[int], Collection[str]],
         layout: Layout | None = None,
     ) -> None:

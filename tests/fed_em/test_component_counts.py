@@ -126,6 +126,6 @@ def test_the_layout_has_an_entry_for_each_component() -> None:
 
 def test_rows_that_are_not_finite_are_refused() -> None:
     rows = sample(10)
-    rows[3, 1] = np.nan
+    rows[3, 1] = np.inf
     with pytest.raises(CallerError, match="not finite"):
         component_counts(MODEL, AT, rows)

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fed_em.columns import BernoulliColumn, ColumnSchema, GaussianColumn
 from fed_em.errors import CallerError
 from fed_em.families import FAMILIES, build_model
 from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.priors import GaussianMixturePrior
 
 PRIOR = GaussianMixturePrior.weakly_informative(2, [0.0] * 3, [1.0] * 3)
@@ -23,9 +25,15 @@ def test_left_out_fields_take_their_defaults() -> None:
     assert build_model(description) == GaussianMixtureModel(2, 3)
 
 
+EVERY_FAMILY: Mapping[str, Mapping[str, Any]] = {
+    "gaussian-mixture": GOOD,
+    "mixed-mixture": MixedMixtureModel(2, ColumnSchema((GaussianColumn("age"), BernoulliColumn("ill")))).describe(),
+}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_is_described_by_its_registered_name(family: str) -> None:
-    assert build_model({**GOOD, "family": family}).family == family
+    assert build_model(EVERY_FAMILY[family]).family == family
 
 
 @pytest.mark.parametrize(
@@ -44,6 +52,7 @@ def test_a_family_is_described_by_its_registered_name(family: str) -> None:
         ({"n_components": "2"}, "n_components", ""),
         ({"n_components": 2.0}, "n_components", ""),
         ({"covariance_floor": None}, "covariance_floor", ""),
+        ({"missing": 1}, "missing", ""),
     ],
 )
 def test_a_wrong_description_is_named_with_the_nearest_right_one(
@@ -67,9 +76,9 @@ json_values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*GOOD, "x"]), json_values), json_values)
+@given(st.dictionaries(st.sampled_from([*GOOD, "columns", "x"]), json_values), json_values)
 def test_any_json_gives_a_model_or_a_caller_error(change: dict[str, Any], other: object) -> None:
-    for description in ({**GOOD, **change}, change, other):
+    for description in ({**GOOD, **change}, {**EVERY_FAMILY["mixed-mixture"], **change}, change, other):
         try:
             model = build_model(description)  # type: ignore[arg-type]
         except CallerError:

@@ -252,7 +252,11 @@ def test_rows_that_are_not_finite_are_refused(value: float) -> None:
     rows = np.zeros((700, 3))
     rows[699, 1] = value
     model = GaussianMixtureModel(2, 3)
-    for evaluate in (model.e_step, model.log_prob, model.responsibilities):
+    with pytest.raises(CallerError, match="not finite"):
+        model.e_step(two_components("full"), rows)
+    if np.isnan(value):
+        return  # a missing cell, of which a density is
+    for evaluate in (model.log_prob, model.responsibilities):
         with pytest.raises(CallerError, match="not finite"):
             evaluate(two_components("full"), rows)
 

@@ -1,0 +1,365 @@
+"""The columns of a table of mixed kinds, and how its cells become numbers.
+
+A row is a vector of float64 whatever its columns are: a Gaussian cell stands for itself, a categorical one for the
+number of its level (from 0), a Bernoulli one for 0 or 1, a Poisson one for its count. NaN is a missing cell in all kinds.
+
+A schema can be inferred from a table, except that counts and measurements cannot be told apart by their values (ages are
+whole numbers too): a column of numbers is Gaussian unless it holds zeros and ones only, and `kinds` says which are Poisson.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fed_em.description import check_real, nearest, read_mapping
+from fed_em.errors import CallerError
+
+Vector = NDArray[np.float64]
+
+# A mapping of column names to cells, or whatever behaves as one, such as a data frame; or an array `(n, D)`.
+Table = Mapping[str, Sequence[Any]] | NDArray[Any]
+
+
+@dataclass(frozen=True)
+class GaussianColumn:
+    """Real numbers; all Gaussian columns are one block, jointly Gaussian within a component.
+
+    Attributes:
+        name: The column's name, not empty.
+    """
+
+    name: str
+    kind = "gaussian"
+
+
+@dataclass(frozen=True)
+class CategoricalColumn:
+    """One of finitely many levels without an order.
+
+    Attributes:
+        name: The column's name, not empty.
+        levels: At least two distinct labels.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    kind = "categorical"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.levels, str) or not isinstance(self.levels, Sequence):
+            raise CallerError(f"the levels of column '{self.name}' are not a list of labels")
+        object.__setattr__(self, "levels", tuple(self.levels))
+        if not all(isinstance(level, str) for level in self.levels):
+            raise CallerError(f"a level of column '{self.name}' is not a string", remedy="write levels as text")
+        if len(self.levels) < 2 or len(set(self.levels)) < len(self.levels):
+            raise CallerError(
+                f"column '{self.name}' needs at least two distinct levels", remedy="leave a column of one level out"
+            )
+
+
+@dataclass(frozen=True)
+class BernoulliColumn:
+    """No or yes, 0 or 1.
+
+    Attributes:
+        name: The column's name, not empty.
+    """
+
+    name: str
+    kind = "bernoulli"
+
+
+@dataclass(frozen=True)
+class PoissonColumn:
+    """Counts: whole numbers from 0.
+
+    Attributes:
+        name: The column's name, not empty.
+        upper: The declared largest count, positive; greater ones are refused.
+    """
+
+    name: str
+    upper: float
+    kind = "poisson"
+
+    def __post_init__(self) -> None:
+        check_real(f"the upper end of column '{self.name}'", self.upper, 0.0, strict=True)
+
+
+Column = GaussianColumn | CategoricalColumn | BernoulliColumn | PoissonColumn
+
+_KINDS: Mapping[str, tuple[type[Column], tuple[str, ...]]] = {
+    "gaussian": (GaussianColumn, ()),
+    "categorical": (CategoricalColumn, ("levels",)),
+    "bernoulli": (BernoulliColumn, ()),
+    "poisson": (PoissonColumn, ("upper",)),
+}
+
+
+@dataclass(frozen=True)
+class ColumnSchema:
+    """The columns of a row, in its order.
+
+    Attributes:
+        columns: At least one; names are distinct.
+
+    Raises:
+        CallerError: there is no column, or two have one name.
+    """
+
+    columns: tuple[Column, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", tuple(self.columns))
+        if not self.columns:
+            raise CallerError("a schema needs at least one column")
+        for column in self.columns:
+            if not isinstance(column, Column):
+                raise CallerError(f"a column of a schema is a {type(column).__name__}")
+            if not isinstance(column.name, str) or not column.name:
+                raise CallerError("a column's name must be a non-empty string")
+        if len(set(self.names)) < len(self.columns):
+            raise CallerError("two columns of a schema have the same name")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, in order."""
+        return tuple(column.name for column in self.columns)
+
+    def _places(self, kind: type[Column]) -> NDArray[np.intp]:
+        return np.array([d for d, column in enumerate(self.columns) if isinstance(column, kind)], dtype=np.intp)
+
+    @cached_property
+    def gaussian(self) -> NDArray[np.intp]:
+        """Where the Gaussian columns stand in a row."""
+        return self._places(GaussianColumn)
+
+    @cached_property
+    def categorical(self) -> NDArray[np.intp]:
+        """Where the categorical columns stand in a row."""
+        return self._places(CategoricalColumn)
+
+    @cached_property
+    def bernoulli(self) -> NDArray[np.intp]:
+        """Where the Bernoulli columns stand in a row."""
+        return self._places(BernoulliColumn)
+
+    @cached_property
+    def poisson(self) -> NDArray[np.intp]:
+        """Where the Poisson columns stand in a row."""
+        return self._places(PoissonColumn)
+
+    @cached_property
+    def level_slices(self) -> tuple[slice, ...]:
+        """The part of each categorical column in an array over the levels of all of them."""
+        sizes = [len(column.levels) for column in self.columns if isinstance(column, CategoricalColumn)]
+        ends = list(accumulate(sizes))
+        return tuple(slice(end - size, end) for size, end in zip(sizes, ends, strict=True))
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels of all categorical columns together."""
+        return self.level_slices[-1].stop if self.level_slices else 0
+
+    @cached_property
+    def upper_counts(self) -> Vector:
+        """The declared largest count of each Poisson column."""
+        return np.array([column.upper for column in self.columns if isinstance(column, PoissonColumn)])
+
+    def describe(self) -> list[Mapping[str, Any]]:
+        """The columns as JSON-able values."""
+        described: list[Mapping[str, Any]] = []
+        for column in self.columns:
+            fields: dict[str, Any] = {"name": column.name, "kind": column.kind}
+            if isinstance(column, CategoricalColumn):
+                fields["levels"] = list(column.levels)
+            elif isinstance(column, PoissonColumn):
+                fields["upper"] = column.upper
+            described.append(fields)
+        return described
+
+    @classmethod
+    def from_description(cls, description: object) -> ColumnSchema:
+        """The schema that `describe` described.
+
+        Raises:
+            CallerError: a key or kind is unknown or missing, or a value is out of its range.
+        """
+        if not isinstance(description, Sequence) or isinstance(description, str):
+            raise CallerError("the columns of a schema must be a list")
+        return cls(tuple(_column_of(fields) for fields in description))
+
+    @classmethod
+    def infer(cls, table: Table, kinds: Mapping[str, str] | None = None) -> ColumnSchema:
+        """The schema of a table, by the rules at the head of this module.
+
+        For use on data of one's own: the levels and the largest count of a Poisson column are those that the
+        table happens to hold. Parties that share a schema declare it.
+
+        Args:
+            table: A mapping of column names to cells, a data frame, or an array `(n, D)`, whose columns are called
+                x0, x1, …; None, NaN and pandas' NA are missing cells.
+            kinds: The kinds of columns that are not to be inferred, by name.
+
+        Raises:
+            CallerError: a column has no value at all, does not fit its given kind, or a name or kind is unknown.
+        """
+        cells = _cells_of(table)
+        kinds = dict(kinds or {})
+        for name, kind in kinds.items():
+            if name not in cells:
+                raise CallerError(f"the table has no column '{name}'", remedy=nearest(str(name), list(cells)))
+            if kind not in _KINDS:
+                raise CallerError(f"no kind of columns '{kind}'", remedy=nearest(str(kind), _KINDS))
+        return cls(tuple(_inferred(name, column, kinds.get(name)) for name, column in cells.items()))
+
+    def encode(self, table: Table) -> Vector:
+        """The rows `(n, D)` of a table with these columns; other columns of it are left out.
+
+        Raises:
+            CallerError: a column is missing, or holds values that do not fit it (their number is told, never a value).
+        """
+        cells = _cells_of(table)
+        if isinstance(table, np.ndarray):
+            if len(cells) != len(self.columns):
+                raise CallerError(f"the table has {len(cells)} columns, the schema {len(self.columns)}")
+            cells = dict(zip(self.names, cells.values(), strict=True))
+        for name in self.names:
+            if name not in cells:
+                raise CallerError(f"the table has no column '{name}'", remedy=nearest(name, list(cells)))
+        columns = [_encoded(column, cells[column.name]) for column in self.columns]
+        if len({len(column) for column in columns}) > 1:
+            raise CallerError("the columns of the table differ in length")
+        rows = np.stack(columns, axis=1)
+        self.check_rows(rows)
+        return rows
+
+    def decode(self, rows: Vector) -> dict[str, list[Any]]:
+        """The table of rows `(n, D)`: levels as labels, counts and Bernoulli cells as whole numbers, None where missing."""
+        self.check_rows(rows)
+        return {column.name: _decoded(column, rows[:, d]) for d, column in enumerate(self.columns)}
+
+    def check_rows(self, rows: Vector) -> None:
+        """Raise `CallerError`, naming the column and the number of wrong cells, unless `(n, D)` rows fit the schema."""
+        if rows.ndim != 2 or rows.shape[1] != len(self.columns):
+            raise CallerError(f"rows of shape {rows.shape} are not of {len(self.columns)} columns")
+        for d, column in enumerate(self.columns):
+            cells = rows[:, d]
+            match column:
+                case GaussianColumn():
+                    good, what = ~np.isinf(cells), "finite"
+                case CategoricalColumn():
+                    good, what = _whole(cells, len(column.levels) - 1), "numbers of its levels"
+                case BernoulliColumn():
+                    good, what = _whole(cells, 1), "0 or 1"
+                case PoissonColumn():
+                    good, what = _whole(cells, column.upper), f"whole numbers from 0 to {column.upper:g}"
+            wrong = int(np.sum(~(good | np.isnan(cells))))
+            if wrong:
+                raise CallerError(
+                    f"{wrong} values of column '{column.name}' are not {what}",
+                    remedy="correct the column or its declaration, and write NaN where a value is missing",
+                )
+
+
+def _column_of(fields: object) -> Column:
+    # The kind first, as it says which keys there are.
+    if not isinstance(fields, Mapping) or not isinstance(fields.get("kind"), str) or fields["kind"] not in _KINDS:
+        kind = fields.get("kind") if isinstance(fields, Mapping) else fields
+        raise CallerError(f"no kind of columns {kind!r}", remedy=nearest(str(kind), _KINDS))
+    of_kind, own = _KINDS[fields["kind"]]
+    values = dict(read_mapping(f"a {fields['kind']} column", fields, ("name", "kind", *own)))
+    del values["kind"]
+    return of_kind(**values)
+
+
+def _whole(cells: Vector, upper: float) -> NDArray[np.bool_]:
+    return np.asarray((cells >= 0) & (cells <= upper) & (cells == np.floor(cells)))
+
+
+def _cells_of(table: Table) -> dict[str, list[Any]]:
+    """The cells of each column as Python objects, None where missing."""
+    if isinstance(table, np.ndarray):
+        if table.ndim != 2:
+            raise CallerError(f"an array of shape {table.shape} is not a table", remedy="give shape (n, D)")
+        return {f"x{d}": _cells(column) for d, column in enumerate(table.T)}
+    return {str(name): _cells(table[name]) for name in table}
+
+
+def _cells(column: Iterable[Any]) -> list[Any]:
+    cells = (value.item() if isinstance(value, np.generic) else value for value in column)
+    return [None if _is_missing(value) else value for value in cells]
+
+
+def _is_missing(value: Any) -> bool:
+    # pandas' NA is known by its name, as pandas itself is not needed here.
+    return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType"
+
+
+def _label(value: Any) -> str:
+    """A level's label: whole numbers have one label, whether or not a missing cell made their column floating."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _inferred(name: str, cells: list[Any], kind: str | None) -> Column:
+    values = [value for value in cells if value is not None]
+    if not values:
+        raise CallerError(f"column '{name}' holds no value at all", remedy="leave the column out")
+    if kind is None:
+        numbers = all(isinstance(value, int | float) for value in values)
+        kind = "categorical" if not numbers else "bernoulli" if all(value in (0, 1) for value in values) else "gaussian"
+    match kind:
+        case "categorical":
+            return CategoricalColumn(name, tuple(sorted({_label(value) for value in values}, key=_in_order)))
+        case "poisson":
+            return PoissonColumn(name, max(1.0, float(np.max(_numbers(name, values)))))
+        case "bernoulli":
+            return BernoulliColumn(name)
+        case _:
+            return GaussianColumn(name)
+
+
+def _in_order(label: str) -> tuple[bool, int, str]:
+    """Whole numbers by size before other labels by spelling."""
+    return not label.isdecimal(), int(label) if label.isdecimal() else 0, label
+
+
+def _numbers(name: str, cells: Sequence[Any]) -> Vector:
+    wrong = sum(not isinstance(value, int | float) for value in cells if value is not None)
+    if wrong:
+        raise CallerError(f"{wrong} values of column '{name}' are not numbers", remedy="declare it categorical")
+    return np.array([np.nan if value is None else float(value) for value in cells], dtype=np.float64)
+
+
+def _encoded(column: Column, cells: list[Any]) -> Vector:
+    if not isinstance(column, CategoricalColumn):
+        return _numbers(column.name, cells)
+    codes = {level: float(code) for code, level in enumerate(column.levels)}
+    labels = [None if value is None else _label(value) for value in cells]
+    unknown = sum(label not in codes for label in labels if label is not None)
+    if unknown:
+        raise CallerError(
+            f"{unknown} values of column '{column.name}' are none of its {len(codes)} levels",
+            remedy="declare all levels, or leave such cells empty",
+        )
+    return np.array([np.nan if label is None else codes[label] for label in labels], dtype=np.float64)
+
+
+def _decoded(column: Column, cells: Vector) -> list[Any]:
+    match column:
+        case GaussianColumn():
+            return [None if np.isnan(value) else float(value) for value in cells]
+        case CategoricalColumn():
+            return [None if np.isnan(value) else column.levels[int(value)] for value in cells]
+        case _:
+            return [None if np.isnan(value) else int(value) for value in cells]

@@ -1,0 +1,255 @@
+"""The columns of a mixture that are independent given the component: categorical, Bernoulli and Poisson.
+
+Their log-densities are linear in features of a record, log p_k(x) = θ_k · φ(x) − Σ log x!, and so are their statistics:
+Σ r φ(x). The features and the coefficients θ are
+
+    categorical   1 for the level shown                  log p_kl
+    Bernoulli     1 for a yes; 1 for a no                log q_k; log (1 − q_k)
+    Poisson       the count; 1 if there is one           log λ_k; −λ_k
+
+A missing cell has only zeros: it adds nothing to the density nor to the statistics, which count observed records only. The
+columns are independent given the component, so the M-step over observed cells is exact. Completing the cells
+by their expectations has the same fixed points and gets there more slowly, at the rate of the fraction of missing information
+(Dempster, Laird and Rubin 1977, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln, xlogy
+
+from fed_em.columns import ColumnSchema
+from fed_em.errors import CallerError
+from fed_em.layout import Block
+from fed_em.mixed_priors import MixedMixturePrior
+from fed_em.parameters import Parameters
+from fed_em.statistics import Statistics
+
+Vector = NDArray[np.float64]
+
+LEVEL_COUNTS, SUCCESSES, FAILURES, EVENTS, EXPOSURE = "level_counts", "successes", "failures", "events", "exposure"
+LOG_FACTORIALS = "log_factorials"
+LEVEL_PROBABILITIES, SUCCESS_PROBABILITIES, RATES = "level_probabilities", "success_probabilities", "rates"
+
+# In a matrix product log 0 must stay finite, as 0 · ∞ is not a number; any sum that holds one is below the second.
+_LOG_OF_ZERO, _IMPOSSIBLE = -1e200, -1e150
+
+# Observed records below which a component's parameters of a column stay as they are: all are maximisers for none, and
+# an encoded sum of none may differ from zero by its rounding.
+_NO_RECORDS = 1e-9
+
+_SUM_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class DiscreteColumns:
+    """The discrete columns of a schema.
+
+    Parameters are those of the kinds there are: `level_probabilities` `(K, n_levels)`, column after column,
+    `success_probabilities` `(K, B)` and `rates` `(K, P)`. Statistics are `level_counts` `(K, n_levels)`, `successes`
+    and `failures` `(K, B)`, `events` = Σ r x and `exposure` = Σ r over observed cells `(K, P)`, and `log_factorials` () = Σ
+    log x! over the Poisson cells of all records, which the free energy needs.
+
+    Attributes:
+        schema: All columns of a row.
+    """
+
+    schema: ColumnSchema
+
+    @property
+    def n_features(self) -> int:
+        """F, the number of features."""
+        return self.schema.n_levels + 2 * len(self.schema.bernoulli) + 2 * len(self.schema.poisson)
+
+    @property
+    def n_free_parameters(self) -> int:
+        """Number of free parameters of one component."""
+        schema = self.schema
+        return schema.n_levels - len(schema.categorical) + len(schema.bernoulli) + len(schema.poisson)
+
+    @property
+    def parameter_shapes(self) -> dict[str, int]:
+        """The parameters there are, and the length of their second axis."""
+        sizes = {
+            LEVEL_PROBABILITIES: self.schema.n_levels,
+            SUCCESS_PROBABILITIES: len(self.schema.bernoulli),
+            RATES: len(self.schema.poisson),
+        }
+        return {name: size for name, size in sizes.items() if size}
+
+    @property
+    def statistic_slices(self) -> dict[str, slice]:
+        """The statistics of components that there are, and their part of the features."""
+        n_bernoulli, n_poisson = len(self.schema.bernoulli), len(self.schema.poisson)
+        sizes = {
+            LEVEL_COUNTS: self.schema.n_levels,
+            SUCCESSES: n_bernoulli,
+            FAILURES: n_bernoulli,
+            EVENTS: n_poisson,
+            EXPOSURE: n_poisson,
+        }
+        slices, start = {}, 0
+        for name, size in sizes.items():
+            if size:
+                slices[name] = slice(start, start + size)
+            start += size
+        return slices
+
+    def blocks(self, n_components: int) -> tuple[Block, ...]:
+        """The layout's blocks: an indicator adds at most 1 a record, a count its declared largest."""
+        blocks = []
+        for name, part in self.statistic_slices.items():
+            bound, source = 1.0, ""
+            if name == EVENTS:
+                upper = self.schema.upper_counts
+                widest = int(np.argmax(upper))
+                bound, source = max(1.0, float(upper[widest])), self._poisson_source(widest)
+            blocks.append(Block(name, (n_components, part.stop - part.start), bound, source))
+        if len(self.schema.poisson):
+            bound = max(1.0, float(gammaln(self.schema.upper_counts + 1).sum()))
+            blocks.append(Block(LOG_FACTORIALS, (), bound, "the largest counts of all Poisson columns"))
+        return tuple(blocks)
+
+    def _poisson_source(self, place: int) -> str:
+        return f"column '{self.schema.names[int(self.schema.poisson[place])]}'"
+
+    def features(self, rows: Vector) -> Vector:
+        """φ(x) of rows `(n, D)` of the whole schema, `(F, n)`."""
+        schema, out = self.schema, np.zeros((self.n_features, len(rows)))
+        for d, levels in zip(schema.categorical, schema.level_slices, strict=True):
+            seen = np.flatnonzero(~np.isnan(rows[:, d]))
+            out[levels.start + rows[seen, d].astype(np.intp), seen] = 1.0
+        slices = self.statistic_slices
+        if SUCCESSES in slices:
+            cells = rows[:, schema.bernoulli].T
+            out[slices[SUCCESSES]], out[slices[FAILURES]] = cells == 1, cells == 0
+        if EVENTS in slices:
+            cells = rows[:, schema.poisson].T
+            out[slices[EVENTS]], out[slices[EXPOSURE]] = np.nan_to_num(cells), ~np.isnan(cells)
+        return out
+
+    def log_factorials(self, rows: Vector) -> Vector:
+        """Σ log x! over the Poisson cells of each row, `(n,)`."""
+        return np.asarray(gammaln(np.nan_to_num(rows[:, self.schema.poisson]) + 1).sum(axis=1))
+
+    def coefficients(self, parameters: Parameters) -> Vector:
+        """θ `(K, F)`; -inf for what a component cannot show."""
+        out = np.empty((len(parameters["weights"]), self.n_features))
+        with np.errstate(divide="ignore"):
+            for name, part in self.statistic_slices.items():
+                match name:
+                    case "level_counts":
+                        out[:, part] = np.log(parameters[LEVEL_PROBABILITIES])
+                    case "successes":
+                        out[:, part] = np.log(parameters[SUCCESS_PROBABILITIES])
+                    case "failures":
+                        out[:, part] = np.log1p(-parameters[SUCCESS_PROBABILITIES])
+                    case "events":
+                        out[:, part] = np.log(parameters[RATES])
+                    case _:
+                        out[:, part] = -parameters[RATES]
+        return out
+
+    @staticmethod
+    def log_densities(coefficients: Vector, features: Vector) -> Vector:
+        """θ_k · φ(x), `(K, n)`: log-densities but for the factorials; -inf where a component cannot show the record."""
+        densities = np.maximum(coefficients, _LOG_OF_ZERO) @ features
+        densities[densities < _IMPOSSIBLE] = -np.inf
+        return np.asarray(densities)
+
+    def sums(self, statistics: Statistics) -> Vector:
+        """Σ r φ(x) `(K, F)`, not negative: the rounding of an encoded sum can take an entry just below zero."""
+        parts = [statistics[name] for name in self.statistic_slices]
+        none = np.empty((len(statistics["responsibilities"]), 0))
+        return np.asarray(np.maximum(np.concatenate([none, *parts], axis=1), 0.0))
+
+    def expected_log_density(self, statistics: Statistics, parameters: Parameters) -> float:
+        """Σ_i Σ_k r_ik log p_k(x_i) over these columns, in nats; -inf if a component holds what it cannot show."""
+        sums = self.sums(statistics)
+        with np.errstate(invalid="ignore"):
+            total = float(np.where(sums > 0, sums * self.coefficients(parameters), 0.0).sum())
+        return total - float(statistics[LOG_FACTORIALS]) if len(self.schema.poisson) else total
+
+    def estimate(self, statistics: Statistics, before: Parameters, prior: MixedMixturePrior) -> dict[str, Vector]:
+        """The M-step: the posterior modes of `fed_em.mixed_priors`.
+
+        Args:
+            statistics: Of at least one record.
+            before: Parameters that stay where a component has neither observed records of a column nor a prior.
+            prior: Without effect where its pseudo-records are zero.
+        """
+        sums, slices = self.sums(statistics), self.statistic_slices
+        arrays: dict[str, Vector] = {}
+        if LEVEL_COUNTS in slices:
+            arrays[LEVEL_PROBABILITIES] = before[LEVEL_PROBABILITIES].copy()
+            for levels in self.schema.level_slices:
+                counts = sums[:, levels] + prior.level_records / (levels.stop - levels.start)
+                _replace_known(arrays[LEVEL_PROBABILITIES][:, levels], counts, counts.sum(axis=1, keepdims=True))
+        if SUCCESSES in slices:
+            arrays[SUCCESS_PROBABILITIES] = before[SUCCESS_PROBABILITIES].copy()
+            yes = sums[:, slices[SUCCESSES]] + prior.bernoulli_records / 2
+            no = sums[:, slices[FAILURES]] + prior.bernoulli_records / 2
+            _replace_known(arrays[SUCCESS_PROBABILITIES], yes, yes + no)
+        if EVENTS in slices:
+            arrays[RATES] = before[RATES].copy()
+            events = sums[:, slices[EVENTS]] + prior.poisson_records * prior.rates_of(self.schema)
+            _replace_known(arrays[RATES], events, sums[:, slices[EXPOSURE]] + prior.poisson_records)
+        return arrays
+
+    def log_prior(self, parameters: Parameters, prior: MixedMixturePrior) -> float:
+        """Log density of the prior, up to a constant, in nats; xlogy, as no pseudo-records at probability 0 are no matter."""
+        total = 0.0
+        if len(self.schema.categorical):
+            for levels in self.schema.level_slices:
+                share = prior.level_records / (levels.stop - levels.start)
+                total += xlogy(share, parameters[LEVEL_PROBABILITIES][:, levels]).sum()
+        if len(self.schema.bernoulli):
+            yes, half = parameters[SUCCESS_PROBABILITIES], prior.bernoulli_records / 2
+            total += (xlogy(half, yes) + xlogy(half, 1.0 - yes)).sum()
+        if len(self.schema.poisson):
+            rates, records = parameters[RATES], prior.poisson_records
+            total += (xlogy(records * prior.rates_of(self.schema), rates) - records * rates).sum()
+        return float(total)
+
+    def validate(self, parameters: Mapping[str, Vector]) -> None:
+        """Raise `CallerError`, naming the array, unless these are probabilities and rates; shapes are right."""
+        if LEVEL_PROBABILITIES in self.parameter_shapes:
+            array = parameters[LEVEL_PROBABILITIES]
+            sums = np.stack([array[:, levels].sum(axis=1) for levels in self.schema.level_slices])
+            if (array < 0).any() or np.abs(sums - 1.0).max() > _SUM_TOLERANCE:
+                raise CallerError(
+                    f"parameter '{LEVEL_PROBABILITIES}' holds no probabilities",
+                    remedy="make those of each column sum to 1",
+                )
+        if SUCCESS_PROBABILITIES in self.parameter_shapes:
+            array = parameters[SUCCESS_PROBABILITIES]
+            if ((array < 0) | (array > 1)).any():
+                raise CallerError(f"parameter '{SUCCESS_PROBABILITIES}' is not between 0 and 1")
+        if RATES in self.parameter_shapes and (parameters[RATES] < 0).any():
+            raise CallerError(f"parameter '{RATES}' is negative")
+
+    def sample(self, parameters: Parameters, labels: NDArray[np.int64], out: Vector, rng: np.random.Generator) -> None:
+        """Write the cells of these columns into `out` `(n, D)`, drawn given each row's component `(n,)`.
+
+        A count above the declared largest becomes that: what was drawn is within the schema.
+        """
+        schema = self.schema
+        for d, levels in zip(schema.categorical, schema.level_slices, strict=True):
+            cumulative = np.cumsum(parameters[LEVEL_PROBABILITIES][:, levels], axis=1)[labels, :-1]
+            out[:, d] = (rng.random(len(labels))[:, np.newaxis] >= cumulative).sum(axis=1)
+        if len(schema.bernoulli):
+            draws = rng.random((len(labels), len(schema.bernoulli)))
+            out[:, schema.bernoulli] = draws < parameters[SUCCESS_PROBABILITIES][labels]
+        if len(schema.poisson):
+            counts = rng.poisson(parameters[RATES][labels]).astype(np.float64)
+            out[:, schema.poisson] = np.minimum(counts, schema.upper_counts)
+
+
+def _replace_known(out: Vector, numerators: Vector, denominators: Vector) -> None:
+    """Write the ratios into `out` where the denominators are of any record."""
+    known = np.broadcast_to(denominators > _NO_RECORDS, out.shape)
+    np.divide(numerators, denominators, out=out, where=known)
