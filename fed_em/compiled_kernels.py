@@ -65,7 +65,7 @@ def _exponential(x: float) -> float:
     p = p * r + 1.0
     p = p * r + 1.0
     power = (np.float64(shifted).view(np.int64) + _EXPONENT_BIAS) << _FRACTION_BITS
-    return p * np.int64(power).view(np.float64)  # type: ignore[no-any-return]
+    return p * np.int64(power).view(np.float64)
 
 
 _exponential = _compile(_exponential, inline="always")

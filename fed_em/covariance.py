@@ -169,7 +169,9 @@ def covariance_matrices(structure: CovarianceStructure, covariances: Vector, mea
             return covariances[:, np.newaxis, np.newaxis] * np.eye(n_columns)
 
 
-def standard_deviations(structure: CovarianceStructure, covariances: Vector, n_components: int, n_columns: int) -> Vector:
+def standard_deviations(
+    structure: CovarianceStructure, covariances: Vector, n_components: int, n_columns: int
+) -> Vector:
     """The square root of the variance of each column in each component, `(K, D)`, whatever the structure."""
     match structure:
         case "full" | "tied":

@@ -67,14 +67,15 @@ class GaussianDensities:
             whitening: Of their covariances.
         """
         weights, means = parameters["weights"], parameters["means"]
-        widths = standard_deviations(whitening.structure, parameters["covariances"], *means.shape)
+        covariances = parameters["covariances"]
         with np.errstate(all="ignore"):
             shift, centred = None, means
-            accurate = _accurate(whitening, means, widths)
+            # Not a number, of parameters beyond all bounds, is not accurate.
+            accurate = conditions(whitening, means, covariances) <= LARGEST_CONDITION
             if not accurate.all():
                 shift = weights @ means
                 centred = means - shift
-                accurate = _accurate(whitening, centred, widths)
+                accurate = conditions(whitening, centred, covariances) <= LARGEST_CONDITION
             constants = np.log(weights) + whitening.log_determinants - 0.5 * means.shape[1] * math.log(2 * math.pi)
             coefficients = _coefficients(whitening, centred, constants)
         return cls(means, whitening, shift, coefficients, constants, tuple(np.flatnonzero(~accurate).tolist()))
@@ -99,10 +100,11 @@ class GaussianDensities:
             out[:, k] = self.constants[k] - 0.5 * distances
 
 
-def _accurate(whitening: Whitening, centred: Vector, widths: Vector) -> NDArray[np.bool_]:
+def conditions(whitening: Whitening, centred: Vector, covariances: Vector) -> Vector:
+    """C_k, `(K,)`, of means m_k = μ_k − c `(K, D)`."""
+    widths = standard_deviations(whitening.structure, covariances, *centred.shape)
     reach = whitening.absolute().whiten_each(2 * np.abs(centred) + widths)
-    # Not a number, of parameters beyond all bounds, is not accurate.
-    return np.asarray(0.5 * np.sum(reach**2, axis=1) <= LARGEST_CONDITION)
+    return np.asarray(0.5 * np.sum(reach**2, axis=1))
 
 
 def _coefficients(whitening: Whitening, centred: Vector, constants: Vector) -> Vector:
