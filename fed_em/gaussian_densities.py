@@ -15,9 +15,9 @@ terms but a_k add up to at most
     ½ (|y| + |m|)ᵀ|P| (|y| + |m|)  ≤  C_k max(1, q),   C_k = ½ ‖ |W| (2|m| + σ) ‖².
 
 Rounding is at most proportional to that (Higham 2002, "Accuracy and Stability of Numerical Algorithms", section 3.1): of
-the order of ε C_k relative to the exponent. C_k needs the parameters only. c = 0 if all C_k are below
-`LARGEST_CONDITION` then, else c = Σ_k w_k μ_k; a component whose C_k is larger even so is far from c compared with its
-width, or nearly singular, and is computed as |W(x − μ_k)|² instead, where nothing cancels: for it we take the difference first.
+the order of ε C_k relative to the exponent. C_k needs the parameters only. c = 0, unless more components have a C_k
+of `LARGEST_CONDITION` at most with c = Σ_k w_k μ_k. A component whose C_k is larger even so is far from c compared with
+its width, or nearly singular, and is computed as |W(x − μ_k)|² instead, where nothing cancels: the difference comes first.
 """
 
 from __future__ import annotations
@@ -73,9 +73,10 @@ class GaussianDensities:
             # Not a number, of parameters beyond all bounds, is not accurate.
             accurate = conditions(whitening, means, covariances) <= LARGEST_CONDITION
             if not accurate.all():
-                shift = weights @ means
-                centred = means - shift
-                accurate = conditions(whitening, centred, covariances) <= LARGEST_CONDITION
+                middle = weights @ means
+                from_there = conditions(whitening, means - middle, covariances) <= LARGEST_CONDITION
+                if from_there.sum() > accurate.sum():
+                    shift, centred, accurate = middle, means - middle, from_there
             constants = np.log(weights) + whitening.log_determinants - 0.5 * means.shape[1] * math.log(2 * math.pi)
             coefficients = _coefficients(whitening, centred, constants)
         return cls(means, whitening, shift, coefficients, constants, tuple(np.flatnonzero(~accurate).tolist()))

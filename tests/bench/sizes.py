@@ -117,7 +117,7 @@ def ordinary(whole: bool) -> Sizes:
     lengths = (10_000, 100_000, 1_000_000) if whole else (10_000, 100_000)
     longer = lengths if whole else (100_000,)
     return Sizes(
-        e_step=(EStepSize(10**6, 10, 10, times=5), EStepSize(2 * 10**5, 50, 20, times=5)),
+        e_step=(EStepSize(10**6, 10, 10, times=3), EStepSize(2 * 10**5, 50, 20, times=3)),
         peers_seconds=240.0,
         neighbours=(31, 63, 92),
         lengths=(10_000, 100_000, 1_000_000),
