@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +88,28 @@ def test_products_are_equal_bit_for_bit(compiled: Kernels, n: int, n_columns: in
     np.testing.assert_array_equal(ours, theirs)
     upper, right = np.triu_indices(n_columns)
     np.testing.assert_array_equal(theirs, columns[upper] * columns[right])
+
+
+@pytest.mark.parametrize("loop", ["normalise_in_place", "write_products"])
+def test_compiled_loops_let_other_threads_run(compiled: Kernels, loop: str) -> None:
+    span: list[float] = []
+    arguments = {
+        "normalise_in_place": (np.random.default_rng(0).normal(size=(500_000, 8)),),
+        "write_products": (np.ones((10, 200_000)), np.ones((55, 200_000))),
+    }
+
+    def work() -> None:
+        span.append(time.perf_counter())
+        getattr(compiled, loop)(*arguments[loop])
+        span.append(time.perf_counter())
+
+    work()
+    span.clear()
+    thread, ticks = threading.Thread(target=work), []
+    thread.start()
+    while thread.is_alive():
+        ticks.append(time.perf_counter())
+    assert sum(span[0] < tick < span[1] for tick in ticks) > 100
 
 
 class TestChoice:
