@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 # How long `make fuzz` fuzzes each target.
 SECONDS ?= 60
 
-.PHONY: demo demo-flower test test-slow check fuzz bench lock wire clean
+.PHONY: demo demo-flower test test-slow check fuzz bench bench-peers lock wire clean
 
 demo: $(USERS)  ## A federation of ten processes on this machine, with a model and a report at the end.
 	$(BIN)/fed-em demo
@@ -37,6 +37,10 @@ fuzz: $(DEVELOPERS)  ## Messages of every kind that a fuzzer makes up, SECONDS (
 bench: $(DEVELOPERS)  ## Measurements, side by side in one run.
 	$(BIN)/python -m tests.bench
 
+bench-peers:  ## An environment with other packages that fit mixtures; `make bench` measures them beside ours.
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 pomegranate==1.1.2
+
 wire: $(DEVELOPERS)  ## Generate the code of the wire format anew.
 	$(BIN)/python -m tests.generated_code --write
 
@@ -45,7 +49,7 @@ lock: $(DEVELOPERS)  ## Resolve the dependencies anew.
 	$(LOCK) pyproject.toml requirements/build.in --all-extras -c requirements/users.lock -o requirements/developers.lock
 
 clean:  ## Remove environments, caches and results.
-	rm -rf $(VENV) build dist demo-result bench-result .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-peers build dist demo-result bench-result .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

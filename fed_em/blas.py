@@ -2,7 +2,7 @@
 
 A block of an E-step stays in one core's cache; a BLAS that spreads it over threads loses most of its speed to
 handing the block around, and its rounding comes to depend on the machine. Parallelism belongs above, over
-processes.
+blocks (`fed_em.row_blocks`) and processes.
 """
 
 from __future__ import annotations

@@ -45,23 +45,6 @@ def n_second_moments(structure: CovarianceStructure, n_columns: int) -> int:
     return n_columns * (n_columns + 1) // 2 if structure in ("full", "tied") else n_columns
 
 
-def second_moment_features(structure: CovarianceStructure, columns: Vector, out: Vector) -> None:
-    """Write the second-moment features of rows.
-
-    Args:
-        columns: `(D, n)`, the rows transposed.
-        out: `(n_second_moments, n)`; receives vech(xxᵀ), the upper triangle row by row, or the squares.
-    """
-    if structure in ("diag", "spherical"):
-        np.square(columns, out=out)
-        return
-    start = 0
-    for d in range(len(columns)):
-        width = len(columns) - d
-        np.multiply(columns[d], columns[d:], out=out[start : start + width])
-        start += width
-
-
 def unvech(triangles: Vector, n_columns: int) -> Vector:
     """`(K, D(D+1)/2)` upper triangles, row by row, as symmetric matrices `(K, D, D)`."""
     upper, right = np.triu_indices(n_columns)
@@ -186,6 +169,20 @@ def covariance_matrices(structure: CovarianceStructure, covariances: Vector, mea
             return covariances[:, np.newaxis, np.newaxis] * np.eye(n_columns)
 
 
+def standard_deviations(
+    structure: CovarianceStructure, covariances: Vector, n_components: int, n_columns: int
+) -> Vector:
+    """The square root of the variance of each column in each component, `(K, D)`, whatever the structure."""
+    match structure:
+        case "full" | "tied":
+            variances = np.diagonal(covariances, axis1=-2, axis2=-1)
+        case "diag":
+            variances = covariances
+        case "spherical":
+            variances = covariances[:, np.newaxis]
+    return np.asarray(np.sqrt(np.broadcast_to(variances, (n_components, n_columns))))
+
+
 @dataclass(frozen=True, eq=False)
 class Whitening:
     """What turns a row into one with identity covariance: W with WᵀW = Σ⁻¹.
@@ -233,67 +230,44 @@ class Whitening:
         inverse = self.inverse()
         return float(np.sum((inverse[:, np.newaxis] if self.structure == "spherical" else inverse) * scatter))
 
+    def squared_distances(self, deviations: Vector, k: int) -> Vector:
+        """Squared Mahalanobis distances of rows to the mean of component k, `(n,)`.
+
+        Args:
+            deviations: `(D, n)`, x − μ_k, transposed. The difference taken first, nothing cancels here.
+        """
+        match self.structure:
+            case "full":
+                whitened = self.factors[k] @ deviations
+            case "tied":
+                whitened = self.factors @ deviations
+            case "diag":
+                whitened = self.factors[k][:, np.newaxis] * deviations
+            case "spherical":
+                whitened = self.factors[k] * deviations
+        return np.asarray(np.einsum("dn,dn->n", whitened, whitened))
+
+    def whiten_each(self, vectors: Vector) -> Vector:
+        """W_k v_k of one vector for each component, `(K, D)`."""
+        match self.structure:
+            case "full":
+                return np.asarray(np.einsum("kij,kj->ki", self.factors, vectors))
+            case "tied":
+                return np.asarray(vectors @ self.factors.T)
+            case "diag":
+                return np.asarray(self.factors * vectors)
+            case "spherical":
+                return np.asarray(self.factors[:, np.newaxis] * vectors)
+
+    def absolute(self) -> Whitening:
+        """|W| entry by entry, for bounds of rounding."""
+        return Whitening(self.structure, np.abs(self.factors), self.log_determinants)
+
     def inverse(self) -> Vector:
         """Σ⁻¹ = WᵀW, in the shape of the structure."""
         if self.structure in ("diag", "spherical"):
             return self.factors**2
         return np.asarray(np.swapaxes(self.factors, -1, -2) @ self.factors)
-
-
-@dataclass(frozen=True, eq=False)
-class MahalanobisDistances:
-    """Squared Mahalanobis distances of rows to the means of all components, (x − μ_k)ᵀ Σ_k⁻¹ (x − μ_k).
-
-    Attributes:
-        whitening: The factorised covariances.
-        means: `(K, D)`.
-        affine: What does not depend on the rows: for full `(K, D, 1 + D)`, [−Wμ, W]; for tied `(K, D)`, Wμ;
-            else μ.
-    """
-
-    whitening: Whitening
-    means: Vector
-    affine: Vector
-
-    @classmethod
-    def to(cls, means: Vector, whitening: Whitening) -> MahalanobisDistances:
-        """Prepare the distances to `means`."""
-        affine = means
-        if whitening.structure == "full":
-            offsets = np.einsum("kij,kj->ki", whitening.factors, means)
-            affine = np.concatenate((-offsets[:, :, np.newaxis], whitening.factors), axis=2)
-        elif whitening.structure == "tied":
-            affine = means @ whitening.factors.T
-        return cls(whitening, means, affine)
-
-    def squared(self, features: Vector, out: Vector, workspace: Vector) -> None:
-        """Write the distances.
-
-        Args:
-            features: `(1 + D, n)`, a row of ones over the transposed rows.
-            out: `(K, n)`, receives the distances.
-            workspace: `(k, D, n)`, contiguous, any k; overwritten. Components are treated k at a time.
-        """
-        shared = self.whitening.factors @ features[1:] if self.whitening.structure == "tied" else features[1:]
-        step = len(workspace)
-        for start in range(0, len(out), step):
-            part = slice(start, min(start + step, len(out)))
-            deviations = workspace[: part.stop - part.start]
-            self._whiten(part, shared, features, deviations)
-            np.einsum("kdn,kdn->kn", deviations, deviations, out=out[part])
-        if self.whitening.structure == "spherical":
-            out *= self.whitening.factors[:, np.newaxis] ** 2
-
-    def _whiten(self, part: slice, shared: Vector, features: Vector, deviations: Vector) -> None:
-        if self.whitening.structure == "full":
-            # One product gives W(x − μ) for all these components: the row of ones carries −Wμ.
-            k, n_columns, n = deviations.shape
-            stacked = self.affine[part].reshape(k * n_columns, n_columns + 1)
-            np.matmul(stacked, features, out=deviations.reshape(k * n_columns, n))
-            return
-        np.subtract(shared, self.affine[part, :, np.newaxis], out=deviations)
-        if self.whitening.structure == "diag":
-            deviations *= self.whitening.factors[part, :, np.newaxis]
 
 
 def _inverse_cholesky(matrices: Vector, names: list[str]) -> Vector:

@@ -13,7 +13,7 @@ known: it stays as it is while any component is held.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,7 +26,6 @@ from fed_em.blas import one_blas_thread
 from fed_em.covariance import (
     COVARIANCE_STRUCTURES,
     CovarianceStructure,
-    MahalanobisDistances,
     Whitening,
     add_floor,
     covariance_matrices,
@@ -37,10 +36,13 @@ from fed_em.covariance import (
     pool_scatter,
     raw_scatter,
     scatter_about,
-    second_moment_features,
 )
 from fed_em.description import check_real, check_whole_number, nearest, read_mapping
 from fed_em.errors import CallerError, FedEmError
+from fed_em.feature_map import features_of
+from fed_em.gaussian_densities import GaussianDensities
+from fed_em.gaussian_e_step import GaussianEStep
+from fed_em.kernels import kernels_for
 from fed_em.layout import Block, Layout
 from fed_em.missing_gaussian import (
     IMPUTED_REACH,
@@ -52,7 +54,6 @@ from fed_em.missing_gaussian import (
 )
 from fed_em.model import COUNT, LOG_LIKELIHOOD, MISSING_ENTROPY, Rows
 from fed_em.parameters import Parameters
-from fed_em.posterior import normalise_in_place
 from fed_em.priors import GaussianMixturePrior
 from fed_em.records import Records
 from fed_em.silence import check_held, silence
@@ -72,11 +73,6 @@ _EMPTY_COMPONENT = 10 * np.finfo(np.float64).eps
 
 _WEIGHT_SUM_TOLERANCE = 1e-6
 _SYMMETRY_TOLERANCE = 1e-8
-
-# Float64 entries that the arrays of one block of rows may fill, so as to stay in a core's second-level cache,
-# and the number of rows in a block. Fewer rows waste the matrix products, more rows leave the cache.
-_CACHE_ENTRIES = 2**16
-_FEWEST_ROWS, _MOST_ROWS = 256, 1024
 
 
 @dataclass(frozen=True)
@@ -247,17 +243,20 @@ class GaussianMixtureModel:
         if isinstance(rows, Records) or (self.missing and np.isnan(rows).any()):
             return self._e_step_of_records(parameters, Records.of(rows), layout)
         rows = self._checked_rows(rows)
-        sums = np.zeros((self.n_components, self._n_features))
-        log_likelihood = entropy = 0.0
-        with one_blas_thread(), np.errstate(all="ignore"):
-            for _, features, log_joint in self._blocks(parameters, rows):
-                log_densities, entropies = normalise_in_place(log_joint)
-                log_likelihood += float(log_densities.sum())
-                entropy += float(entropies.sum())
-                sums += log_joint @ features.T
-        if not math.isfinite(log_likelihood):
+        sums = self._e_step(parameters, rows).sums(rows)
+        if not math.isfinite(sums.log_likelihood):
             raise _no_density(rows)
-        return self._statistics(layout, rows, log_likelihood, entropy, sums)
+        columns = slice(1, 1 + self.n_columns)
+        parts: dict[str, Vector | float] = {
+            COUNT: float(len(rows)),
+            LOG_LIKELIHOOD: sums.log_likelihood,
+            "entropy": sums.entropy,
+            "responsibilities": sums.features[:, 0],
+            "first": sums.features[:, columns],
+            "second": sums.features[:, columns.stop :],
+            **({MISSING_ENTROPY: 0.0} if self.missing else {}),
+        }
+        return Statistics.of(self._unit_layout if layout is None else layout, parts)
 
     def _e_step_of_records(self, parameters: Parameters, records: Records, layout: Layout | None) -> Statistics:
         rows = self._checked_rows(records.rows)
@@ -301,7 +300,7 @@ class GaussianMixtureModel:
             pooled = weight = counts + self.prior.mean_precision
             centre = np.array([self.prior.mean])
             first = first + self.prior.mean_precision * centre
-            second = second + self.prior.mean_precision * self._features(centre)[1 + self.n_columns :, 0]
+            second = second + self.prior.mean_precision * features_of(self.covariance, centre)[1 + self.n_columns :, 0]
         means = first / pooled[:, np.newaxis]
         estimate = self._estimate(counts, pooled, means, raw_scatter(self.covariance, second, means, weight))
         # Held first: an estimate from silenced moments has no covariance worth a look.
@@ -461,12 +460,7 @@ class GaussianMixtureModel:
         if isinstance(rows, Records) or np.isnan(rows).any():
             return self._posterior_of_records(parameters, Records.of(rows))
         rows = self._checked_rows(rows)
-        log_densities = np.empty(len(rows))
-        responsibilities = np.empty((len(rows), self.n_components))
-        with one_blas_thread(), np.errstate(all="ignore"):
-            for block, _, log_joint in self._blocks(parameters, rows):
-                log_densities[block], _ = normalise_in_place(log_joint)
-                responsibilities[block] = log_joint.T
+        log_densities, responsibilities = self._e_step(parameters, rows).posterior(rows)
         if not np.isfinite(log_densities).all():
             raise _no_density(rows)
         return log_densities, responsibilities
@@ -481,6 +475,10 @@ class GaussianMixtureModel:
             raise _no_density(records.rows[:0])
         return log_densities, responsibilities
 
+    def _e_step(self, parameters: Parameters, rows: Rows) -> GaussianEStep:
+        densities = GaussianDensities.of(parameters, self.whitening(parameters))
+        return GaussianEStep(self.covariance, densities, kernels_for(len(rows)))
+
     def sample(self, parameters: Parameters, n: int, generator: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
         """`n` independent rows `(n, D)` and the component `(n,)` that each was drawn from."""
         weights, means = parameters["weights"], parameters["means"]
@@ -492,62 +490,11 @@ class GaussianMixtureModel:
             rows[members] = means[k] + rows[members] @ lower.T
         return rows, labels
 
-    @property
-    def _n_features(self) -> int:
-        return 1 + self.n_columns + n_second_moments(self.covariance, self.n_columns)
-
     def _checked_rows(self, rows: Rows) -> Rows:
         rows = np.asarray(rows, dtype=np.float64)
         if rows.ndim != 2 or rows.shape[1] != self.n_columns:
             raise CallerError(f"rows of shape {rows.shape} are not of {self.n_columns} columns")
         return rows
-
-    def _features(self, rows: Rows) -> Vector:
-        """Φ(x) = [1, x, second moments] of each row, `(n_features, n)`."""
-        features = np.empty((self._n_features, len(rows)))
-        self._write_features(rows, features)
-        return features
-
-    def _write_features(self, rows: Rows, out: Vector) -> None:
-        columns = out[1 : 1 + self.n_columns]
-        out[0] = 1.0
-        columns[...] = rows.T
-        second_moment_features(self.covariance, columns, out[1 + self.n_columns :])
-
-    def _blocks(self, parameters: Parameters, rows: Rows) -> Iterator[tuple[slice, Vector, Vector]]:
-        """Blocks of rows: which, their features Φ, and log w_k N(x; μ_k, Σ_k) `(K, n)`; memory is reused."""
-        k, d = self.n_components, self.n_columns
-        whitening = self.whitening(parameters)
-        distances = MahalanobisDistances.to(parameters["means"], whitening)
-        constants = np.log(parameters["weights"]) + whitening.log_determinants - 0.5 * d * math.log(2 * math.pi)
-        size = min(max(_CACHE_ENTRIES // (self._n_features + k * (d + 3)), _FEWEST_ROWS), _MOST_ROWS)
-        together = min(k, max(1, _CACHE_ENTRIES // (d * size)))
-        for start in range(0, len(rows), size):
-            block = slice(start, min(start + size, len(rows)))
-            n = block.stop - block.start
-            if start == 0 or n < size:
-                features, log_joint = np.empty((self._n_features, n)), np.empty((k, n))
-                workspace = np.empty((together, d, n))
-            self._write_features(rows[block], features)
-            distances.squared(features[: 1 + d], log_joint, workspace)
-            log_joint *= -0.5
-            log_joint += constants[:, np.newaxis]
-            yield block, features, log_joint
-
-    def _statistics(
-        self, layout: Layout | None, rows: Rows, log_likelihood: float, entropy: float, sums: Vector
-    ) -> Statistics:
-        columns = slice(1, 1 + self.n_columns)
-        parts: dict[str, Vector | float] = {
-            COUNT: float(len(rows)),
-            LOG_LIKELIHOOD: log_likelihood,
-            "entropy": entropy,
-            "responsibilities": sums[:, 0],
-            "first": sums[:, columns],
-            "second": sums[:, columns.stop :],
-            **({MISSING_ENTROPY: 0.0} if self.missing else {}),
-        }
-        return Statistics.of(self._unit_layout if layout is None else layout, parts)
 
 
 def _no_density(rows: Rows) -> FedEmError:

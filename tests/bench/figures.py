@@ -251,3 +251,36 @@ class AbsentSum:
     length: int
     dropout: str
     reason: str
+
+
+@dataclass(frozen=True)
+class IterationFigures:
+    """One EM iteration over rows in memory, the least that was seen.
+
+    Attributes:
+        name: Whose, and how.
+        cpu: Seconds of all threads together.
+        wall: Seconds of the clock.
+    """
+
+    name: str
+    cpu: float
+    wall: float
+
+
+@dataclass(frozen=True)
+class EStepFigures:
+    """EM iterations of one size, full covariances.
+
+    Attributes:
+        rows, columns, components: N, D and K.
+        iterations: Ours first, on one thread with compiled loops.
+        products, exponentials: The floor: CPU seconds of the two matrix products of all blocks, and of N·K exponentials.
+    """
+
+    rows: int
+    columns: int
+    components: int
+    iterations: tuple[IterationFigures | Absent, ...]
+    products: float
+    exponentials: float

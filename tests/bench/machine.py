@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-_PACKAGES = ("fed-em", "cryptography", "grpcio", "protobuf", "numpy", "flwr")
+_PACKAGES = ("fed-em", "cryptography", "grpcio", "protobuf", "numpy", "scikit-learn", "flwr")
 
 
 @dataclass(frozen=True)

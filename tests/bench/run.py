@@ -11,10 +11,12 @@ from typing import Any
 
 from fed_em_protocols.terms import Trust
 from tests.bench.client_floor import measure_client
+from tests.bench.e_step import measure_e_step
 from tests.bench.figures import (
     Absent,
     AbsentSum,
     ClientFigures,
+    EStepFigures,
     FlowerFigures,
     GrpcFigures,
     ServerFigures,
@@ -41,6 +43,7 @@ class Bench:
     """
 
     machine: Machine
+    e_step: tuple[EStepFigures, ...] | None = None
     client: tuple[ClientFigures, ...] | None = None
     server: tuple[ServerFigures, ...] | None = None
     sums: tuple[SumFigures | AbsentSum, ...] | None = None
@@ -71,6 +74,10 @@ def run_bench(
                 found[name] = measure(sizes, Path(scratch) / name)
                 seconds[name] = time.monotonic() - began
     return Bench(machine, seconds=seconds, **found)
+
+
+def _e_step(sizes: Sizes, folder: Path) -> tuple[EStepFigures, ...]:
+    return tuple(measure_e_step(size, sizes.peers_seconds) for size in sizes.e_step)
 
 
 def _client(sizes: Sizes, folder: Path) -> tuple[ClientFigures, ...]:
@@ -125,6 +132,7 @@ def _flower_sums(size: SumsOfSize, shares: int, deadline: float) -> Iterator[Sum
 
 
 SECTIONS: dict[str, Callable[[Sizes, Path], Any]] = {
+    "e_step": _e_step,
     "client": _client,
     "server": _server,
     "sums": _sums,

@@ -57,10 +57,22 @@ class ServerRounds:
 
 
 @dataclass(frozen=True)
+class EStepSize:
+    """EM iterations over `rows` rows of `columns` columns with `components` components, each measured `times` times."""
+
+    rows: int
+    columns: int
+    components: int
+    times: int
+
+
+@dataclass(frozen=True)
 class Sizes:
     """One run of the measurements.
 
     Attributes:
+        e_step: EM iterations over rows in memory.
+        peers_seconds: The most time that each package of others gets for one of those; 0: not asked for.
         neighbours, lengths, client_times: k and L of a tenant's upload, and how often each is measured.
         server: Rounds at the server.
         traffic, traffic_length, components: Federations whose bytes are counted, L, and the components behind a gate.
@@ -74,6 +86,8 @@ class Sizes:
         theirs_seconds, flower_seconds: The most time that each of the slow parts gets; without any, Flower's rounds are not asked for.
     """
 
+    e_step: tuple[EStepSize, ...]
+    peers_seconds: float
     neighbours: tuple[int, ...]
     lengths: tuple[int, ...]
     client_times: int
@@ -103,6 +117,8 @@ def ordinary(whole: bool) -> Sizes:
     lengths = (10_000, 100_000, 1_000_000) if whole else (10_000, 100_000)
     longer = lengths if whole else (100_000,)
     return Sizes(
+        e_step=(EStepSize(10**6, 10, 10, times=3), EStepSize(2 * 10**5, 50, 20, times=3)),
+        peers_seconds=240.0,
         neighbours=(31, 63, 92),
         lengths=(10_000, 100_000, 1_000_000),
         client_times=5,
@@ -133,6 +149,8 @@ def ordinary(whole: bool) -> Sizes:
 
 
 SMALLEST = Sizes(
+    e_step=(EStepSize(2000, 2, 2, times=1),),
+    peers_seconds=0.0,
     neighbours=(3,),
     lengths=(50,),
     client_times=1,

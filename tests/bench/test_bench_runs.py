@@ -28,6 +28,9 @@ def test_a_run_of_the_smallest_sizes_is_printed_and_can_be_kept(tmp_path: Path) 
     page = console.file.getvalue()  # type: ignore[attr-defined]
     for words in (
         bench.machine.cpu,
+        "N = 2 000, D = 2, K = 2",
+        "scikit-learn, one BLAS thread",
+        "pomegranate: not asked for",
         "L = 50",
         "malicious-server, L = 50",
         "k = 3, L = 50",

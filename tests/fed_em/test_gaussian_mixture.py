@@ -19,6 +19,7 @@ from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.totals import TotalOfRows
 from tests.fed_em.conformance import ModelConformance
+from tests.fed_em.kernel_choice import both_kernels as both_kernels  # noqa: PLC0414  every test runs twice
 
 Vector = NDArray[np.float64]
 

@@ -1,0 +1,120 @@
+"""The E-step of a Gaussian mixture over rows in memory: two matrix products a block of rows.
+
+    joint = Θ Φ(x − c)       log w_k N(x_i; μ_k, Σ_k), by `fed_em.gaussian_densities`
+    r     = exp(joint) / Σ exp(joint)
+    sums += r Φ(x)ᵀ          about the origin of the coordinates, whatever the shift c: what all parties add up
+
+With a shift other than 0, Φ is written twice. Mapping the sums back from the shift would be cheaper by a tenth of
+the E-step, but cost digits wherever the rows are closer to the origin than to the shift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fed_em.blas import one_blas_thread
+from fed_em.covariance import CovarianceStructure
+from fed_em.feature_map import n_features, write_features
+from fed_em.gaussian_densities import GaussianDensities
+from fed_em.kernels import Kernels
+from fed_em.row_blocks import Segment, cut_into_segments, over_segments
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Sums over rows.
+
+    Attributes:
+        features: Σ_i r_ik Φ(x_i), `(K, F)`.
+        log_likelihood, entropy: In nats; not finite where a row has no density.
+    """
+
+    features: Vector
+    log_likelihood: float
+    entropy: float
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianEStep:
+    """An E-step at fixed parameters.
+
+    Attributes:
+        structure: Which second moments are summed.
+        densities: The joint log-densities at the parameters.
+        kernels: The inner loops.
+    """
+
+    structure: CovarianceStructure
+    densities: GaussianDensities
+    kernels: Kernels
+
+    def sums(self, rows: Vector) -> Sums:
+        """The sums over rows `(n, D)`; the same bits for any number of threads."""
+        total = np.zeros((self._n_features, self._n_components))
+        log_likelihood = entropy = 0.0
+        with one_blas_thread():
+            for part in over_segments(lambda segment: self._sums_of_segment(rows, segment), self._segments(rows)):
+                total += part.features
+                log_likelihood += part.log_likelihood
+                entropy += part.entropy
+        return Sums(total.T, log_likelihood, entropy)
+
+    def posterior(self, rows: Vector) -> tuple[Vector, Vector]:
+        """Log-densities `(n,)`, not finite where a row has none, and responsibilities `(n, K)` of rows `(n, D)`."""
+        log_densities, responsibilities = np.empty(len(rows)), np.empty((len(rows), self._n_components))
+
+        def of_segment(segment: Segment) -> None:
+            with np.errstate(all="ignore"):
+                for block, joint, _ in self._blocks(rows, segment):
+                    log_densities[block], _ = self.kernels.normalise_in_place(joint)
+                    responsibilities[block] = joint
+
+        with one_blas_thread():
+            for _ in over_segments(of_segment, self._segments(rows)):
+                pass
+        return log_densities, responsibilities
+
+    @property
+    def _n_components(self) -> int:
+        return len(self.densities.means)
+
+    @property
+    def _n_features(self) -> int:
+        return n_features(self.structure, self.densities.means.shape[1])
+
+    def _segments(self, rows: Vector) -> list[Segment]:
+        return cut_into_segments(len(rows), self._n_features + self._n_components)
+
+    def _sums_of_segment(self, rows: Vector, segment: Segment) -> Sums:
+        # `_blocks` gives features `(F, n)` and joint log-densities `(n, K)`: in this order BLAS is fastest.
+        total = np.zeros((self._n_features, self._n_components))
+        product = np.empty_like(total)
+        log_likelihood = entropy = 0.0
+        with np.errstate(all="ignore"):
+            for block, joint, features in self._blocks(rows, segment):
+                log_densities, entropies = self.kernels.normalise_in_place(joint)
+                log_likelihood += float(log_densities.sum())
+                entropy += float(entropies.sum())
+                if self.densities.shift is not None or not self.densities.need_features:
+                    write_features(self.structure, rows[block], None, features, self.kernels)
+                total += np.matmul(features, joint, out=product)
+        return Sums(total, log_likelihood, entropy)
+
+    def _blocks(self, rows: Vector, segment: Segment) -> Iterator[tuple[slice, Vector, Vector]]:
+        """Blocks: which rows, log w_k N(x; μ_k, Σ_k) `(n, K)`, and Φ `(F, n)` about the shift, if needed; memory is reused."""
+        densities, n = self.densities, 0
+        for block in segment:
+            part = rows[block]
+            if len(part) != n:
+                n = len(part)
+                features, joint = np.empty((self._n_features, n)), np.empty((n, self._n_components))
+            if densities.need_features:
+                write_features(self.structure, part, densities.shift, features, self.kernels)
+            densities.write(part, features if densities.need_features else None, joint)
+            yield block, joint, features

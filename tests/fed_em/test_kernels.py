@@ -1,0 +1,173 @@
+"""The compiled loops against those in NumPy, and which of them run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+import fed_em
+from fed_em import kernels
+from fed_em.kernels import FEWEST_COMPILED_ROWS, NO_NUMBA_VARIABLE, NUMPY, Kernels, kernels_for
+
+FOLDER = Path(fed_em.__path__[0]).parent
+ORDINARY = settings(max_examples=60, deadline=None)
+
+LOGS = st.one_of(st.floats(-1e4, 1e4), st.floats(-1e-3, 1e-3), st.sampled_from([-np.inf, -1e300, -745.0, -708.0]))
+
+
+@pytest.fixture(scope="module")
+def compiled() -> Kernels:
+    pytest.importorskip("numba")
+    found = kernels._compiled()
+    assert found is not None
+    return found
+
+
+def assert_equal_posteriors(compiled: Kernels, joint: np.ndarray) -> None:
+    """To 1e-12, and not a number or infinite in the same places."""
+    ours, theirs = joint.copy(), joint.copy()
+    with np.errstate(all="ignore"):
+        log_densities, entropies = compiled.normalise_in_place(ours)
+        expected_log_densities, expected_entropies = NUMPY.normalise_in_place(theirs)
+    np.testing.assert_allclose(log_densities, expected_log_densities, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(entropies, expected_entropies, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-300)
+
+
+@given(st.integers(1, 200).flatmap(lambda n: arrays(np.float64, (n, 1 + n % 7), elements=LOGS)))
+@ORDINARY
+def test_posteriors_are_equal(compiled: Kernels, joint: np.ndarray) -> None:
+    assert_equal_posteriors(compiled, joint)
+
+
+@pytest.mark.parametrize("fault", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 1, 2, slice(None)])
+def test_what_has_no_density_is_told(compiled: Kernels, fault: float, place: int | slice) -> None:
+    """A row of such entries only, or with one, spoils its own log-density and no other row's."""
+    joint = np.random.default_rng(0).normal(size=(130, 3))
+    joint[70, place] = fault
+    assert_equal_posteriors(compiled, joint)
+    with np.errstate(all="ignore"):
+        log_densities, _ = compiled.normalise_in_place(joint)
+    impossible = fault == -np.inf and place != slice(None)
+    assert np.isfinite(log_densities[70]) == impossible
+    assert np.isfinite(np.delete(log_densities, 70)).all()
+
+
+def test_an_impossible_component_gets_exactly_nothing(compiled: Kernels) -> None:
+    joint = np.array([[0.0, -np.inf], [-3.0, -800.0]])
+    _, entropies = compiled.normalise_in_place(joint)
+    np.testing.assert_array_equal(joint, [[1.0, 0.0], [1.0, 0.0]])
+    np.testing.assert_array_equal(entropies, [0.0, 0.0])
+
+
+def test_the_exponential_is_good_to_the_last_place(compiled: Kernels) -> None:
+    from fed_em.compiled_kernels import _exponential
+
+    for x in (0.0, -1e-300, -0.3465735902799726, -0.34657359027997264, -708.0, *np.linspace(-708.0, 0.0, 5001)):
+        assert abs(_exponential(x) / np.exp(x) - 1.0) <= 2.0**-52, x
+    assert np.isnan(_exponential(np.nan))
+
+
+@given(st.integers(0, 70), st.integers(1, 6))
+@ORDINARY
+def test_products_are_equal_bit_for_bit(compiled: Kernels, n: int, n_columns: int) -> None:
+    columns = np.random.default_rng(n).normal(size=(n_columns, n))
+    ours, theirs = np.empty((2, n_columns * (n_columns + 1) // 2, n))
+    compiled.write_products(columns, ours)
+    NUMPY.write_products(columns, theirs)
+    np.testing.assert_array_equal(ours, theirs)
+    upper, right = np.triu_indices(n_columns)
+    np.testing.assert_array_equal(theirs, columns[upper] * columns[right])
+
+
+@pytest.mark.parametrize("loop", ["normalise_in_place", "write_products"])
+def test_compiled_loops_let_other_threads_run(compiled: Kernels, loop: str) -> None:
+    span: list[float] = []
+    arguments = {
+        "normalise_in_place": (np.random.default_rng(0).normal(size=(500_000, 8)),),
+        "write_products": (np.ones((10, 200_000)), np.ones((55, 200_000))),
+    }
+
+    def work() -> None:
+        span.append(time.perf_counter())
+        getattr(compiled, loop)(*arguments[loop])
+        span.append(time.perf_counter())
+
+    work()
+    span.clear()
+    thread, ticks = threading.Thread(target=work), []
+    thread.start()
+    while thread.is_alive():
+        ticks.append(time.perf_counter())
+    assert sum(span[0] < tick < span[1] for tick in ticks) > 100
+
+
+class TestChoice:
+    def test_many_rows_are_worth_the_compiler(self, compiled: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv(NO_NUMBA_VARIABLE, raising=False)
+        assert kernels_for(FEWEST_COMPILED_ROWS - 1) is NUMPY
+        assert kernels_for(FEWEST_COMPILED_ROWS) is compiled
+
+    def test_it_can_be_forbidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(NO_NUMBA_VARIABLE, "1")
+        assert kernels_for(10**9) is NUMPY
+
+    @pytest.mark.parametrize(
+        ("before", "rows", "expected"),
+        [
+            ("", 100, "numpy False"),
+            ("", FEWEST_COMPILED_ROWS, "numba True"),
+            ("sys.modules['numba'] = None", FEWEST_COMPILED_ROWS, "numpy True"),
+        ],
+        ids=["few rows", "many rows", "no numba"],
+    )
+    def test_numba_is_imported_for_many_rows_only(self, before: str, rows: int, expected: str) -> None:
+        if expected.startswith("numba"):
+            pytest.importorskip("numba")
+        code = f"""
+import sys, numpy, fed_em
+{before}
+from fed_em.kernels import kernels_for
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.initialisation import standard_gaussian
+GaussianMixtureModel(1, 1).e_step(standard_gaussian(1), numpy.zeros(({rows}, 1)))
+print(kernels_for({rows}).name, 'numba' in sys.modules)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=FOLDER, env=self.bare()
+        )
+        assert done.stdout.strip() == expected
+
+    @staticmethod
+    def bare() -> dict[str, str]:
+        import os
+
+        return {name: value for name, value in os.environ.items() if name != NO_NUMBA_VARIABLE}
+
+
+def test_code_that_cannot_be_kept_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba refuses to cache where neither the package's folder nor the user's can be written to."""
+    numba = pytest.importorskip("numba")
+    from fed_em import compiled_kernels
+
+    njit = numba.njit
+
+    def refusing(function: object, *, cache: bool, **options: object) -> object:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(function, **options)
+
+    monkeypatch.setattr(numba, "njit", refusing)
+    out = np.empty((1, 2))
+    compiled_kernels._compile(compiled_kernels._products)(np.array([[2.0, 3.0]]), out)
+    np.testing.assert_array_equal(out, [[4.0, 9.0]])
