@@ -9,7 +9,7 @@ from fed_em_protocols.errors import SumFailed
 from fed_em_protocols.messages import Header
 from fed_em_protocols.ring import RING_64
 from fed_em_simulations.memory_hub import Direction, Fate, Passing
-from tests.protocols.federation import SHORT_TIMES, TestFederation, kind_of
+from tests.protocols.federation import SHORT_TIMES, TestFederation, gate_of, kind_of
 
 PAUSE = SHORT_TIMES.pause
 
@@ -74,7 +74,7 @@ class TestPairs:
 
         def moments(counted: SumOpened) -> SumRequest:
             then.append(counted)
-            return SumRequest(b"here", bytes(32), federation.length, whole=True, held=b"\0")
+            return SumRequest(b"here", bytes(32), federation.length, whole=True, held=gate_of(counted.vector))
 
         return federation.server.sum_behind_gate(counts, moments)
 

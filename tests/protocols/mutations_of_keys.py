@@ -347,8 +347,8 @@ PRIMITIVES = [
     ),
     Mutation(
         "messages may be blown up",
-        envelope._parse,
-        "if wire.ByteSize() != len(data):",
+        envelope._require_length,
+        "if wire.ByteSize() != length:",
         "if False:",
         (
             test_of(test_lies.test_an_advertisement_blown_up_by_repetition_is_refused),
@@ -357,7 +357,7 @@ PRIMITIVES = [
     ),
     Mutation(
         "unknown fields are let through",
-        envelope._parse,
+        envelope._parse_known,
         "if len(UnknownFieldSet(wire)):",
         "if False:",
         (test_of(test_envelope.test_trailing_bytes_and_unknown_fields_are_refused_inside, an_upload),),
