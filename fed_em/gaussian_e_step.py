@@ -4,8 +4,8 @@
     r     = exp(joint) / Σ exp(joint)
     sums += r Φ(x)ᵀ          about the origin of the coordinates, whatever the shift c: what all parties add up
 
-With a shift other than 0, Φ is written twice. Mapping the sums back from the shift would be cheaper by a tenth of
-the E-step, but cost digits wherever the rows are closer to the origin than to the shift.
+With a shift other than 0, Φ is written twice. Mapping the sums back from the shift would be cheaper, but cost digits
+wherever the rows are closer to the origin than to the shift.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ class GaussianEStep:
                 log_densities, entropies = self.kernels.normalise_in_place(joint)
                 log_likelihood += float(log_densities.sum())
                 entropy += float(entropies.sum())
+                # What `_blocks` has written may be about another point, or nothing.
                 if self.densities.shift is not None or not self.densities.need_features:
                     write_features(self.structure, rows[block], None, features, self.kernels)
                 total += np.matmul(features, joint, out=product)
