@@ -183,11 +183,11 @@ class RowsWork:
     def held(self, counts: RingVector) -> bytes:
         """Bitmap of the components that stay shut by the mass gate's rule, from the opened sum of the counts last asked for.
 
-        Empty, which fits no gate, if they were not admissible: nothing opens behind them.
+        Empty, which fits no gate, if they were not admissible or some tenant could not count: nothing opens behind them.
         """
-        if self._counting is None:
-            return b""
         rule = self._counting
+        if rule is None or rule.encoding.ring.faults_in(counts):
+            return b""
         summed = rule.encoding.decode(counts)
         held = held_components(summed, rule.mass_floor, rule.least_tenants)
         return held_to_bitmap(held, _components_of(self._prepared().description.fitted_model).n_components)

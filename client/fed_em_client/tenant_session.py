@@ -141,7 +141,8 @@ class TenantSession:
         except CallerError as error:
             self.fault = error
             self._complain(error)
-            fault = ring_of(asked.ring, asked.mode == Mode.COUNTS).fault_vector(asked.length)
+            kind = ring_of(asked.ring, asked.mode == Mode.COUNTS)
+            fault = kind.fault_vector(self._randomness(kind.word_bytes * (asked.length - kind.tail_words)))
             # A base is taken off: minus one there is one more in the sum, whether this round can be computed or not.
             ring = np.negative(fault) if asked.recall else fault
         if asked.recall:

@@ -19,7 +19,7 @@ from fed_em_protocols.errors import BadSignature, MalformedMessage
 from fed_em_protocols.hashing import digest
 from fed_em_protocols.keys import SIGNATURE_BYTES, SigningKey, verifies
 from fed_em_protocols.limits import MAX_MESSAGE_BYTES, PROTOCOL_VERSION
-from fed_em_protocols.messages import KINDS, Payload, Quoted
+from fed_em_protocols.messages import BULKY, KINDS, Payload, Quoted
 from fed_em_protocols.wire import messages_pb2
 
 P = TypeVar("P", bound=Payload)
@@ -128,6 +128,8 @@ def unseal(data: bytes, sender: str) -> Sealed[Payload]:
         raise MalformedMessage(sender, f"sent a signature of {len(envelope.signature)} bytes")
     # Each look at a field of a parsed message copies it, and so does counting its bytes.
     payload, attachment = envelope.payload, envelope.attachment
+    if attachment and kind not in BULKY:
+        raise MalformedMessage(sender, f"sent a {kind.__name__} with an attachment, which that kind has not")
     envelope.ClearField("attachment")
     _require_length(envelope, len(data) - len(attachment) - len(_attachment_head(len(attachment))), sender)
     return Sealed(

@@ -377,3 +377,8 @@ KINDS: dict[type, int] = {
     SessionTerms: 32, OpenWindow: 33, SetUp: 34, Boxes: 35, Header: 36, Certificate: 37, Recover: 38, Close: 39,
     Neighbours: 40, Proposal: 41, Counted: 42, Base: 43,
 }  # fmt: skip
+
+# Kinds that have an attachment. What others quote of the rest is rebuilt without one.
+BULKY: frozenset[type] = frozenset(
+    {Advertise, Deposit, Upload, SessionTerms, SetUp, Boxes, Header, Close, Neighbours, Proposal, Counted, Base}
+)

@@ -92,6 +92,6 @@ def check_terms(policy: TermsPolicy, terms: SessionTerms, roster: Roster) -> Non
             )
     try:
         validate_terms(terms, roster)
-        require_safe_graph(terms, roster, demanded, policy.graph_bits)
+        require_safe_graph(terms, roster, terms.colluders, policy.graph_bits)
     except CallerError as error:
         raise TermsRefused(error.message, remedy="the session's terms break the protocol's own rules") from None

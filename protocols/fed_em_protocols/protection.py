@@ -57,18 +57,13 @@ def losses_survived(members: int, colluders: int, trust: Trust) -> Losses:
     """On the complete graph: a lost tenant is replaced from the shares of τ others, and q others must certify its loss.
 
     Raises:
-        CallerError: no window can be set up, as a secret has fewer holders than τ, or a certificate fewer witnesses than q.
+        CallerError: no window can be set up, as a secret has fewer holders than τ; where it has enough, f ≤ n − 2 and q witnesses exist.
     """
     threshold = share_threshold_of(members, colluders, trust)
     quorum = certificate_quorum_of(members, colluders) if trust is Trust.MALICIOUS_SERVER else 0
-    if threshold > members - 1 or quorum > members:
-        wanted = (
-            f"a secret needs τ = {threshold} holders, and has {members - 1}"
-            if threshold > members - 1
-            else f"a certificate needs q = {quorum} witnesses, and has {members}"
-        )
+    if threshold > members - 1:
         raise CallerError(
-            f"n = {members}, f = {colluders}: {wanted}",
+            f"n = {members}, f = {colluders}: a secret needs τ = {threshold} holders, and has {members - 1}",
             remedy="add tenants to the roster, or lower the number of colluders",
         )
     return Losses(members - max(threshold, quorum), members - threshold)

@@ -76,11 +76,17 @@ class Ring:
         """Whether a vector was unmasked with the right seeds: its check words are zero."""
         return not np.any(vector[-self.check_words :])
 
-    def fault_vector(self, length: int) -> RingVector:
-        """What a tenant sends in place of statistics that it cannot compute: nothing, but one in the word that counts faults."""
-        vector = self.zeros(length)
-        vector[-self.tail_words] = 1
-        return vector
+    def fault_vector(self, noise: bytes) -> RingVector:
+        """What a tenant sends in place of statistics that it cannot compute: noise, one in the word that counts faults, zeros.
+
+        Zeros in place of the noise would be a sum over the others alone, and who is at fault can be the server's choice.
+
+        Args:
+            noise: Secret uniform bytes, as many as the statistics have.
+        """
+        fault = self.zeros(self.tail_words)
+        fault[0] = 1
+        return np.concatenate((self.read(noise), fault))
 
     def faults_in(self, vector: RingVector) -> int:
         """How many tenants of a sum could not compute their statistics."""

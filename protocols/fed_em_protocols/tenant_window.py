@@ -88,6 +88,12 @@ def _follow(state: TenantState, opening: OpenWindow) -> TenantState:
     if window is None:
         return state  # it was set up without this tenant, which can neither check nor use it
     number = header.content.round
+    if header.content.witnesses != to_bitmap(window.fixed.witnesses, state.me.roster.n):
+        raise PeerFault(
+            SERVER,
+            f"shows round {number} with other witnesses than those of its window",
+            proves="the server forged the round",
+        )
     if not window.fixed.covers(number):
         raise MalformedMessage(SERVER, f"shows round {number} as one of a window that has no keys for it")
     require_certified(certificate, header, window.fixed, state.me.roster)

@@ -87,10 +87,11 @@ def share_threshold_of(members: int, colluders: int, trust: Trust) -> int:
     """τ on the complete graph of a window with `members` tenants.
 
     Semi-honest: ⌊(members − 1 + f)/2⌋ + 1, so that no two disjoint sets of honest holders can each complete a set of shares.
-    With certificates honest holders all act on one set of survivors, and ⌊members/2⌋ + 1 > f is enough.
+    With certificates honest holders all act on one set of survivors: what is left is that f colluding holders alone must never
+    complete a set, whatever the size of the window, so max(⌊members/2⌋, f) + 1. At most members − 1, as every window has f + 2.
     """
     if trust is Trust.MALICIOUS_SERVER:
-        return members // 2 + 1
+        return max(members // 2, colluders) + 1
     return (members - 1 + colluders) // 2 + 1
 
 

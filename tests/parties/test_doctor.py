@@ -359,7 +359,7 @@ class TestServer:
 
     def test_too_many_colluders(self, parties: Parties) -> None:
         failed = {f.what: f for f in server_findings(parties.server_file(trust="{colluders = 3}")) if f.failed}
-        assert "n = 3, f = 3: a certificate needs q = 4 witnesses, and has 3" in failed["losses"].detail
+        assert "n = 3, f = 3: a secret needs τ = 4 holders, and has 2" in failed["losses"].detail
         assert "a block of this roster has 3 tenants, fewer than f + 2 = 5" in failed["blocks"].detail
         assert set(failed) == {"terms", "losses", "blocks"}
 

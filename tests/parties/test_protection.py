@@ -48,8 +48,8 @@ class TestLosses:
         with pytest.raises(CallerError, match=f"n = {n}, f = {f}: a secret needs"):
             losses_survived(n, f, SEMI_HONEST)
 
-    def test_a_certificate_without_enough_witnesses(self) -> None:
-        with pytest.raises(CallerError, match="n = 3, f = 3: a certificate needs q = 4 witnesses, and has 3"):
+    def test_a_secret_without_enough_holders_against_any_server(self) -> None:
+        with pytest.raises(CallerError, match="n = 3, f = 3: a secret needs τ = 4 holders, and has 2"):
             losses_survived(3, 3, MALICIOUS)
 
 

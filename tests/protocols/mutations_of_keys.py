@@ -149,8 +149,15 @@ BREAKS_OF_OTHER_SYSTEMS = [
     Mutation(
         "threshold 1 by rule",
         terms.share_threshold_of,
-        "return members // 2 + 1",
+        "return max(members // 2, colluders) + 1",
         "return 1",
+        (test_of(test_roster_terms_policy.test_colluders_alone_open_nobody_and_enough_others_can, 7),),
+    ),
+    Mutation(
+        "threshold of a bare majority of a window that may be small, colluders forgotten",
+        terms.share_threshold_of,
+        "max(members // 2, colluders)",
+        "members // 2",
         (test_of(test_roster_terms_policy.test_colluders_alone_open_nobody_and_enough_others_can, 7),),
     ),
     Mutation(

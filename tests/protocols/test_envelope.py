@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fed_em_protocols.envelope import Sealed, seal, unquote, unseal
 from fed_em_protocols.errors import BadSignature, MalformedMessage
 from fed_em_protocols.limits import MAX_MESSAGE_BYTES, MAX_ROUND, PROTOCOL_VERSION
-from fed_em_protocols.messages import KINDS, Header, Payload, Quoted, Ready, ReleasedShare, Upload
+from fed_em_protocols.messages import BULKY, KINDS, Header, Payload, Quoted, Ready, ReleasedShare, Upload
 from fed_em_protocols.wire import messages_pb2
 from tests.protocols.examples import EXAMPLES, KEY, any_message
 
@@ -27,11 +27,15 @@ def unknown_field(number: int = 99) -> bytes:
     return bytes(encoder.TagBytes(number, 2)) + b"\x01x"
 
 
+def attachment_of(content: Payload, attachment: bytes = ATTACHMENT) -> bytes:
+    return attachment if type(content) in BULKY else b""
+
+
 def envelope_of(content: Payload, **changes: Any) -> bytes:
-    sealed = seal(content, KEY, ATTACHMENT)
+    sealed = seal(content, KEY, attachment_of(content))
     parts = {
         "version": PROTOCOL_VERSION, "kind": KINDS[type(content)], "payload": sealed.payload,
-        "attachment": ATTACHMENT, "signature": sealed.signature,
+        "attachment": sealed.attachment, "signature": sealed.signature,
     }  # fmt: skip
     return bytes(messages_pb2.Envelope(**{**parts, **changes}).SerializeToString())
 
@@ -43,7 +47,7 @@ def test_there_is_an_example_of_every_kind() -> None:
 
 @each_kind
 def test_a_message_comes_back_as_it_was_signed(content: Payload) -> None:
-    sealed = seal(content, KEY, ATTACHMENT)
+    sealed = seal(content, KEY, attachment_of(content))
     read = unseal(sealed.to_bytes(), "sender")
     assert read == sealed and read.digest == sealed.digest
     read.require_signature(KEY.public, "sender")
@@ -54,13 +58,24 @@ def test_a_message_comes_back_as_it_was_signed(content: Payload) -> None:
 
 @given(any_message, st.binary(max_size=40))
 def test_so_does_any_other_message(content: Payload, attachment: bytes) -> None:
-    sealed = seal(content, KEY, attachment)
+    sealed = seal(content, KEY, attachment_of(content, attachment))
     assert unseal(sealed.to_bytes(), "sender") == sealed
 
 
 @each_kind
-def test_truncated_messages_are_refused_at_every_byte(content: Payload) -> None:
+def test_an_attachment_of_a_kind_that_has_none_is_refused(content: Payload) -> None:
+    """Whoever quotes such a message would drop what its signature covers, and look like the culprit."""
     data = seal(content, KEY, ATTACHMENT).to_bytes()
+    if type(content) in BULKY:
+        unseal(data, "sender")
+    else:
+        with pytest.raises(MalformedMessage, match="which that kind has not"):
+            unseal(data, "sender")
+
+
+@each_kind
+def test_truncated_messages_are_refused_at_every_byte(content: Payload) -> None:
+    data = seal(content, KEY, attachment_of(content)).to_bytes()
     for length in range(len(data)):
         with pytest.raises(MalformedMessage, match=r"^sender: "):
             unseal(data[:length], "sender")
@@ -81,7 +96,7 @@ def test_truncated_payloads_never_pass_for_another_message_of_the_signer(content
 
 @each_kind
 def test_every_flipped_bit_of_a_signed_message_is_noticed(content: Payload) -> None:
-    data = seal(content, KEY, ATTACHMENT).to_bytes()
+    data = seal(content, KEY, attachment_of(content)).to_bytes()
     for bit in range(8 * len(data)):
         changed = bytearray(data)
         changed[bit // 8] ^= 1 << bit % 8
@@ -244,7 +259,7 @@ def test_noise_is_malformed(data: bytes) -> None:
 
 @given(any_message, st.data())
 def test_whatever_comes_only_malformed_message_escapes(content: Payload, data: st.DataObject) -> None:
-    sent = bytearray(seal(content, KEY, b"bulk").to_bytes())
+    sent = bytearray(seal(content, KEY, attachment_of(content)).to_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(sent) - 1))
         sent[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))

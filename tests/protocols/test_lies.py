@@ -239,6 +239,7 @@ def test_check_words_that_are_not_zero_fail_the_sum(victims: list[Death]) -> Non
         (Endorsement, with_changes(survivors=b"\x1f"), "endorsed another outcome of round 1"),
         (Endorsement, with_changes(root=bytes(32)), "endorsed another outcome of round 1"),
         (Endorsement, with_changes(context=bytes(32)), "endorsed another outcome of round 1"),
+        (Endorsement, lambda liar, content, _: liar.sign(content, b"!"), "which that kind has not"),
         (Endorsement, with_changes(setup=bytes(32)), None),
         (Endorsement, with_changes(round=9), None),
         (Endorsement, lambda *_: None, None),

@@ -301,10 +301,11 @@ def test_two_quorums_share_an_honest_witness_and_one_can_be_had(n: int) -> None:
 
 @pytest.mark.parametrize("n", range(3, 65))
 def test_colluders_alone_open_nobody_and_enough_others_can(n: int) -> None:
-    """With certificates honest holders all act on one U, so τ need only be beyond f, wherever f is below half."""
-    threshold = share_threshold_of(n, 0, Trust.MALICIOUS_SERVER)
-    assert 2 <= threshold <= n - 1 and threshold > default_colluders(n)
-    assert threshold == share_threshold_of(n, n - 2, Trust.MALICIOUS_SERVER)
+    """With certificates honest holders all act on one U, so τ need only be beyond f: in the smallest window, of f + 2 members, too."""
+    for colluders in range(n - 1):
+        threshold = share_threshold_of(n, colluders, Trust.MALICIOUS_SERVER)
+        assert max(2, colluders + 1) <= threshold <= n - 1
+        assert threshold == colluders + 1 or threshold - 1 <= n // 2
 
 
 @pytest.mark.parametrize("n", range(3, 65))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fed_em_protocols.envelope import Sealed, seal, unseal
-from fed_em_protocols.messages import Header, Mode, Outcome
+from fed_em_protocols.messages import BULKY, Header, Mode, Outcome
 from tests.protocols.drill import Drill
 from tests.protocols.examples import EXAMPLES, KEY
 from tests.protocols.vector_cases import Case, error_of
@@ -17,10 +17,11 @@ def envelopes() -> list[Case]:
     """One message of every kind, signed, and messages that are refused."""
     cases: list[Case] = []
     for content in EXAMPLES:
-        sealed = seal(content, KEY, b"bulk")
+        bulk = b"bulk" if type(content) in BULKY else b""
+        sealed = seal(content, KEY, bulk)
         cases.append({
             "kind": type(content).__name__, "message": sealed.to_bytes().hex(), "payload": sealed.payload.hex(),
-            "attachment": b"bulk".hex(), "digest": sealed.digest.hex(), "signature": sealed.signature.hex(),
+            "attachment": bulk.hex(), "digest": sealed.digest.hex(), "signature": sealed.signature.hex(),
             "signer": KEY.public.hex(),
         })  # fmt: skip
     good = seal(EXAMPLES[0], KEY).to_bytes()
@@ -32,6 +33,7 @@ def envelopes() -> list[Case]:
         "field sent twice": good + b"\x08\x02",
         "unknown kind": good.replace(b"\x10\x01", b"\x10\x63", 1),
         "empty": b"",
+        "attachment of a kind without": seal(EXAMPLES[0], KEY, b"bulk").to_bytes(),
     }
     for what, data in bad.items():
         text = error_of(lambda data=data: unseal(data, "sender"))  # type: ignore[misc]

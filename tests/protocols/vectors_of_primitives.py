@@ -189,7 +189,8 @@ def rings() -> list[Case]:
             "tail_words": ring.tail_words,
             "key": key.hex(),
             "mask": [int(word) for word in mask(key, 5, ring.dtype.type)],
-            "fault": [int(word) for word in ring.fault_vector(8)],
+            "noise": bytes(range(3 * ring.word_bytes)).hex(),
+            "fault": [int(word) for word in ring.fault_vector(bytes(range(3 * ring.word_bytes)))],
         }
         for bits, ring in RINGS.items()
     ]
