@@ -82,7 +82,7 @@ class Coordinates:
 
         Args:
             moments: Parameters of one full Gaussian fitted, without a covariance floor, to the rows in
-                `previous`.
+                `previous`; its means and variances are read.
             previous: The coordinates of that fit.
 
         Raises:

@@ -1,7 +1,8 @@
 """Where EM starts from: one Gaussian's moments, or given responsibilities.
 
-Federated, the first secure sum fits one full Gaussian to everything (`moments_model` at `standard_gaussian`);
-its mean and covariance are all that a start needs.
+Federated, the first secure sum fits one Gaussian to everything (`moments_model` at `standard_gaussian`); its mean and
+covariance are all that a start needs. Where cells may be missing it is diagonal, as one round gives the moments of observed
+cells and no covariance of all: starts then have the correlations zero.
 """
 
 from __future__ import annotations
@@ -12,14 +13,23 @@ from numpy.typing import NDArray
 from fed_em.covariance import restrict
 from fed_em.description import check_whole_number
 from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.model import Model
+from fed_em.observed_moments import ObservedMomentsModel
 from fed_em.parameters import Parameters
 
 Vector = NDArray[np.float64]
 
 
-def moments_model(n_columns: int) -> GaussianMixtureModel:
-    """One full Gaussian without a floor: one E- and M-step give the sample mean and covariance."""
-    return GaussianMixtureModel(1, n_columns, "full", covariance_floor=0.0)
+def moments_model(n_columns: int, missing: bool = False) -> Model:
+    """One Gaussian without a floor: one E- and M-step give the sample mean and covariance, full.
+
+    Args:
+        n_columns: D.
+        missing: Whether cells may be missing; then the moments are of each column's observed cells, the covariance diagonal.
+    """
+    return (
+        ObservedMomentsModel(n_columns) if missing else GaussianMixtureModel(1, n_columns, "full", covariance_floor=0.0)
+    )
 
 
 def standard_gaussian(n_columns: int) -> Parameters:

@@ -1,6 +1,6 @@
 """A whole fit by sums alone: moments first, then EM in standardised coordinates.
 
-    moments     = M-step of one Gaussian over the declared ranges      (one sum)
+    moments     = M-step of one Gaussian over the declared ranges      (one sum; of observed cells, where some may be missing)
     coordinates = mean 0, variance 1, by those moments
     start       = drawn from the moments, by seed
     parameters  = EM from there                                        (one sum an iteration)
@@ -62,10 +62,10 @@ def fit_standardised(
         observe: Called after every iteration of EM.
 
     Raises:
-        CallerError: a column is constant over all rows; names it by its index.
+        CallerError: a column is constant over all rows, or missing in all; names it by its index.
     """
     unit = Coordinates.of_ranges(*ranges)
-    gaussian = moments_model(model.n_columns)
+    gaussian = moments_model(model.n_columns, model.missing)
     summed = total_for(gaussian, unit)(standard_gaussian(model.n_columns))
     moments = gaussian.m_step(summed.statistics, standard_gaussian(model.n_columns))
     coordinates = Coordinates.standardising(moments, unit)

@@ -6,7 +6,7 @@ Every complaint names the file, the column and what to do, and says how many val
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,19 @@ from fed_em_protocols.description import SessionDescription
 # Existing columns that a complaint lists at most.
 _LISTED = 20
 
+# What is wrong with values of a column that may have missing cells, and of any other; and what to do.
+_INFINITE = ("infinite", "leave the cell empty where the value is not known")
+_NOT_COMPLETE = (
+    "missing or not finite",
+    "the model takes complete rows of this column: leave such rows out, or impute them; or have the session declare the "
+    "column with `missing = true`",
+)
+
 
 def read_rows(path: Path, description: SessionDescription, columns: Mapping[str, str], row_cap: int) -> Rows:
     """The rows of a data file, `(n, D)` float64 in original units, in the order of the session's columns; read-only.
+
+    Empty cells, nulls and NaN are NaN, in the columns that the session declares as `missing`; a row may be all of them.
 
     Args:
         path: CSV, Parquet, `.npz` or `.npy`; see `fed_em_client.data_files.read_data_file`.
@@ -37,27 +47,30 @@ def read_rows(path: Path, description: SessionDescription, columns: Mapping[str,
     wanted = _Wanted.of(path, description.names, columns)
     rows = wanted.read()
     check_row_count(path, len(rows), row_cap)
-    wanted.check_finite(rows)
+    wanted.check_finite(rows, [column.name for column in description.columns if column.missing])
     wanted.check_ranges(rows, description)
     return rows
 
 
-def read_columns(path: Path, names: Sequence[str], columns: Mapping[str, str]) -> Rows:
-    """Complete rows of any values: `(n, D)` float64, the columns in the order of `names`; read-only.
+def read_columns(
+    path: Path, names: Sequence[str], columns: Mapping[str, str], may_be_missing: Collection[str] = ()
+) -> Rows:
+    """Rows of any values: `(n, D)` float64, the columns in the order of `names`; read-only.
 
     Args:
         path: As `read_rows`.
         names: The columns by the names that the caller has for them; different ones.
         columns: These names to data columns, where they differ.
+        may_be_missing: Which of `names` may have missing cells, NaN; all others are complete.
 
     Raises:
-        CallerError: the file is missing or damaged, a column is missing or not numeric, a value is missing or not
-            finite, or there are no rows.
+        CallerError: the file is missing or damaged, a column is missing or not numeric, a value is infinite or is missing
+            where it may not be, or there are no rows.
         EnvironmentFault: the disk does not give the file.
     """
     wanted = _Wanted.of(path, tuple(names), columns)
     rows = wanted.read()
-    wanted.check_finite(rows)
+    wanted.check_finite(rows, may_be_missing)
     return rows
 
 
@@ -122,15 +135,17 @@ class _Wanted:
         rows.flags.writeable = False
         return rows
 
-    def check_finite(self, rows: Rows) -> None:
-        """Raise `CallerError` unless every value is a finite number."""
-        finite = np.isfinite(rows)
-        for d in np.flatnonzero(~finite.all(axis=0)):
-            wrong = np.flatnonzero(~finite[:, d])
+    def check_finite(self, rows: Rows, may_be_missing: Collection[str]) -> None:
+        """Raise `CallerError` unless every value is a finite number, or missing in a column that admits it."""
+        admits = np.array([name in may_be_missing for name in self.names])
+        bad = ~np.isfinite(rows) & ~(np.isnan(rows) & admits)
+        for d in np.flatnonzero(bad.any(axis=0)):
+            wrong = np.flatnonzero(bad[:, d])
+            what, remedy = _INFINITE if admits[d] else _NOT_COMPLETE
             raise CallerError(
-                f"{self._label(int(d))} has {len(wrong)} values that are missing or not finite, the first in row "
-                f"{wrong[0] + 1} of {len(rows)}",
-                remedy="the model takes complete rows: leave such rows out, or impute them",
+                f"{self._label(int(d))} has {len(wrong)} values that are {what}, the first in row {wrong[0] + 1} of "
+                f"{len(rows)}",
+                remedy=remedy,
             )
 
     def check_ranges(self, rows: Rows, description: SessionDescription) -> None:

@@ -12,7 +12,14 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from fed_em.broadcast import Broadcast
 from fed_em.component_counts import counts_layout
@@ -27,11 +34,13 @@ from fed_em_protocols.roster import Name
 
 
 class Column(Table):
-    """One column of every tenant's rows: a finite number in each, within `[low, high]`."""
+    """One column of every tenant's rows: a finite number in each, within `[low, high]`, or nothing where it may be missing."""
 
     name: Annotated[str, Field(min_length=1, max_length=128)]
     low: FiniteFloat
     high: FiniteFloat
+    missing: bool = False
+    """Whether a cell may be empty. Declared and not seen, as all tenants sum the same statistics, also one without a hole."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -39,11 +48,18 @@ class Column(Table):
             raise ValueError(f"column '{self.name}': low must be below high")
         return self
 
+    @model_serializer(mode="wrap")
+    def _said_where_it_holds(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Complete columns are described as they were before there were others: the bytes, and so their hash, stay the same."""
+        described: dict[str, Any] = fields(self)
+        return described if self.missing else {name: value for name, value in described.items() if name != "missing"}
+
 
 class SessionDescription(Table):
     """The columns and the model of one session.
 
-    `model` is a model's own description without its number of columns (which the columns give).
+    `model` is a model's own description without its number of columns and whether cells may be missing (which the columns
+    give).
     """
 
     title: Name
@@ -56,7 +72,13 @@ class SessionDescription(Table):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise ValueError(f"column '{twice}' stands twice")
-        self.fitted_model  # noqa: B018  building it validates the description
+        if "missing" in self.model:
+            raise ValueError(
+                "whether cells may be missing is said of columns: set `missing = true` in their [[columns]]"
+            )
+        # Building it validates the description. Moments alone are a family too, and nothing to start EM from.
+        if not isinstance(self.fitted_model, ComponentModel):
+            raise ValueError(f"a model of the family '{self.fitted_model.family}' is no mixture to fit")
         return self
 
     @property
@@ -77,7 +99,18 @@ class SessionDescription(Table):
     @cached_property
     def fitted_model(self) -> Model:
         """The model that the session fits."""
-        return build_model({**self.model, "n_columns": len(self.columns)})
+        may_be_missing = {"missing": True} if self.has_missing else {}
+        return build_model({**self.model, "n_columns": len(self.columns), **may_be_missing})
+
+    @cached_property
+    def moments_model(self) -> Model:
+        """The model of the first round, whose moments standardise the columns."""
+        return moments_model(len(self.columns), self.has_missing)
+
+    @property
+    def has_missing(self) -> bool:
+        """Whether cells of any column may be missing."""
+        return any(column.missing for column in self.columns)
 
     def to_json(self) -> bytes:
         """The bytes whose SHA-256 the terms name."""
@@ -93,9 +126,8 @@ class SessionDescription(Table):
 
     def asks_for_moments(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast asks for the moments that standardise the columns."""
-        moments = moments_model(len(self.columns)).describe()
         ranges = Coordinates.of_ranges(self.low, self.high)
-        return broadcast.model.describe() == moments and broadcast.coordinates == ranges
+        return broadcast.model.describe() == self.moments_model.describe() and broadcast.coordinates == ranges
 
     def asks_for_the_model(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast is about this session's model."""

@@ -60,11 +60,13 @@ def sample(
 
 
 def _load(model: Path, data: Path) -> tuple[FittedModel, Rows]:
+    from fed_em.gaussian_mixture import GaussianMixtureModel
     from fed_em.model_file import load_model
     from fed_em_client.rows import read_columns
 
     fitted = load_model(model)
-    return fitted, read_columns(data, fitted.columns, {})
+    complete = isinstance(fitted.model, GaussianMixtureModel) and not fitted.model.missing
+    return fitted, read_columns(data, fitted.columns, {}, () if complete else fitted.columns)
 
 
 def _write(table: pa.Table, output: Path | None) -> None:

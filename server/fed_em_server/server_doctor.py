@@ -13,7 +13,7 @@ from pathlib import Path
 from fed_em.broadcast import Broadcast
 from fed_em.coordinates import Coordinates
 from fed_em.errors import EnvironmentFault
-from fed_em.initialisation import moments_model, standard_gaussian
+from fed_em.initialisation import standard_gaussian
 from fed_em_client.link_checks import confirm_server, resolve
 from fed_em_protocols.addresses import split_address
 from fed_em_protocols.checks import Finding, check, check_roster, check_versions
@@ -108,9 +108,8 @@ def _port_state(host: str, port: int, roster: Roster | None) -> str:
 def _first_encoding(configuration: ServerConfiguration, roster: Roster) -> Encoding:
     """That of the first sum, the columns' moments, whose bounds the declared ranges give."""
     description = configuration.description
-    width = len(description.columns)
     coordinates = Coordinates.of_ranges(description.low, description.high)
-    first = Broadcast(moments_model(width), coordinates, standard_gaussian(width))
+    first = Broadcast(description.moments_model, coordinates, standard_gaussian(len(description.columns)))
     return encoding_of(description, first, roster.row_caps)
 
 

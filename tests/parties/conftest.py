@@ -43,6 +43,14 @@ def description() -> SessionDescription:
 
 
 @pytest.fixture
+def incomplete(description: SessionDescription) -> SessionDescription:
+    """The same, but that cells of the second column may be missing."""
+    age, weight = description.columns
+    columns = (age, weight.model_copy(update={"missing": True}))
+    return SessionDescription(title=description.title, columns=columns, model=description.model)
+
+
+@pytest.fixture
 def rows() -> Rows:
     """Forty admissible rows."""
     generator = np.random.default_rng(5)

@@ -248,6 +248,12 @@ class TestTenant:
         failed = {f.what: f.detail for f in tenant_findings(path) if f.failed}
         assert complaint in failed["data"]
 
+    def test_missing_cells_are_counted_by_column(self, parties: Parties) -> None:
+        path = parties.tenant_file()
+        (parties.folder / "ash.csv").write_text("age,weight,name\n30,,Jo\n,,Al\n31,70,Bo\n")
+        told = {f.what: f.detail for f in tenant_findings(path)}
+        assert told["data"].endswith("2 of them numeric; missing cells: 1 in 'age', 2 in 'weight'")
+
     def test_a_mapped_column_that_is_missing(self, parties: Parties) -> None:
         failed = {f.what: f.detail for f in tenant_findings(parties.tenant_file(columns='{age = "years"}')) if f.failed}
         assert "has no column 'years'" in failed["data"]
@@ -305,6 +311,16 @@ class TestServer:
         told = {f.what: f.detail for f in server_findings(parties.server_file(trust=trust))}
         assert told["trust"].startswith("semi-honest: ")
         assert "give that tenant's statistics away" in told["blocks"]
+
+    def test_columns_with_missing_cells_are_part_of_what_tenants_pin(self, parties: Parties) -> None:
+        columns = '[{name = "age", low = 0, high = 120, missing = true}, {name = "weight", low = 0, high = 300}]'
+        findings = server_findings(parties.server_file(columns=columns))
+        assert not any(finding.failed for finding in findings)
+        told, complete = (
+            {f.what: f.detail for f in found} for found in (findings, server_findings(parties.server_file()))
+        )
+        assert told["encoding"].startswith("the moments of at most 150 rows are exact to ")
+        assert told["description"] != complete["description"]
 
     def test_a_mass_floor_is_told(self, parties: Parties) -> None:
         told = {f.what: f.detail for f in server_findings(parties.server_file(trust="{mass_floor = 2.5}"))}

@@ -428,6 +428,68 @@ class TestValues:
         assert expected in error.message
         assert "wider range" in error.remedy
 
+    @pytest.mark.parametrize("write", [write_csv, write_parquet])
+    def test_missing_values_where_the_session_admits_them(
+        self, tmp_path: Path, incomplete: SessionDescription, write: Write
+    ) -> None:
+        path = write(tmp_path, {"age": [30.0, 41.0, 52.0], "weight": [None, 80.25, float("nan")]})
+        expected = [[30.0, np.nan], [41.0, 80.25], [52.0, np.nan]]
+        assert np.array_equal(read_rows(path, incomplete, {}, CAP), expected, equal_nan=True)
+
+    @NAMED
+    def test_nan_where_the_session_admits_it(
+        self, tmp_path: Path, incomplete: SessionDescription, write: Write
+    ) -> None:
+        path = write(tmp_path, {"age": [30.0, 41.0], "weight": [80.25, float("nan")]})
+        assert np.array_equal(read_rows(path, incomplete, {}, CAP), [[30.0, 80.25], [41.0, np.nan]], equal_nan=True)
+
+    @ARROW
+    def test_a_column_of_nothing_where_the_session_admits_it(
+        self, tmp_path: Path, incomplete: SessionDescription, write: Write
+    ) -> None:
+        path = write(tmp_path, {"age": [30.0, 41.0], "weight": [None, None]})
+        assert np.isnan(read_rows(path, incomplete, {}, CAP)[:, 1]).all()
+
+    def test_rows_of_which_nothing_is_observed(self, tmp_path: Path, incomplete: SessionDescription) -> None:
+        both = tuple(column.model_copy(update={"missing": True}) for column in incomplete.columns)
+        path = write_csv(tmp_path, {"age": [30, None], "weight": [70, None]})
+        rows = read_rows(path, incomplete.model_copy(update={"columns": both}), {}, CAP)
+        assert np.isnan(rows).sum(axis=1).tolist() == [0, 2]
+
+    @NAMED
+    def test_nan_in_another_column_than_the_declared_one(
+        self, tmp_path: Path, incomplete: SessionDescription, write: Write
+    ) -> None:
+        path = write(tmp_path, {"age": [30.0, float("nan")], "weight": [SECRET, float("nan")]})
+        error = refusal(path, incomplete)
+        assert "column 'age' has 1 values that are missing or not finite, the first in row 2 of 2" in error.message
+        assert "`missing = true`" in error.remedy
+
+    @NAMED
+    @pytest.mark.parametrize("wrong", [float("inf"), float("-inf")])
+    def test_infinite_values_are_not_missing(
+        self, tmp_path: Path, incomplete: SessionDescription, write: Write, wrong: float
+    ) -> None:
+        path = write(tmp_path, {"age": [30.0] * 4, "weight": [SECRET, float("nan"), wrong, SECRET]})
+        error = refusal(path, incomplete)
+        assert "column 'weight' has 1 values that are infinite, the first in row 3 of 4" in error.message
+        assert "leave the cell empty" in error.remedy
+
+    @NAMED
+    def test_observed_values_outside_their_range_beside_missing_ones(
+        self, tmp_path: Path, incomplete: SessionDescription, write: Write
+    ) -> None:
+        path = write(tmp_path, {"age": [30.0] * 3, "weight": [float("nan"), 100 * SECRET, SECRET]})
+        assert "column 'weight' is outside the session's range [0, 300] in 1 of 3 rows" in (
+            refusal(path, incomplete).message
+        )
+
+    def test_a_model_takes_missing_cells_in_the_columns_named(self, tmp_path: Path) -> None:
+        path = write_csv(tmp_path, {"age": [30, None], "weight": [70, 80]})
+        assert np.isnan(read_columns(path, ["age", "weight"], {}, ["age"])[1, 0])
+        with pytest.raises(CallerError, match="column 'age' has 1 values that are missing"):
+            read_columns(path, ["age", "weight"], {}, ["weight"])
+
     @NAMED
     def test_no_rows(self, tmp_path: Path, description: SessionDescription, write: Write) -> None:
         empty = np.empty(0)

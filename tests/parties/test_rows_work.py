@@ -136,6 +136,30 @@ class TestStatistics:
         with pytest.raises(CallerError, match="moments again"):
             work.evaluate(bench.request(moments))
 
+    def test_columns_with_missing_cells_are_standardised_by_their_observed_ones(
+        self, bench: Bench, incomplete: SessionDescription
+    ) -> None:
+        bench.rows = np.where([False, True] & (bench.rows > 90), np.nan, bench.rows)
+        np.save(bench.data, bench.rows)
+        bench.description = incomplete
+        work, ranges = bench.prepared(), Coordinates.of_ranges(incomplete.low, incomplete.high)
+        complete = Broadcast(moments_model(2), ranges, standard_gaussian(2))
+        with pytest.raises(CallerError, match="is not about"):
+            work.evaluate(bench.request(complete))
+        first = Broadcast(incomplete.moments_model, ranges, standard_gaussian(2))
+        encoding = encoding_of(incomplete, first, bench.parties.roster.row_caps)
+        total = encoding.decode(work.evaluate(bench.request(first)))
+        seen = ~np.isnan(bench.rows)
+        assert 0 < seen[:, 1].sum() < len(bench.rows)
+        np.testing.assert_allclose(total["observed"], seen.sum(axis=0))
+        np.testing.assert_allclose(total["first"], np.nansum(ranges.apply(bench.rows), axis=0), rtol=1e-9)
+
+    def test_how_many_cells_are_observed_is_told_only_where_some_may_be_missing(self, bench: Bench) -> None:
+        ranges = Coordinates.of_ranges(bench.description.low, bench.description.high)
+        observed = Broadcast(moments_model(2, missing=True), ranges, standard_gaussian(2))
+        with pytest.raises(CallerError, match="is not about"):
+            bench.prepared().evaluate(bench.request(observed))
+
     def test_a_new_session_is_answered_from_the_rows_as_they_are_now(self, bench: Bench) -> None:
         broadcast = Broadcast(bench.description.fitted_model, bench.coordinates, bench.start())
         before = bench.prepared().evaluate(bench.request(broadcast))
@@ -453,6 +477,18 @@ class TestRefusals:
         np.save(bench.data, np.full((51, 2), 30.0))
         with pytest.raises(CallerError, match="has 51 rows, the roster's row cap of this tenant is 50"):
             bench.work.prepare(bench.description.to_json())
+
+    @pytest.mark.parametrize(
+        ("model", "complaint"),
+        [
+            (b'{"family": "gaussian-mixture", "n_components": 2, "missing": true}', "set `missing = true` in their"),
+            (b'{"family": "observed-moments"}', "'observed-moments' is no mixture to fit"),
+        ],
+    )
+    def test_a_description_of_another_kind_of_model(self, bench: Bench, model: bytes, complaint: str) -> None:
+        offer = b'{"title": "growth", "columns": [{"name": "age", "low": 0, "high": 1}], "model": ' + model + b"}"
+        with pytest.raises(CallerError, match=complaint):
+            bench.work.prepare(offer)
 
     @pytest.mark.parametrize("offer", [b"", b"{}", b'{"title": "growth", "columns": [], "model": {}}'])
     def test_a_description_that_is_none(self, bench: Bench, offer: bytes) -> None:
