@@ -47,7 +47,9 @@ class Shape:
 
     @property
     def colluders(self) -> int:
-        """f: a third, but on a sparse graph what it was made for, and no more than blocks bear."""
+        """f: a third, but on a sparse graph what it was made for (nobody, if for nothing), and no more than blocks bear."""
+        if self.neighbours and not self.sparse:
+            return 0
         third = self.sparse.corrupt if self.sparse else (self.tenants - 1) // 3
         return min(third, self.tenants // self.blocks - 2) if self.blocks else third
 

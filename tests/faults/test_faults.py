@@ -27,13 +27,13 @@ SESSIONS = 10_000
 
 
 def test_sessions_with_faults() -> None:
-    tally = run_seeds(range(120))
+    tally = run_seeds(range(60))
     assert tally.violations == ()
-    assert tally.opened > 300
+    assert tally.opened > 150
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_ten_thousand_sessions_with_faults(capsys: pytest.CaptureFixture[str]) -> None:
     tally = run_campaign(1_000_000, SESSIONS)
     with capsys.disabled():
@@ -101,7 +101,7 @@ class TestItFinds:
         monkeypatch.setattr(coordinator, "_counts_for", lambda *_: ())
         complaints = []
         with remembered_cryptography():
-            for broken in range(80, 200):
+            for broken in range(80, 200, 3):
                 plan = replace(
                     plan_of(0), n=4, trust=Trust.MALICIOUS_SERVER, colluders=0, blocks=0, gated=True,
                     faults=(Fault(FaultKind.BREAK_LINK, broken),),
@@ -116,7 +116,7 @@ class TestItFinds:
         monkeypatch.setattr(coordinator_state, "Unresolved", lambda header, _outcome: real(header, void))
         complaints = []
         with remembered_cryptography():
-            for crash in range(100, 240):
+            for crash in range(100, 240, 2):
                 plan = replace(
                     plan_of(0), n=5, trust=Trust.MALICIOUS_SERVER, colluders=1, blocks=0, gated=False,
                     faults=(Fault(FaultKind.CRASH_SERVER, crash, 0.05),),

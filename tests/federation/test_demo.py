@@ -42,9 +42,7 @@ def test_without_faults_the_model_is_the_pooled_one(tmp_path: Path, transport: s
 
 
 # Over gRPC the tenant that was killed needs some seconds to come back, in which a session without pace would converge.
-@pytest.mark.parametrize(
-    ("transport", "seed", "pace"), [("memory", 11, 0.0), ("memory", 2, 0.0), ("memory", 5, 0.0), ("grpc", 11, 0.1)]
-)
+@pytest.mark.parametrize(("transport", "seed", "pace"), [("memory", 11, 0.0), ("memory", 2, 0.0), ("grpc", 11, 0.1)])
 def test_with_one_killed_and_one_late_the_model_is_the_pooled_one(
     tmp_path: Path, transport: str, seed: int, pace: float
 ) -> None:

@@ -142,14 +142,14 @@ def test_three_tenants_every_assignment(first: Step) -> None:
 
 
 @both_trusts
-@pytest.mark.parametrize("colluders", [0, 1])
+@pytest.mark.parametrize("colluders", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_four_tenants_every_assignment_of_steps_in_a_round_up_to_order(colluders: int, trust: Trust) -> None:
     steps = [step for step in STEPS[trust] if step is NEVER or step[1] in IN_A_ROUND]
     for chosen in multisets(steps, 4):
         check(chosen, colluders, trust)
 
 
-@pytest.mark.parametrize("n", [5, 6])
+@pytest.mark.parametrize("n", [5, pytest.param(6, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("step", STEPS[MALICIOUS][1:], ids=name_of)
 def test_more_tenants_every_subset_at_one_step(n: int, step: Step) -> None:
     for dying in itertools.product((False, True), repeat=n):
