@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf.message import DecodeError, Message
@@ -202,11 +202,16 @@ _NESTED: dict[tuple[str, str], type] = {
 }
 
 
+@cache
+def _plan(kind: type) -> tuple[tuple[str, type | None, Any], ...]:
+    """Name, type of a nested message, and rules of each field of a kind."""
+    return tuple((each.name, _NESTED.get((kind.__name__, each.name)), each.metadata) for each in fields(kind))
+
+
 def _from_protobuf(kind: type, wire: Message, sender: str) -> object:
     values: dict[str, object] = {}
-    for declared in fields(kind):
-        raw = getattr(wire, declared.name)
-        nested = _NESTED.get((kind.__name__, declared.name))
+    for name, nested, rules in _plan(kind):
+        raw = getattr(wire, name)
         value: object
         if nested is not None and isinstance(raw, Message):
             value = _nested(nested, raw, sender)
@@ -216,10 +221,10 @@ def _from_protobuf(kind: type, wire: Message, sender: str) -> object:
             value = raw
         else:
             value = tuple(raw)
-        complaint = _complaint(value, declared.metadata)
+        complaint = _complaint(value, rules)
         if complaint:
-            raise MalformedMessage(sender, f"sent a {kind.__name__} whose field '{declared.name}' {complaint}")
-        values[declared.name] = value
+            raise MalformedMessage(sender, f"sent a {kind.__name__} whose field '{name}' {complaint}")
+        values[name] = value
     return kind(**values)
 
 

@@ -30,9 +30,8 @@ def _as_bytes(field: Field) -> bytes | memoryview:
 def digest(domain: str, *fields: Field) -> bytes:
     """32-byte digest of `fields` under `domain`. Integers must lie in [0, 2^64)."""
     tag = _PREFIX + domain.encode()
-    state = hashlib.sha256(len(tag).to_bytes(8, "little") + tag + len(fields).to_bytes(8, "little"))
+    parts: list[bytes | memoryview] = [len(tag).to_bytes(8, "little"), tag, len(fields).to_bytes(8, "little")]
     for field in fields:
         data = _as_bytes(field)
-        state.update(len(data).to_bytes(8, "little"))
-        state.update(data)
-    return state.digest()
+        parts += (len(data).to_bytes(8, "little"), data)
+    return hashlib.sha256(b"".join(parts)).digest()
