@@ -23,7 +23,8 @@ from tests.faults.plan import Fault, FaultKind, plan_of
 from tests.faults.remembering import remembered_cryptography
 from tests.faults.simulator import simulate
 
-SESSIONS = 10_000
+# As many as two cores of the slower machines do in some eight minutes; `python -m tests.faults --sessions` does any number.
+SESSIONS = 4_000
 
 
 def test_sessions_with_faults() -> None:
@@ -33,8 +34,8 @@ def test_sessions_with_faults() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)
-def test_ten_thousand_sessions_with_faults(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.timeout(1800)
+def test_thousands_of_sessions_with_faults(capsys: pytest.CaptureFixture[str]) -> None:
     tally = run_campaign(1_000_000, SESSIONS)
     with capsys.disabled():
         print(f"\n{tally}")
