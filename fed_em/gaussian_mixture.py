@@ -56,7 +56,7 @@ from fed_em.model import COUNT, LOG_LIKELIHOOD, MISSING_ENTROPY, Rows
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.records import Records
-from fed_em.silence import check_held, silence
+from fed_em.silence import check_held, keep_held, silence
 from fed_em.statistics import Statistics
 
 Vector = NDArray[np.float64]
@@ -323,13 +323,7 @@ class GaussianMixtureModel:
             CallerError: `held` is not admissible.
         """
         check_held(held, self.n_components)
-        if not held:
-            return after
-        arrays = {name: array.copy() for name, array in after.items()}
-        kept = slice(None) if self.covariance == "tied" else list(held)
-        arrays["means"][list(held)] = before["means"][list(held)]
-        arrays["covariances"][kept] = before["covariances"][kept]
-        return Parameters(arrays)
+        return keep_held(before, after, held, "weights", "covariances" if self.covariance == "tied" else None)
 
     def m_step_of_responsibilities(self, responsibilities: Vector, rows: Rows) -> Parameters:
         """The M-step of rows in memory whose responsibilities are known, for example from a clustering.

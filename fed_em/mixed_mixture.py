@@ -34,7 +34,7 @@ from fed_em.model import COUNT, LOG_LIKELIHOOD, MISSING_ENTROPY, Rows
 from fed_em.parameters import Parameters
 from fed_em.posterior import normalise_in_place
 from fed_em.records import Records
-from fed_em.silence import check_held, silence
+from fed_em.silence import check_held, keep_held, silence
 from fed_em.statistics import Statistics
 
 Vector = NDArray[np.float64]
@@ -339,14 +339,7 @@ class MixedMixtureModel:
             CallerError: `held` is not admissible.
         """
         check_held(held, self.n_components)
-        if not held:
-            return after
-        arrays = {name: array.copy() for name, array in after.items()}
-        for name, array in arrays.items():
-            if name != _WEIGHTS:
-                kept = slice(None) if name == _COVARIANCES and self.covariance == "tied" else list(held)
-                array[kept] = before[name][kept]
-        return Parameters(arrays)
+        return keep_held(before, after, held, _WEIGHTS, _COVARIANCES if self.covariance == "tied" else None)
 
     def free_energy(self, statistics: Statistics, parameters: Parameters) -> float:
         """F of Neal and Hinton (1998), in nats: exact, as it is linear in the statistics and the entropy of all that is missing.

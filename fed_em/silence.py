@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fed_em.errors import CallerError
 from fed_em.layout import Layout
 from fed_em.model import ComponentModel
+from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
 
 
@@ -66,3 +67,25 @@ def silence(model: ComponentModel, statistics: Statistics, held: Sequence[int]) 
     vector = statistics.vector.copy()
     vector[held_entries(model, statistics.layout, held)] = 0.0
     return Statistics(statistics.layout, vector)
+
+
+def keep_held(
+    before: Parameters, after: Parameters, held: Sequence[int], weights: str, shared: str | None = None
+) -> Parameters:
+    """`after`, except that what the moments of the `held` components would move is as in `before`.
+
+    Args:
+        before: Admissible parameters.
+        after: Parameters whose held components need not be admissible. The first axis of each array is the component.
+        held: Components, admissible by `check_held`; `after` itself is returned if none is held.
+        weights: The array that follows from how much each component holds, and is that of `after`.
+        shared: An array that belongs to all components, and stays as it is while any is held; None: there is none.
+    """
+    if not held:
+        return after
+    arrays = {name: array.copy() for name, array in after.items()}
+    for name, array in arrays.items():
+        if name != weights:
+            kept = slice(None) if name == shared else list(held)
+            array[kept] = before[name][kept]
+    return Parameters(arrays)
