@@ -37,10 +37,26 @@ def blobs(n: int = 600) -> Vector:
 ROWS = blobs()
 
 
+def name_of(check: Any) -> str:
+    return str(getattr(check, "func", check).__name__)
+
+
+# A start that draws a number for each row cannot be the same for a row of weight two and for two rows.
+IMPOSSIBLE = {
+    (2, "check_sample_weight_equivalence_on_dense_data"): pytest.mark.xfail(
+        strict=True, reason="a random start of each row"
+    )
+}
+
+
 @pytest.mark.parametrize(
     ("estimator", "check"),
     [
-        pytest.param(*case, id=f"{case[0]!r}-{getattr(case[1], 'func', case[1]).__name__}")
+        pytest.param(
+            *case,
+            id=f"{case[0]!r}-{name_of(case[1])}",
+            marks=IMPOSSIBLE.get((case[0].n_components, name_of(case[1])), ()),
+        )
         for estimator in (
             GaussianMixture(),
             GaussianMixture(2, covariance_type="diag", init_params="random", warm_start=True),
