@@ -168,10 +168,9 @@ class GaussianMixture(FittedMixture):
         model, previous = self._model(coordinates, seen.has_missing), None
         if self._warm:
             start, previous = self._last(coordinates), self._last_iteration
-        elif None in (self.weights_init, self.means_init, self.precisions_init):
-            start = self._best(model, coordinates, Records(seen.sample)).parameters
         else:
-            start = self._given(model, coordinates)
+            given = self._given(model, coordinates)
+            start = given if len(given) == 3 else self._best(model, coordinates, Records(seen.sample)).parameters
         with fit_progress(seen.n_rows, self.progress) as shown:
             total = TotalOfStream(model, coordinates, stream, passed=shown.passed)
             run = self._run(model, total, start, previous, shown.iterated)

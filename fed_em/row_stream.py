@@ -25,13 +25,14 @@ from fed_em.model import Model, Rows
 from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
 
-# Float64 entries of a block (4 MiB), of which a fit holds a few copies, and the fewest rows of one.
-_BLOCK_ENTRIES = 2**19
+# Float64 entries of a block (8 MiB), of which a fit holds a few copies, and the fewest rows of one.
+_BLOCK_ENTRIES = 2**20
 _FEWEST_ROWS = 1024
 
 # Rows of the sample that a fit starts from.
 SAMPLE_ROWS = 20_000
-_SAMPLE_SEED = 0
+# No seed that rows are simulated from: the first numbers of seed 0 are also the labels of many a simulated table.
+_SAMPLE_SEED = int.from_bytes(b"rows of a sample")
 
 
 class RowStream(Protocol):

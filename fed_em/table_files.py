@@ -38,7 +38,7 @@ _BATCH_ROWS, _BATCHES_AHEAD = 2**14, 2
 _CSV_BYTES = 2**20
 
 # The beginning of pyarrow's text; the value itself follows in it, and is never passed on.
-_NOT_OF_ITS_TYPE = re.compile(r"In CSV column #(\d+): CSV conversion error to (\w+)")
+_NOT_OF_ITS_TYPE = re.compile(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (\w+)")
 
 
 def open_table(source: Source, columns: Sequence[str] | None = None, text: Collection[str] = ()) -> TableFiles:

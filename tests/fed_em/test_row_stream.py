@@ -7,6 +7,7 @@ import sys
 import tracemalloc
 from collections.abc import Iterator
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def written(folder: Path, table: pa.Table, kind: str, n_files: int = 3) -> Path:
     """The table in files of unequal lengths."""
     folder.mkdir(exist_ok=True)
     cuts = [0, *sorted(len(table) * k**2 // n_files**2 for k in range(1, n_files)), len(table)]
-    for k, (low, high) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for k, (low, high) in enumerate(pairwise(cuts)):
         part = table.slice(low, high - low)
         if kind == "csv":
             pyarrow.csv.write_csv(part, folder / f"part{k}.csv")
@@ -123,8 +124,11 @@ class TestRows:
         blocks = list(open_table(folder).rows(SCHEMA))
         assert [len(block) for block in blocks] == [600] * 8 + [200]
         np.testing.assert_array_equal(np.concatenate(blocks), rows)
-        one = written(tmp_path / "one", table_of(rows, SCHEMA), kind, 1)
-        for source in (one, [one / f"part0.{kind}"], pyarrow.dataset.dataset(one, format=kind)):
+        one: Any = written(tmp_path / "one", table_of(rows, SCHEMA), kind, 1)
+        sources = [one, [one / f"part0.{kind}"]]
+        if kind == "parquet":
+            sources.append(pyarrow.dataset.dataset(one, format=kind))
+        for source in sources:
             again = list(open_table(source).rows(SCHEMA))
             assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(blocks, again, strict=True))
 
@@ -221,8 +225,8 @@ class TestFits:
         here, there = MixedMixture(2, **options).fit(SCHEMA.decode(rows)), MixedMixture(2, **options).fit(table)
         assert there.schema_ == here.schema_ and len(there.log_densities_) == 1000
         assert there.lower_bound_ == pytest.approx(here.lower_bound_, abs=1e-8)
-        fewer = MixedMixture(4, least_distance=0.15, **options).fit(table)
-        assert fewer.n_components_ == 4 - fewer.n_merged_ < 4
+        fewer = MixedMixture(3, least_weight=0.34, **{**options, "tol": 1e-3}).fit(table)
+        assert fewer.n_components_ == 3 - fewer.n_pruned_ < 3
 
     def test_latent_classes(self, tmp_path: Path, small_blocks: None) -> None:
         generator = np.random.default_rng(2)
@@ -241,41 +245,34 @@ class TestFits:
 class TestMemory:
     """What is held does not grow with the table."""
 
-    def test_a_fit_holds_less_than_the_table(self, tmp_path: Path) -> None:
-        n, d = 400_000, 16
-        generator = np.random.default_rng(0)
-        path = tmp_path / "rows.parquet"
-        table = pa.table({f"x{k}": generator.standard_normal(n, dtype=np.float32) for k in range(d)})
-        pyarrow.parquet.write_table(table, path, row_group_size=50_000)
-        del table
-        size, pool = 8 * n * d, pa.default_memory_pool()
-        before = pool.bytes_allocated()
-        rows = open_table(path).rows(ColumnSchema(tuple(GaussianColumn(f"x{k}") for k in range(d))))
+    def test_a_fit_holds_little_whatever_the_table(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What NumPy holds: the peak of four times the rows is the same. What Arrow holds is in the slow test."""
+        monkeypatch.setattr(row_stream_module, "_BLOCK_ENTRIES", 2**17)
+        d, peaks = 16, []
+        columns = ColumnSchema(tuple(GaussianColumn(f"x{k}") for k in range(d)))
         model = GaussianMixtureModel(2, d, "diag")
         start = Parameters({"weights": np.ones(2) / 2, "means": np.eye(2, d), "covariances": np.ones((2, d))})
-        held = 0
-        tracemalloc.start()
-        try:
-            seen = survey(rows)
-            total = TotalOfStream(
-                model,
-                Coordinates(seen.moments.mean, np.ones(d)),
-                rows,
-                passed=lambda _: arrow.append(pool.bytes_allocated() - before),
+        generator = np.random.default_rng(0)
+        for n in (1000, 50_000, 200_000):
+            table = pa.table(
+                {column.name: generator.standard_normal(n, dtype=np.float32) for column in columns.columns}
             )
-            arrow: list[int] = []
-            fit(model, total, start, Stopping(0.0, 1))
-            held = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-        assert size > 50e6
-        assert held + max(arrow) < size / 2, f"{held / 1e6:.0f} + {max(arrow) / 1e6:.0f} of {size / 1e6:.0f} MB"
+            pyarrow.parquet.write_table(table, tmp_path / "rows.parquet", row_group_size=20_000)
+            rows = open_table(tmp_path / "rows.parquet").rows(columns)
+            tracemalloc.start()
+            try:
+                centre = Coordinates(survey(rows).moments.mean, np.ones(d))
+                fit(model, TotalOfStream(model, centre, rows), start, Stopping(0.0, 1))
+                peaks.append(tracemalloc.get_traced_memory()[1])
+            finally:
+                tracemalloc.stop()
+        assert peaks[2] < 1.1 * peaks[1] < 8 * 200_000 * d / 2
 
     @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["parquet", "csv"])
     def test_a_process_holds_a_fraction_of_a_table(self, kind: str, tmp_path: Path) -> None:
-        """A table of 800 MB (400 MB as CSV) is fitted with the memory of the process growing by less than 150 MB."""
-        n, d, n_files = (10**7, 10, 4) if kind == "parquet" else (5 * 10**6, 10, 4)
+        """A table of 640 MB (240 MB from CSV) is fitted with the memory of the process growing by less than 120 MB."""
+        n, d, n_files = (8 * 10**6, 10, 4) if kind == "parquet" else (3 * 10**6, 10, 4)
         for k in range(n_files):
             generator = np.random.default_rng(k)
             part = pa.table({f"x{j}": generator.integers(0, 1000, n // n_files) / 8.0 for j in range(d)})
@@ -292,7 +289,7 @@ class TestMemory:
         )
         before, after, rows = map(float, done.stdout.split())
         assert rows == n
-        assert after - before < 150, f"from {before:.0f} to {after:.0f} MB"
+        assert after - before < 120, f"from {before:.0f} to {after:.0f} MB"
 
 
 # Peak resident memory in MB: with everything imported and a small fit done, and after the fit to the folder.
@@ -388,9 +385,7 @@ class TestErrors:
         rows = open_table(path).rows(ColumnSchema((CategoricalColumn("ward", ("north", "south")),)))
         with pytest.raises(CallerError, match="2 values of column 'ward' are none of its 2 levels"):
             list(rows)
-        with pytest.raises(
-            CallerError, match="2 values of column 'ward' are not numbers|values of column 'ward' are not numbers"
-        ):
+        with pytest.raises(CallerError, match="3 values of column 'ward' are not numbers"):
             GaussianMixture().fit(open_table(path))
 
     def test_weights_are_for_tables_in_memory(self, tmp_path: Path) -> None:
