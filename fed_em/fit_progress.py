@@ -34,8 +34,8 @@ class FitProgress:
 
 
 @contextmanager
-def fit_progress(n_rows: int, wanted: bool = True, console: Console | None = None) -> Iterator[FitProgress]:
-    """A bar for passes over `n_rows` rows, on standard error; silent where that is no terminal, or if it is not wanted."""
+def fit_progress(n_rows: int | None, wanted: bool = True, console: Console | None = None) -> Iterator[FitProgress]:
+    """A bar for passes over `n_rows` rows (None: not known), on standard error; silent where that is no terminal, or not wanted."""
     console = Console(stderr=True) if console is None else console
     columns = (TextColumn("{task.fields[said]}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not (wanted and console.is_terminal), transient=True) as progress:

@@ -1,15 +1,22 @@
-"""The same fit on rows in one place: what a federation is compared with, from the same configuration."""
+"""The same fit on rows in one place, in memory or read anew for every sum: what a federation is compared with."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
+
+from fed_em.columns import ColumnSchema, GaussianColumn
 from fed_em.coordinates import Coordinates
-from fed_em.em import Stopping, Total
+from fed_em.em import Iteration, Stopping, Total
+from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.model import Model, Rows
 from fed_em.model_file import FittedModel
-from fed_em.standardised_fit import StandardisedFit, fit_standardised
+from fed_em.row_stream import RowStream, TableStream, TotalOfStream
+from fed_em.standardised_fit import StandardisedFit, TotalFor, fit_standardised
 from fed_em.totals import TotalOfRows
 from fed_em_protocols.description import SessionDescription
 
@@ -26,7 +33,79 @@ def fit_pooled(
     def total_for(model: Model, coordinates: Coordinates) -> Total:
         return TotalOfRows(model, coordinates.apply(rows))
 
+    return _fit(description, total_for, stopping, seed)
+
+
+def fit_streamed(
+    description: SessionDescription,
+    table: TableStream,
+    stopping: Stopping,
+    seed: int,
+    passed: Callable[[int], None] = lambda _: None,
+    observe: Callable[[Iteration], None] = lambda _: None,
+) -> tuple[FittedModel, StandardisedFit]:
+    """As `fit_pooled`, to a table that need not fit into memory.
+
+    Args:
+        description: The session.
+        table: With the session's columns, by their names.
+        stopping: When to stop.
+        seed: Of the start.
+        passed: Told how many more rows were summed.
+        observe: Called after every iteration.
+
+    Raises:
+        CallerError: as `fit_pooled`, or a value is outside its declared range, or missing where the session does not admit it.
+    """
+    rows = _Checked(description, table.rows(ColumnSchema(tuple(map(GaussianColumn, description.names)))))
+
+    def total_for(model: Model, coordinates: Coordinates) -> Total:
+        return TotalOfStream(model, coordinates, rows, passed=passed)
+
+    return _fit(description, total_for, stopping, seed, observe)
+
+
+def _fit(
+    description: SessionDescription,
+    total_for: TotalFor,
+    stopping: Stopping,
+    seed: int,
+    observe: Callable[[Iteration], None] = lambda _: None,
+) -> tuple[FittedModel, StandardisedFit]:
     model = cast(GaussianMixtureModel, description.fitted_model)
-    result = fit_standardised(model, (description.low, description.high), total_for, stopping, seed)
-    provenance = {"rows": len(rows), "converged": result.fit.converged}
+    result = fit_standardised(model, (description.low, description.high), total_for, stopping, seed, observe)
+    provenance = {"rows": int(result.fit.iterations[-1].records), "converged": result.fit.converged}
     return FittedModel(model, result.coordinates, description.names, result.fit.parameters, provenance), result
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """Rows that are what a session declares. Implements `fed_em.row_stream.RowStream`."""
+
+    _description: SessionDescription
+    _rows: RowStream
+
+    @property
+    def n_columns(self) -> int:
+        return self._rows.n_columns
+
+    def __iter__(self) -> Iterator[Rows]:
+        for block in self._rows:
+            self._check(block)
+            yield block
+
+    def _check(self, block: Rows) -> None:
+        for column, cells in zip(self._description.columns, block.T, strict=True):
+            missing = int(np.isnan(cells).sum())
+            if missing and not column.missing:
+                raise CallerError(
+                    f"column '{column.name}' has {missing} missing cells among {len(block)} rows",
+                    remedy="leave such rows out, or declare the column with `missing = true`",
+                )
+            outside = int(((cells < column.low) | (cells > column.high)).sum())
+            if outside:
+                raise CallerError(
+                    f"column '{column.name}' is outside the session's range [{column.low:g}, {column.high:g}] in "
+                    f"{outside} of {len(block)} rows",
+                    remedy="check units and entries; leave such rows out, or declare a wider range",
+                )

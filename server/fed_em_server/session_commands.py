@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from fed_em.model_file import FittedModel
+    from fed_em.standardised_fit import StandardisedFit
+    from fed_em_server.configuration import ServerConfiguration
 
 Configuration = Annotated[Path, typer.Argument(help="The session's TOML file.")]
 
@@ -35,24 +40,38 @@ def server(configuration: Configuration) -> None:
 
 def fit(
     configuration: Configuration,
-    data: Annotated[list[Path], typer.Argument(help="Data files with all rows: CSV, Parquet or NumPy.")],
+    data: Annotated[
+        list[Path], typer.Argument(help="All rows: CSV and Parquet files, folders of them, or NumPy files; any number.")
+    ],
     output: Annotated[Path, typer.Option("--output", help="Folder for the model.")] = Path("pooled-model"),
+    progress: Annotated[bool, typer.Option(help="Show a bar, on a terminal.")] = True,
 ) -> None:
-    """Fit the same model to rows in one place, from the same configuration."""
-    import numpy as np
-
+    """Fit the same model to rows in one place, from the same configuration. Tables need not fit into memory; NumPy files must."""
     from fed_em.model_file import save_model
-    from fed_em_client.rows import read_rows
-    from fed_em_protocols.limits import MAX_ROW_CAP
     from fed_em_server.configuration import read_server_configuration
-    from fed_em_server.pooled import fit_pooled
 
     parsed = read_server_configuration(configuration)
-    description = parsed.description
-    rows = np.concatenate([read_rows(path, description, {}, MAX_ROW_CAP) for path in data])
-    fitted, result = fit_pooled(description, rows, parsed.fit.stopping, parsed.fit.seed)
+    fitted, result = _fit(parsed, data, progress)
     save_model(output, fitted)
     last = result.fit.iterations[-1]
-    typer.echo(f"{len(rows)} rows, log-likelihood {last.log_likelihood:.6f} nats a row of standardised columns")
+    typer.echo(f"{last.records:.0f} rows, log-likelihood {last.log_likelihood:.6f} nats a row of standardised columns")
     ending = "converged" if result.fit.converged else "not converged"
     typer.echo(f"{ending} after {len(result.fit.iterations)} iterations; the model is in {output}")
+
+
+def _fit(parsed: ServerConfiguration, data: list[Path], progress: bool) -> tuple[FittedModel, StandardisedFit]:
+    import numpy as np
+
+    from fed_em.fit_progress import fit_progress
+    from fed_em.table_files import open_table
+    from fed_em_client.rows import read_rows
+    from fed_em_protocols.limits import MAX_ROW_CAP
+    from fed_em_server.pooled import fit_pooled, fit_streamed
+
+    description, how = parsed.description, (parsed.fit.stopping, parsed.fit.seed)
+    if any(path.suffix.lower() in (".npy", ".npz") for path in data):
+        rows = np.concatenate([read_rows(path, description, {}, MAX_ROW_CAP) for path in data])
+        return fit_pooled(description, rows, *how)
+    table = open_table(data, description.names)
+    with fit_progress(None, progress) as shown:
+        return fit_streamed(description, table, *how, shown.passed, shown.iterated)
