@@ -14,7 +14,7 @@ import numpy as np
 
 from fed_em.errors import CallerError
 from fed_em.model import Rows
-from fed_em_client.data_files import DataFile, read_data_file
+from fed_em_client.data_files import DataFile, data_paths, read_data_file
 from fed_em_protocols.description import SessionDescription
 
 # Existing columns that a complaint lists at most.
@@ -29,24 +29,38 @@ _NOT_COMPLETE = (
 )
 
 
-def read_rows(path: Path, description: SessionDescription, columns: Mapping[str, str], row_cap: int) -> Rows:
-    """The rows of a data file, `(n, D)` float64 in original units, in the order of the session's columns; read-only.
+def read_rows(
+    data: Path | Sequence[Path], description: SessionDescription, columns: Mapping[str, str], row_cap: int
+) -> Rows:
+    """The rows of data files, `(n, D)` float64 in original units, in the order of the session's columns; read-only.
 
     Empty cells, nulls and NaN are NaN, in the columns that the session declares as `missing`; a row may be all of them.
 
     Args:
-        path: CSV, Parquet, `.npz` or `.npy`; see `fed_em_client.data_files.read_data_file`.
+        data: CSV, Parquet, `.npz` or `.npy`, a folder of such files, or several of either; see `fed_em_client.data_files`.
         description: The session.
         columns: Session column to data column, where the names differ.
-        row_cap: The most rows the roster admits.
+        row_cap: The most rows the roster admits, of all files together.
 
     Raises:
         CallerError: as `read_columns`, or a value is outside its declared range, or there are more rows than `row_cap`.
         EnvironmentFault: the disk does not give the file.
     """
+    paths = data_paths(data)
+    parts: list[Rows] = []
+    for path in paths:
+        parts.append(_rows_of_file(path, description, columns))
+        check_row_count(path if len(paths) == 1 else "the data", sum(map(len, parts)), row_cap)
+    if len(parts) == 1:
+        return parts[0]
+    rows = np.concatenate(parts)
+    rows.flags.writeable = False
+    return rows
+
+
+def _rows_of_file(path: Path, description: SessionDescription, columns: Mapping[str, str]) -> Rows:
     wanted = _Wanted.of(path, description.names, columns)
     rows = wanted.read()
-    check_row_count(path, len(rows), row_cap)
     wanted.check_finite(rows, [column.name for column in description.columns if column.missing])
     wanted.check_ranges(rows, description)
     return rows
@@ -74,11 +88,11 @@ def read_columns(
     return rows
 
 
-def check_row_count(path: Path, n: int, row_cap: int) -> None:
-    """Raise `CallerError` if a file has more rows than its tenant's row cap."""
+def check_row_count(where: Path | str, n: int, row_cap: int) -> None:
+    """Raise `CallerError` if there are more rows than a tenant's row cap."""
     if n > row_cap:
         raise CallerError(
-            f"{path} has {n} rows, the roster's row cap of this tenant is {row_cap}",
+            f"{where} has {n} rows, the roster's row cap of this tenant is {row_cap}",
             remedy="leave rows out, or have a new version of the roster made with a larger cap",
         )
 

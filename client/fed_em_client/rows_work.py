@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ from fed_em.silence import silence
 from fed_em.statistics import Statistics
 from fed_em_client.fingerprint import MIXED, fingerprint_of
 from fed_em_client.rows import read_rows
+from fed_em_client.sharded_sums import ShardedSums
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import IllegalStep
@@ -104,21 +105,29 @@ class RowsWork:
     """The work behind a tenant's session. Implements `fed_em_client.tenant_session.TenantWork`.
 
     Args:
-        data: File with the rows; read once a session, before joining it.
+        data: File with the rows, folder of such files, or several of either; read once a session, before joining it.
         columns: Session column to data column, where the names differ.
         roster: The pinned roster.
         index: This tenant's place in it.
         marks: What outlives the process; without them, nothing does.
+        workers: Processes that sum the rows.
     """
 
     def __init__(
-        self, data: Path, columns: Mapping[str, str], roster: Roster, index: int, marks: WorkMarks | None = None
+        self,
+        data: Path | Sequence[Path],
+        columns: Mapping[str, str],
+        roster: Roster,
+        index: int,
+        marks: WorkMarks | None = None,
+        workers: int = 1,
     ) -> None:
         self._data = data
         self._columns = dict(columns)
         self._roster = roster
         self._index = index
         self._marks = _OwnMemory() if marks is None else marks
+        self._sums = ShardedSums(workers)
         self._number: bytes | None = None
         self._session: _Session | None = None
         self._setting: _Setting | None = None
@@ -237,7 +246,7 @@ class RowsWork:
         """The statistics, without the moments of held components."""
         _check_same_encoding(setting.encoding, asked)
         held = self._held_by(asked, setting)
-        statistics = setting.model.e_step(parameters, setting.rows, setting.encoding.layout)
+        statistics = self._sums.e_step(setting.model, parameters, setting.rows, setting.encoding.layout)
         if held:
             statistics = silence(_components_of(setting.model), statistics, held)
         return setting.encoding, statistics

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from small_federation import COLUMNS, clustered_rows, session_toml
+from test_missing_columns import WITH_MISSING
 from typer.testing import CliRunner
 
 from fed_em.columns import ColumnSchema
@@ -18,8 +20,6 @@ from fed_em.schema_file import read_schema
 from fed_em_server.configuration import read_server_configuration
 from fed_em_server.pooled import fit_pooled
 from fed_em_simulations import command_line
-from tests.federation.small_federation import COLUMNS, clustered_rows, session_toml
-from tests.federation.test_missing_columns import WITH_MISSING
 
 
 def said(*arguments: object) -> str:
