@@ -253,10 +253,14 @@ class ColumnSchema:
         self.check_rows(rows)
         return {column.name: _decoded(column, rows[:, d]) for d, column in enumerate(self.columns)}
 
-    def check_rows(self, rows: Vector) -> None:
-        """Raise `CallerError`, naming the column and the number of wrong cells, unless `(n, D)` rows fit the schema."""
+    def check_width(self, rows: Vector) -> None:
+        """Raise `CallerError` unless rows are `(n, D)`."""
         if rows.ndim != 2 or rows.shape[1] != len(self.columns):
             raise CallerError(f"rows of shape {rows.shape} are not of {len(self.columns)} columns")
+
+    def check_rows(self, rows: Vector) -> None:
+        """Raise `CallerError`, naming the column and the number of wrong cells, unless `(n, D)` rows fit the schema."""
+        self.check_width(rows)
         for d, column in enumerate(self.columns):
             cells = rows[:, d]
             match column:

@@ -211,9 +211,9 @@ class GaussianComponents:
             drawn[here, cells] = np.take_along_axis(expected, cells, axis=1) + noise
         return drawn
 
-    def _groups(self, rows: Vector) -> Iterator[tuple[Places, _Group]]:
+    def _groups(self, rows: Vector) -> Iterator[tuple[Places | slice, _Group]]:
         if self.structure in ("diag", "spherical"):
-            yield np.arange(len(rows)), _Uncorrelated.of(self, rows)
+            yield slice(None), _Uncorrelated.of(self, rows)
             return
         for batch in _batches(rows, self.means.size * rows.shape[1]):
             yield batch.places, _Conditionals.of(self, batch)

@@ -264,7 +264,7 @@ class MixedMixtureModel:
 
     def _posteriors(self, parameters: Parameters, records: Records) -> Iterator[_Posterior]:
         """The posterior of the records, block by block."""
-        self.schema.check_rows(records.rows)
+        self.schema.check_width(records.rows)
         coefficients = self.discrete.coefficients(parameters)
         components = None
         if self.gaussian is not None:
@@ -272,7 +272,10 @@ class MixedMixtureModel:
         entries = self.discrete.n_features + self.n_components * (len(self.schema.gaussian) + 3)
         with one_blas_thread(), np.errstate(all="ignore"):
             for part, block in records.blocks(max(_BLOCK_ENTRIES // entries, _FEWEST_ROWS)):
-                features, log_factorials = self.discrete.features(block.rows), self.discrete.log_factorials(block.rows)
+                features = self.discrete.features(block.rows)
+                if not self.discrete.all_fit(block.rows, features) or np.isinf(block.rows).any():
+                    self.schema.check_rows(records.rows)
+                log_factorials = self.discrete.log_factorials(block.rows)
                 joint = block.log_prior_joint(parameters[_WEIGHTS])
                 joint += self.discrete.log_densities(coefficients, features)
                 moments = None

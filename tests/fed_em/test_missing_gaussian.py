@@ -311,5 +311,5 @@ class TestEstimator:
     def test_a_column_without_a_value_is_named(self) -> None:
         rows = self.ROWS.copy()
         rows[:, 1] = np.nan
-        with pytest.raises(CallerError, match="column 1"):
+        with pytest.raises(CallerError, match="column '1'"):
             GaussianMixture(2).fit(rows)
