@@ -39,7 +39,7 @@ bench: $(DEVELOPERS)  ## Measurements, side by side in one run.
 
 bench-peers:  ## An environment with other packages that fit mixtures; `make bench` measures them beside ours.
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 pomegranate==1.1.2
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 pomegranate==1.1.2 stepmix==3.0.0
 
 wire: $(DEVELOPERS)  ## Generate the code of the wire format anew.
 	$(BIN)/python -m tests.generated_code --write

@@ -269,6 +269,23 @@ class IterationFigures:
 
 
 @dataclass(frozen=True)
+class CaseFigures:
+    """EM iterations of one case.
+
+    Attributes:
+        title: What is fitted.
+        iterations: Ours first.
+        floor: CPU seconds of what no such iteration can do without.
+        floor_of: What that is.
+    """
+
+    title: str
+    iterations: tuple[IterationFigures | Absent, ...]
+    floor: float
+    floor_of: str
+
+
+@dataclass(frozen=True)
 class EStepFigures:
     """EM iterations of one size, full covariances.
 

@@ -15,6 +15,7 @@ from tests.bench.e_step import measure_e_step
 from tests.bench.figures import (
     Absent,
     AbsentSum,
+    CaseFigures,
     ClientFigures,
     EStepFigures,
     FlowerFigures,
@@ -26,6 +27,7 @@ from tests.bench.figures import (
 from tests.bench.flower_rounds import measure_flower_rounds
 from tests.bench.flower_sums import SYSTEM, TRUST, graph_name, measure_flower
 from tests.bench.grpc_rounds import measure_grpc
+from tests.bench.incomplete import measure_incomplete
 from tests.bench.large_sums import measure_recovery, measure_server
 from tests.bench.machine import Machine
 from tests.bench.our_sums import LOST_UPLOADS, NO_DROPOUT, measure_ours
@@ -44,6 +46,7 @@ class Bench:
 
     machine: Machine
     e_step: tuple[EStepFigures, ...] | None = None
+    incomplete: tuple[CaseFigures, ...] | None = None
     client: tuple[ClientFigures, ...] | None = None
     server: tuple[ServerFigures, ...] | None = None
     sums: tuple[SumFigures | AbsentSum, ...] | None = None
@@ -133,6 +136,7 @@ def _flower_sums(size: SumsOfSize, shares: int, deadline: float) -> Iterator[Sum
 
 SECTIONS: dict[str, Callable[[Sizes, Path], Any]] = {
     "e_step": _e_step,
+    "incomplete": lambda sizes, _: measure_incomplete(sizes.incomplete, sizes.peers_seconds),
     "client": _client,
     "server": _server,
     "sums": _sums,

@@ -72,6 +72,7 @@ class Sizes:
 
     Attributes:
         e_step: EM iterations over rows in memory.
+        incomplete: The same with missing cells under full covariances, and over mixed columns.
         peers_seconds: The most time that each package of others gets for one of those; 0: not asked for.
         neighbours, lengths, client_times: k and L of a tenant's upload, and how often each is measured.
         server: Rounds at the server.
@@ -87,6 +88,7 @@ class Sizes:
     """
 
     e_step: tuple[EStepSize, ...]
+    incomplete: tuple[EStepSize, EStepSize]
     peers_seconds: float
     neighbours: tuple[int, ...]
     lengths: tuple[int, ...]
@@ -118,6 +120,7 @@ def ordinary(whole: bool) -> Sizes:
     longer = lengths if whole else (100_000,)
     return Sizes(
         e_step=(EStepSize(10**6, 10, 10, times=3), EStepSize(2 * 10**5, 50, 20, times=3)),
+        incomplete=(EStepSize(2 * 10**4, 20, 8, times=3), EStepSize(10**5, 15, 10, times=5)),
         peers_seconds=240.0,
         neighbours=(31, 63, 92),
         lengths=(10_000, 100_000, 1_000_000),
@@ -150,6 +153,7 @@ def ordinary(whole: bool) -> Sizes:
 
 SMALLEST = Sizes(
     e_step=(EStepSize(2000, 2, 2, times=1),),
+    incomplete=(EStepSize(100, 3, 2, times=1), EStepSize(500, 15, 2, times=1)),
     peers_seconds=0.0,
     neighbours=(3,),
     lengths=(50,),

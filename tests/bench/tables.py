@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from tests.bench.e_step_table import print_e_step
+from tests.bench.e_step_table import print_e_step, print_incomplete
 from tests.bench.figures import Absent, FlowerFigures, GrpcFigures, RoundFigures, Spread
 from tests.bench.machine import Machine
 from tests.bench.run import Bench
@@ -39,6 +39,8 @@ def print_bench(bench: Bench, console: Console, markdown: bool = False) -> None:
     _print_machine(bench.machine, page)
     if bench.e_step:
         print_e_step(bench.e_step, page)
+    if bench.incomplete:
+        print_incomplete(bench.incomplete, page)
     if bench.client:
         print_client(bench.client, page)
     if bench.server:
