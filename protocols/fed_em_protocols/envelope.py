@@ -7,7 +7,7 @@ another version, an unknown kind or field, a wrong length or trailing bytes are 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from typing import Any, Generic, TypeVar, cast
 
@@ -175,14 +175,14 @@ def _require_length(wire: Message, length: int, sender: str) -> None:
 
 def _to_protobuf(content: object) -> Message:
     wire = getattr(messages_pb2, type(content).__name__)()
-    for entry in fields(cast(Any, content)):
-        value = getattr(content, entry.name)
+    for name, nested, _ in _plan(type(content)):
+        value = getattr(content, name)
         if isinstance(value, tuple):
-            getattr(wire, entry.name).extend([_to_protobuf(v) if is_dataclass(v) else v for v in value])
-        elif is_dataclass(value):
-            getattr(wire, entry.name).CopyFrom(_to_protobuf(value))
+            getattr(wire, name).extend([_to_protobuf(each) for each in value] if nested else value)
+        elif nested:
+            getattr(wire, name).CopyFrom(_to_protobuf(value))
         else:
-            setattr(wire, entry.name, value)
+            setattr(wire, name, value)
     return cast(Message, wire)
 
 
