@@ -174,8 +174,9 @@ def _require_length(wire: Message, length: int, sender: str) -> None:
 
 
 def _to_protobuf(content: object) -> Message:
-    wire = getattr(messages_pb2, type(content).__name__)()
-    for name, nested, _ in _plan(type(content)):
+    kind: type = type(content)
+    wire = getattr(messages_pb2, kind.__name__)()
+    for name, nested, _ in _plan(kind):
         value = getattr(content, name)
         if isinstance(value, tuple):
             getattr(wire, name).extend([_to_protobuf(each) for each in value] if nested else value)
