@@ -61,11 +61,7 @@ class Sealed(Generic[P]):
 
     def to_bytes(self) -> bytes:
         """The whole message as it travels."""
-        # The fields before, of and behind the attachment, which may be long: the generated code would copy it twice.
-        kind = KINDS[type(self.content)]
-        head = messages_pb2.Envelope(version=PROTOCOL_VERSION, kind=kind, payload=self.payload).SerializeToString()
-        tail = messages_pb2.Envelope(signature=self.signature).SerializeToString()
-        return b"".join((head, _attachment_head(len(self.attachment)), self.attachment, tail))
+        return _on_the_wire(KINDS[type(self.content)], self.payload, self.attachment, self.signature)
 
     def require_signature(self, key: bytes, sender: str) -> None:
         """Raise `BadSignature` naming `sender` unless `key` signed this message."""
@@ -92,12 +88,35 @@ def _signed_digest(kind: int, payload: bytes, attachment_digest: bytes) -> bytes
     return digest("message", kind, payload, attachment_digest)
 
 
+def _on_the_wire(kind: int, payload: bytes, attachment: bytes | memoryview, signature: bytes) -> bytes:
+    # The fields before, of and behind the attachment, which may be long: the generated code would copy it twice.
+    head = messages_pb2.Envelope(version=PROTOCOL_VERSION, kind=kind, payload=payload).SerializeToString()
+    tail = messages_pb2.Envelope(signature=signature).SerializeToString()
+    return b"".join((head, _attachment_head(len(attachment)), attachment, tail))
+
+
 def seal(content: P, key: SigningKey, attachment: bytes = b"") -> Sealed[P]:
     """Sign a message."""
+    payload, digest_of_attachment, signature = _signed(content, key, attachment)
+    return Sealed(content, payload, digest_of_attachment, signature, attachment)
+
+
+def seal_to_bytes(content: Payload, key: SigningKey, attachment: memoryview) -> bytes:
+    """A signed message as it travels, for whoever need not keep it otherwise: a long attachment is copied once.
+
+    Args:
+        content, key: As of `seal`.
+        attachment: A view of bytes.
+    """
+    payload, _, signature = _signed(content, key, attachment)
+    return _on_the_wire(KINDS[type(content)], payload, attachment, signature)
+
+
+def _signed(content: Payload, key: SigningKey, attachment: bytes | memoryview) -> tuple[bytes, bytes, bytes]:
+    """Payload, digest of the attachment, signature."""
     payload = bytes(_to_protobuf(content).SerializeToString(deterministic=True))
     attachment_digest = hashlib.sha256(attachment).digest()
-    signature = key.sign(_signed_digest(KINDS[type(content)], payload, attachment_digest))
-    return Sealed(content, payload, attachment_digest, signature, attachment)
+    return payload, attachment_digest, key.sign(_signed_digest(KINDS[type(content)], payload, attachment_digest))
 
 
 def restored(content: P, attachment_digest: bytes, signature: bytes) -> Sealed[P]:

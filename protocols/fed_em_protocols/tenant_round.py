@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from fed_em_protocols.certification import outcome_digest, require_certified, statement_of
-from fed_em_protocols.envelope import Sealed, seal, unquote
+from fed_em_protocols.envelope import Sealed, seal, seal_to_bytes, unquote
 from fed_em_protocols.errors import SERVER, Equivocation, IllegalStep, MalformedMessage, OutOfTurn, PeerFault
 from fed_em_protocols.hashing import DIGEST_BYTES
 from fed_em_protocols.masks import RingVector, add_masks
@@ -120,17 +122,19 @@ def tenant_upload(state: TenantState, ring: RingVector, marks: RoundMarks) -> Te
         raise IllegalStep("the base of this increment is missing")
     header, own = current.header.content, state.me.index
     whole = _checked(state, ring)
-    masked = whole.copy() if current.base is None else whole - state.vectors[current.base[1]].ring
+    sent = whole if current.base is None else whole - state.vectors[current.base[1]].ring
+    masked = np.empty_like(sent)
     keys = pair_keys(state, window, current, current.participants.intersection(window.fixed.neighbours(own)))
     add_masks(
-        masked,
+        sent,
+        out=masked,
         added=[self_mask_key(current.secrets.self_seed, current.context)]
         + [key for peer, key in keys.items() if own < peer],
         subtracted=[key for peer, key in keys.items() if own > peer],
     )
     marks.record(header.session, current.number)
-    upload = seal(Upload(header.session, current.number, current.context), window.secrets.signing_key, masked.tobytes())
-    sends = (upload.to_bytes(),)
+    upload = Upload(header.session, current.number, current.context)
+    sends = (seal_to_bytes(upload, window.secrets.signing_key, masked.data.cast("B")),)
     uploaded = replace(current, stage=RoundStage.UPLOADED, answers={**current.answers, current.header.digest: sends})
     return TenantStep(replace(state, round=uploaded, vectors=_remembered(state, current, whole)), sends)
 
