@@ -336,7 +336,7 @@ def read_neighbours(message: Sealed[Neighbours], setup: WindowSetUp, own: int, r
         table = message.attachment[place * size : (place + 1) * size]
         if hashlib.sha256(table).digest() != found[index].attachment_digest:
             raise MalformedMessage(SERVER, "sent round keys that their tenant did not sign")
-        found[index] = replace(found[index], attachment=table)
+        found[index] = replace(found[index], attached=table)
         check_round_keys(found[index], setup.terms, roster.tenants[index].name)
     return replace(full, advertisements=found)
 
