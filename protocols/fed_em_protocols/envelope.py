@@ -192,7 +192,7 @@ def _parted(data: bytes, sender: str) -> tuple[memoryview, bytes]:
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """The number at a place, seven bits a byte, the lowest first, and the place behind it. It ends where `data` does, or after ten bytes."""
+    """The number at a place, seven bits a byte, the lowest first, and the place behind it. It has at most ten bytes."""
     number = shift = 0
     while place < len(data) and shift < 70:
         byte = data[place]

@@ -32,7 +32,7 @@ from fed_em_protocols.tenant_state import (
 )
 from fed_em_protocols.terms import Trust, guarded_units
 from fed_em_protocols.transitions import RoundStage
-from fed_em_protocols.window import Randomness
+from fed_em_protocols.window import Randomness, WindowSetUp
 
 
 def on_header(state: TenantState, sealed: Sealed[Header], randomness: Randomness, marks: RoundMarks) -> TenantStep:
@@ -179,8 +179,7 @@ def accept_header(state: TenantState, sealed: Sealed[Header], marks: RoundMarks)
         raise MalformedMessage(SERVER, f"asks for a sum modulo 2^{header.ring}, which this version does not know")
     if header.length <= ring_of(header.ring, header.mode == Mode.COUNTS).tail_words:
         raise MalformedMessage(SERVER, f"asks for {header.length} integers, of which none would be a statistic")
-    if header.witnesses != to_bitmap(setup.witnesses, me.roster.n):
-        raise MalformedMessage(SERVER, "names other witnesses than the window's")
+    require_witnesses(header, setup, me.roster.n)
     participants = members_in(header.participants, me.roster, frozenset(setup.members), "participants")
     if len(participants) < terms.minimum_survivors:
         raise PeerFault(
@@ -203,6 +202,12 @@ def accept_header(state: TenantState, sealed: Sealed[Header], marks: RoundMarks)
         highest_round=header.round,
         base=base,
     )
+
+
+def require_witnesses(header: Header, setup: WindowSetUp, n: int) -> None:
+    """Raise `MalformedMessage` naming the server if a header's witnesses are not those of its window."""
+    if header.witnesses != to_bitmap(setup.witnesses, n):
+        raise MalformedMessage(SERVER, "names other witnesses than the window's")
 
 
 def require_one_header(current: TenantRound, sealed: Sealed[Header]) -> None:
