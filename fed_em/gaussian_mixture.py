@@ -182,7 +182,7 @@ class GaussianMixtureModel:
         """Names, shapes and per-record bounds of the statistics.
 
         A block has one bound: that of its widest column, which `Block.source` names by its index. Where cells may be
-        missing, `IMPUTED_REACH` times that for expected values, on average over the records of a party.
+        missing, `IMPUTED_REACH` times that for expected values, which `fed_em.imputed_reach` checks for each record.
 
         Args:
             column_bounds: `(D,)`, the largest |x_d| in the coordinates of the E-step, positive. Without them
@@ -240,6 +240,8 @@ class GaussianMixtureModel:
             FedEmError: a covariance is not positive definite (naming the component), or a row is so far from
                 every component that its density is not a number.
         """
+        if isinstance(rows, Records) and rows.bare:
+            rows = rows.rows
         if isinstance(rows, Records) or (self.missing and np.isnan(rows).any()):
             return self._e_step_of_records(parameters, Records.of(rows), layout)
         rows = self._checked_rows(rows)

@@ -18,8 +18,8 @@ covariance is modelled (diag, spherical) x̂_m = μ_m and patterns need not be t
 The free energy needs one more number: the entropy of the missing cells given the component, Σ r ½ log |2πe C_mm|.
 
 Bounds. However narrow the ranges, neither x̂ nor C is bounded by them: |x̂_d − μ_d| ≤ σ_d · (Mahalanobis distance of x_o) and
-C_dd ≤ σ_d², and both depend on parameters. A layout declares `IMPUTED_REACH` times the bound of the widest column, which
-holds for the mean over the records of a party, not for each: an encoder that meets a greater sum refuses it, it never clips.
+C_dd ≤ σ_d², and both depend on parameters. A layout declares `IMPUTED_REACH` times the bound of the widest column, and a party checks
+each of its records against that before it sums them (`fed_em.imputed_reach`).
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ from fed_em.records import Records
 Vector = NDArray[np.float64]
 Places = NDArray[np.intp]
 
-# How far beyond its column's range an expected value may lie, in multiples of the range's bound, on average over the records
-# of a party. Within a fit Σ_k w_k (μ_k² + σ_k²) is a mean of squares of observed values, at most the bound squared, and of
-# expected ones, which follow it; a factor of two leaves room for parties that are not like the whole, for one bit of S1
-# and two of S2.
-IMPUTED_REACH = 2.0
+# How far beyond its column's range an expected value may lie, in multiples of the range's bound, in any record. In standardised
+# coordinates a bound is at least 1, as a variance of 1 needs values as far out. Starts, which are drawn from a standard normal,
+# are within 15 then, and what EM estimates is nearer: Σ_k w_k (μ_k² + σ_k²) is a mean of squares of observed values and of
+# expected ones, which follow them. The rest is room for rows that contradict a strong correlation. It takes four bits of S1
+# and eight of S2.
+IMPUTED_REACH = 16.0
 
 # The declared bound of the entropy of a record's missing cells, in nats on average. A differential entropy has no bound:
 # this one admits 1000 missing cells of standard deviation e^64.

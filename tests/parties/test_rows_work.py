@@ -146,7 +146,7 @@ class TestStatistics:
         complete = Broadcast(moments_model(2), ranges, standard_gaussian(2))
         with pytest.raises(CallerError, match="is not about"):
             work.evaluate(bench.request(complete))
-        first = Broadcast(incomplete.moments_model, ranges, standard_gaussian(2))
+        first = Broadcast(incomplete.first_round.model, ranges, standard_gaussian(2))
         encoding = encoding_of(incomplete, first, bench.parties.roster.row_caps)
         total = encoding.decode(work.evaluate(bench.request(first)))
         seen = ~np.isnan(bench.rows)
@@ -378,8 +378,8 @@ class TestChanges:
 class TestCost:
     def test_rows_are_read_once_a_session(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         reads: list[Path] = []
-        read = rows_work.read_rows
-        monkeypatch.setattr(rows_work, "read_rows", lambda path, *more: (reads.append(path), read(path, *more))[1])
+        read = rows_work.read_records
+        monkeypatch.setattr(rows_work, "read_records", lambda path, *more: (reads.append(path), read(path, *more))[1])
         for _ in range(3):
             bench.prepared()
         assert len(reads) == 1
