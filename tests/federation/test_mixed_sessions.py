@@ -1,0 +1,144 @@
+"""Sessions over mixed columns, with labels and with weights: through the secure sum, the same fit as of all records in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+from mixed_federation import (
+    COLUMNS,
+    LABELS,
+    WEIGHTS,
+    mixed_session,
+    mixed_tables,
+    pooled_from_same_start,
+    records_of,
+    run,
+    write_mixed_federation,
+)
+from small_federation import session_toml
+from test_equals_pooled import assert_same_path
+
+from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.parameters import Parameters
+from fed_em_server.pooled import fit_pooled
+from fed_em_server.session import SessionOutcome
+from fed_em_simulations.federation_folder import FederationFolder
+
+SIZES = (120, 40, 75, 9, 160)
+PRIOR = """
+[model.prior]
+weight_concentration = 1.2
+level_records = 1.0
+bernoulli_records = 1.0
+poisson_records = 0.5
+poisson_rates = [5.0]
+"""
+GAUSSIAN = 'family = "gaussian-mixture"\nn_components = 3\ncovariance = "{}"'
+FIT = "tolerance = 1e-7\nmax_iterations = 25"
+
+
+def only(*names: str) -> str:
+    """The declarations of some columns."""
+    tables = [f"[[columns]]{part}" for part in COLUMNS.split("[[columns]]")[1:]]
+    return "\n".join(table for table in tables if any(f'name = "{name}"' in table for name in names))
+
+
+GAUSSIANS = only("height", "weight")
+COMPLETE = GAUSSIANS.replace("missing = true", "")
+SESSIONS = {
+    "full": (mixed_session("full"), 0.2),
+    "tied": (mixed_session("tied"), 0.2),
+    "diag": (mixed_session("diag"), 0.2),
+    "spherical": (mixed_session("spherical"), 0.2),
+    "complete": (mixed_session("full", columns=COLUMNS.replace("missing = true", "")), 0.0),
+    "with a prior": (mixed_session("full", PRIOR), 0.2),
+    "latent classes": (mixed_session(columns=only("ward", "smoker")), 0.2),
+    "counts": (mixed_session(columns=only("visits")), 0.2),
+    "labels": (mixed_session("full", LABELS), 0.2),
+    "weights": (mixed_session("full", WEIGHTS), 0.2),
+    "latent classes with labels and weights": (mixed_session("full", LABELS + WEIGHTS, columns=only("ward")), 0.2),
+    "Gaussian with labels": (session_toml(GAUSSIAN.format("full") + LABELS, FIT, columns=COMPLETE), 0.0),
+    "Gaussian with weights": (session_toml(GAUSSIAN.format("diag") + WEIGHTS, FIT, columns=COMPLETE), 0.0),
+    "Gaussian with holes": (session_toml(GAUSSIAN.format("full"), FIT, columns=GAUSSIANS), 0.2),
+    "Gaussian with holes, labels and weights": (
+        session_toml(GAUSSIAN.format("full") + LABELS + WEIGHTS, FIT, columns=GAUSSIANS),
+        0.2,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_memory_federation_is_pooled_em(tmp_path: Path, name: str) -> None:
+    session, missing = SESSIONS[name]
+    federation = write_mixed_federation(tmp_path / "f", mixed_tables(SIZES, missing), session)
+    outcome = run(federation)
+    pooled = pooled_from_same_start(federation, outcome.result)
+    assert len(pooled.iterations) > 1
+    assert_same_path(outcome, pooled)
+
+
+def fitted(folder: Path, session: str) -> tuple[FederationFolder, SessionOutcome]:
+    federation = write_mixed_federation(folder, mixed_tables(SIZES), session)
+    return federation, run(federation)
+
+
+def test_the_fit_in_one_place_starts_where_the_federation_does(tmp_path: Path) -> None:
+    federation, outcome = fitted(tmp_path / "f", mixed_session("full", LABELS + WEIGHTS))
+    server = federation.server
+    pooled, _ = fit_pooled(server.description, records_of(federation), server.fit.stopping, server.fit.seed)
+    assert pooled.parameters.distance(outcome.fitted.parameters) < 1e-7
+    np.testing.assert_allclose(pooled.coordinates.scale, outcome.fitted.coordinates.scale, rtol=1e-9)
+
+
+def test_the_first_round_standardises_gaussian_columns_by_weight(tmp_path: Path) -> None:
+    federation, outcome = fitted(tmp_path / "f", mixed_session("diag", WEIGHTS, "max_iterations = 1"))
+    records, coordinates = records_of(federation), outcome.result.coordinates
+    assert records.weights is not None
+    seen = ~np.isnan(records.rows[:, 1])
+    mean = np.average(records.rows[seen, 1], weights=records.weights[seen])
+    assert coordinates.location == pytest.approx([0, mean, 0, 0, coordinates.location[4]], rel=1e-9)
+    assert coordinates.scale[[0, 2, 3]].tolist() == [1, 1, 1]
+    assert outcome.result.fit.iterations[0].records == pytest.approx(records.weights.sum(), rel=1e-9)
+
+
+def test_a_mass_gate_counts_records_and_not_weights(tmp_path: Path) -> None:
+    """One record of weight 20 in a component of its own would pass a gate of 10 that counted weights."""
+    tables = mixed_tables((120, 90, 75, 60, 160, 80), 0.0)
+    outlier = {"ward": "west", "height": 249.0, "visits": 0, "smoker": 1, "weight": 199.0, "counts": 20.0}
+    for name, value in outlier.items():
+        cast(list[object], tables["t2"][name])[7] = value
+    session = session_toml(
+        GAUSSIAN.format("diag").replace("3", "4") + WEIGHTS, FIT, columns=GAUSSIANS, trust="mass_floor = 10"
+    )
+    federation = write_mixed_federation(tmp_path / "f", tables, session)
+    outcome = run(federation)
+    iterations = outcome.result.fit.iterations
+    assert all(record.counted is not None for record in outcome.record.rounds[1:])
+    model, records = outcome.fitted.model, records_of(federation)
+    rows = outcome.result.coordinates.apply(records.rows)
+    at = outcome.result.start
+    for iteration in iterations:
+        shares = model.responsibilities(at, rows)  # type: ignore[attr-defined]
+        masses = np.minimum(cast(np.ndarray, records.weights), 1.0) @ shares
+        assert {int(k) for k in np.flatnonzero(masses < 10)} <= set(iteration.held)
+        at = iteration.parameters
+    alone = outcome.result.coordinates.apply(np.array([[249.0, 199.0]]))
+    assert np.abs(outcome.fitted.parameters["means"] - alone).max(axis=1).min() > 0.1
+
+
+def test_a_mass_gate_over_mixed_columns(tmp_path: Path) -> None:
+    session = mixed_session("full", LABELS, trust="mass_floor = 10")
+    federation = write_mixed_federation(tmp_path / "f", mixed_tables((120, 90, 75, 60, 160, 80)), session)
+    outcome = run(federation)
+    model, records, before = outcome.fitted.model, records_of(federation), outcome.result.start
+    assert isinstance(model, MixedMixtureModel) and records.admissible is not None
+    rows = outcome.result.coordinates.apply(records.rows)
+    for iteration in outcome.result.fit.iterations:
+        pooled = model.m_step(
+            model.e_step(before, type(records)(rows, None, records.admissible)), before, iteration.held
+        )
+        assert iteration.parameters.distance(pooled) < 1e-9
+        before = cast(Parameters, iteration.parameters)
