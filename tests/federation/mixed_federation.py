@@ -72,7 +72,7 @@ high = 200
 missing = true
 """
 MODEL = 'family = "mixed-mixture"\nn_components = 3\ncovariance = "{}"'
-FIT = "tolerance = 1e-7\nmax_iterations = 25"
+FIT = "tolerance = 1e-7\nmax_iterations = 12"
 LABELS = '\n[labels]\ncolumn = "subtype"\n'
 WEIGHTS = '\n[weights]\ncolumn = "counts"\nupper = 20\n'
 

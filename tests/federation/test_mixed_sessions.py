@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from mixed_federation import (
     COLUMNS,
+    FIT,
     LABELS,
     WEIGHTS,
     mixed_session,
@@ -27,7 +28,7 @@ from fed_em_server.pooled import fit_pooled
 from fed_em_server.session import SessionOutcome
 from fed_em_simulations.federation_folder import FederationFolder
 
-SIZES = (120, 40, 75, 9, 160)
+SIZES = (120, 40, 9, 160)
 PRIOR = """
 [model.prior]
 weight_concentration = 1.2
@@ -37,7 +38,6 @@ poisson_records = 0.5
 poisson_rates = [5.0]
 """
 GAUSSIAN = 'family = "gaussian-mixture"\nn_components = 3\ncovariance = "{}"'
-FIT = "tolerance = 1e-7\nmax_iterations = 25"
 
 
 def only(*names: str) -> str:
@@ -70,7 +70,12 @@ SESSIONS = {
 }
 
 
-@pytest.mark.parametrize("name", SESSIONS)
+FAST = ("full", "diag", "latent classes", "Gaussian with labels", "Gaussian with holes, labels and weights")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in SESSIONS]
+)
 def test_memory_federation_is_pooled_em(tmp_path: Path, name: str) -> None:
     session, missing = SESSIONS[name]
     federation = write_mixed_federation(tmp_path / "f", mixed_tables(SIZES, missing), session)
