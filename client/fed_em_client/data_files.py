@@ -54,11 +54,13 @@ class Column:
     Attributes:
         kind: Its type, as the file's format calls it.
         values: `(n,)`, NaN where a value is missing; None if it is not numeric.
+        n_missing: How many values are missing.
         texts: `(n,)`, the values as text, None where one is missing; None itself unless they were to be read as text.
     """
 
     kind: str
     values: Vector | None = field(repr=False)
+    n_missing: int = 0
     texts: Sequence[str | None] | None = field(default=None, repr=False)
 
 
@@ -152,7 +154,8 @@ def _of_arrow(path: Path, table: pa.Table, texts: Collection[str]) -> DataFile:
         numeric = is_a.is_integer(kind) or is_a.is_floating(kind) or is_a.is_decimal(kind) or is_a.is_null(kind)
         # Unchecked, as integers beyond 2^53 may be rounded; nulls become NaN.
         values = column.cast(pa.float64(), safe=False).to_numpy() if numeric else None
-        columns[name] = Column(str(kind), values, _texts(column.to_pylist()) if name in texts else None)
+        n_missing = column.null_count if values is None else int(np.isnan(values).sum())
+        columns[name] = Column(str(kind), values, n_missing, _texts(column.to_pylist()) if name in texts else None)
     return DataFile(path, table.num_rows, columns)
 
 
@@ -188,7 +191,8 @@ def _read_npy(path: Path, choose: Choose, texts: Collection[str]) -> DataFile:
 
 def _of_numpy(array: NDArray[Any], text: bool) -> Column:
     values = array.astype(np.float64) if array.dtype.kind in "iuf" else None
-    return Column(str(array.dtype), values, _texts(array.tolist()) if text else None)
+    n_missing = 0 if values is None else int(np.isnan(values).sum())
+    return Column(str(array.dtype), values, n_missing, _texts(array.tolist()) if text else None)
 
 
 def _texts(cells: Sequence[Any]) -> list[str | None]:

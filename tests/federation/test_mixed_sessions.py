@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import cast
 
@@ -21,11 +22,14 @@ from mixed_federation import (
 )
 from small_federation import session_toml
 from test_equals_pooled import assert_same_path
+from typer.testing import CliRunner
 
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.parameters import Parameters
 from fed_em_server.pooled import fit_pooled
+from fed_em_server.report_page import report_page
 from fed_em_server.session import SessionOutcome
+from fed_em_simulations import command_line
 from fed_em_simulations.federation_folder import FederationFolder
 
 SIZES = (120, 40, 9, 160)
@@ -147,3 +151,41 @@ def test_a_mass_gate_over_mixed_columns(tmp_path: Path) -> None:
         )
         assert iteration.parameters.distance(pooled) < 1e-9
         before = cast(Parameters, iteration.parameters)
+
+
+def test_the_report_shows_what_each_class_is_like(tmp_path: Path) -> None:
+    _, outcome = fitted(tmp_path / "f", mixed_session("full", fit="max_iterations = 4"))
+    page = report_page(outcome.record, outcome.fitted)
+    assert "mixture over columns of mixed kinds with 3 components and full covariances" in page
+    parameters, coordinates = outcome.fitted.parameters, outcome.fitted.coordinates
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    for k in range(3):
+        mean = coordinates.location[1] + coordinates.scale[1] * parameters["means"][k, 0]
+        spread = coordinates.scale[1] * np.sqrt(parameters["covariances"][k, 0, 0])
+        assert f"{mean:.4g} ± {spread:.2g}" in text
+    of_wards = [[f"{100 * p:.0f} %" for p in parameters["level_probabilities"][:, level]] for level in range(3)]
+    assert " ".join(["ward north", *of_wards[0], "south", *of_wards[1], "west", *of_wards[2]]) in text
+    yes = [f"{100 * p:.0f} %" for p in parameters["success_probabilities"][:, 0]]
+    assert " ".join(["smoker yes", *yes]) in text
+    assert " ".join(["visits rate", *(f"{rate:.3g}" for rate in parameters["rates"][:, 0])]) in text
+    assert "The components on a plane" in page, "of the two columns of numbers"
+
+
+def test_the_report_of_latent_classes(tmp_path: Path) -> None:
+    _, outcome = fitted(tmp_path / "f", mixed_session("full", columns=only("ward"), fit="max_iterations = 2"))
+    page = report_page(outcome.record, outcome.fitted)
+    assert "latent class model with 3 classes" in page and "What the components are like" in page
+    assert "The components on a plane" not in page
+
+
+def test_the_pooled_fit_and_the_doctor_take_the_same_session(tmp_path: Path) -> None:
+    federation = write_mixed_federation(
+        tmp_path / "f", mixed_tables((30, 40, 50)), mixed_session("full", LABELS + WEIGHTS)
+    )
+    data = [str(federation.tenant(name).data) for name in federation.tenant_files]
+    fit = CliRunner().invoke(
+        command_line.app, ["fit", str(federation.session_file), *data, "--output", str(tmp_path / "m")]
+    )
+    assert fit.exit_code == 0 and "120 rows" in fit.output
+    doctor = CliRunner().invoke(command_line.app, ["doctor", str(federation.session_file)])
+    assert "the moments of at most 3000 rows are exact to" in re.sub(r"\s+", " ", doctor.output)

@@ -154,6 +154,33 @@ class TestStatistics:
         np.testing.assert_allclose(total["observed"], seen.sum(axis=0))
         np.testing.assert_allclose(total["first"], np.nansum(ranges.apply(bench.rows), axis=0), rtol=1e-9)
 
+    def test_rows_that_expect_more_than_the_encoding_reaches_are_counted_and_not_shown(
+        self, bench: Bench, incomplete: SessionDescription
+    ) -> None:
+        """At a regression of slope 300 between standardised columns, which no row of this tenant speaks for."""
+        coordinates = bench.coordinates
+        bench.rows = np.where([False, True] & (bench.rows > 90), np.nan, bench.rows)
+        np.save(bench.data, bench.rows)
+        bench.description = incomplete
+        weights, means = [0.5, 0.5], [[0.0, 0.0], [0.0, 0.0]]
+
+        def at(slope: float) -> Broadcast:
+            covariance = [[1.0, slope], [slope, slope**2 + 1.0]]
+            parameters = Parameters({"weights": weights, "means": means, "covariances": [covariance, covariance]})
+            return Broadcast(incomplete.fitted_model, coordinates, parameters)
+
+        work = bench.prepared()
+        work.evaluate(bench.request(at(1.0)))
+        with pytest.raises(
+            CallerError, match="of 40 rows expect their missing cell of column 'weight' beyond"
+        ) as found:
+            work.evaluate(bench.request(at(300.0), 2))
+        expected = coordinates.apply(bench.rows)[np.isnan(bench.rows[:, 1]), 0] * 300
+        bound = coordinates.bounds(incomplete.low, incomplete.high).max()
+        beyond = int(np.sum((expected**2 + 1) / 2 > (16 * bound) ** 2))
+        assert 0 < beyond < len(expected)
+        assert f"parameters {beyond} of 40 rows" in found.value.message
+
     def test_how_many_cells_are_observed_is_told_only_where_some_may_be_missing(self, bench: Bench) -> None:
         ranges = Coordinates.of_ranges(bench.description.low, bench.description.high)
         observed = Broadcast(moments_model(2, missing=True), ranges, standard_gaussian(2))
