@@ -7,7 +7,7 @@ row. A layout declares how far they may reach, w_max R for first moments and w_m
     w r (x̂_d² + C_dd) ≤ w_max R²   for every component and missing cell
 
 follow both, w r |x̂_d| ≤ √(w r) √(w r x̂_d²) ≤ w_max R, and by the inequality of Cauchy and Schwarz w r |x̂_d x̂_e + C_de| ≤ w_max R²,
-as x̂x̂ᵀ + C is a matrix of second moments; observed cells are within the bounds of their columns, R of which is a multiple. The
+as x̂x̂ᵀ + C is a matrix of second moments; observed cells are within the bounds of their columns, which R exceeds. The
 condition is not met by clipping: who has a record beyond says so and sends nothing.
 """
 

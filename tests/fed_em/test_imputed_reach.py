@@ -14,7 +14,7 @@ from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure, restri
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.imputed_reach import records_beyond_reach
 from fed_em.initialisation import start_from_moments
-from fed_em.missing_gaussian import IMPUTED_REACH
+from fed_em.missing_gaussian import reach_of
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_moments import start_from_mixed_moments
 from fed_em.model import LOG_LIKELIHOOD, MISSING_ENTROPY, Model
@@ -117,7 +117,7 @@ def test_a_party_that_misses_a_narrow_column_starts_within_reach(structure: Cova
     rows = generator.choice([-1.0, 1.0], (30, 3))
     rows[:, 1] = np.nan
     layout = model.layout(np.ones(3))
-    assert layout["second"].bound == IMPUTED_REACH**2
+    assert layout["second"].bound == reach_of(1.0) ** 2
     assert not records_beyond_reach(model, start, Records(rows), np.ones(3), layout).any()
 
 

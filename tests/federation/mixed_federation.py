@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from fed_em.totals import TotalOfRows
 from fed_em_client.rows import read_records
 from fed_em_server.serve import open_server
 from fed_em_server.session import SessionOutcome, run_session
-from fed_em_simulations.federation_folder import FederationFolder
+from fed_em_simulations.federation_folder import FederationFolder, Matrix
 
 Table = Mapping[str, Sequence[Any]]
 
@@ -95,13 +95,15 @@ def mixed_tables(sizes: Sequence[int], missing: float = 0.2, seed: int = 0) -> d
 
 
 def write_mixed_federation(
-    folder: Path, tables: Mapping[str, Table], session: str, columns: Sequence[str] = ()
+    folder: Path,
+    tables: Mapping[str, Table],
+    session: str,
+    write: Callable[[Path, dict[str, Matrix], str], FederationFolder] = write_small_federation,
 ) -> FederationFolder:
-    """A small federation whose tenants hold these tables, or some columns of them."""
-    federation = write_small_federation(folder, {name: np.zeros((1, 3)) for name in tables}, session)
+    """A small federation, as `write` makes it, whose tenants hold these tables."""
+    federation = write(folder, {name: np.zeros((1, 3)) for name in tables}, session)
     for name, table in tables.items():
-        kept = {column: list(cells) for column, cells in table.items() if not columns or column in columns}
-        pq.write_table(pa.table(kept), federation.tenant(name).data)
+        pq.write_table(pa.table({column: list(cells) for column, cells in table.items()}), federation.tenant(name).data)
     return federation
 
 

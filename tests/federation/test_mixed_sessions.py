@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -20,12 +21,17 @@ from mixed_federation import (
     run,
     write_mixed_federation,
 )
-from small_federation import session_toml
+from small_federation import session_toml, write_three_blocks
+from test_dropouts import SIZES as NINE
+from test_dropouts import TIMES, Deaths, die
 from test_equals_pooled import assert_same_path
 from typer.testing import CliRunner
 
+from fed_em.em import Stopping, fit
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.parameters import Parameters
+from fed_em.totals import TotalOfRows
+from fed_em_protocols.messages import Mode
 from fed_em_server.pooled import fit_pooled
 from fed_em_server.report_page import report_page
 from fed_em_server.session import SessionOutcome
@@ -183,9 +189,27 @@ def test_the_pooled_fit_and_the_doctor_take_the_same_session(tmp_path: Path) -> 
         tmp_path / "f", mixed_tables((30, 40, 50)), mixed_session("full", LABELS + WEIGHTS)
     )
     data = [str(federation.tenant(name).data) for name in federation.tenant_files]
-    fit = CliRunner().invoke(
+    pooled = CliRunner().invoke(
         command_line.app, ["fit", str(federation.session_file), *data, "--output", str(tmp_path / "m")]
     )
-    assert fit.exit_code == 0 and "120 rows" in fit.output
+    assert pooled.exit_code == 0 and "120 rows" in pooled.output
     doctor = CliRunner().invoke(command_line.app, ["doctor", str(federation.session_file)])
     assert "the moments of at most 3000 rows are exact to" in re.sub(r"\s+", " ", doctor.output)
+
+
+@pytest.mark.slow
+def test_around_a_dropout_the_free_energy_never_falls_and_the_fit_is_that_of_all_records(tmp_path: Path) -> None:
+    more, how = PRIOR + LABELS + WEIGHTS, "tolerance = 1e-10\nmax_iterations = 600"
+    session = mixed_session("full", more, how).replace("patience = 0.3\nstraggler = 0.5\nset_up = 5", TIMES)
+    session = session.replace("\nupload = 10\nopen = 2", "")
+    federation = write_mixed_federation(tmp_path / "f", mixed_tables(NINE), session, write_three_blocks)
+    outcome, trouble = die(federation, Deaths(4, 8, back_after=0.05))
+    iterations = outcome.result.fit.iterations
+    assert outcome.result.fit.converged and iterations[-1].complete
+    assert any(iteration.stale for iteration in iterations)
+    assert Mode.INCREMENT in trouble.modes.values()
+    assert np.diff([iteration.objective for iteration in iterations[1:]]).min() > -1e-9
+    model, records = cast(MixedMixtureModel, outcome.fitted.model), records_of(federation)
+    there = replace(records, rows=outcome.result.coordinates.apply(records.rows))
+    best = fit(model, TotalOfRows(model, there), outcome.result.fit.parameters, Stopping(1e-13, 5000))
+    assert best.iterations[-1].objective - iterations[-1].objective < 1e-4

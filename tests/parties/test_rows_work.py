@@ -15,6 +15,7 @@ from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
+from fed_em.missing_gaussian import reach_of
 from fed_em.model import Model, Rows
 from fed_em.parameters import Parameters
 from fed_em.silence import silence
@@ -177,7 +178,7 @@ class TestStatistics:
             work.evaluate(bench.request(at(300.0), 2))
         expected = coordinates.apply(bench.rows)[np.isnan(bench.rows[:, 1]), 0] * 300
         bound = coordinates.bounds(incomplete.low, incomplete.high).max()
-        beyond = int(np.sum((expected**2 + 1) / 2 > (16 * bound) ** 2))
+        beyond = int(np.sum((expected**2 + 1) / 2 > reach_of(bound) ** 2))
         assert 0 < beyond < len(expected)
         assert f"parameters {beyond} of 40 rows" in found.value.message
 
