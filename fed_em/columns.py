@@ -321,7 +321,7 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType"
 
 
-def _label(value: Any) -> str:
+def label_of(value: Any) -> str:
     """A level's label: whole numbers have one label, whether or not a missing cell made their column floating."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
@@ -337,7 +337,7 @@ def _inferred(name: str, cells: list[Any], kind: str | None) -> Column:
         kind = "categorical" if not numbers else "bernoulli" if all(value in (0, 1) for value in values) else "gaussian"
     match kind:
         case "categorical":
-            return CategoricalColumn(name, tuple(sorted({_label(value) for value in values}, key=_in_order)))
+            return CategoricalColumn(name, tuple(sorted({label_of(value) for value in values}, key=_in_order)))
         case "poisson":
             return PoissonColumn(name, max(1.0, float(np.max(_numbers(name, values)))))
         case "bernoulli":
@@ -362,7 +362,7 @@ def _encoded(column: Column, cells: list[Any]) -> Vector:
     if not isinstance(column, CategoricalColumn):
         return _numbers(column.name, cells)
     codes = {level: float(code) for code, level in enumerate(column.levels)}
-    labels = [None if value is None else _label(value) for value in cells]
+    labels = [None if value is None else label_of(value) for value in cells]
     unknown = sum(label not in codes for label in labels if label is not None)
     if unknown:
         raise CallerError(

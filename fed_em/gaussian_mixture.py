@@ -453,6 +453,8 @@ class GaussianMixtureModel:
         return self._posterior(parameters, rows)[1]
 
     def _posterior(self, parameters: Parameters, rows: Rows | Records) -> tuple[Vector, Vector]:
+        if isinstance(rows, Records) and rows.bare:
+            rows = rows.rows
         if isinstance(rows, Records) or np.isnan(rows).any():
             return self._posterior_of_records(parameters, Records.of(rows))
         rows = self._checked_rows(rows)

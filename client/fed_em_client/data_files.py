@@ -22,6 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from fed_em.columns import label_of
 from fed_em.errors import CallerError, EnvironmentFault
 
 Vector = NDArray[np.float64]
@@ -201,11 +202,11 @@ def _texts(cells: Sequence[Any]) -> list[str | None]:
 
 
 def _text(cell: Any) -> str | None:
-    if cell is None or cell == "":
+    if isinstance(cell, Decimal):
+        cell = float(cell)
+    if cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell)):
         return None
-    if isinstance(cell, float | Decimal):
-        return None if math.isnan(cell) else str(int(cell)) if math.isfinite(cell) and cell == int(cell) else str(cell)
-    return cell.decode(errors="replace") if isinstance(cell, bytes) else str(cell)
+    return cell.decode(errors="replace") if isinstance(cell, bytes) else label_of(cell)
 
 
 _READERS: Mapping[str, _Reader] = {
