@@ -11,6 +11,7 @@ import pytest
 from mixed_federation import pooled_from_same_start, records_of, run, write_mixed_federation
 from small_federation import session_toml, write_small_federation
 from test_equals_pooled import assert_same_path
+from test_processes import federate
 from typer.testing import CliRunner
 
 from fed_em.mixed_mixture import MixedMixtureModel
@@ -130,3 +131,13 @@ def test_carcinoma_latent_classes(
     assert len(said("predict", str(tmp_path / "model"), data)) == 31
     drawn = list(csv.DictReader(said("sample", str(tmp_path / "model"), "20")))
     assert {line[name] for line in drawn for name in "ABCDEFG"} == {"1", "2"}
+
+
+@pytest.mark.slow
+def test_four_hospitals_as_processes_over_grpc(tmp_path: Path, shared_data: Callable[[str], Path]) -> None:
+    federation = write_hospitals(tmp_path / "f", shared_data)
+    outcome, _ = federate(federation)
+    assert outcome.record.converged
+    assert_same_path(outcome, pooled_from_same_start(federation, outcome.result))
+    kept = load_model(federation.tenant("va").state / "model")
+    assert kept.parameters.distance(outcome.fitted.parameters) == 0
