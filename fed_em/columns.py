@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.coordinates import Coordinates
 from fed_em.description import check_real, nearest, read_mapping
 from fed_em.errors import CallerError
 
@@ -96,7 +97,7 @@ class PoissonColumn:
 
 Column = GaussianColumn | CategoricalColumn | BernoulliColumn | PoissonColumn
 
-_KINDS: Mapping[str, tuple[type[Column], tuple[str, ...]]] = {
+KINDS: Mapping[str, tuple[type[Column], tuple[str, ...]]] = {
     "gaussian": (GaussianColumn, ()),
     "categorical": (CategoricalColumn, ("levels",)),
     "bernoulli": (BernoulliColumn, ()),
@@ -217,8 +218,8 @@ class ColumnSchema:
         for name, kind in kinds.items():
             if name not in cells:
                 raise CallerError(f"the table has no column '{name}'", remedy=nearest(str(name), list(cells)))
-            if kind not in _KINDS:
-                raise CallerError(f"no kind of columns '{kind}'", remedy=nearest(str(kind), _KINDS))
+            if kind not in KINDS:
+                raise CallerError(f"no kind of columns '{kind}'", remedy=nearest(str(kind), KINDS))
         return cls(tuple(_inferred(name, column, kinds.get(name)) for name, column in cells.items()))
 
     def encode(self, table: Table) -> Vector:
@@ -247,6 +248,22 @@ class ColumnSchema:
         self.check_rows(rows)
         return {column.name: _decoded(column, rows[:, d]) for d, column in enumerate(self.columns)}
 
+    def coordinates(self, of_gaussian: Coordinates) -> Coordinates:
+        """Coordinates of all columns: the given ones of the Gaussian columns, and all others as they are."""
+        location, scale = np.zeros(len(self.columns)), np.ones(len(self.columns))
+        location[self.gaussian], scale[self.gaussian] = of_gaussian.location, of_gaussian.scale
+        return Coordinates(location, scale)
+
+    def check_coordinates(self, coordinates: Coordinates) -> None:
+        """Raise `CallerError`, naming the column, unless coordinates leave all but Gaussian columns as they are."""
+        for d, column in enumerate(self.columns):
+            moved = coordinates.location[d] != 0 or coordinates.scale[d] != 1
+            if moved and not isinstance(column, GaussianColumn):
+                raise CallerError(
+                    f"column '{column.name}' is {column.kind}, and the coordinates move or scale it",
+                    remedy="leave its location at 0 and its scale at 1",
+                )
+
     def check_rows(self, rows: Vector) -> None:
         """Raise `CallerError`, naming the column and the number of wrong cells, unless `(n, D)` rows fit the schema."""
         if rows.ndim != 2 or rows.shape[1] != len(self.columns):
@@ -272,10 +289,10 @@ class ColumnSchema:
 
 def _column_of(fields: object) -> Column:
     # The kind first, as it says which keys there are.
-    if not isinstance(fields, Mapping) or not isinstance(fields.get("kind"), str) or fields["kind"] not in _KINDS:
+    if not isinstance(fields, Mapping) or not isinstance(fields.get("kind"), str) or fields["kind"] not in KINDS:
         kind = fields.get("kind") if isinstance(fields, Mapping) else fields
-        raise CallerError(f"no kind of columns {kind!r}", remedy=nearest(str(kind), _KINDS))
-    of_kind, own = _KINDS[fields["kind"]]
+        raise CallerError(f"no kind of columns {kind!r}", remedy=nearest(str(kind), KINDS))
+    of_kind, own = KINDS[fields["kind"]]
     values = dict(read_mapping(f"a {fields['kind']} column", fields, ("name", "kind", *own)))
     del values["kind"]
     return of_kind(**values)
@@ -304,7 +321,7 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType"
 
 
-def _label(value: Any) -> str:
+def label_of(value: Any) -> str:
     """A level's label: whole numbers have one label, whether or not a missing cell made their column floating."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
@@ -320,7 +337,7 @@ def _inferred(name: str, cells: list[Any], kind: str | None) -> Column:
         kind = "categorical" if not numbers else "bernoulli" if all(value in (0, 1) for value in values) else "gaussian"
     match kind:
         case "categorical":
-            return CategoricalColumn(name, tuple(sorted({_label(value) for value in values}, key=_in_order)))
+            return CategoricalColumn(name, tuple(sorted({label_of(value) for value in values}, key=_in_order)))
         case "poisson":
             return PoissonColumn(name, max(1.0, float(np.max(_numbers(name, values)))))
         case "bernoulli":
@@ -345,7 +362,7 @@ def _encoded(column: Column, cells: list[Any]) -> Vector:
     if not isinstance(column, CategoricalColumn):
         return _numbers(column.name, cells)
     codes = {level: float(code) for code, level in enumerate(column.levels)}
-    labels = [None if value is None else _label(value) for value in cells]
+    labels = [None if value is None else label_of(value) for value in cells]
     unknown = sum(label not in codes for label in labels if label is not None)
     if unknown:
         raise CallerError(

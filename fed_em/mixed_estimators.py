@@ -399,9 +399,7 @@ def _records(rows: Vector, sample_weight: ArrayLike | None, admissible: ArrayLik
 
 def _centring(schema: ColumnSchema, moments: ColumnMoments) -> Coordinates:
     """Gaussian columns about their means; all others as they are."""
-    location = np.zeros(len(moments.mean))
-    location[schema.gaussian] = moments.mean[schema.gaussian]
-    return Coordinates(location, np.ones(len(location)))
+    return schema.coordinates(Coordinates(moments.mean[schema.gaussian], np.ones(len(schema.gaussian))))
 
 
 def _restored(model: MixedMixtureModel, parameters: Parameters, coordinates: Coordinates) -> Parameters:

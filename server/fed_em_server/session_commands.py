@@ -39,20 +39,19 @@ def fit(
     output: Annotated[Path, typer.Option("--output", help="Folder for the model.")] = Path("pooled-model"),
 ) -> None:
     """Fit the same model to rows in one place, from the same configuration."""
-    import numpy as np
-
     from fed_em.model_file import save_model
-    from fed_em_client.rows import read_rows
+    from fed_em.records import Records
+    from fed_em_client.rows import read_records
     from fed_em_protocols.limits import MAX_ROW_CAP
     from fed_em_server.configuration import read_server_configuration
     from fed_em_server.pooled import fit_pooled
 
     parsed = read_server_configuration(configuration)
     description = parsed.description
-    rows = np.concatenate([read_rows(path, description, {}, MAX_ROW_CAP) for path in data])
-    fitted, result = fit_pooled(description, rows, parsed.fit.stopping, parsed.fit.seed)
+    records = Records.concatenated([read_records(path, description, {}, MAX_ROW_CAP) for path in data])
+    fitted, result = fit_pooled(description, records, parsed.fit.stopping, parsed.fit.seed)
     save_model(output, fitted)
     last = result.fit.iterations[-1]
-    typer.echo(f"{len(rows)} rows, log-likelihood {last.log_likelihood:.6f} nats a row of standardised columns")
+    typer.echo(f"{len(records)} rows, log-likelihood {last.log_likelihood:.6f} nats a row of standardised columns")
     ending = "converged" if result.fit.converged else "not converged"
     typer.echo(f"{ending} after {len(result.fit.iterations)} iterations; the model is in {output}")
