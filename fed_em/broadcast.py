@@ -9,6 +9,8 @@ from fed_em.coordinates import Coordinates
 from fed_em.description import read_mapping
 from fed_em.errors import CallerError
 from fed_em.families import build_model
+from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.mixed_moments import MixedMomentsModel
 from fed_em.model import Model
 from fed_em.parameters import Parameters
 
@@ -39,6 +41,8 @@ class Broadcast:
             raise CallerError(
                 f"the model has {self.model.n_columns} columns, the coordinates {self.coordinates.n_columns}"
             )
+        if isinstance(self.model, MixedMixtureModel | MixedMomentsModel):
+            self.model.schema.check_coordinates(self.coordinates)
         self.model.validate(self.parameters)
 
     def to_bytes(self) -> bytes:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fed_em.column_cells import Cells, CodedCells, cells_of, coded, label_of
 from fed_em.column_evidence import MOST_LEVELS, ColumnEvidence
+from fed_em.coordinates import Coordinates
 from fed_em.description import check_real, nearest, read_mapping
 from fed_em.errors import CallerError
 
@@ -96,7 +97,7 @@ class PoissonColumn:
 
 Column = GaussianColumn | CategoricalColumn | BernoulliColumn | PoissonColumn
 
-_KINDS: Mapping[str, tuple[type[Column], tuple[str, ...]]] = {
+KINDS: Mapping[str, tuple[type[Column], tuple[str, ...]]] = {
     "gaussian": (GaussianColumn, ()),
     "categorical": (CategoricalColumn, ("levels",)),
     "bernoulli": (BernoulliColumn, ()),
@@ -223,8 +224,8 @@ class ColumnSchema:
         for name, kind in kinds.items():
             if name not in evidence:
                 raise CallerError(f"the table has no column '{name}'", remedy=nearest(str(name), list(evidence)))
-            if kind not in _KINDS:
-                raise CallerError(f"no kind of columns '{kind}'", remedy=nearest(str(kind), _KINDS))
+            if kind not in KINDS:
+                raise CallerError(f"no kind of columns '{kind}'", remedy=nearest(str(kind), KINDS))
         return cls(tuple(inferred_column(name, shown, kinds.get(name)) for name, shown in evidence.items()))
 
     def encode(self, table: Table) -> Vector:
@@ -252,6 +253,22 @@ class ColumnSchema:
         """The table of rows `(n, D)`: levels as labels, counts and Bernoulli cells as whole numbers, None where missing."""
         self.check_rows(rows)
         return {column.name: _decoded(column, rows[:, d]) for d, column in enumerate(self.columns)}
+
+    def coordinates(self, of_gaussian: Coordinates) -> Coordinates:
+        """Coordinates of all columns: the given ones of the Gaussian columns, and all others as they are."""
+        location, scale = np.zeros(len(self.columns)), np.ones(len(self.columns))
+        location[self.gaussian], scale[self.gaussian] = of_gaussian.location, of_gaussian.scale
+        return Coordinates(location, scale)
+
+    def check_coordinates(self, coordinates: Coordinates) -> None:
+        """Raise `CallerError`, naming the column, unless coordinates leave all but Gaussian columns as they are."""
+        for d, column in enumerate(self.columns):
+            moved = coordinates.location[d] != 0 or coordinates.scale[d] != 1
+            if moved and not isinstance(column, GaussianColumn):
+                raise CallerError(
+                    f"column '{column.name}' is {column.kind}, and the coordinates move or scale it",
+                    remedy="leave its location at 0 and its scale at 1",
+                )
 
     def check_width(self, rows: Vector) -> None:
         """Raise `CallerError` unless rows are `(n, D)`."""
@@ -282,10 +299,10 @@ class ColumnSchema:
 
 def _column_of(fields: object) -> Column:
     # The kind first, as it says which keys there are.
-    if not isinstance(fields, Mapping) or not isinstance(fields.get("kind"), str) or fields["kind"] not in _KINDS:
+    if not isinstance(fields, Mapping) or not isinstance(fields.get("kind"), str) or fields["kind"] not in KINDS:
         kind = fields.get("kind") if isinstance(fields, Mapping) else fields
-        raise CallerError(f"no kind of columns {kind!r}", remedy=nearest(str(kind), _KINDS))
-    of_kind, own = _KINDS[fields["kind"]]
+        raise CallerError(f"no kind of columns {kind!r}", remedy=nearest(str(kind), KINDS))
+    of_kind, own = KINDS[fields["kind"]]
     values = dict(read_mapping(f"a {fields['kind']} column", fields, ("name", "kind", *own)))
     del values["kind"]
     return of_kind(**values)

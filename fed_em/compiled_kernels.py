@@ -8,14 +8,14 @@ AVX-512; the one here is a polynomial, which compilers turn into vector code for
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.compilation import Function, compiled
+
 Vector = NDArray[np.float64]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Rows whose exponentials are held apart at one time: in the first-level cache for some tens of components.
 _TILE = 64
@@ -31,13 +31,7 @@ _LEAST_LOG = -708.0
 
 
 def _compile(function: Function, **options: Any) -> Function:
-    """Compile, and keep the code for the next process where there is a place to keep it."""
-    options |= {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
-    try:
-        compiled: Function = numba.njit(function, cache=True, **options)
-    except RuntimeError:  # neither the package's folder nor the user's can be written to
-        compiled = numba.njit(function, cache=False, **options)
-    return compiled
+    return compiled(function, fastmath={"contract"}, **options)
 
 
 def _exponential(x: float) -> float:

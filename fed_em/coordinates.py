@@ -5,6 +5,7 @@ They are fixed for a whole session, so that the statistics of different parties 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,22 +78,25 @@ class Coordinates:
         return cls(low + (high - low) / 2, (high - low) / 2)
 
     @classmethod
-    def standardising(cls, moments: Parameters, previous: Coordinates) -> Coordinates:
+    def standardising(
+        cls, moments: Parameters, previous: Coordinates, names: Sequence[str] | None = None
+    ) -> Coordinates:
         """Coordinates in which every column has mean 0 and variance 1.
 
         Args:
             moments: Parameters of one full Gaussian fitted, without a covariance floor, to the rows in
                 `previous`; its means and variances are read.
             previous: The coordinates of that fit.
+            names: Of the columns, for messages; None for their indices.
 
         Raises:
-            CallerError: a column is constant, naming it by its index.
+            CallerError: a column is constant, naming it.
         """
         mean = moments["means"][0]
         variance = np.diagonal(moments["covariances"][0])
         for d in np.flatnonzero(~(variance > _CONSTANT_COLUMN * mean**2)):
             raise CallerError(
-                f"column {d} is constant over all records",
+                f"column {d if names is None else repr(names[int(d)])} is constant over all records",
                 remedy="leave the column out, it tells nothing apart",
             )
         return cls(previous.location + previous.scale * mean, previous.scale * np.sqrt(variance))

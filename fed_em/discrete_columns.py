@@ -180,8 +180,7 @@ class DiscreteColumns:
     def sums(self, statistics: Statistics) -> Vector:
         """Σ r φ(x) `(K, F)`, not negative: the rounding of an encoded sum can take an entry just below zero."""
         parts = [statistics[name] for name in self.statistic_slices]
-        none = np.empty((len(statistics["responsibilities"]), 0))
-        return np.asarray(np.maximum(np.concatenate([none, *parts], axis=1), 0.0))
+        return np.asarray(np.maximum(np.concatenate(parts, axis=1), 0.0)) if parts else np.empty((1, 0))
 
     def expected_log_density(self, statistics: Statistics, parameters: Parameters) -> float:
         """Σ_i Σ_k r_ik log p_k(x_i) over these columns, in nats; -inf if a component holds what it cannot show."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fed_em import gaussian_mixture, mixed_mixture, observed_moments
+from fed_em import gaussian_mixture, mixed_mixture, mixed_moments, observed_moments
 from fed_em.description import nearest
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.mixed_moments import MixedMomentsModel
 from fed_em.model import Model
 from fed_em.observed_moments import ObservedMomentsModel
 
 FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], Model]] = {
     gaussian_mixture.FAMILY: GaussianMixtureModel.from_description,
     mixed_mixture.FAMILY: MixedMixtureModel.from_description,
+    mixed_moments.FAMILY: MixedMomentsModel.from_description,
     observed_moments.FAMILY: ObservedMomentsModel.from_description,
 }
 

@@ -45,12 +45,12 @@ from fed_em.gaussian_e_step import GaussianEStep
 from fed_em.kernels import kernels_for
 from fed_em.layout import Block, Layout
 from fed_em.missing_gaussian import (
-    IMPUTED_REACH,
     MISSING_ENTROPY_BOUND,
     GaussianComponents,
     check_no_infinity,
     expected_sums,
     posterior_of_records,
+    reach_of,
 )
 from fed_em.model import COUNT, LOG_LIKELIHOOD, MISSING_ENTROPY, Rows
 from fed_em.parameters import Parameters
@@ -182,7 +182,7 @@ class GaussianMixtureModel:
         """Names, shapes and per-record bounds of the statistics.
 
         A block has one bound: that of its widest column, which `Block.source` names by its index. Where cells may be
-        missing, `IMPUTED_REACH` times that for expected values, on average over the records of a party.
+        missing, the `reach_of` it for expected values, which `fed_em.imputed_reach` checks for each record.
 
         Args:
             column_bounds: `(D,)`, the largest |x_d| in the coordinates of the E-step, positive. Without them
@@ -211,7 +211,7 @@ class GaussianMixtureModel:
 
     def _layout_of(self, bound: float, source: str) -> Layout:
         k, d = self.n_components, self.n_columns
-        reach = bound * IMPUTED_REACH if self.missing else bound
+        reach = reach_of(bound) if self.missing else bound
         of_missing = Block(MISSING_ENTROPY, (), MISSING_ENTROPY_BOUND, "declared bound of the entropy of missing cells")
         return Layout(
             (
@@ -240,6 +240,8 @@ class GaussianMixtureModel:
             FedEmError: a covariance is not positive definite (naming the component), or a row is so far from
                 every component that its density is not a number.
         """
+        if isinstance(rows, Records) and rows.bare:
+            rows = rows.rows
         if isinstance(rows, Records) or (self.missing and np.isnan(rows).any()):
             return self._e_step_of_records(parameters, Records.of(rows), layout)
         rows = self._checked_rows(rows)
@@ -451,6 +453,8 @@ class GaussianMixtureModel:
         return self._posterior(parameters, rows)[1]
 
     def _posterior(self, parameters: Parameters, rows: Rows | Records) -> tuple[Vector, Vector]:
+        if isinstance(rows, Records) and rows.bare:
+            rows = rows.rows
         if isinstance(rows, Records) or np.isnan(rows).any():
             return self._posterior_of_records(parameters, Records.of(rows))
         rows = self._checked_rows(rows)

@@ -7,7 +7,6 @@ environment alone, so that equal input gives equal bits.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,11 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em import posterior
+from fed_em.compilation import compiler_admitted
 
 Vector = NDArray[np.float64]
-
-# Set to 1, no numba is imported.
-NO_NUMBA_VARIABLE = "FED_EM_NO_NUMBA"
 
 # From so many rows on, compiled kernels run. Importing numba costs a process 0.3 s and 40 MB, and compiling some
 # seconds once: as much as a hundred E-steps of so few rows. It also spares small tenants the compiler.
@@ -44,7 +41,7 @@ class Kernels:
 
 def kernels_for(n_rows: int) -> Kernels:
     """The kernels of an E-step over so many rows."""
-    if n_rows < FEWEST_COMPILED_ROWS or os.environ.get(NO_NUMBA_VARIABLE) == "1":
+    if n_rows < FEWEST_COMPILED_ROWS or not compiler_admitted():
         return NUMPY
     return _compiled() or NUMPY
 

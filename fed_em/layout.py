@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from fed_em.errors import CallerError
@@ -70,6 +70,12 @@ class Layout:
             if block.name == name:
                 return block
         raise CallerError(f"no statistic '{name}' in this layout (it has {', '.join(self.offsets)})")
+
+    def of_weights_up_to(self, weight_bound: float) -> Layout:
+        """The same statistics of records that count for at most `weight_bound` each, positive."""
+        if weight_bound == 1:
+            return self
+        return Layout(tuple(replace(block, bound=block.bound * weight_bound) for block in self.blocks))
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks)

@@ -18,8 +18,8 @@ covariance is modelled (diag, spherical) x̂_m = μ_m and patterns need not be t
 The free energy needs one more number: the entropy of the missing cells given the component, Σ r ½ log |2πe C_mm|.
 
 Bounds. However narrow the ranges, neither x̂ nor C is bounded by them: |x̂_d − μ_d| ≤ σ_d · (Mahalanobis distance of x_o) and
-C_dd ≤ σ_d², and both depend on parameters. A layout declares `IMPUTED_REACH` times the bound of the widest column, which
-holds for the mean over the records of a party, not for each: an encoder that meets a greater sum refuses it, it never clips.
+C_dd ≤ σ_d², and both depend on parameters. A layout declares how far they may reach (`reach_of`), and a party checks each of its
+records against that before it sums them (`fed_em.imputed_reach`).
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ from fed_em.records import Records
 Vector = NDArray[np.float64]
 Places = NDArray[np.intp]
 
-# How far beyond its column's range an expected value may lie, in multiples of the range's bound, on average over the records
-# of a party. Within a fit Σ_k w_k (μ_k² + σ_k²) is a mean of squares of observed values, at most the bound squared, and of
-# expected ones, which follow it; a factor of two leaves room for parties that are not like the whole, for one bit of S1
-# and two of S2.
-IMPUTED_REACH = 2.0
+# How far an expected value may lie from 0 in any record: twice as far as its column's range, and so many units further. Sums are
+# encoded in standardised coordinates, whose unit is a standard deviation. Starts, which are drawn from a standard normal, are within 15 of
+# them however narrow the range, and what EM estimates is nearer: Σ_k w_k (μ_k² + σ_k²) is a mean of squares of observed values
+# and of expected ones, which follow them. The rest is room for rows that contradict a strong correlation. For ranges of 10 standard
+# deviations it takes three bits of S1 and five of S2.
+_RANGES, _UNITS = 2.0, 32.0
 
 # The declared bound of the entropy of a record's missing cells, in nats on average. A differential entropy has no bound:
 # this one admits 1000 missing cells of standard deviation e^64.
@@ -84,6 +85,15 @@ class ExpectedMoments:
         return ExpectedMoments(
             self.first + other.first, self.second + other.second, self.missing_entropy + other.missing_entropy
         )
+
+
+def reach_of(bound: float) -> float:
+    """The declared bound of |x̂_d| and of √(x̂_d² + C_dd) in every record.
+
+    Args:
+        bound: The largest |x_d| of an observed cell, of the widest column.
+    """
+    return _RANGES * bound + _UNITS
 
 
 class _Group(Protocol):

@@ -359,9 +359,7 @@ def _evidence(X: Table | TableStream) -> Mapping[str, ColumnEvidence]:
 
 def _centring(schema: ColumnSchema, moments: ColumnMoments) -> Coordinates:
     """Gaussian columns about their means; all others as they are."""
-    location = np.zeros(len(moments.mean))
-    location[schema.gaussian] = moments.mean[schema.gaussian]
-    return Coordinates(location, np.ones(len(location)))
+    return schema.coordinates(Coordinates(moments.mean[schema.gaussian], np.ones(len(schema.gaussian))))
 
 
 def _restored(model: MixedMixtureModel, parameters: Parameters, coordinates: Coordinates) -> Parameters:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import xlogy
+from scipy.special import gammaln, xlogy
 
 from fed_em.blas import one_blas_thread
 from fed_em.columns import ColumnSchema
@@ -216,13 +216,14 @@ class MixedMixtureModel:
         if self.gaussian is None:
             shared: tuple[Block, ...] = (
                 Block(COUNT, (), 1.0),
-                Block(LOG_LIKELIHOOD, (), LOG_DENSITY_BOUND, "declared bound of a log-density"),
+                bound_of_log_density(self.schema),
                 Block(ENTROPY, (), math.log(max(self.n_components, 2)), "log of the number of components"),
                 Block(RESPONSIBILITIES, (self.n_components,), 1.0),
             )
         else:
             of_gaussian = None if bounds is None else bounds[self.schema.gaussian]
-            shared = self.gaussian.layout(of_gaussian).blocks
+            blocks = self.gaussian.layout(of_gaussian).blocks
+            shared = tuple(bound_of_log_density(self.schema) if b.name == LOG_LIKELIHOOD else b for b in blocks)
             if of_gaussian is not None:
                 # The Gaussian mixture knows its columns by their place among themselves.
                 name = self.schema.names[int(self.schema.gaussian[np.argmax(of_gaussian)])]
@@ -431,6 +432,16 @@ class MixedMixtureModel:
             rows[:, self.schema.gaussian] = cells
         self.discrete.sample(parameters, labels, rows, generator)
         return rows, labels
+
+
+def bound_of_log_density(schema: ColumnSchema) -> Block:
+    """The declared bound of |log p(x)|, in nats a record on average: of counts x ≤ u at rates in [1, u] with certainty, as
+
+    0 ≥ x log λ − λ − log x! ≥ −u − log u!
+    """
+    upper = schema.upper_counts
+    of_counts = float((upper + gammaln(upper + 1)).sum()) if len(upper) else 0.0
+    return Block(LOG_LIKELIHOOD, (), LOG_DENSITY_BOUND + of_counts, "declared bound of a log-density")
 
 
 def _no_density() -> FedEmError:

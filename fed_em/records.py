@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -84,8 +84,29 @@ class Records:
         """`rows` itself if it is records already; else records of weight one without labels."""
         return rows if isinstance(rows, Records) else cls(rows)
 
+    @classmethod
+    def concatenated(cls, parts: Sequence[Records]) -> Records:
+        """The records of all parts, in their order.
+
+        Args:
+            parts: At least one. All have weights or none has, and so for labels.
+        """
+        weights = [part.weights for part in parts if part.weights is not None]
+        admissible = [part.admissible for part in parts if part.admissible is not None]
+        return cls(
+            np.concatenate([part.rows for part in parts]),
+            np.concatenate(weights) if weights else None,
+            np.concatenate(admissible) if admissible else None,
+            max(part.weight_bound for part in parts),
+        )
+
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def bare(self) -> bool:
+        """Whether there is nothing but rows."""
+        return self.weights is None and self.admissible is None
 
     def __getitem__(self, part: slice | NDArray[np.intp] | NDArray[np.bool_]) -> Records:
         return replace(

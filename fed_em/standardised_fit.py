@@ -1,7 +1,7 @@
 """A whole fit by sums alone: moments first, then EM in standardised coordinates.
 
-    moments     = M-step of one Gaussian over the declared ranges      (one sum; of observed cells, where some may be missing)
-    coordinates = mean 0, variance 1, by those moments
+    moments     = M-step of one component over the declared ranges     (one sum; of observed cells, where some may be missing)
+    coordinates = mean 0, variance 1, by those moments                 (of Gaussian columns; all others as they are)
     start       = drawn from the moments, by seed
     parameters  = EM from there                                        (one sum an iteration)
 
@@ -17,10 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fed_em.broadcast import Broadcast
 from fed_em.coordinates import Coordinates
 from fed_em.em import Fit, Iteration, Stopping, Total, fit
+from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
+from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.mixed_moments import MixedMomentsModel, standard_columns, start_from_mixed_moments
 from fed_em.model import Model
 from fed_em.parameters import Parameters
 from fed_em.statistics import Vector
@@ -43,8 +47,29 @@ class StandardisedFit:
     fit: Fit
 
 
+def first_round(model: Model, low: Vector, high: Vector) -> Broadcast:
+    """What the first sum is taken of: the moments that standardise a model's columns, over their declared ranges.
+
+    Args:
+        model: A mixture to fit.
+        low: Declared lowest value of each column, `(D,)`; read of Gaussian columns only.
+        high: Highest ones.
+
+    Raises:
+        CallerError: there is no way to start a model of this family.
+    """
+    if isinstance(model, MixedMixtureModel):
+        schema, places = model.schema, model.schema.gaussian
+        ranges = Coordinates.of_ranges(low[places], high[places])
+        return Broadcast(MixedMomentsModel(schema), schema.coordinates(ranges), standard_columns(schema))
+    if isinstance(model, GaussianMixtureModel):
+        moments = moments_model(model.n_columns, model.missing)
+        return Broadcast(moments, Coordinates.of_ranges(low, high), standard_gaussian(model.n_columns))
+    raise CallerError(f"a model of the family '{model.family}' is no mixture to fit")
+
+
 def fit_standardised(
-    model: GaussianMixtureModel,
+    model: Model,
     ranges: tuple[Vector, Vector],
     total_for: TotalFor,
     stopping: Stopping,
@@ -54,33 +79,43 @@ def fit_standardised(
     """Standardise, start and fit, by sums alone.
 
     Args:
-        model: What to fit.
-        ranges: Declared lowest and highest value of each column, `(D,)` each.
+        model: What to fit: a Gaussian or a mixed mixture.
+        ranges: Declared lowest and highest value of each column, `(D,)` each; read of Gaussian columns only.
         total_for: Makes the `Total` of a model over all rows in some coordinates.
         stopping: When to stop.
         seed: Of the start.
         observe: Called after every iteration of EM.
 
     Raises:
-        CallerError: a column is constant over all rows, or missing in all; names it by its index.
+        CallerError: a Gaussian column is constant over all rows, or any is missing in all; names it, or its index.
     """
-    unit = Coordinates.of_ranges(*ranges)
-    gaussian = moments_model(model.n_columns, model.missing)
-    summed = total_for(gaussian, unit)(standard_gaussian(model.n_columns))
-    moments = gaussian.m_step(summed.statistics, standard_gaussian(model.n_columns))
-    coordinates = Coordinates.standardising(moments, unit)
-    start = start_from_moments(model, _standardised(moments), seed)
+    first = first_round(model, *ranges)
+    summed = total_for(first.model, first.coordinates)(first.parameters)
+    moments = first.model.m_step(summed.statistics, first.parameters)
+    coordinates, start = _standardised(model, moments, first.coordinates, seed)
     return StandardisedFit(coordinates, start, fit(model, total_for(model, coordinates), start, stopping, observe))
 
 
-def _standardised(moments: Parameters) -> Parameters:
-    """Moments in the coordinates that they define: mean 0, and the correlations."""
+def _standardised(model: Model, moments: Parameters, unit: Coordinates, seed: int) -> tuple[Coordinates, Parameters]:
+    """The coordinates that moments in `unit` ones define, and a start in them."""
+    if isinstance(model, GaussianMixtureModel):
+        return Coordinates.standardising(moments, unit), start_from_moments(model, _in_own_coordinates(moments), seed)
+    assert isinstance(model, MixedMixtureModel)
+    schema, places = model.schema, model.schema.gaussian
+    if not len(places):
+        return unit, start_from_mixed_moments(model, moments, seed)
+    of_ranges = Coordinates(unit.location[places], unit.scale[places])
+    names = [schema.names[d] for d in places]
+    coordinates = schema.coordinates(Coordinates.standardising(moments, of_ranges, names))
+    return coordinates, start_from_mixed_moments(model, _in_own_coordinates(moments), seed)
+
+
+def _in_own_coordinates(moments: Parameters) -> Parameters:
+    """Moments in the coordinates that those of their Gaussian columns define: mean 0, and the correlations."""
     covariance = moments["covariances"][0]
     spread = np.sqrt(np.diag(covariance))
-    return Parameters(
-        {
-            "weights": moments["weights"],
-            "means": np.zeros_like(moments["means"]),
-            "covariances": (covariance / np.outer(spread, spread))[np.newaxis],
-        }
-    )
+    own = {
+        "means": np.zeros_like(moments["means"]),
+        "covariances": (covariance / np.outer(spread, spread))[np.newaxis],
+    }
+    return Parameters({**moments, **own})

@@ -5,12 +5,14 @@ What readers say of a damaged file can quote it, so their texts are never passed
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,15 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from fed_em.column_cells import label_of
 from fed_em.errors import CallerError, EnvironmentFault
 
 Vector = NDArray[np.float64]
 
 Choose = Callable[[Sequence[str]], Sequence[str]]
 """Which of the columns that a file has are to be read; raises `CallerError` if they will not do."""
+
+_Reader = Callable[[Path, Choose, Collection[str]], "DataFile"]
 
 _GET_AGAIN = "write the file again, or restore it"
 
@@ -50,10 +55,14 @@ class Column:
     Attributes:
         kind: Its type, as the file's format calls it.
         values: `(n,)`, NaN where a value is missing; None if it is not numeric.
+        n_missing: How many values are missing.
+        texts: `(n,)`, the values as text, None where one is missing; None itself unless they were to be read as text.
     """
 
     kind: str
     values: Vector | None = field(repr=False)
+    n_missing: int = 0
+    texts: Sequence[str | None] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class DataFile:
     named: bool = True
 
 
-def read_data_file(path: Path, choose: Choose) -> DataFile:
+def read_data_file(path: Path, choose: Choose, texts: Collection[str] = ()) -> DataFile:
     """Read the chosen columns of a file whose suffix says what it is.
 
     CSV with a line of column names; Parquet; `.npz` with one array `(n,)` a column; `.npy` with a structured array
@@ -82,13 +91,14 @@ def read_data_file(path: Path, choose: Choose) -> DataFile:
     Args:
         path: The file.
         choose: Called with the file's column names, before anything else is read.
+        texts: Columns that are to be read as text too, of those that are chosen.
 
     Raises:
         CallerError: no such file, no known suffix, a damaged file, or what `choose` raises.
         EnvironmentFault: the disk does not give the file.
     """
     with _trouble_with(path):
-        return _reader_of(path)(path, choose)
+        return _reader_of(path)(path, choose, texts)
 
 
 def data_paths(data: Path | Sequence[Path]) -> tuple[Path, ...]:
@@ -117,7 +127,7 @@ def check_data_file(path: Path) -> None:
         )
 
 
-def _reader_of(path: Path) -> Callable[[Path, Choose], DataFile]:
+def _reader_of(path: Path) -> _Reader:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise CallerError(
@@ -126,14 +136,19 @@ def _reader_of(path: Path) -> Callable[[Path, Choose], DataFile]:
     return reader
 
 
-def _read_csv(path: Path, choose: Choose) -> DataFile:
+def _read_csv(path: Path, choose: Choose, texts: Collection[str]) -> DataFile:
     # Only a single thread knows the numbers of the lines.
     reading = pyarrow.csv.ReadOptions(use_threads=False)
     try:
         with pyarrow.csv.open_csv(path, reading) as opened:
             names = opened.schema.names
-        chosen = pyarrow.csv.ConvertOptions(include_columns=_chosen(path, names, choose))
-        return _of_arrow(path, pyarrow.csv.read_csv(path, reading, convert_options=chosen))
+        chosen = pyarrow.csv.ConvertOptions(
+            include_columns=_chosen(path, names, choose),
+            # As they are written: 01 is no number here.
+            column_types={name: pa.string() for name in texts},
+            strings_can_be_null=True,
+        )
+        return _of_arrow(path, pyarrow.csv.read_csv(path, reading, convert_options=chosen), texts)
     except pa.ArrowInvalid as error:
         ragged = _RAGGED.search(str(error))
         if ragged is None:
@@ -145,23 +160,24 @@ def _read_csv(path: Path, choose: Choose) -> DataFile:
     )
 
 
-def _read_parquet(path: Path, choose: Choose) -> DataFile:
+def _read_parquet(path: Path, choose: Choose, texts: Collection[str]) -> DataFile:
     with pyarrow.parquet.ParquetFile(path) as file:
-        return _of_arrow(path, file.read(columns=_chosen(path, file.schema_arrow.names, choose)))
+        return _of_arrow(path, file.read(columns=_chosen(path, file.schema_arrow.names, choose)), texts)
 
 
-def _of_arrow(path: Path, table: pa.Table) -> DataFile:
+def _of_arrow(path: Path, table: pa.Table, texts: Collection[str]) -> DataFile:
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind, is_a = column.type, pa.types
         numeric = is_a.is_integer(kind) or is_a.is_floating(kind) or is_a.is_decimal(kind) or is_a.is_null(kind)
         # Unchecked, as integers beyond 2^53 may be rounded; nulls become NaN.
         values = column.cast(pa.float64(), safe=False).to_numpy() if numeric else None
-        columns[name] = Column(str(kind), values)
+        n_missing = column.null_count if values is None else int(np.isnan(values).sum())
+        columns[name] = Column(str(kind), values, n_missing, _texts(column.to_pylist()) if name in texts else None)
     return DataFile(path, table.num_rows, columns)
 
 
-def _read_npz(path: Path, choose: Choose) -> DataFile:
+def _read_npz(path: Path, choose: Choose, texts: Collection[str]) -> DataFile:
     with path.open("rb") as file:
         archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -174,28 +190,43 @@ def _read_npz(path: Path, choose: Choose) -> DataFile:
                 f"{path}: column '{name}' has shape {array.shape}, the first one has {first.shape}",
                 remedy="save one array (n,) a column, all of one length",
             )
-    return DataFile(path, len(first), {name: _of_numpy(array) for name, array in arrays.items()})
+    return DataFile(path, len(first), {name: _of_numpy(array, name in texts) for name, array in arrays.items()})
 
 
-def _read_npy(path: Path, choose: Choose) -> DataFile:
+def _read_npy(path: Path, choose: Choose, texts: Collection[str]) -> DataFile:
     with path.open("rb") as file:
         array = np.load(file, allow_pickle=False)
     if not isinstance(array, np.ndarray):
         raise ValueError("an archive is no array")
     if array.dtype.names is not None and array.ndim == 1:
         chosen = _chosen(path, array.dtype.names, choose)
-        return DataFile(path, len(array), {name: _of_numpy(array[name]) for name in chosen})
+        return DataFile(path, len(array), {name: _of_numpy(array[name], name in texts) for name in chosen})
     if array.ndim != 2 or array.shape[1] == 0:
         raise CallerError(f"{path} holds an array of shape {array.shape}", remedy="save an array (n, D)")
-    columns = {str(d + 1): _of_numpy(array[:, d]) for d in range(array.shape[1])}
+    columns = {str(d + 1): _of_numpy(array[:, d], bool(texts)) for d in range(array.shape[1])}
     return DataFile(path, len(array), columns, named=False)
 
 
-def _of_numpy(array: NDArray[Any]) -> Column:
-    return Column(str(array.dtype), array.astype(np.float64) if array.dtype.kind in "iuf" else None)
+def _of_numpy(array: NDArray[Any], text: bool) -> Column:
+    values = array.astype(np.float64) if array.dtype.kind in "iuf" else None
+    n_missing = 0 if values is None else int(np.isnan(values).sum())
+    return Column(str(array.dtype), values, n_missing, _texts(array.tolist()) if text else None)
 
 
-_READERS: Mapping[str, Callable[[Path, Choose], DataFile]] = {
+def _texts(cells: Sequence[Any]) -> list[str | None]:
+    """Values as text: whole numbers without a point, whether or not a missing cell made their column floating."""
+    return [_text(cell) for cell in cells]
+
+
+def _text(cell: Any) -> str | None:
+    if isinstance(cell, Decimal):
+        cell = float(cell)
+    if cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell)):
+        return None
+    return cell.decode(errors="replace") if isinstance(cell, bytes) else label_of(cell)
+
+
+_READERS: Mapping[str, _Reader] = {
     ".csv": _read_csv,
     ".parquet": _read_parquet,
     ".npy": _read_npy,

@@ -8,18 +8,22 @@ from importlib.metadata import version
 
 import numpy as np
 
-from fed_em.model import Rows
+from fed_em.records import Records
 from fed_em_protocols.hashing import digest
 
 MIXED = digest("mixed work")
 """In place of a fingerprint, of a session in which there was more than one. No rows have it."""
 
 
-def fingerprint_of(rows: Rows, names: Sequence[str]) -> bytes:
-    """SHA-256 over the version of this package, the columns' names, and rows `(n, D)` in original units, bit for bit.
+def fingerprint_of(records: Records, names: Sequence[str]) -> bytes:
+    """SHA-256 over the version of this package, the columns' names, rows `(n, D)` in original units, labels and weights, bit for bit.
 
     It never leaves the tenant: rows that are easy to guess could be found from it.
     """
-    found = hashlib.sha256(digest("work", version("fed-em"), len(names), *names, len(rows)))
-    found.update(np.ascontiguousarray(rows, dtype="<f8").data.cast("B"))
+    found = hashlib.sha256(digest("work", version("fed-em"), len(names), *names, len(records)))
+    found.update(np.ascontiguousarray(records.rows, dtype="<f8").data.cast("B"))
+    if records.weights is not None:
+        found.update(b"weights" + np.ascontiguousarray(records.weights, dtype="<f8").tobytes())
+    if records.admissible is not None:
+        found.update(b"labels" + np.ascontiguousarray(records.admissible).tobytes())
     return found.digest()

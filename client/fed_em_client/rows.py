@@ -1,4 +1,4 @@
-"""A tenant's rows: the columns of a data file that a session is about, checked against its schema.
+"""A tenant's records: the columns of a data file that a session is about, checked against what it declares of them.
 
 Every complaint names the file, the column and what to do, and says how many values are wrong, never what they are.
 """
@@ -11,16 +11,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fed_em.columns import Column as DescribedColumn
+from fed_em.columns import ColumnSchema, PoissonColumn
 from fed_em.errors import CallerError
-from fed_em.model import Rows
-from fed_em_client.data_files import DataFile, data_paths, read_data_file
+from fed_em.model import ComponentModel, Rows
+from fed_em.records import Records
+from fed_em_client.cells import (
+    Complaint,
+    admissible_of,
+    complaints_of_counts,
+    complaints_of_weights,
+    numbers_of,
+    read_as_text,
+)
+from fed_em_client.data_files import Column, DataFile, data_paths, read_data_file
 from fed_em_protocols.description import SessionDescription
+
+Vector = NDArray[np.float64]
 
 # Existing columns that a complaint lists at most.
 _LISTED = 20
 
-# What is wrong with values of a column that may have missing cells, and of any other; and what to do.
+# What is wrong with numbers of a column that may have missing cells, and of any other; and what to do.
 _INFINITE = ("infinite", "leave the cell empty where the value is not known")
 _NOT_COMPLETE = (
     "missing or not finite",
@@ -29,12 +43,13 @@ _NOT_COMPLETE = (
 )
 
 
-def read_rows(
+def read_records(
     data: Path | Sequence[Path], description: SessionDescription, columns: Mapping[str, str], row_cap: int
-) -> Rows:
-    """The rows of data files, `(n, D)` float64 in original units, in the order of the session's columns; read-only.
+) -> Records:
+    """The records of data files: rows `(n, D)` in the order of the session's columns and in original units, read-only.
 
-    Empty cells, nulls and NaN are NaN, in the columns that the session declares as `missing`; a row may be all of them.
+    Cells are coded as `fed_em.columns` says. Empty ones, nulls and NaN are NaN, in the columns that the session declares as
+    `missing`; a row may be all of them. Labels and weights are those of the columns that the session names for them.
 
     Args:
         data: CSV, Parquet, `.npz` or `.npy`, a folder of such files, or several of either; see `fed_em_client.data_files`.
@@ -43,47 +58,65 @@ def read_rows(
         row_cap: The most rows the roster admits, of all files together.
 
     Raises:
-        CallerError: as `read_columns`, or a value is outside its declared range, or there are more rows than `row_cap`.
+        CallerError: as `read_columns`, or a value is outside what is declared of its column, or there are more rows than `row_cap`.
         EnvironmentFault: the disk does not give the file.
     """
     paths = data_paths(data)
-    parts: list[Rows] = []
+    parts: list[Records] = []
     for path in paths:
-        parts.append(_rows_of_file(path, description, columns))
-        check_row_count(path if len(paths) == 1 else "the data", sum(map(len, parts)), row_cap)
-    if len(parts) == 1:
-        return parts[0]
-    rows = np.concatenate(parts)
-    rows.flags.writeable = False
-    return rows
+        parts.append(_records_of_file(path, description, columns, row_cap))
+        check_row_count("the data", sum(map(len, parts)), row_cap)
+    return parts[0] if len(parts) == 1 else Records.concatenated(parts)
 
 
-def _rows_of_file(path: Path, description: SessionDescription, columns: Mapping[str, str]) -> Rows:
-    wanted = _Wanted.of(path, description.names, columns)
-    rows = wanted.read()
+def _records_of_file(path: Path, description: SessionDescription, columns: Mapping[str, str], row_cap: int) -> Records:
+    wanted = _Wanted.of(path, description.file_columns, columns)
+    schema, labels, weights = description.schema_of_columns, description.labels, description.weights
+    texts = [column.name for column in schema.columns if read_as_text(column)]
+    file = wanted.read([*texts, labels.column] if labels else texts)
+    check_row_count(path, file.n_rows, row_cap)
+    rows = wanted.rows_of(file, schema)
     wanted.check_finite(rows, [column.name for column in description.columns if column.missing])
     wanted.check_ranges(rows, description)
-    return rows
+    return Records(
+        rows,
+        None if weights is None else wanted.weights_of(file, weights.column, weights.upper),
+        None if labels is None else wanted.admissible_of(file, labels.column, _components(description)),
+        description.weight_bound,
+    )
+
+
+def _components(description: SessionDescription) -> int:
+    model = description.fitted_model
+    assert isinstance(model, ComponentModel)
+    return model.n_components
 
 
 def read_columns(
-    path: Path, names: Sequence[str], columns: Mapping[str, str], may_be_missing: Collection[str] = ()
+    path: Path,
+    names: Sequence[str],
+    columns: Mapping[str, str],
+    may_be_missing: Collection[str] = (),
+    schema: ColumnSchema | None = None,
 ) -> Rows:
     """Rows of any values: `(n, D)` float64, the columns in the order of `names`; read-only.
 
     Args:
-        path: As `read_rows`.
+        path: As `read_records`.
         names: The columns by the names that the caller has for them; different ones.
         columns: These names to data columns, where they differ.
         may_be_missing: Which of `names` may have missing cells, NaN; all others are complete.
+        schema: The kinds of the columns, which are those of `names`; None if all hold numbers.
 
     Raises:
-        CallerError: the file is missing or damaged, a column is missing or not numeric, a value is infinite or is missing
+        CallerError: the file is missing or damaged, a column is missing or not of its kind, a value is infinite or is missing
             where it may not be, or there are no rows.
         EnvironmentFault: the disk does not give the file.
     """
     wanted = _Wanted.of(path, tuple(names), columns)
-    rows = wanted.read()
+    described = () if schema is None else schema.columns
+    file = wanted.read([column.name for column in described if read_as_text(column)])
+    rows = wanted.rows_of(file, schema)
     wanted.check_finite(rows, may_be_missing)
     return rows
 
@@ -130,45 +163,94 @@ class _Wanted:
             )
         return cls(path, names, sources, bool(columns))
 
-    def read(self) -> Rows:
-        """The rows, `(n, D)`, n positive, whatever their values; read-only."""
-        file = read_data_file(self.path, self._choose)
+    def read(self, texts: Collection[str]) -> DataFile:
+        """The columns of the file, of one row or more; those of `texts`, by the session's names, as text."""
+        source_of = dict(zip(self.names, self.sources, strict=True))
+        file = read_data_file(self.path, self._choose, [source_of[name] for name in texts])
         if not file.named:
             self._check_positions(file)
         if file.n_rows == 0:
             raise CallerError(f"{self.path} has no rows", remedy="a tenant without rows stays out of the session")
-        rows = np.empty((file.n_rows, len(self.names)))
-        columns = [file.columns[source] for source in self.sources] if file.named else file.columns.values()
-        for d, column in enumerate(columns):
-            if column.values is None:
-                raise CallerError(
-                    f"{self._label(d)} is of type {column.kind}, not numeric",
-                    remedy="write numbers there (0 and 1 for no and yes, a point before decimals)",
-                )
-            rows[:, d] = column.values
+        return file
+
+    def rows_of(self, file: DataFile, schema: ColumnSchema | None) -> Rows:
+        """The rows, `(n, D)`: the first of the columns, as many as the schema has, of all kinds; read-only.
+
+        Without a schema all columns are numbers. Whether they are finite is not looked at.
+        """
+        described = (None,) * len(self.names) if schema is None else schema.columns
+        rows = np.empty((file.n_rows, len(described)))
+        for d, column in enumerate(described):
+            rows[:, d] = self._cells_of(file, d, column)
         rows.flags.writeable = False
         return rows
 
+    def _cells_of(self, file: DataFile, d: int, column: DescribedColumn | None) -> Vector:
+        if column is not None and read_as_text(column):
+            cells, complaint = numbers_of(column, self._texts(file, d))
+            self._require(d, complaint)
+            return cells
+        cells = self._numbers(file, d)
+        if isinstance(column, PoissonColumn):
+            for complaint in complaints_of_counts(column, cells):
+                self._require(d, complaint)
+        return cells
+
+    def weights_of(self, file: DataFile, name: str, upper: float) -> Vector:
+        """The column of weights, `(n,)`."""
+        d = self.names.index(name)
+        weights = self._numbers(file, d)
+        for complaint in complaints_of_weights(weights, upper):
+            self._require(d, complaint)
+        return weights
+
+    def admissible_of(self, file: DataFile, name: str, n_components: int) -> NDArray[np.bool_]:
+        """The column of labels, `(n, K)`."""
+        d = self.names.index(name)
+        admissible, complaint = admissible_of(self._texts(file, d), n_components)
+        self._require(d, complaint)
+        return admissible
+
+    def _numbers(self, file: DataFile, d: int) -> Vector:
+        column = self._column(file, d)
+        if column.values is None:
+            raise CallerError(
+                f"{self._label(d)} is of type {column.kind}, not numeric",
+                remedy="write numbers there (0 and 1 for no and yes, a point before decimals)",
+            )
+        return column.values
+
+    def _texts(self, file: DataFile, d: int) -> Sequence[str | None]:
+        texts = self._column(file, d).texts
+        assert texts is not None
+        return texts
+
+    def _column(self, file: DataFile, d: int) -> Column:
+        return file.columns[self.sources[d]] if file.named else list(file.columns.values())[d]
+
+    def _require(self, d: int, complaint: Complaint) -> None:
+        """Raise `CallerError` if there is anything to complain about column d."""
+        wrong = np.flatnonzero(complaint.wrong)
+        if len(wrong):
+            raise CallerError(
+                f"{self._label(d)} has {len(wrong)} values that are {complaint.what}, the first in row {wrong[0] + 1} of "
+                f"{len(complaint.wrong)}",
+                remedy=complaint.remedy,
+            )
+
     def check_finite(self, rows: Rows, may_be_missing: Collection[str]) -> None:
         """Raise `CallerError` unless every value is a finite number, or missing in a column that admits it."""
-        admits = np.array([name in may_be_missing for name in self.names])
-        bad = ~np.isfinite(rows) & ~(np.isnan(rows) & admits)
-        for d in np.flatnonzero(bad.any(axis=0)):
-            wrong = np.flatnonzero(bad[:, d])
-            what, remedy = _INFINITE if admits[d] else _NOT_COMPLETE
-            raise CallerError(
-                f"{self._label(int(d))} has {len(wrong)} values that are {what}, the first in row {wrong[0] + 1} of "
-                f"{len(rows)}",
-                remedy=remedy,
-            )
+        for d, name in enumerate(self.names[: rows.shape[1]]):
+            admits = name in may_be_missing
+            bad = np.isinf(rows[:, d]) if admits else ~np.isfinite(rows[:, d])
+            self._require(d, Complaint(bad, *(_INFINITE if admits else _NOT_COMPLETE)))
 
     def check_ranges(self, rows: Rows, description: SessionDescription) -> None:
         """Raise `CallerError` unless every value is within its declared range."""
         outside = ((rows < description.low) | (rows > description.high)).sum(axis=0)
         for d in np.flatnonzero(outside):
-            column = description.columns[d]
             raise CallerError(
-                f"{self._label(int(d))} is outside the session's range [{column.low:g}, {column.high:g}] in "
+                f"{self._label(int(d))} is outside the session's range [{description.low[d]:g}, {description.high[d]:g}] in "
                 f"{outside[d]} of {len(rows)} rows",
                 remedy="check units and entries; leave such rows out, or ask the server's operator for a wider range",
             )

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fed_em.broadcast import Broadcast
 from fed_em.component_counts import component_counts
 from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
-from fed_em.model import ComponentModel, Model, Rows
+from fed_em.imputed_reach import records_beyond_reach
+from fed_em.model import ComponentModel, Model
 from fed_em.parameters import Parameters
+from fed_em.records import Records
 from fed_em.silence import silence
 from fed_em.statistics import Statistics
 from fed_em_client.fingerprint import MIXED, fingerprint_of
-from fed_em_client.rows import read_rows
+from fed_em_client.rows import read_records
 from fed_em_client.sharded_sums import ShardedSums
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
 from fed_em_protocols.encoding import Encoding
@@ -59,7 +64,7 @@ class _Session:
 
     offered: bytes
     description: SessionDescription
-    rows: Rows = field(repr=False)
+    records: Records = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -71,14 +76,16 @@ class _Setting:
         coordinates: The coordinates of its E-step.
         moments: Whether it is the first round's, whose moments standardise the columns.
         encoding: The encoding of its statistics.
-        rows: The rows in those coordinates, `(n, D)`.
+        column_bounds: The largest |x_d| that its columns admit there, `(D,)`.
+        records: The records in those coordinates; without labels, which are of components, for the moments.
     """
 
     model: Model
     coordinates: Coordinates
     moments: bool
     encoding: Encoding
-    rows: Rows = field(repr=False)
+    column_bounds: NDArray[np.float64]
+    records: Records = field(repr=False)
 
     def serves(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast differs in its parameters only."""
@@ -144,8 +151,8 @@ class RowsWork:
         if self._session is not None and self._session.offered == description:
             return
         parsed = SessionDescription.from_json(description)
-        rows = read_rows(self._data, parsed, self._columns, self._roster.row_caps[self._index])
-        self._session = _Session(description, parsed, rows)
+        records = read_records(self._data, parsed, self._columns, self._roster.row_caps[self._index])
+        self._session = _Session(description, parsed, records)
         self._forget_rounds()
 
     @property
@@ -163,7 +170,8 @@ class RowsWork:
             self._number = session
             self._forget_rounds()
         prepared = self._prepared()
-        before, now = self._marks.work(session), fingerprint_of(prepared.rows, prepared.description.names)
+        names = prepared.description.file_columns
+        before, now = self._marks.work(session), fingerprint_of(prepared.records, names)
         changed = before not in {None, now}
         self._marks.record_work(session, MIXED if changed else now)
         return changed
@@ -216,8 +224,10 @@ class RowsWork:
             if not moments:
                 self._require_the_model(session.description, broadcast)
             encoding = encoding_of(session.description, broadcast, self._roster.row_caps)
-            rows = broadcast.coordinates.apply(session.rows)
-            self._setting = _Setting(broadcast.model, broadcast.coordinates, moments, encoding, rows)
+            bounds = broadcast.coordinates.bounds(session.description.low, session.description.high)
+            records = replace(session.records, rows=broadcast.coordinates.apply(session.records.rows))
+            records = replace(records, admissible=None) if moments else records
+            self._setting = _Setting(broadcast.model, broadcast.coordinates, moments, encoding, bounds, records)
         return self._setting
 
     def _require_the_model(self, description: SessionDescription, broadcast: Broadcast) -> None:
@@ -240,16 +250,32 @@ class RowsWork:
         _check_same_encoding(encoding, asked)
         # Two supporters more than collude: see `fed_em_protocols.mass_gate`.
         self._counting = _Counting(asked.parameters, encoding, asked.mass_floor, asked.colluders + 2)
-        return encoding, component_counts(_components_of(setting.model), parameters, setting.rows, encoding.layout)
+        # A gate counts records: one that counts for many rows is one, and one that counts for less than one is not.
+        weights = setting.records.weights
+        records = replace(setting.records, weights=None if weights is None else np.minimum(weights, 1.0))
+        return encoding, component_counts(_components_of(setting.model), parameters, records, encoding.layout)
 
     def _summed(self, asked: Evaluate, setting: _Setting, parameters: Parameters) -> tuple[Encoding, Statistics]:
         """The statistics, without the moments of held components."""
         _check_same_encoding(setting.encoding, asked)
         held = self._held_by(asked, setting)
-        statistics = self._sums.e_step(setting.model, parameters, setting.rows, setting.encoding.layout)
+        self._require_within_reach(setting, parameters)
+        statistics = self._sums.e_step(setting.model, parameters, setting.records, setting.encoding.layout)
         if held:
             statistics = silence(_components_of(setting.model), statistics, held)
         return setting.encoding, statistics
+
+    def _require_within_reach(self, setting: _Setting, parameters: Parameters) -> None:
+        """Every record is to keep the bounds of the layout, also by what is expected of its missing cells."""
+        beyond = records_beyond_reach(
+            setting.model, parameters, setting.records, setting.column_bounds, setting.encoding.layout
+        )
+        for d in np.flatnonzero(beyond):
+            raise CallerError(
+                f"at the server's parameters {beyond[d]} of {len(setting.records)} rows expect their missing cell of column "
+                f"'{self._prepared().description.names[d]}' beyond the reach of the session's encoding",
+                remedy="ask the server's operator; a wider range of the column, or a prior on the covariances, gives more room",
+            )
 
     def _held_by(self, asked: Evaluate, setting: _Setting) -> tuple[int, ...]:
         if not asked.held:

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
-
 from fed_em.errors import CallerError
 from fed_em_client.configuration import PolicyTable, TenantConfiguration, read_tenant_configuration
 from fed_em_client.data_files import DataFile, data_paths, read_data_file
@@ -118,8 +116,7 @@ def _say_data(files: list[DataFile]) -> str:
 
 def _say_file(file: DataFile) -> str:
     """For the tenant's own eyes: nobody else is told how many cells are missing."""
-    numeric = {name: column.values for name, column in file.columns.items() if column.values is not None}
-    missing = {name: int(np.isnan(values).sum()) for name, values in numeric.items()}
-    holes = [f"{n} in '{name}'" for name, n in missing.items() if n]
-    said = f"{file.path}: {file.n_rows} rows, {len(file.columns)} columns, {len(numeric)} of them numeric"
+    numeric = sum(column.values is not None for column in file.columns.values())
+    holes = [f"{column.n_missing} in '{name}'" for name, column in file.columns.items() if column.n_missing]
+    said = f"{file.path}: {file.n_rows} rows, {len(file.columns)} columns, {numeric} of them numeric"
     return f"{said}; missing cells: {', '.join(holes)}" if holes else said

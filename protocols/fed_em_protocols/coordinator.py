@@ -200,7 +200,7 @@ def coordinator_receive(state: CoordinatorState, index: int, data: bytes, now: f
         raise OutOfTurn(name, f"sent {kind.__name__} before saying hello")
     if kind not in {Hello, Join, Refusal} and not member.joined:
         raise OutOfTurn(name, f"sent {kind.__name__} before accepting the terms")
-    heard = with_member(state, index, replace(member, late=False))
+    heard = with_member(state, index, replace(member, late=False)) if member.late else state
     return _HANDLERS[kind](heard, index, sealed, now).then(lambda s: _advance(s, now))
 
 

@@ -100,12 +100,12 @@ def on_upload(state: CoordinatorState, index: int, sealed: Sealed[Upload], now: 
         )
     header = current.header.content
     ring = current.ring
-    if len(sealed.attachment) != ring.word_bytes * header.length:
+    if len(sealed.attached) != ring.word_bytes * header.length:
         raise MalformedMessage(
-            name, f"uploaded {len(sealed.attachment)} bytes instead of {ring.word_bytes * header.length}"
+            name, f"uploaded {len(sealed.attached)} bytes instead of {ring.word_bytes * header.length}"
         )
     unit = next(unit for unit in state.units if index in unit) if state.terms.content.blocks else frozenset({index})
-    vector = ring.read(sealed.attachment)
+    vector = ring.read(sealed.attached)
     summed = replace(
         current,
         sum=current.sum.with_upload(index, unit, vector),
@@ -312,7 +312,7 @@ def _ask_to_open(state: CoordinatorState, now: float) -> CoordinatorStep:
     opening = replace(
         state, phase=CoordinatorPhase.OPENING, round=replace(current, certificate=certificate),
         cut_off=now + state.timetable.open, draws=state.draws if state.serves_sums else 0,
-        last_certified=(replace(current.header, attachment=b""), certificate),
+        last_certified=(replace(current.header, attached=b""), certificate),
     )  # fmt: skip
     data = certificate.to_bytes()
     notice = Notice(NoticeKind.CERTIFIED, current.number, state.roster.names(current.survivors))

@@ -552,7 +552,7 @@ def fail_request(
     current, previous, unresolved = state.round, state.previous, state.unresolved
     if current is not None and current.certificate is None and state.certified:
         outcome = current.outcome or Outcomes(frozenset(), b"", NO_DIGEST)
-        unresolved = Unresolved(replace(current.header, attachment=b""), outcome)
+        unresolved = Unresolved(replace(current.header, attached=b""), outcome)
     if current is not None:
         total = previous.sum
         previous = PreviousRound(current.number, Outcome.NOT_OPENED, current.certificate, total)

@@ -304,7 +304,7 @@ def _confirmed(state: CoordinatorState, window: Window, now: float) -> Coordinat
         return _abandon(state, window, confirmed)
     late = mark_late(state, setup_involved(state, window))
     # Boxes are delivered; only the roots that dealers signed are still needed.
-    slim = {index: replace(sealed, attachment=b"") for index, sealed in window.deposits.items()}
+    slim = {index: replace(sealed, attached=b"") for index, sealed in window.deposits.items()}
     ready = replace(window, phase=SetUpPhase.READY, deposits=slim, active=active)
     # Each window's draw begins with all witnesses again.
     counted = replace(_count_missed(late, window, active), upcoming=ready, excused=frozenset())

@@ -15,7 +15,7 @@ from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.errors import MalformedMessage
 from fed_em_protocols.hashing import DIGEST_BYTES, digest
 from fed_em_protocols.hkdf import extract
-from fed_em_protocols.keys import KEY_BYTES, agreement_key, derive_from
+from fed_em_protocols.keys import KEY_BYTES, derive_from
 from fed_em_protocols.merkle import includes, inclusion_path, leaf_hash, root
 from fed_em_protocols.messages import SALT_BYTES, Deposit, ReleasedShare, SharedSecret
 from fed_em_protocols.shamir import SHARE_BYTES, split_many
@@ -87,17 +87,15 @@ def deal(
     Returns:
         The roots (32 bytes a holder) and the sealed boxes, both end to end in the order of `setup.neighbours(index)`.
     """
-    assert secrets.channel_secret is not None
     holders = setup.neighbours(index)
     rounds = secrets.chain.secrets(setup.rounds)
     shared = [secret for each in rounds for secret in (each.agreement, each.self_seed)]
-    channel = agreement_key(secrets.channel_secret)
     roots, boxes = [], []
     for holder, table in zip(holders, split_many(shared, setup.threshold, holders, randomness), strict=True):
         salt_seed = randomness(KEY_BYTES)
-        roots.append(root(_leaves(setup, index, holder, salt_seed, table)))
+        roots.append(root(_leaves(setup.digest, index, holder, salt_seed, table)))
         channel_key = setup.advertisements[holder].content.channel_key
-        box = Route(setup.digest, index, holder).seal(salt_seed + table, channel, channel_key, names[holder])
+        box = Route(setup.digest, index, holder).seal(salt_seed + table, secrets.channel, channel_key, names[holder])
         boxes.append(box)
     return b"".join(roots), b"".join(boxes)
 
@@ -139,13 +137,12 @@ def open_box(
     name: str,
 ) -> HeldShares | None:
     """Open one dealer's box; None if it does not open or does not fit the root that the dealer signed."""
-    assert secrets.channel_secret is not None
     channel_key = setup.advertisements[dealer].content.channel_key
-    plaintext = Route(setup.digest, dealer, holder).open(box, secrets.channel_secret, channel_key, name)
+    plaintext = Route(setup.digest, dealer, holder).open(box, secrets.channel, channel_key, name)
     if plaintext is None or len(plaintext) != KEY_BYTES + setup.rounds * _ROUND_BYTES:
         return None
     salt_seed, table = plaintext[:KEY_BYTES], plaintext[KEY_BYTES:]
-    leaves = _leaves(setup, dealer, holder, salt_seed, table)
+    leaves = _leaves(setup.digest, dealer, holder, salt_seed, table)
     if root(leaves) != root_for(setup, deposit, dealer, holder):
         return None
     return HeldShares(dealer, holder, salt_seed, setup.first_round, table, leaves)
@@ -163,7 +160,7 @@ def share_is_dealt(
     """Whether a released share is the very one that its dealer committed to for this holder."""
     secret = SharedSecret(released.secret)
     leaf = _leaf(
-        setup,
+        setup.digest,
         released.dealer,
         holder,
         _leaf_index(setup, round_number, secret),
@@ -183,13 +180,13 @@ def _salt(extracted_seed: bytes, leaf: int) -> bytes:
     return derive_from(extracted_seed, "salt", SALT_BYTES, leaf)
 
 
-def _leaf(setup: WindowSetUp, dealer: int, holder: int, leaf: int, salt: bytes, share: bytes) -> bytes:
-    return leaf_hash(digest("share", setup.digest, dealer, holder, leaf, salt, share))
+def _leaf(setup: bytes, dealer: int, holder: int, leaf: int, salt: bytes, share: bytes) -> bytes:
+    return leaf_hash(digest("share", setup, dealer, holder, leaf, salt, share))
 
 
-def _leaves(setup: WindowSetUp, dealer: int, holder: int, salt_seed: bytes, table: bytes) -> tuple[bytes, ...]:
+def _leaves(setup: bytes, dealer: int, holder: int, salt_seed: bytes, table: bytes) -> tuple[bytes, ...]:
     seed = extract(salt_seed)
     return tuple(
         _leaf(setup, dealer, holder, k, _salt(seed, k), table[k * SHARE_BYTES : (k + 1) * SHARE_BYTES])
-        for k in range(2 * setup.rounds)
+        for k in range(len(table) // SHARE_BYTES)
     )

@@ -1,4 +1,4 @@
-"""What a session is about, in words that both sides check: columns with their ranges, and the model.
+"""What a session is about, in words that both sides check: columns with their kinds and ranges, and the model.
 
 The server sends it as JSON with the terms, which name its hash. From it, the roster and a broadcast every encoding of
 the session follows by rule (`encoding_of`, `counts_encoding_of`), on either side alike.
@@ -6,15 +6,17 @@ the session follows by rule (`encoding_of`, `counts_encoding_of`), on either sid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
+    BeforeValidator,
     Field,
     FiniteFloat,
+    PositiveFloat,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -22,90 +24,222 @@ from pydantic import (
 )
 
 from fed_em.broadcast import Broadcast
+from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
+from fed_em.columns import Column as DescribedColumn
 from fed_em.component_counts import counts_layout
-from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError
 from fed_em.families import build_model
-from fed_em.initialisation import moments_model
+from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
+from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.model import ComponentModel, Model
+from fed_em.standardised_fit import first_round
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.roster import Name
 
+# Levels of a column, and the largest count that a column can declare.
+MAX_LEVELS = 4096
+MAX_COUNT = 2**31
+
+
+def _as_label(level: object) -> object:
+    """Whole numbers are labels too: `levels = [1, 2, 3]`."""
+    return str(level) if isinstance(level, int) and not isinstance(level, bool) else level
+
+
+ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
+Label = Annotated[str, BeforeValidator(_as_label), Field(min_length=1, max_length=128)]
+
+# What each kind of column declares.
+_DECLARES: Mapping[str, tuple[str, ...]] = {
+    "gaussian": ("low", "high"),
+    "categorical": ("levels",),
+    "bernoulli": (),
+    "poisson": ("upper",),
+}
+
 
 class Column(Table):
-    """One column of every tenant's rows: a finite number in each, within `[low, high]`, or nothing where it may be missing."""
+    """One column of every tenant's rows: a value that its kind admits in each, or nothing where it may be missing.
 
-    name: Annotated[str, Field(min_length=1, max_length=128)]
-    low: FiniteFloat
-    high: FiniteFloat
+    Its kind says which of the other fields there are: `low` and `high` of a Gaussian column, `levels` of a categorical one, `upper` of a
+    Poisson one.
+    """
+
+    name: ColumnName
+    kind: Literal["gaussian", "categorical", "bernoulli", "poisson"] = "gaussian"
+    low: FiniteFloat | None = None
+    """Least admissible number."""
+    high: FiniteFloat | None = None
+    """Largest."""
+    levels: Annotated[tuple[Label, ...], Field(max_length=MAX_LEVELS)] | None = None
+    """All labels that anybody's cells may hold: a public list, in which each has its number."""
+    upper: Annotated[int, Field(ge=1, le=MAX_COUNT)] | None = None
+    """Largest admissible count."""
     missing: bool = False
     """Whether a cell may be empty. Declared and not seen, as all tenants sum the same statistics, also one without a hole."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.low < self.high:
+    def _of_its_kind(self) -> Self:
+        declares = _DECLARES[self.kind]
+        for name in ("low", "high", "levels", "upper"):
+            if (getattr(self, name) is None) == (name in declares):
+                raise ValueError(
+                    f"column '{self.name}': a {self.kind} column needs `{name}`"
+                    if name in declares
+                    else f"column '{self.name}': a {self.kind} column has no `{name}`; leave it out, or set another `kind`"
+                )
+        if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(f"column '{self.name}': low must be below high")
+        try:
+            _ = self.described
+        except CallerError as error:
+            raise ValueError(str(error)) from None
         return self
 
+    @property
+    def described(self) -> DescribedColumn:
+        """As the statistics know it."""
+        match self.kind:
+            case "gaussian":
+                return GaussianColumn(self.name)
+            case "categorical":
+                return CategoricalColumn(self.name, self.levels or ())
+            case "bernoulli":
+                return BernoulliColumn(self.name)
+            case "poisson":
+                return PoissonColumn(self.name, float(self.upper or 0))
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Least and largest admissible number of a cell as the statistics know it."""
+        match self.kind:
+            case "gaussian":
+                return self.low or 0.0, self.high or 0.0
+            case "categorical":
+                return 0.0, float(len(self.levels or ()) - 1)
+            case "bernoulli":
+                return 0.0, 1.0
+            case "poisson":
+                return 0.0, float(self.upper or 0)
+
     @model_serializer(mode="wrap")
-    def _said_where_it_holds(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Complete columns are described as they were before there were others: the bytes, and so their hash, stay the same."""
+    def _what_is_declared(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Complete Gaussian columns are described as they were before there were others: the bytes, and so their hash, stay the same."""
         described: dict[str, Any] = fields(self)
-        return described if self.missing else {name: value for name, value in described.items() if name != "missing"}
+        silent = {"kind": "gaussian", "missing": False}
+        return {name: value for name, value in described.items() if value is not None and value != silent.get(name)}
+
+
+class LabelsColumn(Table):
+    """A column that says of rows which components may hold them: the number of one, from 0, or of several, as in "0|2".
+
+    An empty cell leaves all of them open.
+    """
+
+    column: ColumnName
+
+
+class WeightsColumn(Table):
+    """A column that says for how many rows each row counts: a number from 0 to `upper`, in every row."""
+
+    column: ColumnName
+    upper: PositiveFloat
+    """The largest weight there may be, on which the range of every sum rests."""
+
+
+# What the columns say, and not [model].
+_SAID_OF_COLUMNS = {
+    "missing": "whether cells may be missing is said of columns: set `missing = true` in their [[columns]]",
+    "columns": "declare each column in [[columns]], with its `kind`",
+}
 
 
 class SessionDescription(Table):
     """The columns and the model of one session.
 
-    `model` is a model's own description without its number of columns and whether cells may be missing (which the columns
+    `model` is a model's own description without its columns, or their number and whether cells may be missing (which `columns`
     give).
     """
 
     title: Name
     columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=4096)]
     model: dict[str, Any]
+    labels: LabelsColumn | None = None
+    weights: WeightsColumn | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        names = [column.name for column in self.columns]
+        names = self.file_columns
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise ValueError(f"column '{twice}' stands twice")
-        if "missing" in self.model:
-            raise ValueError(
-                "whether cells may be missing is said of columns: set `missing = true` in their [[columns]]"
-            )
+        for key, remedy in _SAID_OF_COLUMNS.items():
+            if key in self.model:
+                raise ValueError(f"`{key}` is no matter of [model]: {remedy}")
+        self._check_kinds()
         # Building it validates the description. Moments alone are a family too, and nothing to start EM from.
         if not isinstance(self.fitted_model, ComponentModel):
             raise ValueError(f"a model of the family '{self.fitted_model.family}' is no mixture to fit")
         return self
 
+    def _check_kinds(self) -> None:
+        other = next((column for column in self.columns if column.kind != "gaussian"), None)
+        if other is not None and self.model.get("family") == GAUSSIAN_MIXTURE:
+            raise ValueError(
+                f"column '{other.name}' is {other.kind}, and a {GAUSSIAN_MIXTURE} has Gaussian columns only: "
+                f'set family = "{MIXED_MIXTURE}" in [model]'
+            )
+
+    @model_serializer(mode="wrap")
+    def _what_is_declared(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As of columns: what a session does not have is not described."""
+        described: dict[str, Any] = fields(self)
+        return {name: value for name, value in described.items() if value is not None}
+
     @property
     def names(self) -> tuple[str, ...]:
-        """Column names, in order."""
+        """Column names, in order; without labels and weights."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def file_columns(self) -> tuple[str, ...]:
+        """Names of all columns that a tenant's file has to have: the session's own, labels, weights."""
+        others = (self.labels, self.weights)
+        return (*self.names, *(other.column for other in others if other is not None))
+
+    @cached_property
+    def schema_of_columns(self) -> ColumnSchema:
+        """The columns as the statistics know them."""
+        return ColumnSchema(tuple(column.described for column in self.columns))
+
+    @property
+    def weight_bound(self) -> float:
+        """The largest weight of a row; 1 where all count alike."""
+        return 1.0 if self.weights is None else self.weights.upper
 
     @cached_property
     def low(self) -> NDArray[np.float64]:
         """Least admissible value of each column, `(D,)`."""
-        return np.array([column.low for column in self.columns])
+        return np.array([column.ends[0] for column in self.columns])
 
     @cached_property
     def high(self) -> NDArray[np.float64]:
         """Largest admissible value of each column, `(D,)`."""
-        return np.array([column.high for column in self.columns])
+        return np.array([column.ends[1] for column in self.columns])
 
     @cached_property
     def fitted_model(self) -> Model:
         """The model that the session fits."""
+        if self.model.get("family") == MIXED_MIXTURE:
+            return build_model({**self.model, "columns": self.schema_of_columns.describe()})
         may_be_missing = {"missing": True} if self.has_missing else {}
         return build_model({**self.model, "n_columns": len(self.columns), **may_be_missing})
 
     @cached_property
-    def moments_model(self) -> Model:
-        """The model of the first round, whose moments standardise the columns."""
-        return moments_model(len(self.columns), self.has_missing)
+    def first_round(self) -> Broadcast:
+        """What the first round asks for: the moments that standardise the columns."""
+        return first_round(self.fitted_model, self.low, self.high)
 
     @property
     def has_missing(self) -> bool:
@@ -126,8 +260,8 @@ class SessionDescription(Table):
 
     def asks_for_moments(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast asks for the moments that standardise the columns."""
-        ranges = Coordinates.of_ranges(self.low, self.high)
-        return broadcast.model.describe() == self.moments_model.describe() and broadcast.coordinates == ranges
+        first = self.first_round
+        return broadcast.model.describe() == first.model.describe() and broadcast.coordinates == first.coordinates
 
     def asks_for_the_model(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast is about this session's model."""
@@ -141,11 +275,14 @@ def encoding_of(description: SessionDescription, broadcast: Broadcast, row_caps:
         CallerError: the declared ranges and row caps leave too few fraction bits; names the column.
     """
     bounds = broadcast.coordinates.bounds(description.low, description.high)
-    layout = broadcast.model.layout(bounds)
+    layout = broadcast.model.layout(bounds).of_weights_up_to(description.weight_bound)
     try:
         return Encoding.proved(layout, row_caps)
     except CallerError as error:
-        widest = description.names[int(np.argmax(bounds))]
+        gaussian = description.schema_of_columns.gaussian
+        if not len(gaussian):
+            raise
+        widest = description.names[gaussian[int(np.argmax(bounds[gaussian]))]]
         raise CallerError(f"{error.message}; the widest column is '{widest}'", remedy=error.remedy) from None
 
 

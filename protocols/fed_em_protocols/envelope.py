@@ -7,7 +7,7 @@ another version, an unknown kind or field, a wrong length or trailing bytes are 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from typing import Any, Generic, TypeVar, cast
 
@@ -19,7 +19,7 @@ from fed_em_protocols.errors import BadSignature, MalformedMessage
 from fed_em_protocols.hashing import digest
 from fed_em_protocols.keys import SIGNATURE_BYTES, SigningKey, verifies
 from fed_em_protocols.limits import MAX_MESSAGE_BYTES, PROTOCOL_VERSION
-from fed_em_protocols.messages import BULKY, KINDS, Payload, Quoted
+from fed_em_protocols.messages import BULKY, KINDS, Payload, Quoted, Upload
 from fed_em_protocols.wire import messages_pb2
 
 P = TypeVar("P", bound=Payload)
@@ -28,8 +28,9 @@ Q = TypeVar("Q", bound=Payload)
 _BY_KIND = {number: kind for kind, number in KINDS.items()}
 _LEAST_LIMIT = 2**63
 
-# Field 4 of the envelope, with a length.
-_ATTACHMENT_TAG = 4 << 3 | 2
+# Kinds of fields in the encoding of Protocol Buffers, and field 4 of the envelope.
+_VARINT, _WITH_LENGTH = 0, 2
+_ATTACHMENT_TAG = 4 << 3 | _WITH_LENGTH
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,19 @@ class Sealed(Generic[P]):
         payload: Its exact bytes.
         attachment_digest: SHA-256 of the attachment.
         signature: 64 bytes.
-        attachment: The bulk bytes; empty in a quoted message, whatever its digest says.
+        attached: The bulk bytes, or a view of them where they came in; empty in a quoted message, whatever its digest says.
     """
 
     content: P
     payload: bytes = field(repr=False)
     attachment_digest: bytes
     signature: bytes
-    attachment: bytes = field(default=b"", repr=False)
+    attached: bytes | memoryview = field(default=b"", repr=False)
+
+    @property
+    def attachment(self) -> bytes:
+        """The bulk bytes."""
+        return bytes(self.attached)
 
     @cached_property
     def digest(self) -> bytes:
@@ -61,11 +67,7 @@ class Sealed(Generic[P]):
 
     def to_bytes(self) -> bytes:
         """The whole message as it travels."""
-        # The fields before, of and behind the attachment, which may be long: the generated code would copy it twice.
-        kind = KINDS[type(self.content)]
-        head = messages_pb2.Envelope(version=PROTOCOL_VERSION, kind=kind, payload=self.payload).SerializeToString()
-        tail = messages_pb2.Envelope(signature=self.signature).SerializeToString()
-        return b"".join((head, _attachment_head(len(self.attachment)), self.attachment, tail))
+        return _on_the_wire(KINDS[type(self.content)], self.payload, self.attached, self.signature)
 
     def require_signature(self, key: bytes, sender: str) -> None:
         """Raise `BadSignature` naming `sender` unless `key` signed this message."""
@@ -92,12 +94,35 @@ def _signed_digest(kind: int, payload: bytes, attachment_digest: bytes) -> bytes
     return digest("message", kind, payload, attachment_digest)
 
 
+def _on_the_wire(kind: int, payload: bytes, attachment: bytes | memoryview, signature: bytes) -> bytes:
+    # The fields before, of and behind the attachment, which may be long: the generated code would copy it twice.
+    head = messages_pb2.Envelope(version=PROTOCOL_VERSION, kind=kind, payload=payload).SerializeToString()
+    tail = messages_pb2.Envelope(signature=signature).SerializeToString()
+    return b"".join((head, _attachment_head(len(attachment)), attachment, tail))
+
+
 def seal(content: P, key: SigningKey, attachment: bytes = b"") -> Sealed[P]:
     """Sign a message."""
+    payload, digest_of_attachment, signature = _signed(content, key, attachment)
+    return Sealed(content, payload, digest_of_attachment, signature, attachment)
+
+
+def seal_to_bytes(content: Payload, key: SigningKey, attachment: memoryview) -> bytes:
+    """A signed message as it travels, for whoever need not keep it otherwise: a long attachment is copied once.
+
+    Args:
+        content, key: As of `seal`.
+        attachment: A view of bytes.
+    """
+    payload, _, signature = _signed(content, key, attachment)
+    return _on_the_wire(KINDS[type(content)], payload, attachment, signature)
+
+
+def _signed(content: Payload, key: SigningKey, attachment: bytes | memoryview) -> tuple[bytes, bytes, bytes]:
+    """Payload, digest of the attachment, signature."""
     payload = bytes(_to_protobuf(content).SerializeToString(deterministic=True))
     attachment_digest = hashlib.sha256(attachment).digest()
-    signature = key.sign(_signed_digest(KINDS[type(content)], payload, attachment_digest))
-    return Sealed(content, payload, attachment_digest, signature, attachment)
+    return payload, attachment_digest, key.sign(_signed_digest(KINDS[type(content)], payload, attachment_digest))
 
 
 def restored(content: P, attachment_digest: bytes, signature: bytes) -> Sealed[P]:
@@ -114,8 +139,9 @@ def unseal(data: bytes, sender: str) -> Sealed[Payload]:
     """
     if len(data) > MAX_MESSAGE_BYTES:
         raise MalformedMessage(sender, f"sent a message of {len(data)} bytes, the limit is {MAX_MESSAGE_BYTES}")
+    attached, rest = _parted(data, sender)
     envelope = messages_pb2.Envelope()
-    _parse_known(envelope, data, sender)
+    _parse(envelope, rest, sender)
     if envelope.version != PROTOCOL_VERSION:
         raise MalformedMessage(
             sender,
@@ -126,19 +152,55 @@ def unseal(data: bytes, sender: str) -> Sealed[Payload]:
         raise MalformedMessage(sender, f"sent a message of unknown kind {envelope.kind}")
     if len(envelope.signature) != SIGNATURE_BYTES:
         raise MalformedMessage(sender, f"sent a signature of {len(envelope.signature)} bytes")
-    # Each look at a field of a parsed message copies it, and so does counting its bytes.
-    payload, attachment = envelope.payload, envelope.attachment
-    if attachment and kind not in BULKY:
+    if envelope.attachment:
+        raise MalformedMessage(sender, "sent two attachments")
+    if attached and kind not in BULKY:
         raise MalformedMessage(sender, f"sent a {kind.__name__} with an attachment, which that kind has not")
-    envelope.ClearField("attachment")
-    _require_length(envelope, len(data) - len(attachment) - len(_attachment_head(len(attachment))), sender)
+    payload = envelope.payload
     return Sealed(
         content=cast(Payload, _read(kind, payload, sender)),
         payload=payload,
-        attachment_digest=hashlib.sha256(attachment).digest(),
+        attachment_digest=hashlib.sha256(attached).digest(),
         signature=envelope.signature,
-        attachment=attachment,
+        # A vector is read where it came in. What is kept for longer must not keep its message.
+        attached=attached if kind is Upload else bytes(attached),
     )
+
+
+def _parted(data: bytes, sender: str) -> tuple[memoryview, bytes]:
+    """The attachment of a message, where it lies, and all its other fields: parsed with them it would be copied twice.
+
+    Raises:
+        MalformedMessage: names `sender`.
+    """
+    place, whole = 0, memoryview(data)
+    while place < len(data):
+        tag, start = _varint(data, place)
+        size = 0
+        if tag & 7 == _WITH_LENGTH:
+            size, start = _varint(data, start)
+        elif tag & 7 == _VARINT:
+            _, start = _varint(data, start)
+        else:
+            break  # no field of an envelope
+        if tag == _ATTACHMENT_TAG:
+            if data[place:start] != _attachment_head(size) or start + size > len(data):
+                raise MalformedMessage(sender, "sent an attachment that is not as long as its head says")
+            return whole[start : start + size], data[:place] + data[start + size :]
+        place = start + size
+    return whole[:0], data
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    """The number at a place, seven bits a byte, the lowest first, and the place behind it. It has at most ten bytes."""
+    number = shift = 0
+    while place < len(data) and shift < 70:
+        byte = data[place]
+        number |= (byte & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 0x80:
+            break
+    return number, place
 
 
 def unquote(quoted: Quoted, kind: type[Q], sender: str) -> Sealed[Q]:
@@ -174,15 +236,16 @@ def _require_length(wire: Message, length: int, sender: str) -> None:
 
 
 def _to_protobuf(content: object) -> Message:
-    wire = getattr(messages_pb2, type(content).__name__)()
-    for entry in fields(cast(Any, content)):
-        value = getattr(content, entry.name)
+    kind: type = type(content)
+    wire = getattr(messages_pb2, kind.__name__)()
+    for name, nested, _ in _plan(kind):
+        value = getattr(content, name)
         if isinstance(value, tuple):
-            getattr(wire, entry.name).extend([_to_protobuf(v) if is_dataclass(v) else v for v in value])
-        elif is_dataclass(value):
-            getattr(wire, entry.name).CopyFrom(_to_protobuf(value))
+            getattr(wire, name).extend([_to_protobuf(each) for each in value] if nested else value)
+        elif nested:
+            getattr(wire, name).CopyFrom(_to_protobuf(value))
         else:
-            setattr(wire, entry.name, value)
+            setattr(wire, name, value)
     return cast(Message, wire)
 
 

@@ -11,6 +11,7 @@ the encoding injective; the domain keeps digests of different things apart.
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 
 DIGEST_BYTES = 32
 NO_BYTES_DIGEST = hashlib.sha256(b"").digest()
@@ -19,19 +20,25 @@ _PREFIX = b"fed-em/1/"
 Field = bytes | memoryview | str | int
 
 
-def _as_bytes(field: Field) -> bytes | memoryview:
-    if isinstance(field, str):
-        return field.encode()
+@cache
+def _tag(domain: str) -> bytes:
+    tag = _PREFIX + domain.encode()
+    return len(tag).to_bytes(8, "little") + tag
+
+
+_INTEGER_BYTES = (8).to_bytes(8, "little")
+
+
+def _framed(field: Field) -> tuple[bytes, bytes | memoryview]:
     if isinstance(field, int):
-        return field.to_bytes(8, "little")
-    return field
+        return _INTEGER_BYTES, field.to_bytes(8, "little")
+    data = field.encode() if isinstance(field, str) else field
+    return len(data).to_bytes(8, "little"), data
 
 
 def digest(domain: str, *fields: Field) -> bytes:
     """32-byte digest of `fields` under `domain`. Integers must lie in [0, 2^64)."""
-    tag = _PREFIX + domain.encode()
-    parts: list[bytes | memoryview] = [len(tag).to_bytes(8, "little"), tag, len(fields).to_bytes(8, "little")]
+    parts: list[bytes | memoryview] = [_tag(domain), len(fields).to_bytes(8, "little")]
     for field in fields:
-        data = _as_bytes(field)
-        parts += (len(data).to_bytes(8, "little"), data)
+        parts += _framed(field)
     return hashlib.sha256(b"".join(parts)).digest()

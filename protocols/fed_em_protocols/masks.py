@@ -6,9 +6,12 @@ Each key masks exactly one vector, with a zero counter block; keys are derived f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
+from typing import Any, cast
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -16,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from numpy.typing import NDArray
 
+from fed_em.compilation import compiler_admitted
 from fed_em.errors import CallerError
 
 # A vector over one of the two rings: its type says modulo what.
@@ -24,8 +28,10 @@ RingVector = NDArray[np.uint64 | np.uint32]
 MASK_KEY_BYTES = 16
 _FROM_ZERO = CTR(bytes(16))
 
-# The most of a vector that is masked at a time: the keystream and the sum of masks stay in the second-level cache together.
-_PIECE_BYTES = 192 * 1024
+# Keystreams that are added together, and the most of a vector that is masked at a time: so many pieces of keystream and the sum
+# of masks stay in a second-level cache of 512 kB together.
+_TOGETHER = 4
+_PIECE_BYTES = 88 * 1024
 _ZEROS = memoryview(bytes(_PIECE_BYTES))
 _CACHE_LINE = 64
 # `update_into` asks for room for a last partial block.
@@ -35,6 +41,8 @@ _SPARE_BYTES = 15
 _LEAST_BYTES_A_THREAD = 4 * 1024 * 1024
 # Cipher objects at a time: each takes about a kilobyte.
 _MOST_STREAMS = 512
+# From so much keystream on, the loop that adds it is the compiled one: a process pays once for the compiler.
+_LEAST_BYTES_COMPILED = 8 * 1024 * 1024
 
 
 def mask(key: bytes, length: int, dtype: type[np.uint64 | np.uint32] = np.uint64) -> RingVector:
@@ -45,14 +53,19 @@ def mask(key: bytes, length: int, dtype: type[np.uint64 | np.uint32] = np.uint64
 
 
 def add_masks(
-    vector: RingVector, added: Iterable[bytes] = (), subtracted: Iterable[bytes] = (), threads: int = 1
+    vector: RingVector,
+    added: Iterable[bytes] = (),
+    subtracted: Iterable[bytes] = (),
+    threads: int = 1,
+    out: RingVector | None = None,
 ) -> None:
-    """Add the masks of some keys to `vector` and subtract those of others, in its ring, in place.
+    """Add the masks of some keys to `vector` and subtract those of others, in its ring, in place or into `out`.
 
     Args:
         vector: One dimension, of type uint64 or uint32.
         added, subtracted: Keys of `MASK_KEY_BYTES` bytes.
         threads: The most that may work at it; fewer do where the masks are small. The result is the same.
+        out: Where the result goes, of the same shape and type; `vector` itself if None.
 
     Raises:
         CallerError: `vector` holds no ring integers.
@@ -65,41 +78,88 @@ def add_masks(
     signed = [(key, 1) for key in added] + [(key, -1) for key in subtracted]
     if any(len(key) != MASK_KEY_BYTES for key, _ in signed):
         raise ValueError(f"a mask key has {MASK_KEY_BYTES} bytes")
-    workers = max(1, min(threads, len(signed), len(signed) * vector.nbytes // _LEAST_BYTES_A_THREAD))
+    keystream = len(signed) * vector.nbytes
+    add_four = _compiled_loop() if keystream >= _LEAST_BYTES_COMPILED and compiler_admitted() else None
+    workers = max(1, min(threads, len(signed), keystream // _LEAST_BYTES_A_THREAD))
     count = max(workers, -(-len(signed) // _MOST_STREAMS))
-    shares = [signed[k::count] for k in range(count)] if signed else []
-    turn = Lock()
+    shares = [signed[k::count] for k in range(count)]
+    out = vector if out is None else out
+    if out is not vector:
+        out[...] = vector
     if workers == 1:
         for share in shares:
-            _add_share(vector, share, turn)
+            _add_share(out, share, None, add_four)
     else:
+        turn = Lock()
         with ThreadPoolExecutor(workers) as pool:
-            for done in [pool.submit(_add_share, vector, share, turn) for share in shares]:
+            for done in [pool.submit(_add_share, out, share, turn, add_four) for share in shares]:
                 done.result()
 
 
-def _add_share(vector: RingVector, signed: Sequence[tuple[bytes, int]], turn: Lock) -> None:
-    """Add or subtract the masks of at least one key, piece by piece over all keys.
+def _add_each(total: RingVector, streams: RingVector, signs: RingVector) -> None:
+    """Add the head of each row of `streams`, as long as `total`, to it; subtract it where its sign is -1 in the ring."""
+    for stream, sign in zip(streams, signs, strict=False):
+        combine = np.subtract if sign else np.add
+        combine(total, stream[: len(total)], out=total)
 
-    Masks are summed apart and each piece of `vector` is touched once, in turn: addition commutes, so threads may come in any order.
+
+_AddFour = Callable[[RingVector, RingVector, RingVector], None]
+
+
+@functools.cache
+def _compiled_loop() -> _AddFour | None:
+    """`_add_each` for four rows, compiled; None where it cannot be."""
+    try:
+        from fed_em_protocols.compiled_masks import add_four  # noqa: PLC0415  only long masks need the compiler
+    except ImportError:
+        return None
+    return add_four if sys.byteorder == "little" else None
+
+
+def _add_share(
+    vector: RingVector, signed: Sequence[tuple[bytes, int]], turn: Lock | None, add_four: _AddFour | None
+) -> None:
+    """Add the masks of some keys, with their signs, piece by piece over all keys.
+
+    Where others work at the same vector, masks are summed apart and each piece of it is touched once, in turn: addition commutes,
+    so threads may come in any order.
     """
-    streams = [(Cipher(AES(key), _FROM_ZERO).encryptor(), sign) for key, sign in signed]
-    (first, first_sign), *others = streams
-    combined = [(stream, np.add if sign == first_sign else np.subtract) for stream, sign in others]
-    settle = np.add if first_sign > 0 else np.subtract
     step = _piece_length(vector)
-    total_room, keystream_room = _room(step * vector.itemsize), _room(step * vector.itemsize)
-    words = vector.dtype.newbyteorder("<")
+    rooms = _rooms(step * vector.itemsize)
+    words = rooms.view(vector.dtype.newbyteorder("<"))
+    total, keystreams = words[0], words[1:]
+    groups = _groups(signed, rooms[1:], vector.dtype)
     for start in range(0, len(vector), step):
         piece = vector[start : start + step]
         zeros = _ZEROS[: piece.nbytes]
-        total, keystream = (np.frombuffer(room, words, len(piece)) for room in (total_room, keystream_room))
-        first.update_into(zeros, total_room)
-        for stream, combine in combined:
-            stream.update_into(zeros, keystream_room)
-            combine(total, keystream, out=total)
-        with turn:
-            settle(piece, total, out=piece)
+        summed = piece if turn is None else total[: len(piece)]
+        if turn is not None:
+            summed[:] = 0
+        for streams, signs in groups:
+            for update_into, room in streams:
+                update_into(zeros, room)
+            if add_four is not None and len(streams) == _TOGETHER:
+                add_four(summed, keystreams, signs)
+            else:
+                _add_each(summed, keystreams, signs)
+        if turn is not None:
+            with turn:
+                np.add(piece, summed, out=piece)
+
+
+_Stream = tuple[Callable[[memoryview, memoryview], int], memoryview]
+
+
+def _groups(
+    signed: Sequence[tuple[bytes, int]], rooms: NDArray[np.uint8], dtype: np.dtype[Any]
+) -> list[tuple[list[_Stream], RingVector]]:
+    """Keystreams that are added together, each with the room that it goes to, and their signs: 0 or -1 in the ring."""
+    into = [room.data for room in rooms]
+    streams: list[_Stream] = [
+        (Cipher(AES(key), _FROM_ZERO).encryptor().update_into, into[k % _TOGETHER]) for k, (key, _) in enumerate(signed)
+    ]
+    signs = cast(RingVector, np.array([sign for _, sign in signed]).clip(max=0).astype(dtype))
+    return [(streams[k : k + _TOGETHER], signs[k : k + _TOGETHER]) for k in range(0, len(streams), _TOGETHER)]
 
 
 def _piece_length(vector: RingVector) -> int:
@@ -109,8 +169,12 @@ def _piece_length(vector: RingVector) -> int:
     return max(1, lines) * _CACHE_LINE // vector.itemsize
 
 
-def _room(size: int) -> memoryview:
-    """A buffer on a cache line, with spare bytes at its end: additions that straddle lines take a quarter longer."""
-    room = np.empty(size + _SPARE_BYTES + _CACHE_LINE, dtype=np.uint8)
+def _rooms(size: int) -> NDArray[np.uint8]:
+    """A buffer for the sum and for each keystream of a group, each of `size` bytes and spare ones at its end.
+
+    They begin on cache lines, since additions that straddle lines take a quarter longer, and not at the same place of a page.
+    """
+    each = -(-(size + _SPARE_BYTES) // _CACHE_LINE) * _CACHE_LINE + _CACHE_LINE
+    room = np.empty((1 + _TOGETHER) * each + _CACHE_LINE, dtype=np.uint8)
     start = -room.ctypes.data % _CACHE_LINE
-    return room[start : start + size + _SPARE_BYTES].data
+    return room[start : start + (1 + _TOGETHER) * each].reshape(1 + _TOGETHER, each)

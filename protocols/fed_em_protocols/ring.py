@@ -68,7 +68,7 @@ class Ring:
         """A vector of zeros."""
         return np.zeros(length, dtype=self.dtype)
 
-    def read(self, data: bytes) -> RingVector:
+    def read(self, data: bytes | memoryview) -> RingVector:
         """A vector from its bytes; it shares them, and cannot be written."""
         return np.frombuffer(data, dtype=self.dtype)
 

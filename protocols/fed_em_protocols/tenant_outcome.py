@@ -33,7 +33,13 @@ from fed_em_protocols.messages import (
 )
 from fed_em_protocols.ring import ring_of
 from fed_em_protocols.round_sum import removal
-from fed_em_protocols.tenant_round import accept_header, pair_keys, require_one_header, require_one_outcome
+from fed_em_protocols.tenant_round import (
+    accept_header,
+    pair_keys,
+    require_one_header,
+    require_one_outcome,
+    require_witnesses,
+)
 from fed_em_protocols.tenant_state import (
     GateOpened,
     RoundMarks,
@@ -116,6 +122,8 @@ def _require_outcome(header: Sealed[Header], survivors: frozenset[int], evidence
         raise MalformedMessage(SERVER, str(error)) from None
     if state.me.index not in witnesses:
         raise OutOfTurn(SERVER, "asks for an endorsement by a tenant that is no witness of the round")
+    if window is not None:
+        require_witnesses(header.content, window.fixed, roster.n)
     if survivors and window is not None:
         participants = members_in(header.content.participants, roster, frozenset(window.fixed.members), "participants")
         require_admissible(survivors, header.content, participants, window.fixed, roster)

@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from fed_em_protocols.certification import outcome_digest, require_certified, statement_of
-from fed_em_protocols.envelope import Sealed, seal, unquote
+from fed_em_protocols.envelope import Sealed, seal, seal_to_bytes, unquote
 from fed_em_protocols.errors import SERVER, Equivocation, IllegalStep, MalformedMessage, OutOfTurn, PeerFault
 from fed_em_protocols.hashing import DIGEST_BYTES
 from fed_em_protocols.masks import RingVector, add_masks
@@ -30,7 +32,7 @@ from fed_em_protocols.tenant_state import (
 )
 from fed_em_protocols.terms import Trust, guarded_units
 from fed_em_protocols.transitions import RoundStage
-from fed_em_protocols.window import Randomness
+from fed_em_protocols.window import Randomness, WindowSetUp
 
 
 def on_header(state: TenantState, sealed: Sealed[Header], randomness: Randomness, marks: RoundMarks) -> TenantStep:
@@ -120,17 +122,19 @@ def tenant_upload(state: TenantState, ring: RingVector, marks: RoundMarks) -> Te
         raise IllegalStep("the base of this increment is missing")
     header, own = current.header.content, state.me.index
     whole = _checked(state, ring)
-    masked = whole.copy() if current.base is None else whole - state.vectors[current.base[1]].ring
+    sent = whole if current.base is None else whole - state.vectors[current.base[1]].ring
+    masked = np.empty_like(sent)
     keys = pair_keys(state, window, current, current.participants.intersection(window.fixed.neighbours(own)))
     add_masks(
-        masked,
+        sent,
+        out=masked,
         added=[self_mask_key(current.secrets.self_seed, current.context)]
         + [key for peer, key in keys.items() if own < peer],
         subtracted=[key for peer, key in keys.items() if own > peer],
     )
     marks.record(header.session, current.number)
-    upload = seal(Upload(header.session, current.number, current.context), window.secrets.signing_key, masked.tobytes())
-    sends = (upload.to_bytes(),)
+    upload = Upload(header.session, current.number, current.context)
+    sends = (seal_to_bytes(upload, window.secrets.signing_key, masked.data.cast("B")),)
     uploaded = replace(current, stage=RoundStage.UPLOADED, answers={**current.answers, current.header.digest: sends})
     return TenantStep(replace(state, round=uploaded, vectors=_remembered(state, current, whole)), sends)
 
@@ -175,8 +179,7 @@ def accept_header(state: TenantState, sealed: Sealed[Header], marks: RoundMarks)
         raise MalformedMessage(SERVER, f"asks for a sum modulo 2^{header.ring}, which this version does not know")
     if header.length <= ring_of(header.ring, header.mode == Mode.COUNTS).tail_words:
         raise MalformedMessage(SERVER, f"asks for {header.length} integers, of which none would be a statistic")
-    if header.witnesses != to_bitmap(setup.witnesses, me.roster.n):
-        raise MalformedMessage(SERVER, "names other witnesses than the window's")
+    require_witnesses(header, setup, me.roster.n)
     participants = members_in(header.participants, me.roster, frozenset(setup.members), "participants")
     if len(participants) < terms.minimum_survivors:
         raise PeerFault(
@@ -199,6 +202,12 @@ def accept_header(state: TenantState, sealed: Sealed[Header], marks: RoundMarks)
         highest_round=header.round,
         base=base,
     )
+
+
+def require_witnesses(header: Header, setup: WindowSetUp, n: int) -> None:
+    """Raise `MalformedMessage` naming the server if a header's witnesses are not those of its window."""
+    if header.witnesses != to_bitmap(setup.witnesses, n):
+        raise MalformedMessage(SERVER, "names other witnesses than the window's")
 
 
 def require_one_header(current: TenantRound, sealed: Sealed[Header]) -> None:

@@ -130,8 +130,8 @@ def on_setup(state: TenantState, sealed: Sealed[SetUp], randomness: Randomness, 
     if setup.draws_graph and len(state.drawn) > MAX_RESTARTS:
         raise PeerFault(
             SERVER,
-            f"wants graph number {len(state.drawn) + 1} without a sum on any of those before",
-            proves="whoever may draw for ever chooses the graph",
+            f"wants graph number {len(state.drawn) + 1}, and has shown no sum on any of those before",
+            proves="it draws until it likes the graph, or this tenant was away whenever a sum was shown: if so, start it anew",
         )
     drawn = (*state.drawn, setup.digest) if setup.draws_graph else ()
     fixed = replace(state, drawn=drawn, upcoming=replace(window, setup=setup, stage=WindowStage.FIXED))

@@ -17,11 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from fed_em_protocols.envelope import Sealed, unquote
 from fed_em_protocols.errors import SERVER, MalformedMessage, OutOfTurn, PeerFault
 from fed_em_protocols.graph import NeighbourGraph, graph_seed
 from fed_em_protocols.hashing import DIGEST_BYTES, digest
-from fed_em_protocols.keys import KEY_BYTES, SigningKey, agreement_public, is_of_small_order
+from fed_em_protocols.keys import KEY_BYTES, SigningKey, agreement_key, agreement_public, is_of_small_order
 from fed_em_protocols.members import from_bitmap, to_bitmap
 from fed_em_protocols.messages import Advertise, Neighbours, OpenWindow, Quoted, SetUp
 from fed_em_protocols.roster import Roster
@@ -54,6 +56,12 @@ class WindowSecrets:
     def __repr__(self) -> str:
         return f"WindowSecrets({self.chain!r})"
 
+    @cached_property
+    def channel(self) -> X25519PrivateKey:
+        """The key of the sealed boxes, made once for all of them."""
+        assert self.channel_secret is not None
+        return agreement_key(self.channel_secret)
+
     def without_channel(self) -> WindowSecrets:
         """The same, once no box is left to open."""
         return replace(self, channel_secret=None, nonce=None)
@@ -77,13 +85,12 @@ def nonce_commitment(nonce: bytes) -> bytes:
 
 def advertisement(secrets: WindowSecrets, terms: SessionTerms, boot: bytes) -> tuple[Advertise, bytes]:
     """The public side of fresh window secrets: the message, and the table of its round keys to attach."""
-    assert secrets.channel_secret is not None
     rounds = secrets.chain.secrets(terms.window_rounds)
     content = Advertise(
         session=terms.session,
         window=secrets.opening,
         boot=boot,
-        channel_key=agreement_public(secrets.channel_secret),
+        channel_key=secrets.channel.public_key().public_bytes_raw(),
         window_key=secrets.signing_key.public,
         nonce_commitment=nonce_commitment(secrets.nonce) if secrets.nonce else NO_NONCE,
     )
@@ -329,7 +336,7 @@ def read_neighbours(message: Sealed[Neighbours], setup: WindowSetUp, own: int, r
         table = message.attachment[place * size : (place + 1) * size]
         if hashlib.sha256(table).digest() != found[index].attachment_digest:
             raise MalformedMessage(SERVER, "sent round keys that their tenant did not sign")
-        found[index] = replace(found[index], attachment=table)
+        found[index] = replace(found[index], attached=table)
         check_round_keys(found[index], setup.terms, roster.tenants[index].name)
     return replace(full, advertisements=found)
 

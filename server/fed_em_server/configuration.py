@@ -11,7 +11,7 @@ from fed_em.em import Stopping
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, complaint_of, read_configuration
 from fed_em_protocols.coordinator_state import Timetable
-from fed_em_protocols.description import Column, SessionDescription
+from fed_em_protocols.description import Column, LabelsColumn, SessionDescription, WeightsColumn
 from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
 from fed_em_protocols.roster import Name
 from fed_em_protocols.terms import Trust
@@ -92,6 +92,10 @@ class ServerConfiguration(Table):
     """Folder for the model, the record of the session and the report."""
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     model: dict[str, Any]
+    labels: LabelsColumn | None = None
+    """The column that says which components may hold a row, if there is one."""
+    weights: WeightsColumn | None = None
+    """The column that says for how many rows each counts, if there is one."""
     trust: TrustTable = TrustTable()
     fit: FitTable = FitTable()
     times: TimesTable = TimesTable()
@@ -107,7 +111,9 @@ class ServerConfiguration(Table):
     @property
     def description(self) -> SessionDescription:
         """What tenants are told of the session."""
-        return SessionDescription(title=self.title, columns=self.columns, model=self.model)
+        return SessionDescription(
+            title=self.title, columns=self.columns, model=self.model, labels=self.labels, weights=self.weights
+        )
 
 
 def read_server_configuration(path: Path) -> ServerConfiguration:

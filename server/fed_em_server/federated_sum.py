@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -29,6 +30,9 @@ from fed_em_server.hub import Arrived, Hub, HubEvent
 # A sum is attempted this often; who fell silent is late by then, and not waited for.
 _ATTEMPTS = 3
 
+# The most that a tenant may say within one stage and so many seconds: it has a few messages to send, and as many again on each new link.
+_MOST_MESSAGES, _SPAN = 64, 10.0
+
 # If a wait ends so many seconds after its time, the machine stood still.
 _OVERSLEPT = 1.0
 
@@ -37,7 +41,8 @@ class FederatedSum:
     """Sums of the tenants' encoded vectors, one at a time.
 
     Deadlines run on a clock that stands still while nobody listens to the hub: between two sums, while a message is worked on, or
-    while the machine stands still. So nobody is late whose answer has come and waits to be read.
+    while the machine stands still. So nobody is late whose answer has come and waits to be read. Whoever would keep the clock still by
+    never falling silent is cut off.
 
     Args:
         state: As `coordinator_start` gives it.
@@ -52,6 +57,9 @@ class FederatedSum:
         self._waited = 0.0
         self._heard_until = hub.now()
         self._unheard = 0.0
+        self._stage: object = None
+        self._said: Counter[int] = Counter()
+        self._counted_from = hub.now()
 
     def sum(self, request: SumRequest) -> SumOpened:
         """The exact sum over everybody who answered in time.
@@ -124,6 +132,7 @@ class FederatedSum:
         if not isinstance(event, Arrived):
             return self._take(coordinator_unlinked(self.state, event.tenant, now))
         try:
+            self._require_moderation(event.tenant)
             return self._take(coordinator_receive(self.state, event.tenant, event.data, now))
         except PeerFault as fault:
             self._watch(Notice(NoticeKind.FAULT, self.state.last_round, (fault.peer,), fault.fault))
@@ -133,6 +142,17 @@ class FederatedSum:
             else:
                 self._hub.cut(event.tenant)
             return self._take(coordinator_unlinked(self.state, event.tenant, now))
+
+    def _require_moderation(self, tenant: int) -> None:
+        """Count a message. Raises `PeerFault` naming the tenant if it floods the server."""
+        state, upcoming, now = self.state, self.state.upcoming, self._hub.now()
+        stage = (state.phase, state.last_round, upcoming and (upcoming.opening.digest, upcoming.phase))
+        if stage != self._stage or now >= self._counted_from + _SPAN:
+            self._stage, self._counted_from = stage, now
+            self._said.clear()
+        self._said[tenant] += 1
+        if self._said[tenant] > _MOST_MESSAGES:
+            raise PeerFault(state.name(tenant), f"sent more than {_MOST_MESSAGES} messages where a few are due")
 
     def _listen(self, deadline: float | None) -> HubEvent | None:
         """The next event, or None once the clock of those who listen shows `deadline` and nothing that has come is unread."""

@@ -26,6 +26,9 @@ from fed_em_server.hub import Arrived, HubEvent, Unlinked
 
 T = TypeVar("T")
 
+# The most messages of one link that wait: beyond that, a tenant's are left in its own machine, and one that does not read is cut off.
+_MOST_UNREAD, _MOST_UNSENT = 16, 256
+
 # After the last message, tenants get this long to close their ends.
 _FAREWELL_SECONDS = 2.0
 
@@ -37,6 +40,7 @@ class _Link:
     tenant: int
     dropped: asyncio.Event = field(default_factory=asyncio.Event)
     outgoing: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
+    unread: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_UNREAD))
 
 
 class GrpcHub:
@@ -55,7 +59,7 @@ class GrpcHub:
         self._tenants = {_der(tenant.parsed_certificate): index for index, tenant in enumerate(roster.tenants)}
         roots = "".join(tenant.certificate for tenant in roster.tenants).encode()
         self._credentials = grpc.ssl_server_credentials([(tls_key, tls_certificate)], roots, require_client_auth=True)
-        self._events: queue.SimpleQueue[HubEvent] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[HubEvent, _Link]] = queue.SimpleQueue()
         self._links: dict[int, _Link] = {}
         self._received = self._sent = 0
         self._loop = asyncio.new_event_loop()
@@ -74,11 +78,11 @@ class GrpcHub:
     def receive(self, until: float | None) -> HubEvent | None:
         """The next event, or None once the clock shows `until`."""
         try:
-            if until is None:
-                return self._events.get()
-            return self._events.get(timeout=max(0.0, until - self.now()))
+            event, link = self._events.get(timeout=None if until is None else max(0.0, until - self.now()))
         except queue.Empty:
             return None
+        self._loop.call_soon_threadsafe(link.unread.release)
+        return event
 
     def send(self, tenant: int, data: bytes) -> None:
         """Queue a message for a tenant's link; lost if there is none."""
@@ -142,7 +146,7 @@ class GrpcHub:
                 task.cancel()
             if self._links.get(tenant) is link:
                 del self._links[tenant]
-                self._events.put(Unlinked(tenant))
+                self._events.put((Unlinked(tenant), link))
 
     def _who(self, context: grpc.aio.ServicerContext[bytes, bytes]) -> int | None:
         pem = next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
@@ -153,12 +157,13 @@ class GrpcHub:
 
     async def _read(self, link: _Link, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         while True:
+            await link.unread.acquire()
             data = await context.read()
             if not isinstance(data, bytes):
                 return
             if self._links.get(link.tenant) is link:
                 self._received += len(data)
-                self._events.put(Arrived(link.tenant, data))
+                self._events.put((Arrived(link.tenant, data), link))
 
     async def _write(self, link: _Link, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         while (data := await link.outgoing.get()) is not None:
@@ -166,8 +171,11 @@ class GrpcHub:
             self._sent += len(data)
 
     def _put(self, tenant: int, data: bytes) -> None:
-        if tenant in self._links:
-            self._links[tenant].outgoing.put_nowait(data)
+        link = self._links.get(tenant)
+        if link is not None and link.outgoing.qsize() < _MOST_UNSENT:
+            link.outgoing.put_nowait(data)
+        elif link is not None:
+            link.dropped.set()
 
     def _end(self, tenant: int) -> None:
         if tenant in self._links:

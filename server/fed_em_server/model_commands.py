@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -70,22 +70,27 @@ def sample(
     """Rows drawn from the model, with their component."""
     import pyarrow as pa
 
+    from fed_em.mixed_mixture import MixedMixtureModel
     from fed_em.model_file import load_model
 
     fitted = load_model(model)
     rows, components = fitted.sample(n, seed)
-    columns = {name: rows[:, k] for k, name in enumerate(fitted.columns)}
+    columns: dict[str, Any] = {name: rows[:, k] for k, name in enumerate(fitted.columns)}
+    if isinstance(fitted.model, MixedMixtureModel):
+        columns = fitted.model.schema.decode(rows)
     _write(pa.table({**columns, "component": components}), output)
 
 
 def _load(model: Path, data: Path) -> tuple[FittedModel, Rows]:
     from fed_em.gaussian_mixture import GaussianMixtureModel
+    from fed_em.mixed_mixture import MixedMixtureModel
     from fed_em.model_file import load_model
     from fed_em_client.rows import read_columns
 
     fitted = load_model(model)
     complete = isinstance(fitted.model, GaussianMixtureModel) and not fitted.model.missing
-    return fitted, read_columns(data, fitted.columns, {}, () if complete else fitted.columns)
+    schema = fitted.model.schema if isinstance(fitted.model, MixedMixtureModel) else None
+    return fitted, read_columns(data, fitted.columns, {}, () if complete else fitted.columns, schema)
 
 
 def _write(table: pa.Table, output: Path | None) -> None:

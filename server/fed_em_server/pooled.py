@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fed_em.columns import ColumnSchema, GaussianColumn
+from fed_em.columns import GaussianColumn
 from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
 from fed_em.errors import CallerError
-from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.model import Model, Rows
 from fed_em.model_file import FittedModel
+from fed_em.records import Records
 from fed_em.row_stream import RowStream, TableStream, TotalOfStream
 from fed_em.standardised_fit import StandardisedFit, TotalFor, fit_standardised
 from fed_em.totals import TotalOfRows
@@ -22,18 +21,21 @@ from fed_em_protocols.description import SessionDescription
 
 
 def fit_pooled(
-    description: SessionDescription, rows: Rows, stopping: Stopping, seed: int
+    description: SessionDescription, rows: Rows | Records, stopping: Stopping, seed: int
 ) -> tuple[FittedModel, StandardisedFit]:
-    """Fit a session's model to rows `(n, D)` in memory, through the very steps of a federated session.
+    """Fit a session's model to rows `(n, D)`, or records, in memory, through the very steps of a federated session.
 
     Raises:
         CallerError: a column is constant, or the rows do not fit.
     """
+    records = Records.of(rows)
 
     def total_for(model: Model, coordinates: Coordinates) -> Total:
-        return TotalOfRows(model, coordinates.apply(rows))
+        there = replace(records, rows=coordinates.apply(records.rows))
+        # Labels are of components, and the moments of all records have none.
+        return TotalOfRows(model, there if model is description.fitted_model else replace(there, admissible=None))
 
-    return _fit(description, total_for, stopping, seed)
+    return _fit(description, total_for, stopping, seed, n_rows=len(records))
 
 
 def fit_streamed(
@@ -57,7 +59,7 @@ def fit_streamed(
     Raises:
         CallerError: as `fit_pooled`, or a value is outside its declared range, or missing where the session does not admit it.
     """
-    rows = _Checked(description, table.rows(ColumnSchema(tuple(map(GaussianColumn, description.names)))))
+    rows = _Checked(description, table.rows(description.schema_of_columns))
 
     def total_for(model: Model, coordinates: Coordinates) -> Total:
         return TotalOfStream(model, coordinates, rows, passed=passed)
@@ -71,10 +73,13 @@ def _fit(
     stopping: Stopping,
     seed: int,
     observe: Callable[[Iteration], None] = lambda _: None,
+    n_rows: int | None = None,
 ) -> tuple[FittedModel, StandardisedFit]:
-    model = cast(GaussianMixtureModel, description.fitted_model)
+    model = description.fitted_model
     result = fit_standardised(model, (description.low, description.high), total_for, stopping, seed, observe)
-    provenance = {"rows": int(result.fit.iterations[-1].records), "converged": result.fit.converged}
+    # Without weights, records are rows.
+    n = int(result.fit.iterations[-1].records) if n_rows is None else n_rows
+    provenance = {"rows": n, "converged": result.fit.converged}
     return FittedModel(model, result.coordinates, description.names, result.fit.parameters, provenance), result
 
 
@@ -95,17 +100,21 @@ class _Checked:
             yield block
 
     def _check(self, block: Rows) -> None:
-        for column, cells in zip(self._description.columns, block.T, strict=True):
+        described = self._description.schema_of_columns.columns
+        for column, kind, cells in zip(self._description.columns, described, block.T, strict=True):
             missing = int(np.isnan(cells).sum())
             if missing and not column.missing:
                 raise CallerError(
                     f"column '{column.name}' has {missing} missing cells among {len(block)} rows",
                     remedy="leave such rows out, or declare the column with `missing = true`",
                 )
-            outside = int(((cells < column.low) | (cells > column.high)).sum())
+            if not isinstance(kind, GaussianColumn):
+                continue
+            low, high = column.ends
+            outside = int(((cells < low) | (cells > high)).sum())
             if outside:
                 raise CallerError(
-                    f"column '{column.name}' is outside the session's range [{column.low:g}, {column.high:g}] in "
+                    f"column '{column.name}' is outside the session's range [{low:g}, {high:g}] in "
                     f"{outside} of {len(block)} rows",
                     remedy="check units and entries; leave such rows out, or declare a wider range",
                 )

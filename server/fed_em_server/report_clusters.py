@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fed_em.covariance import covariance_matrices
 from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model_file import FittedModel
 
 Matrix = NDArray[np.float64]
@@ -49,9 +50,10 @@ class PlanarMixture:
 def planar_mixture(fitted: FittedModel) -> PlanarMixture | None:
     """The mixture on the plane of the two leading principal directions of its means; None if there is no such plane.
 
-    There is none for another family than Gaussian mixtures, and for a single column.
+    Of a mixed mixture it is that of its Gaussian columns. There is none for other families, and for fewer than two such columns.
     """
-    model, parameters = fitted.model, fitted.parameters
+    parameters = fitted.parameters
+    model = fitted.model.gaussian if isinstance(fitted.model, MixedMixtureModel) else fitted.model
     if not isinstance(model, GaussianMixtureModel) or model.n_columns < 2:
         return None
     weights, means = parameters["weights"], parameters["means"]

@@ -27,6 +27,7 @@ from fed_em_server.report_findings import (
 )
 from fed_em_server.report_images import png_of
 from fed_em_server.report_participation import participation_chart
+from fed_em_server.report_profile import profile_of
 from fed_em_server.report_svg import N_PALETTE
 from fed_em_server.report_words import banner_in_words
 
@@ -60,6 +61,7 @@ def _contents(record: SessionRecord, fitted: FittedModel, images: NDArray[np.flo
         "happenings": happenings_told(record),
         "exposure": exposure_of(record),
         "components": _components(record, images),
+        "profile": profile_of(fitted),
         "charts": _charts(record, fitted),
         "stale_rounds": sum(opened.stale > 0 for opened in record.rounds),
     }

@@ -10,10 +10,7 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-from fed_em.broadcast import Broadcast
-from fed_em.coordinates import Coordinates
 from fed_em.errors import EnvironmentFault
-from fed_em.initialisation import standard_gaussian
 from fed_em_client.link_checks import confirm_server, resolve
 from fed_em_protocols.addresses import split_address
 from fed_em_protocols.checks import Finding, check, check_roster, check_versions
@@ -108,9 +105,7 @@ def _port_state(host: str, port: int, roster: Roster | None) -> str:
 def _first_encoding(configuration: ServerConfiguration, roster: Roster) -> Encoding:
     """That of the first sum, the columns' moments, whose bounds the declared ranges give."""
     description = configuration.description
-    coordinates = Coordinates.of_ranges(description.low, description.high)
-    first = Broadcast(description.moments_model, coordinates, standard_gaussian(len(description.columns)))
-    return encoding_of(description, first, roster.row_caps)
+    return encoding_of(description, description.first_round, roster.row_caps)
 
 
 def _say_encoding(encoding: Encoding) -> str:

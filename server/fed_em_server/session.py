@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol, cast
+from typing import Protocol
 
 from fed_em.broadcast import Broadcast
 from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.model import Model
+from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.model import ComponentModel, Model
 from fed_em.model_file import FittedModel
 from fed_em.standardised_fit import StandardisedFit, fit_standardised
 from fed_em_protocols.coordinator import coordinator_start
@@ -111,7 +112,7 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome
     def total_for(model: Model, coordinates: Coordinates) -> Total:
         return FederatedTotal(sums, plan.terms, plan.roster, plan.description, model, coordinates, keeper.opened)
 
-    model = cast(GaussianMixtureModel, plan.description.fitted_model)
+    model = plan.description.fitted_model
     ranges = (plan.description.low, plan.description.high)
     try:
         result = fit_standardised(model, ranges, total_for, plan.stopping, plan.seed, keeper.iterated)
@@ -260,7 +261,16 @@ def _blocks_of(plan: SessionPlan) -> tuple[int, ...]:
 
 
 def _in_words(model: Model) -> str:
-    if not isinstance(model, GaussianMixtureModel):
+    if isinstance(model, GaussianMixtureModel):
+        return f"Gaussian mixture with {_counted(model, 'component', 'components')} and {model.covariance} covariances"
+    if not isinstance(model, MixedMixtureModel):
         return model.family
-    components = "1 component" if model.n_components == 1 else f"{model.n_components} components"
-    return f"Gaussian mixture with {components} and {model.covariance} covariances"
+    schema = model.schema
+    if len(schema.categorical) == len(schema.columns):
+        return f"latent class model with {_counted(model, 'class', 'classes')}"
+    covariances = f" and {model.covariance} covariances" if len(schema.gaussian) else ""
+    return f"mixture over columns of mixed kinds with {_counted(model, 'component', 'components')}{covariances}"
+
+
+def _counted(model: ComponentModel, one: str, several: str) -> str:
+    return f"1 {one}" if model.n_components == 1 else f"{model.n_components} {several}"

@@ -46,7 +46,10 @@ def fit(
     output: Annotated[Path, typer.Option("--output", help="Folder for the model.")] = Path("pooled-model"),
     progress: Annotated[bool, typer.Option(help="Show a bar, on a terminal.")] = True,
 ) -> None:
-    """Fit the same model to rows in one place, from the same configuration. Tables need not fit into memory; NumPy files must."""
+    """Fit the same model to rows in one place, from the same configuration.
+
+    Tables need not fit into memory, unless rows have weights or labels.
+    """
     from fed_em.model_file import save_model
     from fed_em_server.configuration import read_server_configuration
 
@@ -60,18 +63,20 @@ def fit(
 
 
 def _fit(parsed: ServerConfiguration, data: list[Path], progress: bool) -> tuple[FittedModel, StandardisedFit]:
-    import numpy as np
-
+    from fed_em.columns import CategoricalColumn
     from fed_em.fit_progress import fit_progress
     from fed_em.table_files import open_table
-    from fed_em_client.rows import read_rows
+    from fed_em_client.rows import read_records
     from fed_em_protocols.limits import MAX_ROW_CAP
     from fed_em_server.pooled import fit_pooled, fit_streamed
 
     description, how = parsed.description, (parsed.fit.stopping, parsed.fit.seed)
-    if any(path.suffix.lower() in (".npy", ".npz") for path in data):
-        rows = np.concatenate([read_rows(path, description, {}, MAX_ROW_CAP) for path in data])
-        return fit_pooled(description, rows, *how)
-    table = open_table(data, description.names)
+    in_memory = description.labels or description.weights
+    if in_memory or any(path.suffix.lower() in (".npy", ".npz") for path in data):
+        return fit_pooled(description, read_records(data, description, {}, MAX_ROW_CAP), *how)
+    labelled = [
+        column.name for column in description.schema_of_columns.columns if isinstance(column, CategoricalColumn)
+    ]
+    table = open_table(data, description.names, text=labelled)
     with fit_progress(None, progress) as shown:
         return fit_streamed(description, table, *how, shown.passed, shown.iterated)

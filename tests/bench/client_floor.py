@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from fed_em.layout import Block, Layout
 from fed_em.statistics import Statistics
-from fed_em_protocols import tenant_round
+from fed_em_protocols import envelope, tenant_round
 from fed_em_protocols.coordinator_state import SumNotOpened
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.masks import MASK_KEY_BYTES, RingVector
@@ -113,8 +113,12 @@ def _timed(spent: dict[str, float]) -> Iterator[None]:
         return called
 
     with ExitStack() as stack:
-        for part, name in (("agreement", "pair_keys"), ("masking", "add_masks"), ("signing", "seal")):
-            stack.enter_context(patch.object(tenant_round, name, timed(part, getattr(tenant_round, name))))
+        for part, module, name in (
+            ("agreement", tenant_round, "pair_keys"),
+            ("masking", tenant_round, "add_masks"),
+            ("signing", envelope, "_signed"),
+        ):
+            stack.enter_context(patch.object(module, name, timed(part, getattr(module, name))))
         yield
 
 

@@ -19,9 +19,10 @@ from sklearn.mixture import GaussianMixture as ScikitLearn
 from threadpoolctl import threadpool_limits
 
 from fed_em.blas import one_blas_thread
+from fed_em.compilation import NO_NUMBA_VARIABLE
 from fed_em.feature_map import n_features
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.kernels import NO_NUMBA_VARIABLE, kernels_for
+from fed_em.kernels import kernels_for
 from fed_em.parameters import Parameters
 from fed_em.row_blocks import cut_into_segments, e_step_threads, use_threads
 from tests.bench.figures import Absent, EStepFigures, IterationFigures

@@ -7,7 +7,7 @@ import sys
 
 from tests.faults.campaign import complaint_about, run_campaign, shrink
 from tests.faults.plan import plan_of
-from tests.faults.remembering import remembered_cryptography
+from tests.protocols.remembering import remembered_protocol
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
             print(f"{plan}\n  {complaint}\n  replay: python -m tests.faults --seed {plan.seed}")
         return int(bool(tally.violations))
     plan = plan_of(options.seed)
-    with remembered_cryptography():
+    with remembered_protocol():
         complaint, tally = complaint_about(plan)
     print(plan, complaint or f"{tally.opened} sums opened, {tally.failed} requests without one", sep="\n  ")
     if complaint:

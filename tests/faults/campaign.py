@@ -9,8 +9,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 from tests.faults.plan import Plan, plan_of, smaller_plans
-from tests.faults.remembering import remembered_cryptography
 from tests.faults.simulator import simulate
+from tests.protocols.remembering import remembered_protocol
 
 _SEEDS_A_TASK = 50
 
@@ -66,7 +66,7 @@ def complaint_about(plan: Plan) -> tuple[str, Tally]:
 def run_seeds(seeds: Iterable[int]) -> Tally:
     """Simulate the sessions of some seeds, in this process."""
     total = Tally()
-    with remembered_cryptography():
+    with remembered_protocol():
         for seed in seeds:
             plan = plan_of(seed)
             complaint, tally = complaint_about(plan)
@@ -88,7 +88,7 @@ def run_campaign(first: int, sessions: int) -> Tally:
 
 def shrink(plan: Plan) -> Plan:
     """The simplest plan found, one step at a time, that violates a property as this one does."""
-    with remembered_cryptography():
+    with remembered_protocol():
         while True:
             smaller = next((each for each in smaller_plans(plan) if complaint_about(each)[0]), None)
             if smaller is None:

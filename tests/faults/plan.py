@@ -74,14 +74,14 @@ class Plan:
 def plan_of(seed: int) -> Plan:
     """The plan of a seed. Three in four have a fault, about half have two or more."""
     draw = random.Random(seed)
-    # A session costs as much as n²: small federations come more often, of every size there are many.
-    n = draw.choice((3, 3, 3, 4, 4, 4, 5, 5, 6, 7, 8, 9))
+    # A session costs as much as n²: small federations come more often, of every size there are hundreds in ten thousand.
+    (n,) = draw.choices(range(3, 10), weights=(10, 8, 4, 2, 1, 1, 1))
     colluders = draw.randint(0, default_colluders(n))
     least = max(3, colluders + 2)
     blocks = draw.choice([0, 1, n // least, n // least])
-    rounds = draw.choice((3, 3, 3, 4, 5))
+    rounds = draw.choice((3, 3, 3, 3, 4, 5))
     trust = Trust.MALICIOUS_SERVER if draw.random() < 0.7 else Trust.SEMI_HONEST
-    gated = trust is Trust.MALICIOUS_SERVER and draw.random() < 0.4
+    gated = trust is Trust.MALICIOUS_SERVER and draw.random() < 0.3
     # Messages of a session without faults, roughly: faults must strike while it runs.
     messages = n * (9 + 8 * rounds * (2 if gated else 1))
     count = draw.choice([0, 1, 2, 2, 3, 5])

@@ -20,11 +20,11 @@ from fed_em_protocols.tenant_state import BaseRound, TenantState
 from fed_em_protocols.terms import Trust
 from tests.faults.campaign import complaint_about, run_campaign, run_seeds, shrink
 from tests.faults.plan import Fault, FaultKind, plan_of
-from tests.faults.remembering import remembered_cryptography
 from tests.faults.simulator import simulate
+from tests.protocols.remembering import remembered_protocol
 
-# As many as two cores of the slower machines do in some eight minutes; `python -m tests.faults --sessions` does any number.
-SESSIONS = 4_000
+# Some six minutes on two cores; `python -m tests.faults --sessions` does any number.
+SESSIONS = 10_000
 
 
 def test_sessions_with_faults() -> None:
@@ -45,7 +45,7 @@ def test_thousands_of_sessions_with_faults(capsys: pytest.CaptureFixture[str]) -
 
 def test_a_plan_is_a_function_of_its_seed() -> None:
     assert plan_of(7) == plan_of(7) != plan_of(8)
-    with remembered_cryptography():
+    with remembered_protocol():
         assert simulate(plan_of(7)) == simulate(plan_of(7))
 
 
@@ -71,7 +71,7 @@ class TestItFinds:
     """Planted defects: the simulator must find each within some seeds, and shrink what it found."""
 
     def _finds(self, seeds: range) -> str:
-        with remembered_cryptography():
+        with remembered_protocol():
             for seed in seeds:
                 complaint, _ = complaint_about(plan_of(seed))
                 if complaint:
@@ -101,7 +101,7 @@ class TestItFinds:
         """Honest tenants accuse the server that asks them for moments behind counts that they never saw."""
         monkeypatch.setattr(coordinator, "_counts_for", lambda *_: ())
         complaints = []
-        with remembered_cryptography():
+        with remembered_protocol():
             for broken in range(80, 200, 3):
                 plan = replace(
                     plan_of(0), n=4, trust=Trust.MALICIOUS_SERVER, colluders=0, blocks=0, gated=True,
@@ -116,7 +116,7 @@ class TestItFinds:
         real = coordinator_state.Unresolved
         monkeypatch.setattr(coordinator_state, "Unresolved", lambda header, _outcome: real(header, void))
         complaints = []
-        with remembered_cryptography():
+        with remembered_protocol():
             for crash in range(100, 240, 2):
                 plan = replace(
                     plan_of(0), n=5, trust=Trust.MALICIOUS_SERVER, colluders=1, blocks=0, gated=False,

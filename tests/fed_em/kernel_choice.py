@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from fed_em import kernels
+from fed_em.compilation import NO_NUMBA_VARIABLE
 
 BOTH = ("numpy", "numba")
 
@@ -19,7 +20,7 @@ def run_with(name: str) -> Iterator[None]:
         pytest.importorskip("numba")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "FEWEST_COMPILED_ROWS", 0)
-        patch.setenv(kernels.NO_NUMBA_VARIABLE, "1" if name == "numpy" else "0")
+        patch.setenv(NO_NUMBA_VARIABLE, "1" if name == "numpy" else "0")
         assert kernels.kernels_for(1).name == name
         yield
 

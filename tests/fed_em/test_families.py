@@ -14,6 +14,7 @@ from fed_em.errors import CallerError
 from fed_em.families import FAMILIES, build_model
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.mixed_moments import MixedMomentsModel
 from fed_em.observed_moments import ObservedMomentsModel
 from fed_em.priors import GaussianMixturePrior
 
@@ -29,6 +30,7 @@ def test_left_out_fields_take_their_defaults() -> None:
 EVERY_FAMILY: Mapping[str, Mapping[str, Any]] = {
     "gaussian-mixture": GOOD,
     "mixed-mixture": MixedMixtureModel(2, ColumnSchema((GaussianColumn("age"), BernoulliColumn("ill")))).describe(),
+    "mixed-moments": MixedMomentsModel(ColumnSchema((GaussianColumn("age"), BernoulliColumn("ill")))).describe(),
     "observed-moments": ObservedMomentsModel(4).describe(),
 }
 

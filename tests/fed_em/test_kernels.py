@@ -16,7 +16,8 @@ from hypothesis.extra.numpy import arrays
 
 import fed_em
 from fed_em import kernels
-from fed_em.kernels import FEWEST_COMPILED_ROWS, NO_NUMBA_VARIABLE, NUMPY, Kernels, kernels_for
+from fed_em.compilation import NO_NUMBA_VARIABLE
+from fed_em.kernels import FEWEST_COMPILED_ROWS, NUMPY, Kernels, kernels_for
 
 FOLDER = Path(fed_em.__path__[0]).parent
 ORDINARY = settings(max_examples=60, deadline=None)

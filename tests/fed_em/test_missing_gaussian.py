@@ -251,8 +251,8 @@ class TestEdges:
     def test_bounds_leave_room_for_expected_values(self) -> None:
         bounds = np.array([0.5, 1.0, 3.0])
         layout = incomplete("full").layout(bounds)
-        assert layout["first"].bound == 6.0
-        assert layout["second"].bound == 36.0
+        assert layout["first"].bound == 38.0
+        assert layout["second"].bound == 38.0**2
         assert layout.blocks[:-1][3] == GaussianMixtureModel(2, 3).layout(bounds).blocks[3]
         assert layout.blocks[-1].name == MISSING_ENTROPY
 

@@ -521,7 +521,7 @@ class TestEdges:
     def test_bounds_are_of_the_schema_and_of_gaussian_ranges(self) -> None:
         layout = mixed().layout(np.array([9.0, 2.0, 9.0, 9.0, 0.5, 9.0, 9.0]))
         bounds = {block.name: block.bound for block in layout}
-        assert (bounds["first"], bounds["second"]) == (4.0, 16.0)
+        assert (bounds["first"], bounds["second"]) == (36.0, 36.0**2)
         assert layout["first"].source == "column 'height'"
         assert (bounds["level_counts"], bounds["successes"], bounds["failures"], bounds["exposure"]) == (1, 1, 1, 1)
         assert bounds["events"] == 60.0

@@ -188,3 +188,32 @@ class TestRefusals:
         model, at, rows = case(name)
         with pytest.raises(CallerError, match="labels are of 2 components, the model of 3"):
             model.e_step(at, Records(rows, admissible=np.ones((60, 2), dtype=bool)))
+
+
+@EVERY_MODEL
+def test_parts_put_together_are_the_whole(name: str) -> None:
+    model, at, rows = case(name)
+    generator = np.random.default_rng(4)
+    weights, admissible = generator.random(60), generator.random((60, 3)) < 0.8
+    admissible[~admissible.any(axis=1)] = True
+    whole = Records(rows, weights, admissible, weight_bound=2.0)
+    again = Records.concatenated([whole[:7], whole[7:7], whole[7:]])
+    assert again.weight_bound == 2.0 and not again.bare
+    assert model.e_step(at, again).vector.tobytes() == model.e_step(at, whole).vector.tobytes()
+
+
+@EVERY_MODEL
+def test_bare_records_are_their_rows(name: str) -> None:
+    model, at, rows = case(name)
+    bare = Records.concatenated([Records(rows[:20]), Records(rows[20:])])
+    assert bare.bare
+    assert model.e_step(at, bare).vector.tobytes() == model.e_step(at, rows).vector.tobytes()
+    assert model.responsibilities(at, bare).tobytes() == model.responsibilities(at, rows).tobytes()
+
+
+@EVERY_MODEL
+def test_a_layout_of_heavier_records_is_as_much_wider(name: str) -> None:
+    layout = case(name)[0].layout()
+    heavy = layout.of_weights_up_to(2.5)
+    assert [block.bound for block in heavy] == [2.5 * block.bound for block in layout]
+    assert layout.of_weights_up_to(1.0) is layout and heavy.size == layout.size

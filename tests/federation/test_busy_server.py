@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from fed_em_protocols.coordinator_state import NoticeKind
-from fed_em_protocols.messages import Header
+from fed_em_protocols.messages import Header, Upload
 from fed_em_protocols.terms import Trust
 from fed_em_protocols.transitions import CoordinatorPhase, SetUpPhase
-from fed_em_server.hub import HubEvent
+from fed_em_server.hub import Arrived, HubEvent
 from fed_em_simulations.memory_hub import Fate
-from tests.protocols.federation import SHORT_TIMES, TestFederation
+from tests.protocols.federation import SHORT_TIMES, TestFederation, kind_of
 from tests.protocols.interferences import TO_TENANT, assert_no_error, notices, once
 
 LONG = 4 * max(SHORT_TIMES.set_up, SHORT_TIMES.upload, SHORT_TIMES.open)
@@ -65,3 +65,25 @@ def test_a_machine_that_stands_still_reads_what_came_before_it_judges(phase: Coo
     assert federation.sum().survivors == (0, 1, 2, 3)
     assert not stops
     assert_nobody_was_late(federation)
+
+
+def test_a_tenant_that_never_falls_silent_is_cut_off() -> None:
+    """Its messages are in order, and the clock stands still while they are read: the others would wait for ever."""
+    silent = once(Fate.LOSE, (TO_TENANT, Header), {3})
+    federation = TestFederation(4, interfere=silent)
+    hub, receive = federation.hub, federation.hub.receive
+    uploads: list[Arrived] = []
+
+    def flooded(until: float | None) -> HubEvent | None:
+        if uploads and not notices(federation, NoticeKind.FAULT):
+            return uploads[0]
+        event = receive(until)
+        if isinstance(event, Arrived) and event.tenant == 2 and kind_of(event.data) is Upload:
+            uploads.append(event)
+        return event
+
+    hub.receive = flooded  # type: ignore[method-assign]
+    assert {0, 1} <= set(federation.sum().survivors)
+    faults = [notice for notice in federation.notices if notice.kind is NoticeKind.FAULT]
+    assert {notice.tenants for notice in faults} == {("t2",)}
+    assert all("more than 64 messages" in notice.text for notice in faults)

@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 from small_federation import (
+    COLUMNS,
     TABLES,
     Recorder,
     clustered_rows,
@@ -71,6 +72,20 @@ def test_the_first_round_standardises_by_observed_cells(tmp_path: Path) -> None:
     np.testing.assert_allclose(outcome.result.coordinates.location, np.nanmean(pool(tenants), axis=0), rtol=1e-9)
     np.testing.assert_allclose(outcome.result.coordinates.scale, np.nanstd(pool(tenants), axis=0), rtol=1e-9)
     assert outcome.result.fit.iterations[0].records == 180
+
+
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+def test_a_tenant_that_misses_a_column_of_the_narrowest_range(tmp_path: Path, covariance: str) -> None:
+    """Values at both ends of their ranges have a bound of 1 once standardised, and the one component starts far beyond it."""
+    generator = np.random.default_rng(0)
+    tenants = {f"t{k}": generator.choice([-1.0, 1.0], (60, 3)) for k in range(3)}
+    tenants["t1"][:, 1] = np.nan
+    columns = WITH_MISSING.replace("20", "1")
+    session = session_toml(MODELS[covariance].replace("3", "1"), "max_iterations = 5\nseed = 3", columns=columns)
+    federation = write_federation_folder(tmp_path / "f", "small", session, COLUMNS, tenants, 60, "127.0.0.1:1")
+    outcome = run(federation)
+    assert np.abs(outcome.result.start["means"][0, 1]) > 2.0
+    assert_same_path(outcome, pooled_from_same_start(federation, outcome.result, pool(tenants)))
 
 
 def test_the_fit_in_one_place_starts_where_the_federation_does(tmp_path: Path) -> None:

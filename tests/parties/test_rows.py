@@ -20,7 +20,7 @@ from hypothesis.extra.numpy import arrays
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em.model import Rows
 from fed_em_client import data_files
-from fed_em_client.rows import read_columns, read_rows
+from fed_em_client.rows import read_columns, read_records
 from fed_em_protocols.description import SessionDescription
 
 CAP = 100
@@ -67,6 +67,12 @@ def write_structured_npy(folder: Path, columns: Columns) -> Path:
 
 NAMED = pytest.mark.parametrize("write", [write_csv, write_parquet, write_npz, write_structured_npy])
 ARROW = pytest.mark.parametrize("write", [write_csv, write_parquet])
+
+
+def read_rows(path: Path, description: SessionDescription, columns: Mapping[str, str], row_cap: int) -> Rows:
+    records = read_records(path, description, columns, row_cap)
+    assert records.bare and records.weight_bound == 1
+    return records.rows
 
 
 def refusal(path: Path, description: SessionDescription, columns: Mapping[str, str] | None = None) -> CallerError:

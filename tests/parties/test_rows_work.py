@@ -15,6 +15,7 @@ from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
+from fed_em.missing_gaussian import reach_of
 from fed_em.model import Model, Rows
 from fed_em.parameters import Parameters
 from fed_em.silence import silence
@@ -146,13 +147,40 @@ class TestStatistics:
         complete = Broadcast(moments_model(2), ranges, standard_gaussian(2))
         with pytest.raises(CallerError, match="is not about"):
             work.evaluate(bench.request(complete))
-        first = Broadcast(incomplete.moments_model, ranges, standard_gaussian(2))
+        first = Broadcast(incomplete.first_round.model, ranges, standard_gaussian(2))
         encoding = encoding_of(incomplete, first, bench.parties.roster.row_caps)
         total = encoding.decode(work.evaluate(bench.request(first)))
         seen = ~np.isnan(bench.rows)
         assert 0 < seen[:, 1].sum() < len(bench.rows)
         np.testing.assert_allclose(total["observed"], seen.sum(axis=0))
         np.testing.assert_allclose(total["first"], np.nansum(ranges.apply(bench.rows), axis=0), rtol=1e-9)
+
+    def test_rows_that_expect_more_than_the_encoding_reaches_are_counted_and_not_shown(
+        self, bench: Bench, incomplete: SessionDescription
+    ) -> None:
+        """At a regression of slope 300 between standardised columns, which no row of this tenant speaks for."""
+        coordinates = bench.coordinates
+        bench.rows = np.where([False, True] & (bench.rows > 90), np.nan, bench.rows)
+        np.save(bench.data, bench.rows)
+        bench.description = incomplete
+        weights, means = [0.5, 0.5], [[0.0, 0.0], [0.0, 0.0]]
+
+        def at(slope: float) -> Broadcast:
+            covariance = [[1.0, slope], [slope, slope**2 + 1.0]]
+            parameters = Parameters({"weights": weights, "means": means, "covariances": [covariance, covariance]})
+            return Broadcast(incomplete.fitted_model, coordinates, parameters)
+
+        work = bench.prepared()
+        work.evaluate(bench.request(at(1.0)))
+        with pytest.raises(
+            CallerError, match="of 40 rows expect their missing cell of column 'weight' beyond"
+        ) as found:
+            work.evaluate(bench.request(at(300.0), 2))
+        expected = coordinates.apply(bench.rows)[np.isnan(bench.rows[:, 1]), 0] * 300
+        bound = coordinates.bounds(incomplete.low, incomplete.high).max()
+        beyond = int(np.sum((expected**2 + 1) / 2 > reach_of(bound) ** 2))
+        assert 0 < beyond < len(expected)
+        assert f"parameters {beyond} of 40 rows" in found.value.message
 
     def test_how_many_cells_are_observed_is_told_only_where_some_may_be_missing(self, bench: Bench) -> None:
         ranges = Coordinates.of_ranges(bench.description.low, bench.description.high)
@@ -378,8 +406,8 @@ class TestChanges:
 class TestCost:
     def test_rows_are_read_once_a_session(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         reads: list[Path] = []
-        read = rows_work.read_rows
-        monkeypatch.setattr(rows_work, "read_rows", lambda path, *more: (reads.append(path), read(path, *more))[1])
+        read = rows_work.read_records
+        monkeypatch.setattr(rows_work, "read_records", lambda path, *more: (reads.append(path), read(path, *more))[1])
         for _ in range(3):
             bench.prepared()
         assert len(reads) == 1

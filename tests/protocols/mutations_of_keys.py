@@ -75,7 +75,7 @@ def vectors_of(name: str) -> Red:
 BREAKS_OF_OTHER_SYSTEMS = [
     Mutation(
         "mask seed folded to 32 bits through a generator that is not cryptographic",
-        masks._add_share,
+        masks._groups,
         "Cipher(AES(key), _FROM_ZERO)",
         'Cipher(AES(__import__("random").Random(int.from_bytes(key[:4], "little")).randbytes(16)), _FROM_ZERO)',
         (
@@ -122,9 +122,9 @@ BREAKS_OF_OTHER_SYSTEMS = [
     ),
     Mutation(
         "masks added in floating point",
-        masks._add_share,
-        "combine(total, keystream, out=total)",
-        "total[:] = combine(total.astype(np.float64), keystream.astype(np.float64)) % 2.0**64",
+        masks._add_each,
+        "combine(total, stream[: len(total)], out=total)",
+        "total[:] = combine(total.astype(np.float64), stream[: len(total)].astype(np.float64)) % 2.0**64",
         (test_of(test_masks.test_masks_cancel, 16_385), one_round),
     ),
     Mutation(

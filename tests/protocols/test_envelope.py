@@ -296,3 +296,51 @@ def test_the_signature_covers_the_attachment_and_the_kind() -> None:
     assert other.digest != sealed.digest
     with pytest.raises(BadSignature):
         other.require_signature(KEY.public, "sender")
+
+
+class TestWhereAnAttachmentLies:
+    """It is read where it came in, in front of a strict parser of all the rest."""
+
+    UPLOAD = next(content for content in EXAMPLES if isinstance(content, Upload))
+    TAG = b"\x22"  # field 4, with a length
+
+    def parts(self, attachment: bytes = ATTACHMENT) -> tuple[bytes, bytes, bytes]:
+        """What comes before an attachment, its field, and what comes behind."""
+        data = seal(self.UPLOAD, KEY, attachment).to_bytes()
+        start = data.index(self.TAG + bytes([len(attachment)]) + attachment)
+        stop = start + 2 + len(attachment)
+        return data[:start], data[start:stop], data[stop:]
+
+    @pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (0, 2, 1)])
+    def test_it_is_found_before_between_and_behind_the_other_fields(self, order: tuple[int, ...]) -> None:
+        parts = self.parts()
+        read = unseal(b"".join(parts[k] for k in order), "sender")
+        assert read == seal(self.UPLOAD, KEY, ATTACHMENT) and bytes(read.attached) == ATTACHMENT
+
+    def test_a_vector_is_not_copied(self) -> None:
+        data = b"".join(self.parts())
+        view = unseal(data, "sender").attached
+        assert isinstance(view, memoryview) and view.obj is data
+
+    @pytest.mark.parametrize(
+        "field",
+        [
+            TAG + b"\x00",
+            TAG + b"\x8a\x00" + ATTACHMENT,
+            b"\xa2\x00\x0a" + ATTACHMENT,
+            TAG + b"\x8b\x00" + ATTACHMENT,
+            TAG + b"\xff" * 9 + b"\x01" + ATTACHMENT,
+            TAG + b"\x0a" + ATTACHMENT + TAG + b"\x0a" + ATTACHMENT,
+        ],
+        ids=["empty", "a long length", "a long tag", "a length that is too great", "a length of 2^64 - 1", "twice"],
+    )
+    @pytest.mark.parametrize("behind", [False, True])
+    def test_what_is_no_attachment_is_refused(self, field: bytes, behind: bool) -> None:
+        before, _, after = self.parts()
+        with pytest.raises(MalformedMessage):
+            unseal(before + after + field if behind else before + field + after, "sender")
+
+    @pytest.mark.parametrize("tag", [b"\x08", TAG, b""])
+    def test_a_number_without_an_end_costs_nothing(self, tag: bytes) -> None:
+        with pytest.raises(MalformedMessage):
+            unseal(tag + b"\xff" * 5_000_000, "sender")

@@ -28,6 +28,7 @@ from fed_em_protocols.messages import (
     Join,
     Opening,
     Ready,
+    Recover,
     Refusal,
     ReleasedShare,
     Reveal,
@@ -148,13 +149,17 @@ def test_a_dealer_that_is_found_out_leaves_the_window_even_if_it_lives() -> None
     """It would otherwise fall silent in every round and be heard again before the next."""
 
     class Moody(lying(Deposit, deals_falsely)):  # type: ignore[misc]
-        """Deals falsely, and answers a certificate with chatter instead of an opening."""
+        """Deals falsely, and never opens."""
 
         def _twisted(self, messages: tuple[bytes, ...]) -> tuple[bytes, ...]:
-            sent = super()._twisted(messages)
-            return tuple(self.greet()[0] if kind_of(data) is Opening else data for data in sent)
+            return tuple(data for data in super()._twisted(messages) if kind_of(data) is not Opening)
 
-    trouble = TestFederation(5, sessions={LIAR: Moody})
+    def heard_again(passing: Passing) -> Fate:
+        if kind_of(passing.data) is Recover and passing.tenant == 0:
+            trouble.hub.break_link(LIAR)
+        return Fate.DELIVER
+
+    trouble = TestFederation(5, sessions={LIAR: Moody}, interfere=heard_again)
     opened = trouble.sum()
     assert opened.round == 2 and opened.survivors == (0, 2, 3, 4)
     assert named(trouble) == {"t1"}

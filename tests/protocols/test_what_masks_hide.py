@@ -117,8 +117,8 @@ def test_the_uniformity_of_a_late_upload_can_fail(monkeypatch: pytest.MonkeyPatc
         own.add(key)
         return key
 
-    def without_own(vector: RingVector, added: Iterable[bytes], subtracted: Iterable[bytes]) -> None:
-        add_masks(vector, [key for key in added if key not in own], subtracted)
+    def without_own(vector: RingVector, added: Iterable[bytes], subtracted: Iterable[bytes], out: RingVector) -> None:
+        add_masks(vector, [key for key in added if key not in own], subtracted, out=out)
 
     monkeypatch.setattr(tenant_round, "self_mask_key", remember)
     monkeypatch.setattr(tenant_round, "add_masks", without_own)

@@ -494,7 +494,7 @@ def test_the_ninth_graph_in_a_row_that_nobody_used_is_refused() -> None:
         drill.advertise(members, number=number)
         drill.fix()
     drill.advertise(members, number=9)
-    drill.refused(60, drill.setup_message(), PeerFault, "graph number 9 without a sum on any of those before")
+    drill.refused(60, drill.setup_message(), PeerFault, "graph number 9, and has shown no sum on any")
 
 
 # Enough for a set-up and for a sum without t60.
@@ -536,7 +536,7 @@ def test_rounds_in_an_older_window_do_not_buy_another_draw() -> None:
     drill.run(9)
     drill.advertise(FEW, number=10, first_round=10)
     for i in (0, 60):
-        drill.refused(i, drill.setup_message(), PeerFault, "graph number 9 without a sum")
+        drill.refused(i, drill.setup_message(), PeerFault, "graph number 9, and has shown no sum")
 
 
 def test_a_round_that_ends_void_does_not_buy_another_draw() -> None:
@@ -550,4 +550,4 @@ def test_a_round_that_ends_void_does_not_buy_another_draw() -> None:
         drill.certify(header, [])
     drill.advertise(FEW, number=9, first_round=9)
     for i in (0, 60):
-        drill.refused(i, drill.setup_message(), PeerFault, "graph number 9 without a sum")
+        drill.refused(i, drill.setup_message(), PeerFault, "graph number 9, and has shown no sum")

@@ -1,0 +1,122 @@
+"""The cells of one column of a data file, as numbers: by what the session declares of the column.
+
+What does not fit is counted and told in words, never shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fed_em.columns import BernoulliColumn, CategoricalColumn, Column, PoissonColumn
+
+Vector = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+_NO_AND_YES = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
+_BETWEEN_COMPONENTS = "|"
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """What is wrong with some cells of a column.
+
+    Attributes:
+        wrong: `(n,)`, which cells.
+        what: What they are: "23 values that are …".
+        remedy: What to do.
+    """
+
+    wrong: Flags
+    what: str
+    remedy: str
+
+
+def read_as_text(column: Column) -> bool:
+    """Whether the cells of a column are labels and not numbers."""
+    return isinstance(column, CategoricalColumn | BernoulliColumn)
+
+
+def numbers_of(column: Column, texts: Sequence[str | None]) -> tuple[Vector, Complaint]:
+    """The cells of a column of labels as numbers `(n,)`, NaN where missing or wrong."""
+    if isinstance(column, CategoricalColumn):
+        codes = {level: float(code) for code, level in enumerate(column.levels)}
+        what = f"none of the session's {len(codes)} levels"
+        remedy = "correct such cells, leave them empty, or ask the server's operator to declare all levels"
+    else:
+        codes, what = _NO_AND_YES, "neither 0 nor 1"
+        remedy = "write 0 and 1, or false and true, and leave the cell empty where the value is not known"
+        texts = [None if text is None else text.lower() for text in texts]
+    cells = np.array([np.nan if text is None else codes.get(_label(text, codes), np.inf) for text in texts])
+    wrong = np.isinf(cells)
+    cells[wrong] = np.nan
+    return cells, Complaint(wrong, what, remedy)
+
+
+def _label(text: str, known: dict[str, float]) -> str:
+    """The label that a cell stands for: "2.0" is 2 where no level is called so."""
+    stripped = text.strip()
+    if stripped in known:
+        return stripped
+    try:
+        number = float(stripped)
+    except ValueError:
+        return stripped
+    return str(int(number)) if number.is_integer() else stripped
+
+
+def complaints_of_counts(column: PoissonColumn, cells: Vector) -> list[Complaint]:
+    """What is wrong with the numbers of a column of counts."""
+    seen = ~np.isnan(cells)
+    return [
+        Complaint(
+            seen & ~((cells >= 0) & (cells == np.floor(cells))),
+            "no counts",
+            "write whole numbers from 0, and leave the cell empty where the count is not known",
+        ),
+        Complaint(
+            seen & (cells > column.upper),
+            f"counts above the session's largest, {column.upper:g}",
+            "check entries; leave such rows out, or ask the server's operator for a larger `upper`",
+        ),
+    ]
+
+
+def complaints_of_weights(cells: Vector, upper: float) -> list[Complaint]:
+    """What is wrong with the numbers of a column of weights."""
+    return [
+        Complaint(np.isnan(cells), "missing", "give every row a weight, 0 if it is not to count"),
+        Complaint(
+            ~np.isnan(cells) & ~((cells >= 0) & (cells <= upper)),
+            f"no weights from 0 to {upper:g}",
+            "scale the weights as the session's tenants agreed, or ask the server's operator for a larger `upper`",
+        ),
+    ]
+
+
+def admissible_of(texts: Sequence[str | None], n_components: int) -> tuple[Flags, Complaint]:
+    """The components that labels leave open `(n, K)`: those that a cell names, all where it is empty."""
+    admissible = np.ones((len(texts), n_components), dtype=np.bool_)
+    wrong = np.zeros(len(texts), dtype=np.bool_)
+    of_text: dict[str, list[int] | None] = {}
+    for i, text in enumerate(texts):
+        if text is None:
+            continue
+        if text not in of_text:
+            of_text[text] = _named(text, n_components)
+        named = of_text[text]
+        if named is None:
+            wrong[i] = True
+        else:
+            admissible[i] = np.isin(np.arange(n_components), named)
+    remedy = f'write the number of a component, or several as in "0{_BETWEEN_COMPONENTS}1", and leave the cell empty where nothing is known'
+    return admissible, Complaint(wrong, f"no components from 0 to {n_components - 1}", remedy)
+
+
+def _named(text: str, n_components: int) -> list[int] | None:
+    known = {str(k): float(k) for k in range(n_components)}
+    labels = [_label(part, known) for part in text.split(_BETWEEN_COMPONENTS)]
+    return [int(known[label]) for label in labels] if all(label in known for label in labels) else None

@@ -1,0 +1,76 @@
+"""A link over gRPC carries no more than is read: what a tenant floods the server with stays in the tenant's own machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from fed_em_client.grpc_link import Endpoint, GrpcLink
+from fed_em_protocols.party import load_keys
+from fed_em_server import grpc_hub
+from fed_em_server.grpc_hub import GrpcHub
+from fed_em_server.hub import Arrived, Unlinked
+from tests.parties.forest import Parties, found_parties
+
+SOON = 10.0
+
+
+@pytest.fixture(scope="module")
+def parties(tmp_path_factory: pytest.TempPathFactory) -> Parties:
+    return found_parties(tmp_path_factory.mktemp("parties"), datetime.now(UTC))
+
+
+@pytest.fixture
+def hub(parties: Parties) -> Iterator[GrpcHub]:
+    keys = load_keys(parties.folder / "server")
+    opened = GrpcHub("127.0.0.1:0", parties.roster, keys.tls_key, keys.tls_certificate)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture  # of the first tenant in the roster
+def link(parties: Parties, hub: GrpcHub) -> Iterator[GrpcLink]:
+    keys = load_keys(parties.folder / "ash")
+    with GrpcLink(Endpoint(f"127.0.0.1:{hub.port}", parties.roster, keys.tls_key, keys.tls_certificate)) as opened:
+        yield opened
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_no_more_is_taken_in_than_is_read(hub: GrpcHub, link: GrpcLink) -> None:
+    messages = [b"%d" % k for k in range(5 * grpc_hub._MOST_UNREAD)]
+    for message in messages:
+        link.send(message)
+    wait_until(lambda: hub._events.qsize() == grpc_hub._MOST_UNREAD)
+    time.sleep(0.2)
+    assert hub._events.qsize() == grpc_hub._MOST_UNREAD
+    events = [hub.receive(hub.now() + SOON) for _ in messages]
+    assert [event.data for event in events if isinstance(event, Arrived)] == messages
+
+
+def test_a_tenant_that_does_not_read_loses_its_link(
+    hub: GrpcHub, link: GrpcLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc_hub, "_MOST_UNSENT", 4)
+    link.send(b"hello")
+    assert hub.receive(hub.now() + SOON) == Arrived(0, b"hello")
+    for _ in range(100):  # more than the buffers on the way hold
+        hub.send(0, bytes(1 << 20))
+    assert hub.receive(hub.now() + SOON) == Unlinked(0)
+
+
+def test_one_that_reads_gets_everything(hub: GrpcHub, link: GrpcLink) -> None:
+    link.send(b"hello")
+    assert hub.receive(hub.now() + SOON) == Arrived(0, b"hello")
+    heard = iter(link)
+    for k in range(3 * grpc_hub._MOST_UNSENT):
+        hub.send(0, b"%d" % k)
+        assert next(heard) == b"%d" % k
