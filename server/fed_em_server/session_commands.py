@@ -57,7 +57,9 @@ def fit(
     fitted, result = _fit(parsed, data, progress)
     save_model(output, fitted)
     last = result.fit.iterations[-1]
-    typer.echo(f"{last.records:.0f} rows, log-likelihood {last.log_likelihood:.6f} nats a row of standardised columns")
+    typer.echo(
+        f"{fitted.provenance['rows']} rows, log-likelihood {last.log_likelihood:.6f} nats a row of standardised columns"
+    )
     ending = "converged" if result.fit.converged else "not converged"
     typer.echo(f"{ending} after {len(result.fit.iterations)} iterations; the model is in {output}")
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from mixed_federation import mixed_session, mixed_tables, write_mixed_federation
 from small_federation import COLUMNS, clustered_rows, session_toml
 from test_missing_columns import WITH_MISSING
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from fed_em.columns import ColumnSchema
 from fed_em.errors import CallerError
 from fed_em.model_file import load_model
 from fed_em.schema_file import read_schema
+from fed_em_client.rows import read_records
 from fed_em_server.configuration import read_server_configuration
 from fed_em_server.pooled import fit_pooled
 from fed_em_simulations import command_line
@@ -84,3 +86,17 @@ def test_the_schema_of_a_folder_is_shown_and_can_be_read(tmp_path: Path) -> None
     assert (tmp_path / "schema.toml").read_text() == shown
     expected = ColumnSchema.infer(dict(zip(COLUMNS, rows.T, strict=True)))
     assert read_schema(tmp_path / "schema.toml") == expected
+
+
+def test_mixed_columns_are_fitted_as_they_are_in_memory(tmp_path: Path) -> None:
+    federation = write_mixed_federation(tmp_path / "f", mixed_tables((30, 40, 50)), mixed_session("full"))
+    data = [federation.tenant(name).data for name in federation.tenant_files]
+    assert said("fit", federation.session_file, *data, "--output", tmp_path / "model").startswith("120 rows")
+    parsed = read_server_configuration(federation.session_file)
+    records = read_records(data, parsed.description, {}, 1000)
+    expected, _ = fit_pooled(parsed.description, records, parsed.fit.stopping, parsed.fit.seed)
+    found = load_model(tmp_path / "model")
+    for name, array in expected.parameters.items():
+        np.testing.assert_allclose(found.parameters[name], array, rtol=1e-9, atol=1e-9, err_msg=name)
+    with pytest.raises(CallerError, match="the data has 70 rows, the roster's row cap of this tenant is 69"):
+        read_records(data, parsed.description, {}, 69)
