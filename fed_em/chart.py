@@ -22,6 +22,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.model import Model
 from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
 
@@ -96,7 +97,7 @@ class Chart:
 
 
 @runtime_checkable
-class ChartedModel(Protocol):
+class ChartedModel(Model, Protocol):
     """A model that gives charts of its parameters."""
 
     def chart(self, reference: Parameters) -> Chart:

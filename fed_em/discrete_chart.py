@@ -64,7 +64,10 @@ class DiscreteChart:
 
     def _split(self, vector: Vector) -> dict[str, Vector]:
         """The coordinates of each array, `(K, size)`, without their scale."""
-        shapes, unscaled = self.columns.parameter_shapes, vector.reshape(len(self.scales), -1) / self.scales[:, np.newaxis]
+        shapes, unscaled = (
+            self.columns.parameter_shapes,
+            vector.reshape(len(self.scales), -1) / self.scales[:, np.newaxis],
+        )
         ends = np.cumsum(list(shapes.values()))
         return dict(zip(shapes, np.split(unscaled, ends[:-1], axis=1), strict=True))
 

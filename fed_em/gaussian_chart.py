@@ -6,7 +6,8 @@ Full and tied structures, Σ_ref = R Rᵀ with floor ε and Σ_ref − ε I = F 
     Σ = ε I + (F T)(F T)ᵀ               T lower triangular; coordinates s · T_ij below, √2 s · log T_ii on the diagonal
 
 Diagonal and spherical ones, with F a number for each variance: σ² = ε + (F e^(t / (√2 s)))², for spherical √(2D) s. A tied
-covariance has s = 1. At the reference the information of one record, were its component known, is the identity, as far as ε is small against Σ.
+covariance has s = 1. At the reference the information of one record, were its component known, is the identity, as far as ε
+is small against Σ.
 
 The floor is that of the M-step, which adds ε to what would maximise: no point of the chart has a smaller variance, and the objective in
 it is bounded where the M-step's is. M-steps stop a little short of the maximum within the chart.
@@ -79,12 +80,12 @@ class GaussianChart:
     @property
     def size(self) -> int:
         """Length of the vector."""
-        return int(self.centres.size + self.spread_scales.size * self._n_spreads)
+        return math.prod(self.centres.shape) + len(self.spread_scales) * self._n_spreads
 
     @property
     def _n_spreads(self) -> int:
         """Covariance coordinates of one component."""
-        n = self.spreads.shape[1]
+        n = len(self.spreads[0])
         return n * (n + 1) // 2 if self._matrices else n
 
     @property

@@ -39,7 +39,7 @@ from fed_em.covariance import (
     scatter_about,
 )
 from fed_em.description import check_real, check_whole_number, nearest, read_mapping
-from fed_em.errors import CallerError, FedEmError
+from fed_em.errors import CallerError, FedEmError, NotEvaluated
 from fed_em.gaussian_chart import GaussianChart
 from fed_em.gaussian_densities import GaussianDensities
 from fed_em.gaussian_e_step import GaussianEStep
@@ -507,7 +507,7 @@ def _no_density(rows: Rows) -> FedEmError:
             "the rows hold values that are not finite",
             remedy="give a model that admits missing cells if they are missing, or leave out such rows",
         )
-    return FedEmError(
+    return NotEvaluated(
         "a row is so far from every component that its density is zero",
         remedy="scale the columns, raise the covariance floor, or start elsewhere",
     )

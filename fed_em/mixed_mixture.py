@@ -27,7 +27,7 @@ from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure, covari
 from fed_em.description import check_real, check_whole_number, nearest, read_mapping
 from fed_em.discrete_chart import DiscreteChart
 from fed_em.discrete_columns import LOG_FACTORIALS, DiscreteColumns
-from fed_em.errors import CallerError, FedEmError
+from fed_em.errors import CallerError, FedEmError, NotEvaluated
 from fed_em.gaussian_chart import GaussianChart
 from fed_em.gaussian_mixture import LOG_DENSITY_BOUND, GaussianMixtureModel
 from fed_em.layout import Block, Layout
@@ -449,7 +449,7 @@ class MixedMixtureModel:
 
 
 def _no_density() -> FedEmError:
-    return FedEmError(
+    return NotEvaluated(
         "no component can show a row: its density is zero",
         remedy="use a prior, which leaves no probability at zero, scale the columns, or start elsewhere",
     )

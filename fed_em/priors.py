@@ -177,7 +177,9 @@ class GaussianMixturePrior:
     def posterior_covariances(self, structure: CovarianceStructure, scatter: Vector, counts: Vector) -> Vector:
         """The covariances at the posterior mode; arguments as for `pooled`."""
         numerators, denominators = self.pooled(structure, scatter, counts)
-        return np.asarray(numerators / denominators.reshape(denominators.shape + (1,) * (numerators.ndim - denominators.ndim)))
+        return np.asarray(
+            numerators / denominators.reshape(denominators.shape + (1,) * (numerators.ndim - denominators.ndim))
+        )
 
     def log_density(self, weights: Vector, means: Vector, whitening: Whitening) -> float:
         """Log density at the parameters, up to a constant, in nats.

@@ -1,8 +1,9 @@
 """Probabilities as points of a sphere: u_l = 2 √p_l, p_l = u_l² / Σ_j u_j².
 
-The information of one draw from p is the identity in these coordinates, whatever p (the Fisher-Rao metric of the simplex; Amari and
-Nagaoka 2000, "Methods of Information Geometry", section 2.5; for two levels it is the arcsine transformation). Unlike log p they need no
-reference, and a probability of 0 has a finite coordinate. The sign and the length of u are redundant: the gradient has no component along u.
+The information of one draw from p is the identity in these coordinates, whatever p (the Fisher-Rao metric of the simplex;
+Amari and Nagaoka 2000, "Methods of Information Geometry", section 2.5; for two levels it is the arcsine transformation).
+Unlike log p they need no reference, and a probability of 0 has a finite coordinate. The sign and the length of u are
+redundant: the gradient has no component along u.
 """
 
 from __future__ import annotations
