@@ -35,6 +35,7 @@ from fed_em.mixed_start import (
     start_from_responsibilities,
 )
 from fed_em.model_file import FittedModel
+from fed_em.optimiser import EM, check_optimiser, optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.pruning import merge, prune
 from fed_em.records import Records
@@ -66,6 +67,7 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         max_iter: EM iterations at most, of each start; at least 1.
         n_init: Number of random starts, of which the best is kept. By turns they are about random rows far from each other, and
             from random responsibilities.
+        optimiser: 'em', 'squarem' or 'lbfgs' (`fed_em.optimiser`).
         least_weight: Components of less weight are left out of the best fit, which then goes on; in [0, 1).
         least_distance: Components nearer than this Bhattacharyya distance are merged, likewise; at least 0.
         random_state: Seed or `numpy.random.RandomState` of the starts, of `sample` and of draws.
@@ -101,6 +103,7 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         reg_covar: float = 0.0,
         max_iter: int = 1000,
         n_init: int = 10,
+        optimiser: str = EM,
         least_weight: float = 0.0,
         least_distance: float = 0.0,
         random_state: RandomState = None,
@@ -113,6 +116,7 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.reg_covar = reg_covar
         self.max_iter = max_iter
         self.n_init = n_init
+        self.optimiser = optimiser
         self.least_weight = least_weight
         self.least_distance = least_distance
         self.random_state = random_state
@@ -175,6 +179,7 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         check_whole_number("n_components", self.n_components, 1)
         check_whole_number("max_iter", self.max_iter, 1)
         check_whole_number("n_init", self.n_init, 1)
+        check_optimiser(self.optimiser)
         check_real("tol", self.tol, 0.0)
         check_real("least_weight", self.least_weight, 0.0)
         check_real("least_distance", self.least_distance, 0.0)
@@ -230,7 +235,8 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return start_from_responsibilities(model, responsibilities, records)
 
     def _run(self, model: MixedMixtureModel, records: Records, start: Parameters) -> Fit:
-        return run_em(model, TotalOfRows(model, records), start, Stopping(self.tol, self.max_iter))
+        steps, stopping = optimiser_for(self.optimiser, model), Stopping(self.tol, self.max_iter)
+        return run_em(model, TotalOfRows(model, records), start, stopping, optimiser=steps)
 
     def _simplified(self, model: MixedMixtureModel, records: Records, run: Fit) -> tuple[MixedMixtureModel, Fit]:
         """The fit without components that are too light or too near, run on until none is."""
@@ -368,6 +374,7 @@ class LatentClass(MixedMixture):
         tol: float = 1e-6,
         max_iter: int = 1000,
         n_init: int = 20,
+        optimiser: str = EM,
         least_weight: float = 0.0,
         least_distance: float = 0.0,
         random_state: RandomState = None,
@@ -377,6 +384,7 @@ class LatentClass(MixedMixture):
         self.tol = tol
         self.max_iter = max_iter
         self.n_init = n_init
+        self.optimiser = optimiser
         self.least_weight = least_weight
         self.least_distance = least_distance
         self.random_state = random_state

@@ -73,8 +73,13 @@ def optimiser_for(name: str, model: Model) -> Optimiser:
     Raises:
         CallerError: no optimiser has this name.
     """
-    if name not in OPTIMISERS:
-        raise CallerError(f"no optimiser '{name}'", remedy=nearest(str(name), OPTIMISERS))
+    check_optimiser(name)
     if name == EM or not isinstance(model, ChartedModel):
         return PlainEM()
     return _OF_CHARTED[name](model)
+
+
+def check_optimiser(name: str) -> None:
+    """Raise `CallerError` unless an optimiser has this name."""
+    if name not in OPTIMISERS:
+        raise CallerError(f"no optimiser '{name}'", remedy=nearest(str(name), OPTIMISERS))

@@ -22,6 +22,7 @@ from fed_em.em import Fit, Iteration, Stopping, Total, fit
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
 from fed_em.model import Model
+from fed_em.optimiser import EM, optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.statistics import Vector
 
@@ -50,6 +51,7 @@ def fit_standardised(
     stopping: Stopping,
     seed: int,
     observe: Callable[[Iteration], None] = lambda _: None,
+    optimiser: str = EM,
 ) -> StandardisedFit:
     """Standardise, start and fit, by sums alone.
 
@@ -60,6 +62,7 @@ def fit_standardised(
         stopping: When to stop.
         seed: Of the start.
         observe: Called after every iteration of EM.
+        optimiser: One of `fed_em.optimiser.OPTIMISERS`.
 
     Raises:
         CallerError: a column is constant over all rows, or missing in all; names it by its index.
@@ -70,7 +73,8 @@ def fit_standardised(
     moments = gaussian.m_step(summed.statistics, standard_gaussian(model.n_columns))
     coordinates = Coordinates.standardising(moments, unit)
     start = start_from_moments(model, _standardised(moments), seed)
-    return StandardisedFit(coordinates, start, fit(model, total_for(model, coordinates), start, stopping, observe))
+    total, steps = total_for(model, coordinates), optimiser_for(optimiser, model)
+    return StandardisedFit(coordinates, start, fit(model, total, start, stopping, observe, optimiser=steps))
 
 
 def _standardised(moments: Parameters) -> Parameters:

@@ -50,7 +50,7 @@ def fit(
     parsed = read_server_configuration(configuration)
     description = parsed.description
     rows = np.concatenate([read_rows(path, description, {}, MAX_ROW_CAP) for path in data])
-    fitted, result = fit_pooled(description, rows, parsed.fit.stopping, parsed.fit.seed)
+    fitted, result = fit_pooled(description, rows, parsed.fit.stopping, parsed.fit.seed, parsed.fit.optimiser)
     save_model(output, fitted)
     last = result.fit.iterations[-1]
     typer.echo(f"{len(rows)} rows, log-likelihood {last.log_likelihood:.6f} nats a row of standardised columns")
