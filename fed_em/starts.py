@@ -49,8 +49,8 @@ class Start:
 
     Attributes:
         parameters: Where EM goes on from.
-        objectives: Of every candidate after the last EM round, (log-likelihood + log prior) / records under the prior of
-            the starts; -inf for one that collapsed. The last is the split one.
+        objectives: Of every candidate in the last EM round, (log-likelihood + log prior) / records of the model that is to be fitted,
+            without the prior of the starts; -inf for one that collapsed. The last is the split one.
     """
 
     parameters: Parameters
@@ -91,7 +91,7 @@ def best_start(
         means = [each["means"] for each in parameters]
         if number % 2 == 0:
             groups, means[-1] = _split(model, sums[-1], groups, means[-1])
-    return _after_em(candidates, total, parameters)
+    return _after_em(model, candidates, total, parameters)
 
 
 def _under_a_prior(model: GaussianMixtureModel) -> GaussianMixtureModel:
@@ -141,14 +141,19 @@ def _split(
     return groups, means
 
 
-def _after_em(candidates: Candidates, total: Callable[[Parameters], Summed], parameters: list[Parameters]) -> Start:
-    model, objectives = candidates.model, np.zeros(len(parameters))
+def _after_em(
+    model: GaussianMixtureModel,
+    candidates: Candidates,
+    total: Callable[[Parameters], Summed],
+    parameters: list[Parameters],
+) -> Start:
+    objectives = np.zeros(len(parameters))
     for _ in range(EM_ROUNDS):
         sums = candidates.statistics_of(total(candidates.stacked(parameters)).statistics)
         for r, (each, before) in enumerate(zip(sums, parameters, strict=True)):
             objectives[r] = (float(each[LOG_LIKELIHOOD]) + model.log_prior(before)) / float(each[COUNT])
             try:
-                parameters[r] = model.m_step(each, before)
+                parameters[r] = candidates.model.m_step(each, before)
             except CollapsedComponent:
                 objectives[r] = -np.inf
     return Start(parameters[int(objectives.argmax())], tuple(objectives.tolist()))
