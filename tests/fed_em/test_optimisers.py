@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fed_em import GaussianMixture, LatentClass
 from fed_em.chart import ChartedModel
 from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure
 from fed_em.em import Fit, Iteration, Step, Stopping, Summed, converged, fit
@@ -328,3 +329,22 @@ def test_maximum_likelihood_on_the_edge_of_the_simplex() -> None:
     start = Parameters({"weights": [0.5, 0.5], "level_probabilities": truth["level_probabilities"][:2]})
     ours, theirs = run(model, rows, start, "lbfgs"), run(model, rows, start, "em")
     assert objective(model, ours.parameters, rows) > objective(model, theirs.parameters, rows) - 1e-6
+
+
+def test_estimators_choose_by_name() -> None:
+    rows = CASES["full"][2][:300]
+    fits = {
+        name: GaussianMixture(3, optimiser=name, tol=1e-8, max_iter=2000, random_state=0).fit(rows)
+        for name in OPTIMISERS
+    }
+    assert fits["lbfgs"].converged_
+    assert fits["lbfgs"].n_iter_ * 3 < fits["em"].n_iter_
+    assert fits["lbfgs"].lower_bound_ > fits["em"].lower_bound_ - 1e-6
+    table = items(prior=True).sample(item_parameters(), 200, np.random.default_rng(4))[0]
+    classes = {
+        name: LatentClass(3, optimiser=name, n_init=2, tol=1e-8, random_state=0).fit(table) for name in ("em", "lbfgs")
+    }
+    assert classes["lbfgs"].lower_bound_ > classes["em"].lower_bound_ - 1e-5
+    for estimator in (GaussianMixture(2, optimiser="newton"), LatentClass(2, optimiser="newton")):
+        with pytest.raises(CallerError, match="newton"):
+            estimator.fit(rows if isinstance(estimator, GaussianMixture) else table)
