@@ -131,7 +131,7 @@ def ordinary(whole: bool) -> Sizes:
         most_rounds=1000,
         start_mixtures=FOR_STARTS,
         start_seeds=8,
-        start_seeds_of_others=30,
+        start_seeds_of_others=20,
         neighbours=(31, 63, 92),
         lengths=(10_000, 100_000, 1_000_000),
         client_times=5,
