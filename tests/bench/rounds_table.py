@@ -37,7 +37,10 @@ def _print_rounds(rounds: Sequence[RoundsFigures], page: Page) -> None:
         ratios, misses = ratios_and_misses(rounds, name)
         mean = math.exp(math.fsum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
         least = min(ratios, default=math.nan)
-        told = f"{name}: geometric mean {mean:.1f} times fewer over the {len(ratios)} it arrived at, least {least:.1f}; {misses} of {len(rounds)} missed"
+        told = (
+            f"{name}: geometric mean {mean:.1f} times fewer over the {len(ratios)} it arrived at, least {least:.1f}; "
+            f"{misses} of {len(rounds)} missed"
+        )
         if name == L_BFGS:
             told += (
                 f". Aims: {AIM_RATIO:.0f} times {verdict(AIM_RATIO, mean)}, least {AIM_LEAST:.0f} {verdict(AIM_LEAST, least)}, "
