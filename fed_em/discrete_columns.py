@@ -197,23 +197,34 @@ class DiscreteColumns:
             before: Parameters that stay where a component has neither observed records of a column nor a prior.
             prior: Without effect where its pseudo-records are zero.
         """
-        sums, slices = self.sums(statistics), self.statistic_slices
+        sums, slices = self.with_pseudo_records(self.sums(statistics), prior), self.statistic_slices
         arrays: dict[str, Vector] = {}
         if LEVEL_COUNTS in slices:
             arrays[LEVEL_PROBABILITIES] = before[LEVEL_PROBABILITIES].copy()
             for levels in self.schema.level_slices:
-                counts = sums[:, levels] + prior.level_records / (levels.stop - levels.start)
+                counts = sums[:, levels]
                 _replace_known(arrays[LEVEL_PROBABILITIES][:, levels], counts, counts.sum(axis=1, keepdims=True))
         if SUCCESSES in slices:
             arrays[SUCCESS_PROBABILITIES] = before[SUCCESS_PROBABILITIES].copy()
-            yes = sums[:, slices[SUCCESSES]] + prior.bernoulli_records / 2
-            no = sums[:, slices[FAILURES]] + prior.bernoulli_records / 2
+            yes, no = sums[:, slices[SUCCESSES]], sums[:, slices[FAILURES]]
             _replace_known(arrays[SUCCESS_PROBABILITIES], yes, yes + no)
         if EVENTS in slices:
             arrays[RATES] = before[RATES].copy()
-            events = sums[:, slices[EVENTS]] + prior.poisson_records * prior.rates_of(self.schema)
-            _replace_known(arrays[RATES], events, sums[:, slices[EXPOSURE]] + prior.poisson_records)
+            _replace_known(arrays[RATES], sums[:, slices[EVENTS]], sums[:, slices[EXPOSURE]])
         return arrays
+
+    def with_pseudo_records(self, sums: Vector, prior: MixedMixturePrior) -> Vector:
+        """Σ r φ(x) `(K, F)` with the prior's pseudo-records added to each component's."""
+        sums, slices = sums.copy(), self.statistic_slices
+        for levels in self.schema.level_slices:
+            sums[:, levels] += prior.level_records / (levels.stop - levels.start)
+        for name in (SUCCESSES, FAILURES):
+            if name in slices:
+                sums[:, slices[name]] += prior.bernoulli_records / 2
+        if EVENTS in slices:
+            sums[:, slices[EVENTS]] += prior.poisson_records * prior.rates_of(self.schema)
+            sums[:, slices[EXPOSURE]] += prior.poisson_records
+        return sums
 
     def log_prior(self, parameters: Parameters, prior: MixedMixturePrior) -> float:
         """Log density of the prior, up to a constant, in nats; xlogy, as no pseudo-records at probability 0 are no matter."""

@@ -30,6 +30,7 @@ from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_start import within_labels
 from fed_em.model_file import FittedModel
+from fed_em.optimiser import EM, check_optimiser, optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.records import Records
@@ -66,6 +67,8 @@ class GaussianMixture(FittedMixture):
         means_init: `(K, D)`, overrides the start's means.
         precisions_init: Overrides the start's precisions, in the shape of `precisions_`.
         prior: Conjugate prior in the units of the rows, for MAP estimates; None for maximum likelihood.
+        optimiser: 'em', 'squarem' or 'lbfgs' (`fed_em.optimiser`). With EM the steps are scikit-learn's; the others take
+            fewer, to an optimum that is usually the same.
         random_state: Seed or `numpy.random.RandomState` of the starts and of `sample`.
         warm_start: Continue from the last fit instead of starting anew; then `n_init` counts as 1.
         verbose: 1 or more prints every iteration.
@@ -101,6 +104,7 @@ class GaussianMixture(FittedMixture):
         means_init: ArrayLike | None = None,
         precisions_init: ArrayLike | None = None,
         prior: GaussianMixturePrior | None = None,
+        optimiser: str = EM,
         random_state: int | np.random.RandomState | None = None,
         warm_start: bool = False,
         verbose: int = 0,
@@ -117,6 +121,7 @@ class GaussianMixture(FittedMixture):
         self.means_init = means_init
         self.precisions_init = precisions_init
         self.prior = prior
+        self.optimiser = optimiser
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
@@ -205,6 +210,7 @@ class GaussianMixture(FittedMixture):
         if self.init_params not in INITIALISATIONS:
             remedy = nearest(str(self.init_params), INITIALISATIONS)
             raise CallerError(f"no init_params '{self.init_params}'", remedy=remedy)
+        check_optimiser(self.optimiser)
         if n_rows < self.n_components:
             raise CallerError(
                 f"n_samples = {n_rows} rows cannot make n_components = {self.n_components} components",
@@ -288,8 +294,8 @@ class GaussianMixture(FittedMixture):
         if self.max_iter == 0:
             model.validate(start)
             return Fit(start, False, ())
-        stopping = Stopping(plain(self.tol), plain(self.max_iter))
-        return run_em(model, total, start, stopping, observe, previous=previous)
+        stopping, steps = Stopping(plain(self.tol), plain(self.max_iter)), optimiser_for(self.optimiser, model)
+        return run_em(model, total, start, stopping, observe, previous=previous, optimiser=steps)
 
     def _report(self, iteration: Iteration) -> None:
         if self.verbose:

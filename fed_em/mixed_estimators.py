@@ -22,7 +22,7 @@ from fed_em.coordinates import Coordinates
 from fed_em.covariance import CovarianceStructure
 from fed_em.description import check_real, check_whole_number
 from fed_em.discrete_columns import LEVEL_PROBABILITIES, RATES, SUCCESS_PROBABILITIES
-from fed_em.em import Fit, Stopping, Total
+from fed_em.em import Fit, Iteration, Stopping, Total
 from fed_em.em import fit as run_em
 from fed_em.errors import CallerError, CollapsedComponent, FedEmError
 from fed_em.fit_progress import fit_progress
@@ -36,6 +36,7 @@ from fed_em.mixed_start import (
     start_from_responsibilities,
 )
 from fed_em.model_file import FittedModel
+from fed_em.optimiser import EM, check_optimiser, optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.pruning import merge, prune
 from fed_em.records import Records
@@ -68,6 +69,7 @@ class MixedMixture(FittedMixture):
         max_iter: EM iterations at most, of each start; at least 1.
         n_init: Number of random starts, of which the best is kept. By turns they are about random rows far from each other, and
             from random responsibilities.
+        optimiser: 'em', 'squarem' or 'lbfgs' (`fed_em.optimiser`).
         least_weight: Components of less weight are left out of the best fit, which then goes on; in [0, 1).
         least_distance: Components nearer than this Bhattacharyya distance are merged, likewise; at least 0.
         random_state: Seed or `numpy.random.RandomState` of the starts, of `sample` and of draws.
@@ -105,6 +107,7 @@ class MixedMixture(FittedMixture):
         reg_covar: float = 0.0,
         max_iter: int = 1000,
         n_init: int = 10,
+        optimiser: str = EM,
         least_weight: float = 0.0,
         least_distance: float = 0.0,
         random_state: RandomState = None,
@@ -118,6 +121,7 @@ class MixedMixture(FittedMixture):
         self.reg_covar = reg_covar
         self.max_iter = max_iter
         self.n_init = n_init
+        self.optimiser = optimiser
         self.least_weight = least_weight
         self.least_distance = least_distance
         self.random_state = random_state
@@ -182,8 +186,7 @@ class MixedMixture(FittedMixture):
             def total_of(fewer: MixedMixtureModel) -> Total:
                 return TotalOfStream(fewer, coordinates, stream, passed=shown.passed)
 
-            stopping = self._stopping
-            run = run_em(model, total_of(model), start.parameters, stopping, shown.iterated)
+            run = self._run(model, total_of(model), start.parameters, shown.iterated)
             model, run = self._simplified(model, run, total_of)
         self._keep(model, _in_canonical_order(model, run), coordinates, Records(seen.sample))
 
@@ -199,6 +202,7 @@ class MixedMixture(FittedMixture):
         check_whole_number("n_components", self.n_components, 1)
         check_whole_number("max_iter", self.max_iter, 1)
         check_whole_number("n_init", self.n_init, 1)
+        check_optimiser(self.optimiser)
         check_real("tol", self.tol, 0.0)
         check_real("least_weight", self.least_weight, 0.0)
         check_real("least_distance", self.least_distance, 0.0)
@@ -224,7 +228,7 @@ class MixedMixture(FittedMixture):
         for number in range(self.n_init):
             start = self._start(model, records, points, number, random_state)
             try:
-                runs.append(run_em(model, TotalOfRows(model, records), start, self._stopping))
+                runs.append(self._run(model, TotalOfRows(model, records), start))
             except CallerError:
                 raise
             except CollapsedComponent as error:
@@ -253,9 +257,15 @@ class MixedMixture(FittedMixture):
             responsibilities = random_responsibilities(n, k, random_state)
         return start_from_responsibilities(model, responsibilities, records)
 
-    @property
-    def _stopping(self) -> Stopping:
-        return Stopping(self.tol, self.max_iter)
+    def _run(
+        self,
+        model: MixedMixtureModel,
+        total: Total,
+        start: Parameters,
+        observe: Callable[[Iteration], None] = lambda _: None,
+    ) -> Fit:
+        stopping, steps = Stopping(self.tol, self.max_iter), optimiser_for(self.optimiser, model)
+        return run_em(model, total, start, stopping, observe, optimiser=steps)
 
     def _simplified(
         self, model: MixedMixtureModel, run: Fit, total_of: Callable[[MixedMixtureModel], Total]
@@ -270,7 +280,7 @@ class MixedMixture(FittedMixture):
             if merged.n_components == model.n_components:
                 return model, run
             assert isinstance(merged, MixedMixtureModel)
-            model, run = merged, run_em(merged, total_of(merged), parameters, self._stopping)
+            model, run = merged, self._run(merged, total_of(merged), parameters)
 
     def _keep(self, model: MixedMixtureModel, run: Fit, coordinates: Coordinates, records: Records) -> None:
         schema, parameters = model.schema, _restored(model, run.parameters, coordinates)
@@ -333,6 +343,7 @@ class LatentClass(MixedMixture):
         tol: float = 1e-6,
         max_iter: int = 1000,
         n_init: int = 20,
+        optimiser: str = EM,
         least_weight: float = 0.0,
         least_distance: float = 0.0,
         random_state: RandomState = None,
@@ -343,6 +354,7 @@ class LatentClass(MixedMixture):
         self.tol = tol
         self.max_iter = max_iter
         self.n_init = n_init
+        self.optimiser = optimiser
         self.least_weight = least_weight
         self.least_distance = least_distance
         self.random_state = random_state

@@ -56,6 +56,8 @@ class FitTable(Table):
     """Converged when the objective changes by less than this, in nats a row, between two complete rounds."""
     max_iterations: Annotated[int, Field(ge=1)] = 200
     seed: Annotated[int, Field(ge=0)] = 0
+    optimiser: Literal["em", "squarem", "lbfgs"] = "lbfgs"
+    """What proposes the parameters of the next round; in rounds whose sum is not whole it is EM (`fed_em.optimiser`)."""
 
     @property
     def stopping(self) -> Stopping:

@@ -13,6 +13,7 @@ from fed_em.em import Iteration, Stopping, Total
 from fed_em.errors import CallerError
 from fed_em.model import Model, Rows
 from fed_em.model_file import FittedModel
+from fed_em.optimiser import EM
 from fed_em.records import Records
 from fed_em.row_stream import RowStream, TableStream, TotalOfStream
 from fed_em.standardised_fit import StandardisedFit, TotalFor, fit_standardised
@@ -21,7 +22,7 @@ from fed_em_protocols.description import SessionDescription
 
 
 def fit_pooled(
-    description: SessionDescription, rows: Rows | Records, stopping: Stopping, seed: int
+    description: SessionDescription, rows: Rows | Records, stopping: Stopping, seed: int, optimiser: str = EM
 ) -> tuple[FittedModel, StandardisedFit]:
     """Fit a session's model to rows `(n, D)`, or records, in memory, through the very steps of a federated session.
 
@@ -35,7 +36,7 @@ def fit_pooled(
         # Labels are of components, and the moments of all records have none.
         return TotalOfRows(model, there if model is description.fitted_model else replace(there, admissible=None))
 
-    return _fit(description, total_for, stopping, seed, n_rows=len(records))
+    return _fit(description, total_for, stopping, seed, optimiser, n_rows=len(records))
 
 
 def fit_streamed(
@@ -43,6 +44,7 @@ def fit_streamed(
     table: TableStream,
     stopping: Stopping,
     seed: int,
+    optimiser: str = EM,
     passed: Callable[[int], None] = lambda _: None,
     observe: Callable[[Iteration], None] = lambda _: None,
 ) -> tuple[FittedModel, StandardisedFit]:
@@ -53,6 +55,7 @@ def fit_streamed(
         table: With the session's columns, by their names.
         stopping: When to stop.
         seed: Of the start.
+        optimiser: One of `fed_em.optimiser.OPTIMISERS`.
         passed: Told how many more rows were summed.
         observe: Called after every iteration.
 
@@ -64,7 +67,7 @@ def fit_streamed(
     def total_for(model: Model, coordinates: Coordinates) -> Total:
         return TotalOfStream(model, coordinates, rows, passed=passed)
 
-    return _fit(description, total_for, stopping, seed, observe)
+    return _fit(description, total_for, stopping, seed, optimiser, observe)
 
 
 def _fit(
@@ -72,11 +75,14 @@ def _fit(
     total_for: TotalFor,
     stopping: Stopping,
     seed: int,
+    optimiser: str,
     observe: Callable[[Iteration], None] = lambda _: None,
     n_rows: int | None = None,
 ) -> tuple[FittedModel, StandardisedFit]:
     model = description.fitted_model
-    result = fit_standardised(model, (description.low, description.high), total_for, stopping, seed, observe)
+    result = fit_standardised(
+        model, (description.low, description.high), total_for, stopping, seed, observe, optimiser=optimiser
+    )
     # Without weights, records are rows.
     n = int(result.fit.iterations[-1].records) if n_rows is None else n_rows
     provenance = {"rows": n, "converged": result.fit.converged}

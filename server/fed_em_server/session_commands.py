@@ -72,7 +72,7 @@ def _fit(parsed: ServerConfiguration, data: list[Path], progress: bool) -> tuple
     from fed_em_protocols.limits import MAX_ROW_CAP
     from fed_em_server.pooled import fit_pooled, fit_streamed
 
-    description, how = parsed.description, (parsed.fit.stopping, parsed.fit.seed)
+    description, how = parsed.description, (parsed.fit.stopping, parsed.fit.seed, parsed.fit.optimiser)
     in_memory = description.labels or description.weights
     if in_memory or any(path.suffix.lower() in (".npy", ".npz") for path in data):
         return fit_pooled(description, read_records(data, description, {}, MAX_ROW_CAP), *how)

@@ -20,6 +20,7 @@ from tests.bench.figures import (
     EStepFigures,
     FlowerFigures,
     GrpcFigures,
+    OptimisersFigures,
     ServerFigures,
     SumFigures,
     TrafficFigures,
@@ -30,6 +31,7 @@ from tests.bench.grpc_rounds import measure_grpc
 from tests.bench.incomplete import measure_incomplete
 from tests.bench.large_sums import measure_recovery, measure_server
 from tests.bench.machine import Machine
+from tests.bench.optimiser_rounds import measure_rounds, measure_starts
 from tests.bench.our_sums import LOST_UPLOADS, NO_DROPOUT, measure_ours
 from tests.bench.shapes import Shape
 from tests.bench.sizes import Sizes, SumsOfSize
@@ -47,6 +49,7 @@ class Bench:
     machine: Machine
     e_step: tuple[EStepFigures, ...] | None = None
     incomplete: tuple[CaseFigures, ...] | None = None
+    rounds: OptimisersFigures | None = None
     client: tuple[ClientFigures, ...] | None = None
     server: tuple[ServerFigures, ...] | None = None
     sums: tuple[SumFigures | AbsentSum, ...] | None = None
@@ -81,6 +84,13 @@ def run_bench(
 
 def _e_step(sizes: Sizes, folder: Path) -> tuple[EStepFigures, ...]:
     return tuple(measure_e_step(size, sizes.peers_seconds) for size in sizes.e_step)
+
+
+def _rounds(sizes: Sizes, folder: Path) -> OptimisersFigures:
+    return OptimisersFigures(
+        measure_rounds(sizes.hard_mixtures, sizes.most_rounds),
+        measure_starts(sizes.start_mixtures, sizes.start_seeds, sizes.start_seeds_of_others),
+    )
 
 
 def _client(sizes: Sizes, folder: Path) -> tuple[ClientFigures, ...]:
@@ -137,6 +147,7 @@ def _flower_sums(size: SumsOfSize, shares: int, deadline: float) -> Iterator[Sum
 SECTIONS: dict[str, Callable[[Sizes, Path], Any]] = {
     "e_step": _e_step,
     "incomplete": lambda sizes, _: measure_incomplete(sizes.incomplete, sizes.peers_seconds),
+    "rounds": _rounds,
     "client": _client,
     "server": _server,
     "sums": _sums,
