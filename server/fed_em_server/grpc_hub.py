@@ -26,7 +26,8 @@ from fed_em_server.hub import Arrived, HubEvent, Unlinked
 
 T = TypeVar("T")
 
-# The most messages of one tenant that wait, over all links that it dials, and for one link: beyond that, a tenant's are left in its own machine, and one that does not read is cut off.
+# The most messages that wait to be read, of one tenant over all links that it dials, and to be sent, on one link. A tenant's others are
+# left in its own machine, and one that does not read is cut off.
 _MOST_UNREAD, _MOST_UNSENT = 16, 256
 
 # After the last message, tenants get this long to close their ends.
