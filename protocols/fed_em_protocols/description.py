@@ -41,6 +41,12 @@ from fed_em_protocols.roster import Name
 MAX_LEVELS = 4096
 MAX_COUNT = 2**31
 
+# Labels that mean a missing cell in a CSV file, whatever the session declares.
+READ_AS_MISSING = frozenset((
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A", "NA", "NULL", "NaN", "n/a", "nan",
+    "null",
+))  # fmt: skip
+
 
 def _as_label(level: object) -> object:
     """Whole numbers are labels too: `levels = [1, 2, 3]`."""
@@ -91,6 +97,12 @@ class Column(Table):
                 )
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(f"column '{self.name}': low must be below high")
+        for level in self.levels or ():
+            if level in READ_AS_MISSING or level != level.strip():
+                raise ValueError(
+                    f"column '{self.name}': no cell of a CSV file reads as the level {level!r}; give it another name, without spaces "
+                    "around it, and rename it in the data"
+                )
         try:
             _ = self.described
         except CallerError as error:

@@ -14,8 +14,8 @@ al. 2012, "Statistical Disclosure Control", chapter 4). With two components both
 What it protects:
 
 * One record that dominates. No responsibility exceeds 1, so no record is more than 1 / floor of an opened moment's
-  weight, nor of the weight of what is held. Records with weights count as shares of the largest one declared. A bound on the effective number of records would add nothing: that is never
-  below the mass.
+  weight, nor of the weight of what is held. Records with weights count as shares of the largest one declared. A bound on the
+  effective number of records would add nothing: that is never below the mass.
 * One tenant that is the whole component. Others hold at least `LEAST_ROWS` records each; after the f that collude
   subtract theirs, two are left.
 
