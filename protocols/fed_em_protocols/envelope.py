@@ -226,7 +226,7 @@ def _parse(wire: Message, data: bytes, sender: str) -> None:
         raise MalformedMessage(sender, f"sent bytes that are no {type(wire).__name__}: truncated or foreign") from None
     size = wire.ByteSize()
     # Also those of nested messages. A list of them would take fifty times the memory of the message.
-    wire.DiscardUnknownFields()  # type: ignore[attr-defined]  not in the stubs
+    wire.DiscardUnknownFields()  # type: ignore[attr-defined]  # not in the stubs
     if wire.ByteSize() != size:
         raise MalformedMessage(sender, f"sent a {type(wire).__name__} with an unknown field")
     # Otherwise a field that is sent a million times would pass every limit, and whoever quotes the message would carry it.
