@@ -35,6 +35,7 @@ from fed_em.model import ComponentModel, Model
 from fed_em.standardised_fit import first_round
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
+from fed_em_protocols.limits import MAX_COMPONENTS
 from fed_em_protocols.roster import Name
 
 # Levels of a column, and the largest count that a column can declare.
@@ -193,6 +194,10 @@ class SessionDescription(Table):
         # Building it validates the description. Moments alone are a family too, and nothing to start EM from.
         if not isinstance(self.fitted_model, ComponentModel):
             raise ValueError(f"a model of the family '{self.fitted_model.family}' is no mixture to fit")
+        if self.fitted_model.n_components > MAX_COMPONENTS:
+            raise ValueError(
+                f"a session's model has at most {MAX_COMPONENTS} components, not {self.fitted_model.n_components}"
+            )
         return self
 
     def _check_kinds(self) -> None:

@@ -534,6 +534,7 @@ class TestRefusals:
         [
             (b'{"family": "gaussian-mixture", "n_components": 2, "missing": true}', "set `missing = true` in their"),
             (b'{"family": "observed-moments"}', "'observed-moments' is no mixture to fit"),
+            (b'{"family": "gaussian-mixture", "n_components": 65537}', "at most 65536 components, not 65537"),
         ],
     )
     def test_a_description_of_another_kind_of_model(self, bench: Bench, model: bytes, complaint: str) -> None:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fed_em.compilation import compiler_admitted
 from fed_em.errors import CallerError
 from fed_em_protocols import masks
 from fed_em_protocols.masks import RingVector, add_masks, mask
@@ -124,7 +125,7 @@ def test_it_is_the_plain_sum_however_it_is_computed(
     assert in_place or np.array_equal(vector, random_vector(length, ring))
 
 
-@pytest.mark.skipif(masks._compiled_loop() is None, reason="needs numba")
+@pytest.mark.skipif(not compiler_admitted() or masks._compiled_loop() is None, reason="needs numba")
 @pytest.mark.parametrize("ring", RINGS)
 def test_the_compiled_loop_is_the_plain_sum(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two groups of four keys with signs of both kinds in each, and one key that is left over."""
