@@ -19,7 +19,7 @@ The free energy needs one more number: the entropy of the missing cells given th
 
 Bounds. However narrow the ranges, neither x̂ nor C is bounded by them: |x̂_d − μ_d| ≤ σ_d · (Mahalanobis distance of x_o) and
 C_dd ≤ σ_d², and both depend on parameters. A layout declares how far they may reach (`reach_of`), and a party checks each of its
-records against that before it sums them (`fed_em.imputed_reach`).
+records against that before it sends their sum (`fed_em.imputed_reach`).
 """
 
 from __future__ import annotations

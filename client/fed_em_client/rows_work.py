@@ -250,17 +250,19 @@ class RowsWork:
         _check_same_encoding(encoding, asked)
         # Two supporters more than collude: see `fed_em_protocols.mass_gate`.
         self._counting = _Counting(asked.parameters, encoding, asked.mass_floor, asked.colluders + 2)
-        # A gate counts records: one that counts for many rows is one, and one that counts for less than one is not.
+        # A gate counts records: the heaviest there may be is one, or a heavy one would dominate the moments of many light ones.
         weights = setting.records.weights
-        records = replace(setting.records, weights=None if weights is None else np.minimum(weights, 1.0))
+        shares = None if weights is None else weights / setting.records.weight_bound
+        records = replace(setting.records, weights=shares, weight_bound=1.0)
         return encoding, component_counts(_components_of(setting.model), parameters, records, encoding.layout)
 
     def _summed(self, asked: Evaluate, setting: _Setting, parameters: Parameters) -> tuple[Encoding, Statistics]:
         """The statistics, without the moments of held components."""
         _check_same_encoding(setting.encoding, asked)
         held = self._held_by(asked, setting)
-        self._require_within_reach(setting, parameters)
         statistics = self._sums.e_step(setting.model, parameters, setting.records, setting.encoding.layout)
+        # Behind the E-step: whoever is at fault answers no sooner than others.
+        self._require_within_reach(setting, parameters)
         if held:
             statistics = silence(_components_of(setting.model), statistics, held)
         return setting.encoding, statistics

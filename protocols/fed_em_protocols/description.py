@@ -35,11 +35,18 @@ from fed_em.model import ComponentModel, Model
 from fed_em.standardised_fit import first_round
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
+from fed_em_protocols.limits import MAX_COMPONENTS
 from fed_em_protocols.roster import Name
 
 # Levels of a column, and the largest count that a column can declare.
 MAX_LEVELS = 4096
 MAX_COUNT = 2**31
+
+# Labels that mean a missing cell in a CSV file, whatever the session declares.
+READ_AS_MISSING = frozenset((
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A", "NA", "NULL", "NaN", "n/a", "nan",
+    "null",
+))  # fmt: skip
 
 
 def _as_label(level: object) -> object:
@@ -91,6 +98,12 @@ class Column(Table):
                 )
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(f"column '{self.name}': low must be below high")
+        for level in self.levels or ():
+            if level in READ_AS_MISSING or level != level.strip():
+                raise ValueError(
+                    f"column '{self.name}': no cell of a CSV file reads as the level {level!r}; give it another name, without spaces "
+                    "around it, and rename it in the data"
+                )
         try:
             _ = self.described
         except CallerError as error:
@@ -181,6 +194,10 @@ class SessionDescription(Table):
         # Building it validates the description. Moments alone are a family too, and nothing to start EM from.
         if not isinstance(self.fitted_model, ComponentModel):
             raise ValueError(f"a model of the family '{self.fitted_model.family}' is no mixture to fit")
+        if self.fitted_model.n_components > MAX_COMPONENTS:
+            raise ValueError(
+                f"a session's model has at most {MAX_COMPONENTS} components, not {self.fitted_model.n_components}"
+            )
         return self
 
     def _check_kinds(self) -> None:
