@@ -22,7 +22,8 @@ test: $(DEVELOPERS)  ## The fast tests, on all cores.
 	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 test-slow: $(DEVELOPERS)  ## The heavier ones: real Flower engines and long process tests.
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not all_cores" --numprocesses auto --dist loadgroup
+	$(BIN)/python -m pytest -m "slow and all_cores"
 
 check: $(DEVELOPERS)  ## Formatting, linting, types, and generated code that does not drift.
 	$(BIN)/ruff format --check .
