@@ -53,7 +53,7 @@ def counts_layout(model: CountedModel) -> Layout:
     That holds for what supports too, as a tenant that adds its 1 has more than one record.
     """
     shape = (model.n_components,)
-    blocks = (Block(COUNT, (), 1.0), Block(MASS, shape, 1.0), Block(SUPPORTING, shape, 1.0))
+    blocks: tuple[Block, ...] = (Block(COUNT, (), 1.0), Block(MASS, shape, 1.0), Block(SUPPORTING, shape, 1.0))
     if model.missing:
         of_columns = (model.n_components, model.n_columns)
         blocks += (Block(OBSERVED_MASS, of_columns, 1.0), Block(OBSERVED_SUPPORTING, of_columns, 1.0))
@@ -89,7 +89,11 @@ def component_counts(
         mass += responsibilities.sum(axis=0)
         if model.missing:
             observed += _of_observed_cells(responsibilities, part.rows)
-    counts = {COUNT: float(len(records)), MASS: mass, SUPPORTING: _supports(mass)}
+    counts: dict[str, NDArray[np.float64] | float] = {
+        COUNT: float(len(records)),
+        MASS: mass,
+        SUPPORTING: _supports(mass),
+    }
     if model.missing:
         counts |= {OBSERVED_MASS: observed, OBSERVED_SUPPORTING: _supports(observed)}
     return Statistics.of(counts_layout(model) if layout is None else layout, counts)

@@ -165,7 +165,7 @@ class TestComponents:
             return summed
 
         monkeypatch.setattr(FederatedTotal, "__call__", watched)
-        session = session_toml(MODEL.format(covariance), FIT + "\nseed = 2", columns=IN_B_ALONE, trust=GATE)
+        session = session_toml(MODEL.format(covariance), FIT + "\nseed = 11", columns=IN_B_ALONE, trust=GATE)
         outcome = run(write_small_federation(tmp_path / "f", self.rows(), session))
         model = cast(GaussianMixtureModel, outcome.fitted.model)
         tenants = [outcome.result.coordinates.apply(rows) for rows in self.rows().values()]
