@@ -15,6 +15,7 @@ from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
+from fed_em_protocols.description import SessionDescription, require_gateable
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.mass_gate import held_components, held_from_bitmap, held_to_bitmap, shortage
 
@@ -320,6 +321,16 @@ class TestComplement:
         at = Parameters({"weights": [0.9, 0.1], "means": [[0.0], [37.0]], "covariances": [[[1.0]], [[1.0]]]})
         statistics = model.e_step(at, rows)
         np.testing.assert_allclose(rows.sum() - statistics["first"][0], 37.125, rtol=1e-12)
+
+
+def test_weights_and_a_mass_floor_do_not_go_together() -> None:
+    columns = ({"name": "a", "low": 0, "high": 1},)
+    plain = {"title": "t", "columns": columns, "model": {"family": "gaussian-mixture", "n_components": 2}}
+    weighted = SessionDescription.model_validate({**plain, "weights": {"column": "hiv", "upper": 1}})
+    require_gateable(weighted, 0)
+    require_gateable(SessionDescription.model_validate(plain), 1)
+    with pytest.raises(CallerError, match=r"weights \(column 'hiv'\) and a mass floor"):
+        require_gateable(weighted, 1)
 
 
 class TestRule:
