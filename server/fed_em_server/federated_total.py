@@ -90,7 +90,7 @@ class FederatedTotal:
         lacking = shortage(counts, self.description.names, self.terms.mass_floor, least_tenants)
         return CallerError(
             f"all tenants together have too few {' and '.join(lacking)}: the mass gate opens nothing below "
-            f"{self.terms.mass_floor / 1000:g} of {least_tenants} tenants with {LEAST_ROWS} or more each",
+            f"{self.terms.mass_floor / 1000:g}, from at least {least_tenants} tenants with {LEAST_ROWS} or more each",
             remedy="leave such columns out of the session, or agree with all tenants on a lower mass floor or on more tenants",
         )
 
