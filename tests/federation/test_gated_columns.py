@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mixed_federation import mixed_session, mixed_tables, write_mixed_federation
 from small_federation import COLUMNS, Recorder, clustered_rows, memory_hub, session_toml, write_small_federation
 from test_gated_session import FLOOR, is_small
 from test_missing_columns import IN_B_ALONE
@@ -134,6 +135,23 @@ class TestFirstSum:
             assert session is not None and session.fault is not None
             assert "the moments of the columns behind counts of too few" in session.fault.message
         assert moments == []
+
+
+def test_of_mixed_columns_a_count_that_one_record_shows_is_not_opened(
+    tmp_path: Path, moments: list[Statistics]
+) -> None:
+    """And a column of which two tenants alone show cells, however many, is named with it."""
+    tables = {name: dict(table) for name, table in mixed_tables(SIZES, 0.0).items()}
+    for name, table in tables.items():
+        n = len(table["visits"])
+        table["visits"] = [31 if (name, row) == ("t2", 7) else None for row in range(n)]
+        if name not in ("t0", "t1"):
+            table["smoker"] = [None] * n
+    federation = write_mixed_federation(tmp_path / "f", tables, mixed_session("diag", trust=GATE))
+    told = "too few observed cells of column 'visits' and observed cells of column 'smoker'"
+    with pytest.raises(CallerError, match=told):
+        run(federation)
+    assert moments == []
 
 
 class TestComponents:
