@@ -158,6 +158,11 @@ class MixedMixtureModel:
         return weights + of_gaussian + self.n_components * self.discrete.n_free_parameters
 
     @property
+    def missing(self) -> bool:
+        """True: rows may have missing cells."""
+        return True
+
+    @property
     def component_blocks(self) -> tuple[str, ...]:
         """The moments that each component has its own of."""
         of_gaussian = () if self.gaussian is None else self.gaussian.component_blocks

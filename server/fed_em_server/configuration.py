@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, FiniteFloat, PositiveFloat, ValidationError, model_validator
 
 from fed_em.em import Stopping
+from fed_em.errors import CallerError
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, complaint_of, read_configuration
 from fed_em_protocols.coordinator_state import Timetable
-from fed_em_protocols.description import Column, LabelsColumn, SessionDescription, WeightsColumn
+from fed_em_protocols.description import Column, LabelsColumn, SessionDescription, WeightsColumn, require_gateable
 from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
 from fed_em_protocols.roster import Name
 from fed_em_protocols.terms import Trust
@@ -97,7 +98,7 @@ class ServerConfiguration(Table):
     labels: LabelsColumn | None = None
     """The column that says which components may hold a row, if there is one."""
     weights: WeightsColumn | None = None
-    """The column that says for how many rows each counts, if there is one."""
+    """The column that says for how many rows each counts, if there is one; never in a session with a mass floor."""
     trust: TrustTable = TrustTable()
     fit: FitTable = FitTable()
     times: TimesTable = TimesTable()
@@ -105,9 +106,11 @@ class ServerConfiguration(Table):
     @model_validator(mode="after")
     def _describes_a_session(self) -> Self:
         try:
-            self.description  # noqa: B018  making it validates the model
+            require_gateable(self.description, self.trust.mass_floor)  # making the description validates the model
         except ValidationError as error:
             raise ValueError(complaint_of(error)) from None
+        except CallerError as error:
+            raise ValueError(str(error)) from None
         return self
 
     @property
