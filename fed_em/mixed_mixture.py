@@ -26,9 +26,10 @@ from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure, covari
 from fed_em.description import check_real, check_whole_number, nearest, read_mapping
 from fed_em.discrete_columns import LOG_FACTORIALS, DiscreteColumns
 from fed_em.errors import CallerError, FedEmError
+from fed_em.expected_moments import ExpectedMoments
 from fed_em.gaussian_mixture import LOG_DENSITY_BOUND, GaussianMixtureModel
 from fed_em.layout import Block, Layout
-from fed_em.missing_gaussian import ExpectedMoments, GaussianComponents, weighted_sum
+from fed_em.missing_gaussian import GaussianComponents, weighted_sum
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import COUNT, LOG_LIKELIHOOD, MISSING_ENTROPY, Rows
 from fed_em.parameters import Parameters
