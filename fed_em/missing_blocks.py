@@ -119,9 +119,8 @@ class MissingBlocks:
 def _factors(matrices: Vector) -> Vector:
     """L of positive definite matrices LLᵀ, `(K, m, m, P)`; overwritten, and the upper triangles hold no meaning."""
     for j in range(matrices.shape[1]):
+        matrices[:, j:, j] -= np.einsum("kijp,kjp->kip", matrices[:, j:, :j], matrices[:, j, :j])
         matrices[:, j:, j] /= np.sqrt(matrices[:, j, j])[:, np.newaxis]
-        below = matrices[:, j + 1 :, j]
-        matrices[:, j + 1 :, j + 1 :] -= below[:, :, np.newaxis] * below[:, np.newaxis]
     return matrices
 
 
@@ -145,11 +144,12 @@ def _backward(lower: Vector, patterns: Places, vectors: Vector) -> Vector:
 
 def _inverses(lower: Vector) -> Vector:
     """(LLᵀ)⁻¹, `(K, m, m, P)`."""
-    inverse, out = np.zeros_like(lower), np.zeros_like(lower)
+    halves, out = np.zeros_like(lower), np.empty_like(lower)
+    for i in range(lower.shape[1]):  # L⁻¹, row by row
+        halves[:, i, :i] = -np.einsum("kap,kajp->kjp", lower[:, i, :i], halves[:, :i, :i])
+        halves[:, i, i] = 1.0
+        halves[:, i, : i + 1] /= lower[:, i, i][:, np.newaxis]
     for i in range(lower.shape[1]):
-        inverse[:, i, i] = 1.0
-        inverse[:, i, :i] = -np.einsum("kjp,kjcp->kcp", lower[:, i, :i], inverse[:, :i, :i])
-        inverse[:, i, : i + 1] /= lower[:, i, i][:, np.newaxis]
-        row = inverse[:, i, : i + 1]
-        out[:, : i + 1, : i + 1] += row[:, :, np.newaxis] * row[:, np.newaxis]
+        out[:, i, : i + 1] = np.einsum("kap,kajp->kjp", halves[:, i:, i], halves[:, i:, : i + 1])
+        out[:, :i, i] = out[:, i, :i]
     return out
