@@ -58,12 +58,15 @@ class Summed:
         stale: Names of those whose terms in the sum are of earlier parameters.
         held: Components whose moments were not opened, ascending; the model must have components. What the
             statistics say of them is not read.
+        newest: The newest terms alone, where `statistics` are an average of them and of terms at earlier parameters
+            (`fed_em.stepwise`); else None.
     """
 
     statistics: Statistics
     missing: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     held: tuple[int, ...] = ()
+    newest: Statistics | None = None
 
 
 class Total(Protocol):
@@ -99,13 +102,15 @@ class Iteration:
     Attributes:
         number: 1 for the first.
         objective: (log-likelihood + log prior) / records at the parameters *before* this M-step, nats a
-            record; with stale terms, F in place of the log-likelihood (unless components are held).
-        log_likelihood: Log-likelihood a record at the same parameters; stale terms count with that at theirs.
+            record; with stale or averaged terms, F in place of the log-likelihood (unless components are held).
+        log_likelihood: Log-likelihood a record at the same parameters; stale terms count with that at theirs. Of averaged
+            statistics it is that of the newest terms.
         records: Number of records summed.
         missing: Who was missing from the sum.
         stale: Whose terms in the sum were of earlier parameters.
         held: Components whose moments this M-step did without.
         parameters: The parameters after this M-step.
+        averaged: Whether the statistics were an average with those of earlier iterations.
     """
 
     number: int
@@ -116,6 +121,7 @@ class Iteration:
     stale: tuple[str, ...]
     held: tuple[int, ...]
     parameters: Parameters
+    averaged: bool = False
 
     @property
     def complete(self) -> bool:
@@ -180,8 +186,8 @@ def fit(
 def converged(iterations: Sequence[Iteration], tolerance: float) -> bool:
     """Whether the objective stood still over the shortest span of iterations, up to the last, in which everybody answered.
 
-    Whoever was stale throughout the last `GONE_AFTER` iterations is not waited for. Where any are missing, or some are stale
-    and components are held, objectives cannot be compared, and nothing has converged.
+    Whoever was stale throughout the last `GONE_AFTER` iterations is not waited for. Where any are missing, statistics are
+    averaged over batches, or some are stale and components are held, objectives cannot be compared, and nothing has converged.
     """
     if not iterations or not _comparable(iterations[-1]):
         return False
@@ -198,7 +204,7 @@ def converged(iterations: Sequence[Iteration], tolerance: float) -> bool:
 
 
 def _comparable(iteration: Iteration) -> bool:
-    return not iteration.missing and not (iteration.stale and iteration.held)
+    return not iteration.missing and not iteration.averaged and not (iteration.stale and iteration.held)
 
 
 def _m_step(model: Model, summed: Summed, parameters: Parameters) -> Parameters:
@@ -217,15 +223,16 @@ def _record(number: int, model: Model, summed: Summed, before: Parameters, after
     records = float(summed.statistics[COUNT])
     if records <= 0:
         raise CallerError(f"iteration {number} summed no records at all", remedy="give at least one row")
-    log_likelihood = float(summed.statistics[LOG_LIKELIHOOD])
-    partly_stale = summed.stale and not summed.held
-    bound = model.free_energy(summed.statistics, before) if partly_stale else log_likelihood
+    newest = summed.statistics if summed.newest is None else summed.newest
+    log_likelihood = float(newest[LOG_LIKELIHOOD])
+    averaged = summed.newest is not None
+    mixed_in_time = (summed.stale or averaged) and not summed.held
+    bound = model.free_energy(summed.statistics, before) if mixed_in_time else log_likelihood
     objective = (bound + model.log_prior(before)) / records
     if not math.isfinite(objective):
         raise FedEmError(
             f"the objective became {objective} in iteration {number}",
             remedy="raise the covariance floor, use a prior, or start elsewhere",
         )
-    return Iteration(
-        number, objective, log_likelihood / records, records, summed.missing, summed.stale, summed.held, after
-    )
+    each = log_likelihood / float(newest[COUNT])
+    return Iteration(number, objective, each, records, summed.missing, summed.stale, summed.held, after, averaged)

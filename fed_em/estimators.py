@@ -26,6 +26,8 @@ from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.model_file import FittedModel
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
+from fed_em.step_size import StepSize, step_size_of
+from fed_em.stepwise import RunningStatistics, StepwiseTotal
 from fed_em.totals import TotalOfRows
 
 Vector = NDArray[np.float64]
@@ -55,6 +57,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         means_init: `(K, D)`, overrides the start's means.
         precisions_init: Overrides the start's precisions, in the shape of `precisions_`.
         prior: Conjugate prior in the units of the rows, for MAP estimates; None for maximum likelihood.
+        step_size: Of `partial_fit`: `DecayingStep`, `ConstantStep` or its number in (0, 1]; None for `DecayingStep()`.
         random_state: Seed or `numpy.random.RandomState` of the starts and of `sample`.
         warm_start: Continue from the last fit instead of starting anew; then `n_init` counts as 1.
         verbose: 1 or more prints every iteration.
@@ -65,8 +68,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         covariances_: full `(K, D, D)`, tied `(D, D)`, diag `(K, D)`, spherical `(K,)`.
         precisions_: Their inverses, in the same shape.
         precisions_cholesky_: Upper triangular U with precision UUᵀ, or 1/σ.
-        converged_: Whether the best start converged.
-        n_iter_: Its number of iterations.
+        converged_: Whether the best start converged; never after `partial_fit`.
+        n_iter_: Its number of iterations; after `partial_fit`, of batches.
         lower_bounds_: Its (log-likelihood + log prior) / n before every M-step, in nats a record.
         lower_bound_: The last of them.
         n_features_in_: D.
@@ -87,6 +90,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         means_init: ArrayLike | None = None,
         precisions_init: ArrayLike | None = None,
         prior: GaussianMixturePrior | None = None,
+        step_size: StepSize | float | None = None,
         random_state: int | np.random.RandomState | None = None,
         warm_start: bool = False,
         verbose: int = 0,
@@ -102,6 +106,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.means_init = means_init
         self.precisions_init = precisions_init
         self.prior = prior
+        self.step_size = step_size
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
@@ -131,8 +136,47 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         for _ in range(1 if warm else self.n_init):
             start = self._last(coordinates) if warm else self._start(model, coordinates, filled, random_state)
             runs.append(self._run(model, coordinates.apply(rows), start, self._last_iteration if warm else None))
+        self._running = RunningStatistics()
         self._keep(model, coordinates, max(runs, key=_objective))
+        self._warn_unless_converged()
         return self.predict(X)
+
+    def partial_fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002  scikit-learn's signature
+        """One step of stepwise EM (`fed_em.stepwise`): average a batch `(n, D)` into the statistics so far; `y` is ignored.
+
+        The first batch is the start as well, as in `fit`: it needs K rows at least, and a value in each column. After `fit` it goes
+        on from the fitted parameters, with statistics of its own. With a step size of 1 each call is one iteration of `fit`.
+
+        Raises:
+            CallerError: a parameter is out of its range or the rows do not fit; it is a `ValueError`.
+            FedEmError: a covariance is not positive definite, naming the component.
+        """
+        first = not hasattr(self, "_fitted")
+        rows = validate_data(self, X, dtype=np.float64, reset=first, ensure_all_finite="allow-nan")
+        step_size = step_size_of(_plain(self.step_size))
+        model, coordinates, parameters = self._start_of_stream(rows) if first else self._going_on()
+        total = StepwiseTotal(TotalOfRows(model, coordinates.apply(rows)), step_size, self._running)
+        run = run_em(model, total, parameters, Stopping(0.0, 1), self._report)
+        self._running = total.running
+        self._keep(model, coordinates, run)
+        self.n_iter_ = self._running.steps
+        return self
+
+    def _start_of_stream(self, rows: Vector) -> tuple[GaussianMixtureModel, Coordinates, Parameters]:
+        self._check_parameters(len(rows))
+        missing = np.isnan(rows)
+        means = _means_of_observed(rows, missing)
+        coordinates = Coordinates(means, np.ones(rows.shape[1]))
+        # Whether later batches miss a cell is not known yet; complete ones are none the worse for it.
+        model = self._model(coordinates, missing=True)
+        self._running = RunningStatistics()
+        random_state = check_random_state(self.random_state)
+        return model, coordinates, self._start(model, coordinates, np.where(missing, means, rows), random_state)
+
+    def _going_on(self) -> tuple[GaussianMixtureModel, Coordinates, Parameters]:
+        model = self._fitted.model
+        assert isinstance(model, GaussianMixtureModel)
+        return replace(model, missing=True), self._fitted.coordinates, self._fitted.parameters
 
     def _check_parameters(self, n_rows: int) -> None:
         check_whole_number("n_components", _plain(self.n_components), 1)
@@ -224,7 +268,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.n_iter_ = len(run.iterations)
         self.lower_bound_ = _objective(run)
         self.lower_bounds_ = [iteration.objective for iteration in run.iterations]
-        self._last_iteration = run.iterations[-1] if run.iterations else None
+        self._last_iteration: Iteration | None = run.iterations[-1] if run.iterations else None
         provenance = {
             "converged": run.converged,
             "iterations": self.n_iter_,
@@ -232,7 +276,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         }
         columns = tuple(f"x{d}" for d in range(model.n_columns))
         self._fitted = FittedModel(model, coordinates, columns, run.parameters, provenance)
-        if not run.converged and self.max_iter > 0:
+
+    def _warn_unless_converged(self) -> None:
+        if not self.converged_ and self.max_iter > 0:
             warnings.warn(
                 f"EM did not converge in {self.max_iter} iterations; raise max_iter or tol",
                 ConvergenceWarning,
