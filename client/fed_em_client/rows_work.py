@@ -178,7 +178,7 @@ class RowsWork:
             self._counting = None
         broadcast = Broadcast.from_bytes(asked.parameters, f"the server's request of round {asked.round}")
         setting = self._setting_of(broadcast)
-        _require_sound(asked, setting.moments)
+        _require_sound(asked, setting.moments, self._prepared().description.stream is not None)
         of_asked = self._counted if asked.mode == Mode.COUNTS else self._summed
         try:
             encoding, statistics = of_asked(asked, setting, broadcast.parameters)
@@ -250,20 +250,28 @@ class RowsWork:
         """The statistics, without the moments of held components."""
         _check_same_encoding(setting.encoding, asked)
         held = self._held_by(asked, setting)
-        self._require_within_reach(setting, parameters)
-        statistics = setting.model.e_step(parameters, setting.records, setting.encoding.layout)
+        records = self._records_of(asked, setting)
+        self._require_within_reach(setting, parameters, records)
+        statistics = setting.model.e_step(parameters, records, setting.encoding.layout)
         if held:
             statistics = silence(_components_of(setting.model), statistics, held)
         return setting.encoding, statistics
 
-    def _require_within_reach(self, setting: _Setting, parameters: Parameters) -> None:
+    def _records_of(self, asked: Evaluate, setting: _Setting) -> Records:
+        """The records that a round is over: all, or in a stream the minibatch that follows from session and round."""
+        stream = self._prepared().description.stream
+        if stream is None or setting.moments:
+            return setting.records
+        return setting.records[stream.minibatches(self._number or b"").rows_of(asked.round, len(setting.records))]
+
+    def _require_within_reach(self, setting: _Setting, parameters: Parameters, records: Records) -> None:
         """Every record is to keep the bounds of the layout, also by what is expected of its missing cells."""
         beyond = records_beyond_reach(
-            setting.model, parameters, setting.records, setting.column_bounds, setting.encoding.layout
+            setting.model, parameters, records, setting.column_bounds, setting.encoding.layout
         )
         for d in np.flatnonzero(beyond):
             raise CallerError(
-                f"at the server's parameters {beyond[d]} of {len(setting.records)} rows expect their missing cell of column "
+                f"at the server's parameters {beyond[d]} of {len(records)} rows expect their missing cell of column "
                 f"'{self._prepared().description.names[d]}' beyond the reach of the session's encoding",
                 remedy="ask the server's operator; a wider range of the column, or a prior on the covariances, gives more room",
             )
@@ -285,10 +293,11 @@ def _components_of(model: Model) -> ComponentModel:
     return model
 
 
-def _require_sound(asked: Evaluate, moments: bool) -> None:
+def _require_sound(asked: Evaluate, moments: bool, stream: bool) -> None:
     """Refuse what the session's terms do not admit: with a mass gate, each sum of the model is two, counts and then moments.
 
-    The moments that standardise the columns are of one component that holds everybody, and never gated.
+    The moments that standardise the columns are of one component that holds everybody, and never gated. The rounds of a stream are
+    over different rows: whole vectors, and no gate.
     """
     counts, gated = asked.mode == Mode.COUNTS, asked.mass_floor > 0
     refusals = (
@@ -301,6 +310,8 @@ def _require_sound(asked: Evaluate, moments: bool) -> None:
             "moments without the mass gate that the session's terms promise",
         ),
         (gated and asked.mode == Mode.INCREMENT, "an increment, in a session with a mass gate"),
+        (stream and asked.mode == Mode.INCREMENT, "an increment, in a stream"),
+        (stream and gated, "a mass gate, in a stream"),
     )
     for refused, what in refusals:
         if refused:

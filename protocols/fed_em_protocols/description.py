@@ -27,15 +27,18 @@ from fed_em.broadcast import Broadcast
 from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.columns import Column as DescribedColumn
 from fed_em.component_counts import counts_layout
+from fed_em.em import Total
 from fed_em.errors import CallerError
 from fed_em.families import build_model
 from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.model import ComponentModel, Model
 from fed_em.standardised_fit import first_round
+from fed_em.stepwise import StepwiseTotal
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.roster import Name
+from fed_em_protocols.stream import Stream
 
 # Levels of a column, and the largest count that a column can declare.
 MAX_LEVELS = 4096
@@ -167,6 +170,7 @@ class SessionDescription(Table):
     model: dict[str, Any]
     labels: LabelsColumn | None = None
     weights: WeightsColumn | None = None
+    stream: Stream | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -245,6 +249,12 @@ class SessionDescription(Table):
     def has_missing(self) -> bool:
         """Whether cells of any column may be missing."""
         return any(column.missing for column in self.columns)
+
+    def total_of(self, model: Model, total: Total) -> Total:
+        """What EM goes by, given the sums of a round: in a stream their running average, but for the moments before it."""
+        if self.stream is None or model.describe() != self.fitted_model.describe():
+            return total
+        return StepwiseTotal(total, self.stream.schedule)
 
     def to_json(self) -> bytes:
         """The bytes whose SHA-256 the terms name."""

@@ -14,6 +14,7 @@ from fed_em_protocols.coordinator_state import Timetable
 from fed_em_protocols.description import Column, LabelsColumn, SessionDescription, WeightsColumn
 from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
 from fed_em_protocols.roster import Name
+from fed_em_protocols.stream import Stream
 from fed_em_protocols.terms import Trust
 
 
@@ -96,6 +97,8 @@ class ServerConfiguration(Table):
     """The column that says which components may hold a row, if there is one."""
     weights: WeightsColumn | None = None
     """The column that says for how many rows each counts, if there is one."""
+    stream: Stream | None = None
+    """Stepwise EM over minibatches; without it, every round is over all rows."""
     trust: TrustTable = TrustTable()
     fit: FitTable = FitTable()
     times: TimesTable = TimesTable()
@@ -108,11 +111,31 @@ class ServerConfiguration(Table):
             raise ValueError(complaint_of(error)) from None
         return self
 
+    @model_validator(mode="after")
+    def _suits_a_stream(self) -> Self:
+        if self.stream is None:
+            return self
+        if self.trust.mass_floor:
+            raise ValueError(
+                "a [stream] has no mass gate, as components open in one batch and shut in the next have no common average: "
+                "set mass_floor = 0 in [trust], or leave [stream] out"
+            )
+        if "tolerance" in self.fit.model_fields_set:
+            raise ValueError(
+                "a [stream] does not converge, it goes on for [fit] max_iterations rounds: leave tolerance out of [fit]"
+            )
+        return self
+
     @property
     def description(self) -> SessionDescription:
         """What tenants are told of the session."""
         return SessionDescription(
-            title=self.title, columns=self.columns, model=self.model, labels=self.labels, weights=self.weights
+            title=self.title,
+            columns=self.columns,
+            model=self.model,
+            labels=self.labels,
+            weights=self.weights,
+            stream=self.stream,
         )
 
 

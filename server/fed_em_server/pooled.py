@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from fed_em.coordinates import Coordinates
 from fed_em.em import Stopping, Total
+from fed_em.minibatches import MinibatchTotal
 from fed_em.model import Model, Rows
 from fed_em.model_file import FittedModel
 from fed_em.records import Records
@@ -27,7 +28,12 @@ def fit_pooled(
     def total_for(model: Model, coordinates: Coordinates) -> Total:
         there = replace(records, rows=coordinates.apply(records.rows))
         # Labels are of components, and the moments of all records have none.
-        return TotalOfRows(model, there if model is description.fitted_model else replace(there, admissible=None))
+        if model is not description.fitted_model:
+            return TotalOfRows(model, replace(there, admissible=None))
+        if description.stream is None:
+            return TotalOfRows(model, there)
+        minibatches = description.stream.minibatches(b"pooled" + seed.to_bytes(8, "little"))
+        return description.total_of(model, MinibatchTotal(model, there, minibatches))
 
     model = description.fitted_model
     result = fit_standardised(model, (description.low, description.high), total_for, stopping, seed)

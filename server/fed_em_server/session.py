@@ -110,7 +110,8 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome
     sums = FederatedSum(state, hub, keeper.noticed)
 
     def total_for(model: Model, coordinates: Coordinates) -> Total:
-        return FederatedTotal(sums, plan.terms, plan.roster, plan.description, model, coordinates, keeper.opened)
+        total = FederatedTotal(sums, plan.terms, plan.roster, plan.description, model, coordinates, keeper.opened)
+        return plan.description.total_of(model, total)
 
     model = plan.description.fitted_model
     ranges = (plan.description.low, plan.description.high)
@@ -250,6 +251,7 @@ def _first_record(plan: SessionPlan) -> SessionRecord:
         minimum_survivors=plan.terms.minimum_survivors,
         pause=plan.timetable.pause,
         mass_floor=plan.terms.mass_floor / 1000,
+        stream=plan.description.stream is not None,
     )
 
 
