@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fed_em.errors import CallerError, FedEmError
-from fed_em.model import COUNT, LOG_LIKELIHOOD, ComponentModel, Model
+from fed_em.model import COUNT, LOCAL_LOG_PRIOR, LOG_LIKELIHOOD, ComponentModel, Model
 from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
 
@@ -228,7 +228,8 @@ def _record(number: int, model: Model, summed: Summed, before: Parameters, after
     averaged = summed.newest is not None
     mixed_in_time = (summed.stale or averaged) and not summed.held
     bound = model.free_energy(summed.statistics, before) if mixed_in_time else log_likelihood
-    objective = (bound + model.log_prior(before)) / records
+    local = float(summed.statistics[LOCAL_LOG_PRIOR]) if LOCAL_LOG_PRIOR in summed.statistics.layout.offsets else 0.0
+    objective = (bound + model.log_prior(before) + local) / records
     if not math.isfinite(objective):
         raise FedEmError(
             f"the objective became {objective} in iteration {number}",

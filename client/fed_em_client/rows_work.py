@@ -20,6 +20,7 @@ from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.silence import silence
 from fed_em.statistics import Statistics
+from fed_em.tenant_mixing import at_home, has_own_weights
 from fed_em_client.fingerprint import MIXED, fingerprint_of
 from fed_em_client.rows import read_records
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
@@ -200,6 +201,18 @@ class RowsWork:
         held = held_components(summed, rule.mass_floor, rule.least_tenants)
         return held_to_bitmap(held, _components_of(self._prepared().description.fitted_model).n_components)
 
+    def at_home(self, final: Broadcast) -> Broadcast | None:
+        """A session's final model with the mixing weights of this tenant's own rows; None if all tenants share theirs.
+
+        Raises:
+            FedEmError: a row has no density at its parameters.
+        """
+        if not has_own_weights(final.model):
+            return None
+        records = self._prepared().records
+        there = replace(records, rows=final.coordinates.apply(records.rows))
+        return replace(final, parameters=at_home(final.model, final.parameters, there))
+
     def _forget_rounds(self) -> None:
         self._setting, self._coordinates, self._counting = None, None, None
 
@@ -244,7 +257,8 @@ class RowsWork:
         # A gate counts records: one that counts for many rows is one, and one that counts for less than one is not.
         weights = setting.records.weights
         records = replace(setting.records, weights=None if weights is None else np.minimum(weights, 1.0))
-        return encoding, component_counts(_components_of(setting.model), parameters, records, encoding.layout)
+        own = at_home(setting.model, parameters, setting.records)
+        return encoding, component_counts(_components_of(setting.model), own, records, encoding.layout)
 
     def _summed(self, asked: Evaluate, setting: _Setting, parameters: Parameters) -> tuple[Encoding, Statistics]:
         """The statistics, without the moments of held components."""

@@ -35,6 +35,7 @@ from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.model import ComponentModel, Model
 from fed_em.standardised_fit import first_round
 from fed_em.stepwise import StepwiseTotal
+from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.roster import Name
@@ -185,6 +186,11 @@ class SessionDescription(Table):
         # Building it validates the description. Moments alone are a family too, and nothing to start EM from.
         if not isinstance(self.fitted_model, ComponentModel):
             raise ValueError(f"a model of the family '{self.fitted_model.family}' is no mixture to fit")
+        if self.stream is not None and has_own_weights(self.fitted_model):
+            raise ValueError(
+                "a [stream] has no mixing weights of each tenant's own, which need all of its rows in every round: "
+                'set mixing = "shared" in [model], or leave [stream] out'
+            )
         return self
 
     def _check_kinds(self) -> None:

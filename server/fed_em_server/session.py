@@ -18,6 +18,7 @@ from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import ComponentModel, Model
 from fed_em.model_file import FittedModel
 from fed_em.standardised_fit import StandardisedFit, fit_standardised
+from fed_em.tenant_mixing import TenantMixedModel, has_own_weights
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumOpened, Timetable
 from fed_em_protocols.description import SessionDescription
@@ -263,6 +264,9 @@ def _blocks_of(plan: SessionPlan) -> tuple[int, ...]:
 
 
 def _in_words(model: Model) -> str:
+    if has_own_weights(model):
+        assert isinstance(model, TenantMixedModel)
+        return f"{_in_words(model.with_shared_weights)}, and mixing weights of each tenant's own"
     if isinstance(model, GaussianMixtureModel):
         return f"Gaussian mixture with {_counted(model, 'component', 'components')} and {model.covariance} covariances"
     if not isinstance(model, MixedMixtureModel):
