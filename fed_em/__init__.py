@@ -24,6 +24,9 @@ from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.records import Records
 from fed_em.statistics import Statistics
+from fed_em.step_size import ConstantStep, DecayingStep
+from fed_em.stepwise import StepwiseTotal
+from fed_em.tenant_mixing import TenantMixing
 from fed_em.totals import TotalOfRows
 
 if TYPE_CHECKING:
@@ -40,7 +43,9 @@ __all__ = [
     "CategoricalColumn",
     "ColumnSchema",
     "ComponentModel",
+    "ConstantStep",
     "Coordinates",
+    "DecayingStep",
     "EnvironmentFault",
     "FedEmError",
     "Fit",
@@ -60,8 +65,10 @@ __all__ = [
     "PoissonColumn",
     "Records",
     "Statistics",
+    "StepwiseTotal",
     "Stopping",
     "Summed",
+    "TenantMixing",
     "Total",
     "TotalOfRows",
     "__version__",

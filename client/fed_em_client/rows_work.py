@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.broadcast import Broadcast
-from fed_em.component_counts import component_counts
+from fed_em.component_counts import LEAST_ROWS, component_counts
 from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
 from fed_em.imputed_reach import records_beyond_reach
@@ -137,13 +137,14 @@ class RowsWork:
         """Read the rows and check them against a session's description (JSON). The same offer again costs nothing.
 
         Raises:
-            CallerError: the description is not valid, or the rows do not fit it.
+            CallerError: the description is not valid, or the rows do not fit it, or are too few for the batches of a stream.
             EnvironmentFault: the data file cannot be read.
         """
         if self._session is not None and self._session.offered == description:
             return
         parsed = SessionDescription.from_json(description)
         records = read_records(self._data, parsed, self._columns, self._roster.row_caps[self._index])
+        _require_batches(parsed, len(records))
         self._session = _Session(description, parsed, records)
         self._forget_rounds()
 
@@ -299,6 +300,16 @@ class RowsWork:
             return held_from_bitmap(asked.held, _components_of(setting.model).n_components)
         except ValueError as error:
             raise _not_agreed(asked, f"moments behind {error}") from None
+
+
+def _require_batches(description: SessionDescription, n: int) -> None:
+    """In a stream a round's sum hides a tenant's rows of one batch, not all of its rows: there must be some to hide among."""
+    stream = description.stream
+    if stream is not None and stream.batches > 1 and n // stream.batches < LEAST_ROWS:
+        raise CallerError(
+            f"session '{description.title}' is a stream of {stream.batches} batches, and {n} rows leave fewer than {LEAST_ROWS} in one",
+            remedy=f"ask the server's operator for fewer batches, or stay out below {LEAST_ROWS * stream.batches} rows",
+        )
 
 
 def _components_of(model: Model) -> ComponentModel:

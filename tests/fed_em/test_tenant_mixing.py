@@ -25,6 +25,7 @@ from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import MIXING, TenantMixing, at_home, has_own_weights
 from fed_em.totals import IncrementalTotal, TotalOfRows
 from tests.fed_em.mixtures import COVARIANCES, MEANS, log_joint, mixture, parameters_of
+from tests.fed_em.own_weights import gains
 from tests.fed_em.test_increments import NAMES, heterogeneous
 from tests.fed_em.test_mixed_mixture import SCHEMA, blanked, mixed
 from tests.fed_em.test_mixed_mixture import parameters_of as mixed_parameters_of
@@ -149,6 +150,17 @@ def test_one_tenant_ends_where_shared_weights_do() -> None:
     theirs = fit(mixture("full"), TotalOfRows(mixture("full"), rows), start, Stopping(1e-12, 2000))
     assert ours.parameters.distance(theirs.parameters) < 1e-4
     assert len(ours.iterations) <= len(theirs.iterations)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("concentration", "at_least"), [(0.3, 0.25), (0.05, 0.55)])
+def test_rows_that_nobody_trained_on_are_likelier_at_their_tenants_weights(
+    concentration: float, at_least: float
+) -> None:
+    """Nearly all that the true weights of the tenants say is gained; seeded, so there is no false alarm."""
+    found = gains(concentration, seed=0)
+    assert found.fitted > at_least
+    assert abs(found.fitted - found.truth) < 0.08
 
 
 class TestWhatATenantMayHold:

@@ -56,3 +56,15 @@ def test_increments_are_refused(bench: Bench, recall: bool) -> None:
 def test_a_mass_gate_is_refused(bench: Bench) -> None:
     with pytest.raises(CallerError, match="a mass gate, in a stream"):
         bench.prepared().evaluate(bench.counts(bench.broadcast()))
+
+
+def test_batches_of_next_to_nobody_are_refused(bench: Bench) -> None:
+    """Forty rows make eight batches of five, and no more."""
+    for batches, refused in ((8, False), (9, True), (1, False)):
+        stream = Stream(batches=batches, step_size=0.5)
+        offered = bench.description.model_copy(update={"stream": stream}).to_json()
+        if refused:
+            with pytest.raises(CallerError, match=r"40 rows leave fewer than 5 in one.*stay out below 45"):
+                bench.work.prepare(offered)
+        else:
+            bench.work.prepare(offered)
