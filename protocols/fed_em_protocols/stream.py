@@ -18,7 +18,7 @@ MAX_BATCHES = 2**20
 
 
 class Stream(Table):
-    """How a session's rows are divided, and how its sums are averaged. The step size is constant or decays; by default (t)^−0.7."""
+    """How a session's rows are divided, and how its sums are averaged. The step size is constant or decays; by default as t^−0.7."""
 
     batches: Annotated[int, Field(ge=1, le=MAX_BATCHES)]
     """B: each round takes one of B parts of every tenant's rows, by turns, in an order that is drawn anew for each pass."""
