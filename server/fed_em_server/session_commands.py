@@ -53,5 +53,6 @@ def fit(
     save_model(output, fitted)
     last = result.fit.iterations[-1]
     typer.echo(f"{len(records)} rows, log-likelihood {last.log_likelihood:.6f} nats a row of standardised columns")
-    ending = "converged" if result.fit.converged else "not converged" if description.stream is None else "a stream ended"
+    unfinished = "not converged" if description.stream is None else "a stream ended"
+    ending = "converged" if result.fit.converged else unfinished
     typer.echo(f"{ending} after {len(result.fit.iterations)} iterations; the model is in {output}")
