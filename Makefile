@@ -22,7 +22,8 @@ test: $(DEVELOPERS)  ## The fast tests, on all cores.
 	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 test-slow: $(DEVELOPERS)  ## The heavier ones: real Flower engines and long process tests.
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not all_cores" --numprocesses auto --dist loadgroup
+	$(BIN)/python -m pytest -m "slow and all_cores"
 
 check: $(DEVELOPERS)  ## Formatting, linting, types, and generated code that does not drift.
 	$(BIN)/ruff format --check .
@@ -39,7 +40,7 @@ bench: $(DEVELOPERS)  ## Measurements, side by side in one run.
 
 bench-peers:  ## An environment with other packages that fit mixtures; `make bench` measures them beside ours.
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 pomegranate==1.1.2
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 pomegranate==1.1.2 stepmix==3.0.0
 
 wire: $(DEVELOPERS)  ## Generate the code of the wire format anew.
 	$(BIN)/python -m tests.generated_code --write

@@ -1,6 +1,7 @@
 """fed-em: latent-variable models by expectation-maximisation, over rows in memory or over a secure sum.
 
-Importing this package is light; the estimators, which need scikit-learn, are loaded when they are first used.
+Importing this package is light; the estimators, which need scikit-learn, and `open_table`, which needs Arrow, are
+loaded when they are first used.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from fed_em.model_file import FittedModel, load_model, save_model
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.records import Records
+from fed_em.row_stream import TotalOfStream
+from fed_em.schema_file import read_schema, schema_to_toml
 from fed_em.statistics import Statistics
 from fed_em.step_size import ConstantStep, DecayingStep
 from fed_em.stepwise import StepwiseTotal
@@ -32,6 +35,7 @@ from fed_em.totals import TotalOfRows
 if TYPE_CHECKING:
     from fed_em.estimators import GaussianMixture
     from fed_em.mixed_estimators import LatentClass, MixedMixture
+    from fed_em.table_files import open_table
 
 __version__: str
 
@@ -71,12 +75,16 @@ __all__ = [
     "TenantMixing",
     "Total",
     "TotalOfRows",
+    "TotalOfStream",
     "__version__",
     "build_model",
     "fit",
     "load_model",
     "moments_model",
+    "open_table",
+    "read_schema",
     "save_model",
+    "schema_to_toml",
     "standard_gaussian",
     "start_from_moments",
 ]
@@ -91,6 +99,10 @@ def __getattr__(name: str) -> object:
         from fed_em import mixed_estimators  # noqa: PLC0415  as above
 
         return getattr(mixed_estimators, name)
+    if name == "open_table":
+        from fed_em.table_files import open_table  # noqa: PLC0415  Arrow takes a while to import
+
+        return open_table
     if name == "__version__":
         from importlib.metadata import version  # noqa: PLC0415  searches the installed distributions
 

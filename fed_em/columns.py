@@ -3,14 +3,12 @@
 A row is a vector of float64 whatever its columns are: a Gaussian cell stands for itself, a categorical one for the
 number of its level (from 0), a Bernoulli one for 0 or 1, a Poisson one for its count. NaN is a missing cell in all kinds.
 
-A schema can be inferred from a table, except that counts and measurements cannot be told apart by their values (ages are
-whole numbers too): a column of numbers is Gaussian unless it holds zeros and ones only, and `kinds` says which are Poisson.
+A schema is given, or inferred from a table by the rule of `fed_em.column_evidence`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -19,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.column_cells import Cells, CodedCells, cells_of, coded, label_of
+from fed_em.column_evidence import MOST_LEVELS, ColumnEvidence
 from fed_em.coordinates import Coordinates
 from fed_em.description import check_real, nearest, read_mapping
 from fed_em.errors import CallerError
@@ -26,7 +26,7 @@ from fed_em.errors import CallerError
 Vector = NDArray[np.float64]
 
 # A mapping of column names to cells, or whatever behaves as one, such as a data frame; or an array `(n, D)`.
-Table = Mapping[str, Sequence[Any]] | NDArray[Any]
+Table = Mapping[str, Sequence[Any]] | Mapping[str, Cells] | NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class ColumnSchema:
 
     @classmethod
     def infer(cls, table: Table, kinds: Mapping[str, str] | None = None) -> ColumnSchema:
-        """The schema of a table, by the rules at the head of this module.
+        """The schema of a table, by the rule of `fed_em.column_evidence`.
 
         For use on data of one's own: the levels and the largest count of a Poisson column are those that the
         table happens to hold. Parties that share a schema declare it.
@@ -211,16 +211,22 @@ class ColumnSchema:
             kinds: The kinds of columns that are not to be inferred, by name.
 
         Raises:
-            CallerError: a column has no value at all, does not fit its given kind, or a name or kind is unknown.
+            CallerError: a column has no value at all, does not fit its kind, or a name or kind is unknown.
         """
-        cells = _cells_of(table)
+        return cls.of_evidence(evidence_of(table), kinds)
+
+    @classmethod
+    def of_evidence(
+        cls, evidence: Mapping[str, ColumnEvidence], kinds: Mapping[str, str] | None = None
+    ) -> ColumnSchema:
+        """As `infer`, from what the columns of a table show."""
         kinds = dict(kinds or {})
         for name, kind in kinds.items():
-            if name not in cells:
-                raise CallerError(f"the table has no column '{name}'", remedy=nearest(str(name), list(cells)))
+            if name not in evidence:
+                raise CallerError(f"the table has no column '{name}'", remedy=nearest(str(name), list(evidence)))
             if kind not in KINDS:
                 raise CallerError(f"no kind of columns '{kind}'", remedy=nearest(str(kind), KINDS))
-        return cls(tuple(_inferred(name, column, kinds.get(name)) for name, column in cells.items()))
+        return cls(tuple(inferred_column(name, shown, kinds.get(name)) for name, shown in evidence.items()))
 
     def encode(self, table: Table) -> Vector:
         """The rows `(n, D)` of a table with these columns; other columns of it are left out.
@@ -228,7 +234,7 @@ class ColumnSchema:
         Raises:
             CallerError: a column is missing, or holds values that do not fit it (their number is told, never a value).
         """
-        cells = _cells_of(table)
+        cells = _cells_by_name(table)
         if isinstance(table, np.ndarray):
             if len(cells) != len(self.columns):
                 raise CallerError(f"the table has {len(cells)} columns, the schema {len(self.columns)}")
@@ -264,10 +270,14 @@ class ColumnSchema:
                     remedy="leave its location at 0 and its scale at 1",
                 )
 
-    def check_rows(self, rows: Vector) -> None:
-        """Raise `CallerError`, naming the column and the number of wrong cells, unless `(n, D)` rows fit the schema."""
+    def check_width(self, rows: Vector) -> None:
+        """Raise `CallerError` unless rows are `(n, D)`."""
         if rows.ndim != 2 or rows.shape[1] != len(self.columns):
             raise CallerError(f"rows of shape {rows.shape} are not of {len(self.columns)} columns")
+
+    def check_rows(self, rows: Vector) -> None:
+        """Raise `CallerError`, naming the column and the number of wrong cells, unless `(n, D)` rows fit the schema."""
+        self.check_width(rows)
         for d, column in enumerate(self.columns):
             cells = rows[:, d]
             match column:
@@ -302,74 +312,61 @@ def _whole(cells: Vector, upper: float) -> NDArray[np.bool_]:
     return np.asarray((cells >= 0) & (cells <= upper) & (cells == np.floor(cells)))
 
 
-def _cells_of(table: Table) -> dict[str, list[Any]]:
-    """The cells of each column as Python objects, None where missing."""
+def evidence_of(table: Table) -> dict[str, ColumnEvidence]:
+    """What each column of a table shows, by name; a table as `ColumnSchema.infer` takes it."""
+    return {name: ColumnEvidence.of(cells) for name, cells in _cells_by_name(table).items()}
+
+
+def inferred_column(name: str, shown: ColumnEvidence, kind: str | None = None) -> Column:
+    """The column of a kind, or of the kind that its cells show.
+
+    Raises:
+        CallerError: it has no value at all, or does not fit the kind.
+    """
+    if not shown.observed:
+        raise CallerError(f"column '{name}' holds no value at all", remedy="leave the column out")
+    kind = shown.kind if kind is None else kind
+    if kind == "categorical":
+        if shown.labels is None:
+            raise CallerError(
+                f"column '{name}' has more than {MOST_LEVELS} levels",
+                remedy="leave the column out, or group its levels",
+            )
+        return CategoricalColumn(name, shown.levels)
+    if not shown.numeric:
+        raise CallerError(f"column '{name}' holds values that are not numbers", remedy="declare it categorical")
+    if kind == "poisson":
+        return PoissonColumn(name, max(1.0, shown.high))
+    return BernoulliColumn(name) if kind == "bernoulli" else GaussianColumn(name)
+
+
+def _cells_by_name(table: Table) -> dict[str, Cells]:
     if isinstance(table, np.ndarray):
         if table.ndim != 2:
             raise CallerError(f"an array of shape {table.shape} is not a table", remedy="give shape (n, D)")
-        return {f"x{d}": _cells(column) for d, column in enumerate(table.T)}
-    return {str(name): _cells(table[name]) for name in table}
+        return {f"x{d}": cells_of(column) for d, column in enumerate(table.T)}
+    return {str(name): cells_of(table[name]) for name in table}
 
 
-def _cells(column: Iterable[Any]) -> list[Any]:
-    cells = (value.item() if isinstance(value, np.generic) else value for value in column)
-    return [None if _is_missing(value) else value for value in cells]
+def _encoded(column: Column, cells: Cells) -> Vector:
+    if isinstance(column, CategoricalColumn):
+        return _coded_levels(column, coded(cells))
+    if not isinstance(cells, CodedCells):
+        return cells
+    wrong = int(np.sum(cells.numbers(not isinstance(value, int | float) for value in cells.values) == 1))
+    raise CallerError(f"{wrong} values of column '{column.name}' are not numbers", remedy="declare it categorical")
 
 
-def _is_missing(value: Any) -> bool:
-    # pandas' NA is known by its name, as pandas itself is not needed here.
-    return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType"
-
-
-def label_of(value: Any) -> str:
-    """A level's label: whole numbers have one label, whether or not a missing cell made their column floating."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _inferred(name: str, cells: list[Any], kind: str | None) -> Column:
-    values = [value for value in cells if value is not None]
-    if not values:
-        raise CallerError(f"column '{name}' holds no value at all", remedy="leave the column out")
-    if kind is None:
-        numbers = all(isinstance(value, int | float) for value in values)
-        kind = "categorical" if not numbers else "bernoulli" if all(value in (0, 1) for value in values) else "gaussian"
-    match kind:
-        case "categorical":
-            return CategoricalColumn(name, tuple(sorted({label_of(value) for value in values}, key=_in_order)))
-        case "poisson":
-            return PoissonColumn(name, max(1.0, float(np.max(_numbers(name, values)))))
-        case "bernoulli":
-            return BernoulliColumn(name)
-        case _:
-            return GaussianColumn(name)
-
-
-def _in_order(label: str) -> tuple[bool, int, str]:
-    """Whole numbers by size before other labels by spelling."""
-    return not label.isdecimal(), int(label) if label.isdecimal() else 0, label
-
-
-def _numbers(name: str, cells: Sequence[Any]) -> Vector:
-    wrong = sum(not isinstance(value, int | float) for value in cells if value is not None)
-    if wrong:
-        raise CallerError(f"{wrong} values of column '{name}' are not numbers", remedy="declare it categorical")
-    return np.array([np.nan if value is None else float(value) for value in cells], dtype=np.float64)
-
-
-def _encoded(column: Column, cells: list[Any]) -> Vector:
-    if not isinstance(column, CategoricalColumn):
-        return _numbers(column.name, cells)
+def _coded_levels(column: CategoricalColumn, cells: CodedCells) -> Vector:
     codes = {level: float(code) for code, level in enumerate(column.levels)}
-    labels = [None if value is None else label_of(value) for value in cells]
-    unknown = sum(label not in codes for label in labels if label is not None)
+    encoded = cells.numbers(codes.get(label_of(value), -1.0) for value in cells.values)
+    unknown = int(np.sum(encoded == -1))
     if unknown:
         raise CallerError(
             f"{unknown} values of column '{column.name}' are none of its {len(codes)} levels",
             remedy="declare all levels, or leave such cells empty",
         )
-    return np.array([np.nan if label is None else codes[label] for label in labels], dtype=np.float64)
+    return encoded
 
 
 def _decoded(column: Column, cells: Vector) -> list[Any]:

@@ -118,19 +118,35 @@ class DiscreteColumns:
         return f"column '{self.schema.names[int(self.schema.poisson[place])]}'"
 
     def features(self, rows: Vector) -> Vector:
-        """φ(x) of rows `(n, D)` of the whole schema, `(F, n)`."""
-        schema, out = self.schema, np.zeros((self.n_features, len(rows)))
+        """φ(x) of rows `(n, D)` of the whole schema, `(F, n)`; a cell that is no value of its column counts as missing."""
+        schema, out = self.schema, np.empty((self.n_features, len(rows)))
+        columns = np.ascontiguousarray(rows.T)
         for d, levels in zip(schema.categorical, schema.level_slices, strict=True):
-            seen = np.flatnonzero(~np.isnan(rows[:, d]))
-            out[levels.start + rows[seen, d].astype(np.intp), seen] = 1.0
+            for code, shown in enumerate(out[levels]):
+                np.equal(columns[d], code, out=shown)
         slices = self.statistic_slices
         if SUCCESSES in slices:
-            cells = rows[:, schema.bernoulli].T
-            out[slices[SUCCESSES]], out[slices[FAILURES]] = cells == 1, cells == 0
+            cells = columns[schema.bernoulli]
+            np.equal(cells, 1, out=out[slices[SUCCESSES]])
+            np.equal(cells, 0, out=out[slices[FAILURES]])
         if EVENTS in slices:
-            cells = rows[:, schema.poisson].T
+            cells = columns[schema.poisson]
             out[slices[EVENTS]], out[slices[EXPOSURE]] = np.nan_to_num(cells), ~np.isnan(cells)
         return out
+
+    def all_fit(self, rows: Vector, features: Vector) -> bool:
+        """Whether all discrete cells of rows `(n, D)` are values of their columns or missing, from the features: quicker than
+        `ColumnSchema.check_rows`, which says which are not.
+        """
+        schema = self.schema
+        indicators = schema.n_levels + 2 * len(schema.bernoulli)
+        # Each such cell shows exactly one of them.
+        seen = np.count_nonzero(~np.isnan(rows), axis=0)
+        if features[:indicators].sum() != seen[schema.categorical].sum() + seen[schema.bernoulli].sum():
+            return False
+        counts = features[self.statistic_slices[EVENTS]] if len(schema.poisson) else np.empty((0, len(rows)))
+        whole = (counts >= 0) & (counts <= schema.upper_counts[:, np.newaxis]) & (counts == np.floor(counts))
+        return bool(whole.all())
 
     def log_factorials(self, rows: Vector) -> Vector:
         """Σ log x! over the Poisson cells of each row, `(n,)`."""
@@ -181,23 +197,34 @@ class DiscreteColumns:
             before: Parameters that stay where a component has neither observed records of a column nor a prior.
             prior: Without effect where its pseudo-records are zero.
         """
-        sums, slices = self.sums(statistics), self.statistic_slices
+        sums, slices = self.with_pseudo_records(self.sums(statistics), prior), self.statistic_slices
         arrays: dict[str, Vector] = {}
         if LEVEL_COUNTS in slices:
             arrays[LEVEL_PROBABILITIES] = before[LEVEL_PROBABILITIES].copy()
             for levels in self.schema.level_slices:
-                counts = sums[:, levels] + prior.level_records / (levels.stop - levels.start)
+                counts = sums[:, levels]
                 _replace_known(arrays[LEVEL_PROBABILITIES][:, levels], counts, counts.sum(axis=1, keepdims=True))
         if SUCCESSES in slices:
             arrays[SUCCESS_PROBABILITIES] = before[SUCCESS_PROBABILITIES].copy()
-            yes = sums[:, slices[SUCCESSES]] + prior.bernoulli_records / 2
-            no = sums[:, slices[FAILURES]] + prior.bernoulli_records / 2
+            yes, no = sums[:, slices[SUCCESSES]], sums[:, slices[FAILURES]]
             _replace_known(arrays[SUCCESS_PROBABILITIES], yes, yes + no)
         if EVENTS in slices:
             arrays[RATES] = before[RATES].copy()
-            events = sums[:, slices[EVENTS]] + prior.poisson_records * prior.rates_of(self.schema)
-            _replace_known(arrays[RATES], events, sums[:, slices[EXPOSURE]] + prior.poisson_records)
+            _replace_known(arrays[RATES], sums[:, slices[EVENTS]], sums[:, slices[EXPOSURE]])
         return arrays
+
+    def with_pseudo_records(self, sums: Vector, prior: MixedMixturePrior) -> Vector:
+        """Σ r φ(x) `(K, F)` with the prior's pseudo-records added to each component's."""
+        sums, slices = sums.copy(), self.statistic_slices
+        for levels in self.schema.level_slices:
+            sums[:, levels] += prior.level_records / (levels.stop - levels.start)
+        for name in (SUCCESSES, FAILURES):
+            if name in slices:
+                sums[:, slices[name]] += prior.bernoulli_records / 2
+        if EVENTS in slices:
+            sums[:, slices[EVENTS]] += prior.poisson_records * prior.rates_of(self.schema)
+            sums[:, slices[EXPOSURE]] += prior.poisson_records
+        return sums
 
     def log_prior(self, parameters: Parameters, prior: MixedMixturePrior) -> float:
         """Log density of the prior, up to a constant, in nats; xlogy, as no pseudo-records at probability 0 are no matter."""

@@ -24,6 +24,12 @@ is not waited for: F then stands still over θ and the r_i of all others, so wit
 for the terms that they left. In 30 runs each of 4 to 20 parties that answered at random, with probability 0.5 to 0.95,
 one more step of batch EM would have gained 1.2 tolerances at most where the loop stopped (up to 1 where batch EM stops).
 
+An optimiser (`fed_em.optimiser`) may have the sum evaluated elsewhere than at the EM point. It needs whole sums: of
+everybody at one θ, with all moments. A proposal at which the objective fell, or that could not be evaluated, is refused,
+and the loop goes on from the best parameters, at worst to their EM point, which is known. Where a sum is not whole the loop
+takes an EM step, and the optimiser begins anew after it; if what was evaluated is a proposal, the sum can neither
+confirm nor refuse it, and the loop returns to the EM point before.
+
 Components may be held (`fed_em.silence`): they keep what their moments would move and the M-step maximises over the
 rest, which is a conditional M-step (Meng and Rubin 1993): the objective still never falls. F above needs terms that are
 all whole, as terms without the moments of a component are of no set of responsibilities. So iterations that have both
@@ -34,17 +40,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Protocol
 
-from fed_em.errors import CallerError, FedEmError
+from fed_em.errors import CallerError, NotEvaluated
+from fed_em.evaluation import Evaluation
 from fed_em.model import COUNT, LOCAL_LOG_PRIOR, LOG_LIKELIHOOD, ComponentModel, Model
+from fed_em.optimiser import Optimiser, PlainEM
 from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
 
 # Iterations in a row without an answer after which nobody is waited for. Random participation hardly gets there: one who
 # answers half the time is silent ten times in a row once in a thousand iterations.
 GONE_AFTER = 10
+
+# By how much an objective may fall for no other reason than rounding, relative to it.
+_ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,11 @@ class Summed:
     stale: tuple[str, ...] = ()
     held: tuple[int, ...] = ()
     newest: Statistics | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is of everybody at one θ, with all moments: without that no optimiser knows objective or gradient."""
+        return not (self.missing or self.stale or self.held) and self.newest is None
 
 
 class Total(Protocol):
@@ -95,6 +112,26 @@ class Stopping:
             raise CallerError(f"max_iterations must be at least 1, not {self.max_iterations}")
 
 
+class Step(StrEnum):
+    """How the loop came to the parameters of a sum, and what became of them."""
+
+    EM = "em"
+    """The start or an EM point."""
+    LEAP = "leap"
+    """A proposal of the optimiser, at which the objective has not fallen."""
+    REFUSED = "refused"
+    """A proposal at which it has."""
+    PAUSED = "paused"
+    """An EM point; the optimiser is off in this round, as the sum is not whole."""
+    ABANDONED = "abandoned"
+    """A proposal; the sum is not whole and says nothing on it."""
+
+    @property
+    def is_gone_on_from(self) -> bool:
+        """Whether the next step starts here."""
+        return self not in (Step.REFUSED, Step.ABANDONED)
+
+
 @dataclass(frozen=True)
 class Iteration:
     """One turn of the loop, for the convergence record and for anyone who watches.
@@ -109,7 +146,8 @@ class Iteration:
         missing: Who was missing from the sum.
         stale: Whose terms in the sum were of earlier parameters.
         held: Components whose moments this M-step did without.
-        parameters: The parameters after this M-step.
+        parameters: The parameters after this M-step; after a proposal that is not gone on from, those of the M-step before.
+        step: How the loop came to the parameters before this M-step.
         averaged: Whether the statistics were an average with those of earlier iterations.
     """
 
@@ -121,6 +159,7 @@ class Iteration:
     stale: tuple[str, ...]
     held: tuple[int, ...]
     parameters: Parameters
+    step: Step = Step.EM
     averaged: bool = False
 
     @property
@@ -135,12 +174,58 @@ class Fit:
 
     Parameters that stood still because every component was held have not converged. If only some were held in the
     last iteration, the others converged around them. With stale terms in the last iteration, the parameters converged
-    around those.
+    around those. A proposal that could not be evaluated leaves no iteration, and its number is missing.
     """
 
     parameters: Parameters
     converged: bool
     iterations: tuple[Iteration, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Course:
+    """Where the loop stands.
+
+    Attributes:
+        parameters: What to evaluate next.
+        optimiser: In the state that proposed them.
+        fresh: In the state of a beginning.
+        best: What the loop goes on from; None at the beginning and after a sum that is not whole.
+    """
+
+    parameters: Parameters
+    optimiser: Optimiser
+    fresh: Optimiser
+    best: Evaluation | None = None
+
+    @property
+    def on_leap(self) -> bool:
+        """Whether the parameters are a proposal and no EM point."""
+        return self.optimiser.proposal is not None
+
+    def refuses(self, objective: float) -> bool:
+        """Whether an objective at the parameters is a fall. EM points are never refused: with a covariance floor they may fall a little."""
+        if not self.on_leap or self.best is None:
+            return False
+        return objective < self.best.objective - _ROUNDING * max(1.0, abs(self.best.objective))
+
+    def risen(self, seen: Evaluation) -> _Course:
+        """Go on from here."""
+        return self._to(replace(self, optimiser=self.optimiser.risen(seen), best=seen), seen)
+
+    def fallen(self, seen: Evaluation | None) -> _Course:
+        """Go on from the best, elsewhere."""
+        assert self.best is not None
+        return self._to(replace(self, optimiser=self.optimiser.fallen(seen)), self.best)
+
+    @staticmethod
+    def _to(course: _Course, best: Evaluation) -> _Course:
+        proposal = course.optimiser.proposal
+        return replace(course, parameters=best.updated if proposal is None else proposal)
+
+    def paused(self, updated: Parameters) -> _Course:
+        """Go on from `updated`, with nothing known."""
+        return replace(self, parameters=updated, optimiser=self.fresh, best=None)
 
 
 def fit(
@@ -151,6 +236,7 @@ def fit(
     observe: Callable[[Iteration], None] = lambda _: None,
     *,
     previous: Iteration | None = None,
+    optimiser: Optimiser | None = None,
 ) -> Fit:
     """Run EM from `start` until it converges or `stopping.max_iterations` is reached.
 
@@ -162,25 +248,50 @@ def fit(
         observe: Called with every iteration, before the next one.
         previous: The last iteration of an earlier run that ended at `start`, so that a continued run
             converges when the uninterrupted one would have; its iterations count from 1 again.
+        optimiser: A fresh one of this model; by default plain EM.
 
     Raises:
         FedEmError: the sum holds no records, or the objective is not finite (naming the iteration).
         CallerError: components are held and the model has none.
     """
     model.validate(start)
-    parameters = start
+    fresh = PlainEM() if optimiser is None else optimiser
+    course = _Course(start, fresh, fresh)
     before = () if previous is None else (previous,)
     iterations: list[Iteration] = []
+    parameters = start
     for number in range(1, stopping.max_iterations + 1):
-        summed = total(parameters)
-        updated = _m_step(model, summed, parameters)
-        iteration = _record(number, model, summed, parameters, updated)
+        try:
+            summed = total(course.parameters)
+            updated = _m_step(model, summed, course.parameters)
+            iteration = _record(number, model, summed, course.parameters, updated)
+        except NotEvaluated:
+            if not course.on_leap:
+                raise
+            course = course.fallen(None)
+            continue
+        course, iteration = _disposed(course, summed, iteration)
         iterations.append(iteration)
         observe(iteration)
-        parameters = updated
+        parameters = iteration.parameters
         if converged((*before, *iterations), stopping.tolerance):
             return Fit(parameters, not _all_held(model, summed), tuple(iterations))
     return Fit(parameters, False, tuple(iterations))
+
+
+def _disposed(course: _Course, summed: Summed, iteration: Iteration) -> tuple[_Course, Iteration]:
+    """Where to go on from, and the iteration as it then counts."""
+    if not summed.whole:
+        if course.on_leap and course.best is not None:
+            known = course.best.updated
+            return course.paused(known), replace(iteration, parameters=known, step=Step.ABANDONED)
+        step = Step.EM if isinstance(course.fresh, PlainEM) else Step.PAUSED
+        return course.paused(iteration.parameters), replace(iteration, step=step)
+    seen = Evaluation(course.parameters, summed.statistics, iteration.objective, iteration.parameters)
+    if course.refuses(iteration.objective):
+        assert course.best is not None
+        return course.fallen(seen), replace(iteration, parameters=course.best.updated, step=Step.REFUSED)
+    return course.risen(seen), replace(iteration, step=Step.LEAP if course.on_leap else Step.EM)
 
 
 def converged(iterations: Sequence[Iteration], tolerance: float) -> bool:
@@ -188,7 +299,18 @@ def converged(iterations: Sequence[Iteration], tolerance: float) -> bool:
 
     Whoever was stale throughout the last `GONE_AFTER` iterations is not waited for. Where any are missing, statistics are
     averaged over batches, or some are stale and components are held, objectives cannot be compared, and nothing has converged.
+    Proposals that are not gone on from do not count. A leap may be small because it was cut short: after one the objective must
+    have stood still over two steps.
     """
+    if not iterations or not iterations[-1].step.is_gone_on_from:
+        return False
+    counted = [iteration for iteration in iterations if iteration.step.is_gone_on_from]
+    if not _stands_still(counted, tolerance):
+        return False
+    return counted[-1].step is not Step.LEAP or _stands_still(counted[:-1], tolerance)
+
+
+def _stands_still(iterations: Sequence[Iteration], tolerance: float) -> bool:
     if not iterations or not _comparable(iterations[-1]):
         return False
     last, recent = iterations[-1], iterations[-GONE_AFTER:]
@@ -231,9 +353,11 @@ def _record(number: int, model: Model, summed: Summed, before: Parameters, after
     local = float(summed.statistics[LOCAL_LOG_PRIOR]) if LOCAL_LOG_PRIOR in summed.statistics.layout.offsets else 0.0
     objective = (bound + model.log_prior(before) + local) / records
     if not math.isfinite(objective):
-        raise FedEmError(
+        raise NotEvaluated(
             f"the objective became {objective} in iteration {number}",
             remedy="raise the covariance floor, use a prior, or start elsewhere",
         )
     each = log_likelihood / float(newest[COUNT])
-    return Iteration(number, objective, each, records, summed.missing, summed.stale, summed.held, after, averaged)
+    return Iteration(
+        number, objective, each, records, summed.missing, summed.stale, summed.held, after, averaged=averaged
+    )

@@ -37,7 +37,11 @@ class CallerError(FedEmError, ValueError):
     """The caller, a configuration file or a data file is wrong; nothing was changed."""
 
 
-class CollapsedComponent(FedEmError):
+class NotEvaluated(FedEmError):
+    """The statistics or the objective at some parameters are not numbers; at others they may be."""
+
+
+class CollapsedComponent(NotEvaluated):
     """The covariance of a component has become singular: it shrank onto a value, a line or a plane."""
 
 

@@ -1,31 +1,40 @@
-"""Estimators with scikit-learn's interface. Only this module and `fed_em.mixed_estimators` import scikit-learn."""
+"""Gaussian mixtures with scikit-learn's interface. Only estimators (this module, `fed_em.mixed_estimators` and what they have in
+common, `fed_em.fitted_mixture`) import scikit-learn."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from fed_em.column_moments import ColumnMoments
+from fed_em.columns import ColumnSchema, GaussianColumn
 from fed_em.coordinates import Coordinates
 from fed_em.covariance import CovarianceStructure, Whitening, covariance_shape
 from fed_em.description import check_real, check_whole_number, nearest
-from fed_em.em import Fit, Iteration, Stopping
+from fed_em.em import Fit, Iteration, Stopping, Total
 from fed_em.em import fit as run_em
 from fed_em.errors import CallerError, FedEmError
+from fed_em.fit_progress import fit_progress
+from fed_em.fitted_mixture import FittedMixture, plain, require_plain_rows, training_records
 from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.mixed_start import within_labels
 from fed_em.model_file import FittedModel
+from fed_em.optimiser import EM, check_optimiser, optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
+from fed_em.records import Records
+from fed_em.row_stream import RowStream, TableStream, TotalOfStream, survey
 from fed_em.step_size import StepSize, step_size_of
 from fed_em.stepwise import RunningStatistics, StepwiseTotal
 from fed_em.totals import TotalOfRows
@@ -35,7 +44,7 @@ Vector = NDArray[np.float64]
 INITIALISATIONS = ("kmeans", "k-means++", "random", "random_from_data")
 
 
-class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+class GaussianMixture(FittedMixture):
     """Gaussian mixture by EM, interchangeable with `sklearn.mixture.GaussianMixture`.
 
     From the same start both take the same steps, up to rounding. Two differences: a prior can be given, and a
@@ -44,6 +53,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
     first of `lower_bounds_`, and its tied covariance counts every row. And cells may be missing, NaN: then
     everything is exact where they are missing at random (`fed_em.missing_gaussian`), as long as each column has a
     value, and the starts see the mean of the column in place of a missing value.
+
+    `fit` also takes `fed_em.open_table`'s tables, which need not fit into memory: unless all of a start is given, starts are
+    fitted to a sample of `fed_em.row_stream.SAMPLE_ROWS` rows, and the best goes on over all rows.
 
     Parameters:
         n_components: K, at least 1.
@@ -57,10 +69,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         means_init: `(K, D)`, overrides the start's means.
         precisions_init: Overrides the start's precisions, in the shape of `precisions_`.
         prior: Conjugate prior in the units of the rows, for MAP estimates; None for maximum likelihood.
+        optimiser: 'em', 'squarem' or 'lbfgs' (`fed_em.optimiser`), of `fit`. With EM the steps are scikit-learn's; the others take
+            fewer, to an optimum that is usually the same.
         step_size: Of `partial_fit`: `DecayingStep`, `ConstantStep` or its number in (0, 1]; None for `DecayingStep()`.
         random_state: Seed or `numpy.random.RandomState` of the starts and of `sample`.
         warm_start: Continue from the last fit instead of starting anew; then `n_init` counts as 1.
         verbose: 1 or more prints every iteration.
+        progress: Whether fits to `open_table`'s tables show a bar; they never do where standard error is no terminal.
 
     Attributes:
         weights_: `(K,)`.
@@ -72,6 +87,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         n_iter_: Its number of iterations; after `partial_fit`, of batches.
         lower_bounds_: Its (log-likelihood + log prior) / n before every M-step, in nats a record.
         lower_bound_: The last of them.
+        log_densities_: Log-densities of the training rows, ascending, `(n,)`, in nats; labels are not counted. Of the
+            sample, after a fit to `open_table`'s.
         n_features_in_: D.
         feature_names_in_: `(D,)`, if the rows had column names that are strings.
     """
@@ -90,10 +107,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         means_init: ArrayLike | None = None,
         precisions_init: ArrayLike | None = None,
         prior: GaussianMixturePrior | None = None,
+        optimiser: str = EM,
         step_size: StepSize | float | None = None,
         random_state: int | np.random.RandomState | None = None,
         warm_start: bool = False,
         verbose: int = 0,
+        progress: bool = True,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -106,46 +125,102 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.means_init = means_init
         self.precisions_init = precisions_init
         self.prior = prior
+        self.optimiser = optimiser
         self.step_size = step_size
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
+        self.progress = progress
 
-    def fit(self, X: ArrayLike, y: object = None) -> Self:
-        """Fit to rows `(n, D)`; `y` is ignored.
+    def fit(
+        self,
+        X: ArrayLike | TableStream,
+        y: object = None,  # noqa: ARG002  scikit-learn's signature
+        sample_weight: ArrayLike | None = None,
+        admissible: ArrayLike | None = None,
+    ) -> Self:
+        """Fit to rows `(n, D)`.
+
+        Args:
+            X: The rows, or `open_table`'s.
+            y: Ignored.
+            sample_weight: `(n,)`, at least 0; a weight counts as so many equal rows. None for ones. Weights and labels
+                are for rows in memory.
+            admissible: `(n, K)` booleans, whether the component may hold the row: partial labels. None if any may.
 
         Raises:
             CallerError: a parameter is out of its range or the rows do not fit; it is a `ValueError`.
             FedEmError: a covariance is not positive definite, naming the component.
         """
-        self.fit_predict(X, y)
+        if isinstance(X, TableStream):
+            require_plain_rows(sample_weight, admissible)
+            self._fit_table(X.names, X.rows(ColumnSchema(tuple(map(GaussianColumn, X.names)))))
+        else:
+            rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2, ensure_all_finite="allow-nan")
+            self._check_parameters(len(rows))
+            records = training_records(rows, sample_weight, admissible)
+            records.check_labels(plain(self.n_components))
+            self._fit_records(records)
+        self._running = RunningStatistics()
+        self._warn_unless_converged()
         return self
 
-    def fit_predict(self, X: ArrayLike, y: object = None) -> NDArray[np.int64]:  # noqa: ARG002
-        """Fit to rows `(n, D)` and give the most probable component of each, `(n,)`; raises as `fit`."""
-        rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2, ensure_all_finite="allow-nan")
-        self._check_parameters(len(rows))
-        missing = np.isnan(rows)
-        means = _means_of_observed(rows, missing)
-        coordinates = Coordinates(means, np.ones(rows.shape[1]))
-        model = self._model(coordinates, bool(missing.any()))
-        filled = np.where(missing, means, rows)
-        warm = self.warm_start and hasattr(self, "converged_")
+    def _fit_records(self, records: Records) -> None:
+        means = _means_of_observed(records)
+        coordinates = Coordinates(means, np.ones(len(means)))
+        model = self._model(coordinates, bool(np.isnan(records.rows).any()))
+        self._keep(model, coordinates, self._best(model, coordinates, records))
+        self.log_densities_ = np.sort(self._fitted.score_samples(records.of_positive_weight().rows))
+
+    def _fit_table(self, names: tuple[str, ...], stream: RowStream) -> None:
+        seen = survey(stream)
+        self._check_parameters(seen.n_rows)
+        seen.moments.require_values(names)
+        coordinates = Coordinates(seen.moments.mean, np.ones(stream.n_columns))
+        model, previous = self._model(coordinates, seen.has_missing), None
+        if self._warm:
+            start, previous = self._last(coordinates), self._last_iteration
+        else:
+            given = self._given(model, coordinates)
+            start = given if len(given) == 3 else self._best(model, coordinates, Records(seen.sample)).parameters
+        with fit_progress(seen.n_rows, self.progress) as shown:
+            total = TotalOfStream(model, coordinates, stream, passed=shown.passed)
+            run = self._run(model, total, start, previous, shown.iterated)
+        self.n_features_in_, self.feature_names_in_ = stream.n_columns, np.array(names, dtype=object)
+        self._keep(model, coordinates, run)
+        self.log_densities_ = np.sort(self._fitted.score_samples(seen.sample))
+
+    def _best(self, model: GaussianMixtureModel, coordinates: Coordinates, records: Records) -> Fit:
+        """EM over rows in memory from every start; the run with the greatest objective, where several are equal the first."""
+        inner = replace(records, rows=coordinates.apply(records.rows))
+        bare = records.weights is None and records.admissible is None
+        total = TotalOfRows(model, inner.rows if bare else inner)
+        if self._warm:
+            return self._run(model, total, self._last(coordinates), self._last_iteration, self._report)
+        filled = replace(records, rows=np.where(np.isnan(records.rows), coordinates.location, records.rows))
         random_state = check_random_state(self.random_state)
         runs: list[Fit] = []
-        for _ in range(1 if warm else self.n_init):
-            start = self._last(coordinates) if warm else self._start(model, coordinates, filled, random_state)
-            runs.append(self._run(model, coordinates.apply(rows), start, self._last_iteration if warm else None))
-        self._running = RunningStatistics()
-        self._keep(model, coordinates, max(runs, key=_objective))
-        self._warn_unless_converged()
-        return self.predict(X)
+        for _ in range(self.n_init):
+            start = self._start(model, coordinates, filled, random_state)
+            runs.append(self._run(model, total, start, None, self._report))
+        return max(runs, key=_objective)
 
-    def partial_fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002  scikit-learn's signature
-        """One step of stepwise EM (`fed_em.stepwise`): average a batch `(n, D)` into the statistics so far; `y` is ignored.
+    @property
+    def _warm(self) -> bool:
+        return bool(self.warm_start and hasattr(self, "converged_"))
+
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: object = None,  # noqa: ARG002  scikit-learn's signature
+        sample_weight: ArrayLike | None = None,
+        admissible: ArrayLike | None = None,
+    ) -> Self:
+        """One step of stepwise EM (`fed_em.stepwise`): average a batch `(n, D)` into the statistics so far; arguments as `fit`.
 
         The first batch is the start as well, as in `fit`: it needs K rows at least, and a value in each column. After `fit` it goes
-        on from the fitted parameters, with statistics of its own. With a step size of 1 each call is one iteration of `fit`.
+        on from the fitted parameters, with statistics of its own. `log_densities_` are of the last batch. With a step size of 1 each
+        call is one iteration of EM.
 
         Raises:
             CallerError: a parameter is out of its range or the rows do not fit; it is a `ValueError`.
@@ -153,25 +228,28 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         """
         first = not hasattr(self, "_fitted")
         rows = validate_data(self, X, dtype=np.float64, reset=first, ensure_all_finite="allow-nan")
-        step_size = step_size_of(_plain(self.step_size))
-        model, coordinates, parameters = self._start_of_stream(rows) if first else self._going_on()
-        total = StepwiseTotal(TotalOfRows(model, coordinates.apply(rows)), step_size, self._running)
+        step_size = step_size_of(plain(self.step_size))
+        records = training_records(rows, sample_weight, admissible)
+        records.check_labels(plain(self.n_components))
+        model, coordinates, parameters = self._start_from_batch(records) if first else self._going_on()
+        inner = replace(records, rows=coordinates.apply(rows))
+        total = StepwiseTotal(TotalOfRows(model, inner), step_size, self._running)
         run = run_em(model, total, parameters, Stopping(0.0, 1), self._report)
         self._running = total.running
         self._keep(model, coordinates, run)
         self.n_iter_ = self._running.steps
+        self.log_densities_ = np.sort(self._fitted.score_samples(records.of_positive_weight().rows))
         return self
 
-    def _start_of_stream(self, rows: Vector) -> tuple[GaussianMixtureModel, Coordinates, Parameters]:
-        self._check_parameters(len(rows))
-        missing = np.isnan(rows)
-        means = _means_of_observed(rows, missing)
-        coordinates = Coordinates(means, np.ones(rows.shape[1]))
+    def _start_from_batch(self, batch: Records) -> tuple[GaussianMixtureModel, Coordinates, Parameters]:
+        self._check_parameters(len(batch))
+        means = _means_of_observed(batch)
+        coordinates = Coordinates(means, np.ones(len(means)))
         # Whether later batches miss a cell is not known yet; complete ones are none the worse for it.
         model = self._model(coordinates, missing=True)
         self._running = RunningStatistics()
-        random_state = check_random_state(self.random_state)
-        return model, coordinates, self._start(model, coordinates, np.where(missing, means, rows), random_state)
+        filled = replace(batch, rows=np.where(np.isnan(batch.rows), means, batch.rows))
+        return model, coordinates, self._start(model, coordinates, filled, check_random_state(self.random_state))
 
     def _going_on(self) -> tuple[GaussianMixtureModel, Coordinates, Parameters]:
         model = self._fitted.model
@@ -179,13 +257,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         return replace(model, missing=True), self._fitted.coordinates, self._fitted.parameters
 
     def _check_parameters(self, n_rows: int) -> None:
-        check_whole_number("n_components", _plain(self.n_components), 1)
-        check_whole_number("max_iter", _plain(self.max_iter), 0)
-        check_whole_number("n_init", _plain(self.n_init), 1)
-        check_real("tol", _plain(self.tol), 0.0)
+        check_whole_number("n_components", plain(self.n_components), 1)
+        check_whole_number("max_iter", plain(self.max_iter), 0)
+        check_whole_number("n_init", plain(self.n_init), 1)
+        check_real("tol", plain(self.tol), 0.0)
         if self.init_params not in INITIALISATIONS:
             remedy = nearest(str(self.init_params), INITIALISATIONS)
             raise CallerError(f"no init_params '{self.init_params}'", remedy=remedy)
+        check_optimiser(self.optimiser)
         if n_rows < self.n_components:
             raise CallerError(
                 f"n_samples = {n_rows} rows cannot make n_components = {self.n_components} components",
@@ -196,9 +275,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         prior = self.prior
         if isinstance(prior, GaussianMixturePrior):
             prior = prior.in_coordinates(coordinates)
-        floor = _plain(self.reg_covar)
+        floor = plain(self.reg_covar)
         return GaussianMixtureModel(
-            _plain(self.n_components), coordinates.n_columns, self.covariance_type, floor, prior, missing
+            plain(self.n_components), coordinates.n_columns, self.covariance_type, floor, prior, missing
         )
 
     def _last(self, coordinates: Coordinates) -> Parameters:
@@ -206,52 +285,71 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         means = coordinates.apply(self.means_)
         return Parameters({"weights": self.weights_, "means": means, "covariances": self.covariances_})
 
-    def _start(
-        self,
-        model: GaussianMixtureModel,
-        coordinates: Coordinates,
-        rows: Vector,
-        random_state: np.random.RandomState,
-    ) -> Parameters:
+    def _given(self, model: GaussianMixtureModel, coordinates: Coordinates) -> Parameters:
+        """The parameters that the caller starts from, as far as they are given."""
         given: dict[str, Vector] = {}
         if self.weights_init is not None:
             given["weights"] = np.asarray(self.weights_init, dtype=np.float64)
         if self.means_init is not None:
             given["means"] = coordinates.apply(
-                _of_shape("means_init", self.means_init, (model.n_components, rows.shape[1]))
+                _of_shape("means_init", self.means_init, (model.n_components, model.n_columns))
             )
         if self.precisions_init is not None:
             given["covariances"] = _inverted("precisions_init", self.precisions_init, model)
-        if len(given) < 3:
-            responsibilities = self._responsibilities(rows, random_state)
-            estimated = model.m_step_of_responsibilities(responsibilities, coordinates.apply(rows))
-            given = {**estimated, **given}
         return Parameters(given)
 
-    def _responsibilities(self, rows: Vector, random_state: np.random.RandomState) -> Vector:
-        """scikit-learn's starts, drawing the same random numbers in the same order; `(n, K)`."""
+    def _start(
+        self,
+        model: GaussianMixtureModel,
+        coordinates: Coordinates,
+        records: Records,
+        random_state: np.random.RandomState,
+    ) -> Parameters:
+        """A start from records without missing cells, in the units of the rows."""
+        given = self._given(model, coordinates)
+        if len(given) == 3:
+            return given
+        responsibilities = self._responsibilities(records, random_state)
+        if records.admissible is not None:
+            responsibilities = within_labels(responsibilities, records)
+        if records.weights is not None:
+            responsibilities = responsibilities * records.weights[:, np.newaxis]
+        estimated = model.m_step_of_responsibilities(responsibilities, coordinates.apply(records.rows))
+        return Parameters({**estimated, **given})
+
+    def _responsibilities(self, records: Records, random_state: np.random.RandomState) -> Vector:
+        """scikit-learn's starts, drawing the same random numbers in the same order; `(n, K)`, without weights."""
+        rows, weights = records.rows, records.weights
         n, k = len(rows), self.n_components
         if self.init_params == "random":
             uniform = random_state.uniform(size=(n, k))
             return np.asarray(uniform / uniform.sum(axis=1, keepdims=True))
         responsibilities = np.zeros((n, k))
         if self.init_params == "kmeans":
-            labels = KMeans(n_clusters=k, n_init=1, random_state=random_state).fit(rows).labels_
-            responsibilities[np.arange(n), labels] = 1.0
+            means = KMeans(n_clusters=k, n_init=1, random_state=random_state).fit(rows, sample_weight=weights)
+            responsibilities[np.arange(n), means.labels_] = 1.0
         elif self.init_params == "k-means++":
-            _, seeds = kmeans_plusplus(rows, k, random_state=random_state)
+            _, seeds = kmeans_plusplus(rows, k, sample_weight=weights, random_state=random_state)
             responsibilities[seeds, np.arange(k)] = 1.0
         else:
-            seeds = random_state.choice(n, size=k, replace=False)
+            shares = None if weights is None else weights / weights.sum()
+            seeds = random_state.choice(n, size=k, replace=False, p=shares)
             responsibilities[seeds, np.arange(k)] = 1.0
         return responsibilities
 
-    def _run(self, model: GaussianMixtureModel, centred: Vector, start: Parameters, previous: Iteration | None) -> Fit:
+    def _run(
+        self,
+        model: GaussianMixtureModel,
+        total: Total,
+        start: Parameters,
+        previous: Iteration | None,
+        observe: Callable[[Iteration], None],
+    ) -> Fit:
         if self.max_iter == 0:
             model.validate(start)
             return Fit(start, False, ())
-        stopping = Stopping(_plain(self.tol), _plain(self.max_iter))
-        return run_em(model, TotalOfRows(model, centred), start, stopping, self._report, previous=previous)
+        stopping, steps = Stopping(plain(self.tol), plain(self.max_iter)), optimiser_for(self.optimiser, model)
+        return run_em(model, total, start, stopping, observe, previous=previous, optimiser=steps)
 
     def _report(self, iteration: Iteration) -> None:
         if self.verbose:
@@ -307,54 +405,23 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         tags.input_tags.allow_nan = True
         return tags
 
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """The most probable component of each row `(n, D)`, `(n,)`."""
-        rows = self._rows(X)
-        return self._fitted.predict(rows)
-
-    def predict_proba(self, X: ArrayLike) -> Vector:
-        """Posterior probability of each component for each row `(n, D)`, `(n, K)`."""
-        rows = self._rows(X)
-        return self._fitted.predict_proba(rows)
-
-    def score_samples(self, X: ArrayLike) -> Vector:
-        """Log density of each row `(n, D)`, `(n,)`, in nats."""
-        rows = self._rows(X)
-        return self._fitted.score_samples(rows)
-
-    def score(self, X: ArrayLike, y: object = None) -> float:  # noqa: ARG002  scikit-learn's signature
-        """Mean log density of the rows `(n, D)`, in nats; `y` is ignored."""
-        return float(self.score_samples(X).mean())
-
-    def bic(self, X: ArrayLike) -> float:
-        """Bayesian information criterion on rows `(n, D)`, −2 log L + p log n; the lower the better."""
-        densities = self.score_samples(X)
-        return -2.0 * float(densities.sum()) + self._fitted.model.n_free_parameters * math.log(len(densities))
-
-    def aic(self, X: ArrayLike) -> float:
-        """Akaike information criterion on rows `(n, D)`, −2 log L + 2 p; the lower the better."""
-        return -2.0 * float(self.score_samples(X).sum()) + 2.0 * self._fitted.model.n_free_parameters
-
-    def sample(self, n_samples: int = 1) -> tuple[Vector, NDArray[np.int64]]:
-        """Draw independent rows `(n_samples, D)` and the component of each `(n_samples,)`."""
-        check_is_fitted(self)
-        check_whole_number("n_samples", _plain(n_samples), 1)
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        return self._fitted.sample(_plain(n_samples), seed)
+    def _filling_model(self) -> MixedMixtureModel:
+        columns = ColumnSchema(tuple(GaussianColumn(name) for name in self._fitted.columns))
+        return MixedMixtureModel(len(self.weights_), columns, self.covariance_type)
 
 
-def _means_of_observed(rows: Vector, missing: NDArray[np.bool_]) -> Vector:
+def _means_of_observed(records: Records) -> Vector:
     """The mean of each column's observed values, `(D,)`."""
-    observed = (~missing).sum(axis=0)
-    for d in np.flatnonzero(observed == 0):
-        raise CallerError(f"column {d} holds no value at all", remedy="leave the column out")
+    rows, weights = records.rows, records.weights
+    if weights is not None:
+        moments = ColumnMoments.of(rows, weights)
+        moments.require_values([str(d) for d in range(rows.shape[1])])
+        return moments.mean
+    missing = np.isnan(rows)
+    for d in np.flatnonzero(missing.all(axis=0)):
+        raise CallerError(f"column '{d}' holds no value at all", remedy="leave the column out")
     # As numpy's mean where nothing is missing, so that scikit-learn's numbers are met.
     return np.asarray(np.nanmean(rows, axis=0) if missing.any() else rows.mean(axis=0))
-
-
-def _plain(value: Any) -> Any:
-    """A numpy scalar as Python's own number; anything else as it is."""
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _objective(run: Fit) -> float:

@@ -94,7 +94,6 @@ class GaussianEStep:
     def _sums_of_segment(self, rows: Vector, segment: Segment) -> Sums:
         # `_blocks` gives features `(F, n)` and joint log-densities `(n, K)`: in this order BLAS is fastest.
         total = np.zeros((self._n_features, self._n_components))
-        product = np.empty_like(total)
         log_likelihood = entropy = 0.0
         with np.errstate(all="ignore"):
             for block, joint, features in self._blocks(rows, segment):
@@ -104,7 +103,7 @@ class GaussianEStep:
                 # What `_blocks` has written may be about another point, or nothing.
                 if self.densities.shift is not None or not self.densities.need_features:
                     write_features(self.structure, rows[block], None, features, self.kernels)
-                total += np.matmul(features, joint, out=product)
+                self.kernels.add_products(features, joint, total)
         return Sums(total, log_likelihood, entropy)
 
     def _blocks(self, rows: Vector, segment: Segment) -> Iterator[tuple[slice, Vector, Vector]]:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.blas import one_blas_thread
+from fed_em.chart import Chart
 from fed_em.covariance import (
     COVARIANCE_STRUCTURES,
     CovarianceStructure,
@@ -37,8 +38,8 @@ from fed_em.covariance import (
     scatter_about,
 )
 from fed_em.description import check_real, check_whole_number, nearest, read_mapping
-from fed_em.errors import CallerError, FedEmError
-from fed_em.feature_map import features_of
+from fed_em.errors import CallerError, FedEmError, NotEvaluated
+from fed_em.gaussian_chart import GaussianChart
 from fed_em.gaussian_densities import GaussianDensities
 from fed_em.gaussian_e_step import GaussianEStep
 from fed_em.kernels import kernels_for
@@ -56,8 +57,9 @@ from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.records import Records
 from fed_em.silence import check_held, keep_held, silence
+from fed_em.sphere_chart import WeightsChart
 from fed_em.statistics import Statistics
-from fed_em.tenant_mixing import MIXING_KEYS, TenantMixing, e_step_at_home, expected_log_weights
+from fed_em.tenant_mixing import MIXING_KEYS, TenantMixing, e_step_at_home, expected_log_weights, no_chart
 
 Vector = NDArray[np.float64]
 
@@ -314,10 +316,8 @@ class GaussianMixtureModel:
             # As scikit-learn does: full covariances are exactly about the guarded mean, the others E x² − μ².
             weight = 2 * pooled - counts if self.covariance == "full" else pooled
         else:
-            pooled = weight = counts + self.prior.mean_precision
-            centre = np.array([self.prior.mean])
-            first = first + self.prior.mean_precision * centre
-            second = second + self.prior.mean_precision * features_of(self.covariance, centre)[1 + self.n_columns :, 0]
+            pooled, first, second = self.prior.with_pseudo_records(self.covariance, counts, first, second)
+            weight = pooled
         means = first / pooled[:, np.newaxis]
         estimate = self._estimate(counts, pooled, means, raw_scatter(self.covariance, second, means, weight))
         # Held first: an estimate from silenced moments has no covariance worth a look.
@@ -419,6 +419,19 @@ class GaussianMixtureModel:
             return 0.0
         return self.prior.log_density(parameters["weights"], parameters["means"], self.whitening(parameters))
 
+    def chart(self, reference: Parameters) -> Chart:
+        """A chart about `reference`; see `fed_em.sphere_chart` and `fed_em.gaussian_chart`.
+
+        Raises:
+            CollapsedComponent: a covariance of the reference is not above the floor.
+            CallerError: mixing weights are each tenant's own.
+        """
+        if self.mixing is not None:
+            raise no_chart()
+        concentration = 1.0 if self.prior is None else self.prior.weight_concentration
+        weights = WeightsChart(self.n_components, concentration)
+        return Chart((weights, GaussianChart.about(self.covariance, self.covariance_floor, self.prior, reference)))
+
     def validate(self, parameters: Parameters) -> None:
         """Raise `CallerError`, naming the array, unless `parameters` are admissible.
 
@@ -516,7 +529,7 @@ def _no_density(rows: Rows) -> FedEmError:
             "the rows hold values that are not finite",
             remedy="give a model that admits missing cells if they are missing, or leave out such rows",
         )
-    return FedEmError(
+    return NotEvaluated(
         "a row is so far from every component that its density is zero",
         remedy="scale the columns, raise the covariance floor, or start elsewhere",
     )

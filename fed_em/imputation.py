@@ -14,11 +14,12 @@ the fitted parameters: their own uncertainty is not in it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.coordinates import Coordinates
 from fed_em.discrete_columns import LEVEL_PROBABILITIES, RATES, SUCCESS_PROBABILITIES
 from fed_em.missing_gaussian import GaussianComponents
 from fed_em.mixed_mixture import MixedMixtureModel
@@ -81,6 +82,24 @@ def impute(
     for draw in draws:
         draw[...] = _draw(model, parameters, rows, responsibilities, generator)
     return Imputation(values, deviations, probabilities, draws)
+
+
+def impute_in(
+    coordinates: Coordinates,
+    model: MixedMixtureModel,
+    parameters: Parameters,
+    rows: Vector,
+    n_draws: int,
+    generator: np.random.Generator,
+) -> Imputation:
+    """As `impute`, of rows in original units and back to them; observed cells stay as they are, bit for bit."""
+    inner = impute(model, parameters, coordinates.apply(rows), n_draws, generator)
+    missing = np.isnan(rows)
+    draws = np.empty(inner.draws.shape)
+    for draw, drawn in zip(draws, inner.draws, strict=True):
+        draw[...] = np.where(missing, coordinates.restore(drawn), rows)
+    restored = np.where(missing, coordinates.restore(inner.rows), rows)
+    return replace(inner, rows=restored, deviations=inner.deviations * coordinates.scale, draws=draws)
 
 
 def _components(model: MixedMixtureModel, parameters: Parameters) -> GaussianComponents:

@@ -1,4 +1,4 @@
-"""Whether what a party expects of missing Gaussian cells is within the bounds of its layout: for every record, before anything is summed.
+"""Whether what a party expects of missing Gaussian cells is within the bounds of its layout: for every record, before anything is sent.
 
 A missing cell adds w r x̂ and w r (x̂² + C) to the statistics (`fed_em.missing_gaussian`; w ≤ w_max is the record's weight), and neither
 is bounded by the range of its column: both follow from parameters, which somebody else chose, and from the other cells of the

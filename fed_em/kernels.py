@@ -1,4 +1,4 @@
-"""The two inner loops of a Gaussian E-step, compiled or in NumPy, behind one interface.
+"""The inner loops of a Gaussian E-step, compiled or in NumPy, behind one interface.
 
 Both give the same numbers to within rounding. Which of them runs follows from the number of rows and from the
 environment alone, so that equal input gives equal bits.
@@ -32,11 +32,13 @@ class Kernels:
         write_products: Given columns x `(D, n)`, writes vech(xxᵀ), upper triangle row by row, to `(D(D+1)/2, n)`.
         normalise_in_place: As `fed_em.posterior.normalise_in_place`, but the joint log-densities are `(n, K)`.
             Responsibilities below 10^-307 may come out as 0.
+        add_products: Given features Φ `(F, n)` and responsibilities R `(n, K)`, adds Φ R to `(F, K)`.
     """
 
     name: str
     write_products: Callable[[Vector, Vector], None]
     normalise_in_place: Callable[[Vector], tuple[Vector, Vector]]
+    add_products: Callable[[Vector, Vector, Vector], None]
 
 
 def kernels_for(n_rows: int) -> Kernels:
@@ -53,7 +55,9 @@ def _compiled() -> Kernels | None:
         from fed_em import compiled_kernels  # noqa: PLC0415  only E-steps of many rows need the compiler
     except ImportError:
         return None
-    return Kernels("numba", compiled_kernels.write_products, compiled_kernels.normalise_in_place)
+    return Kernels(
+        "numba", compiled_kernels.write_products, compiled_kernels.normalise_in_place, compiled_kernels.add_products
+    )
 
 
 def _write_products(columns: Vector, out: Vector) -> None:
@@ -71,4 +75,8 @@ def _normalise_in_place(joint: Vector) -> tuple[Vector, Vector]:
     return log_densities, entropies
 
 
-NUMPY = Kernels("numpy", _write_products, _normalise_in_place)
+def _add_products(features: Vector, responsibilities: Vector, total: Vector) -> None:
+    total += features @ responsibilities
+
+
+NUMPY = Kernels("numpy", _write_products, _normalise_in_place, _add_products)

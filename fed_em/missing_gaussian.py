@@ -19,7 +19,7 @@ The free energy needs one more number: the entropy of the missing cells given th
 
 Bounds. However narrow the ranges, neither x̂ nor C is bounded by them: |x̂_d − μ_d| ≤ σ_d · (Mahalanobis distance of x_o) and
 C_dd ≤ σ_d², and both depend on parameters. A layout declares how far they may reach (`reach_of`), and a party checks each of its
-records against that before it sums them (`fed_em.imputed_reach`).
+records against that before it sends their sum (`fed_em.imputed_reach`).
 """
 
 from __future__ import annotations
@@ -221,9 +221,9 @@ class GaussianComponents:
             drawn[here, cells] = np.take_along_axis(expected, cells, axis=1) + noise
         return drawn
 
-    def _groups(self, rows: Vector) -> Iterator[tuple[Places, _Group]]:
+    def _groups(self, rows: Vector) -> Iterator[tuple[Places | slice, _Group]]:
         if self.structure in ("diag", "spherical"):
-            yield np.arange(len(rows)), _Uncorrelated.of(self, rows)
+            yield slice(None), _Uncorrelated.of(self, rows)
             return
         for batch in _batches(rows, self.means.size * rows.shape[1]):
             yield batch.places, _Conditionals.of(self, batch)
@@ -352,8 +352,10 @@ class _Conditionals:
         return np.asarray(constants - 0.5 * distances)
 
     def moments(self, responsibilities: Vector) -> ExpectedMoments:
-        """The sums for responsibilities `(K, n)`, from those of [1, x_o] of each pattern."""
+        """The sums for responsibilities `(K, n)`: from those of [1, x_o] of each pattern, where it has more rows than columns."""
         batch, n_components = self.batch, len(responsibilities)
+        if len(batch.places) < batch.seen.size:
+            return self._moments_of_rows(responsibilities)
         features = np.concatenate((np.ones((len(batch.cells), 1)), batch.cells), axis=1)
         weighted = responsibilities[:, :, np.newaxis] * features
         sums = np.empty((len(batch.seen), n_components, features.shape[1], features.shape[1]))
@@ -367,6 +369,17 @@ class _Conditionals:
         upper, right = np.triu_indices(outer.shape[-1])
         entropy = float((counts * self.entropies).sum())
         return ExpectedMoments(moved[..., 0].sum(axis=0), outer[:, upper, right], entropy)
+
+    def _moments_of_rows(self, responsibilities: Vector) -> ExpectedMoments:
+        """As `moments`, from x̂ of each row."""
+        expected = self.expected()
+        outer = np.swapaxes(responsibilities[:, :, np.newaxis] * expected, 1, 2) @ expected
+        counts = np.add.reduceat(responsibilities, self.batch.ends[:-1], axis=1).T
+        residuals = np.broadcast_to(self.residuals, (*counts.shape, *outer.shape[1:]))
+        outer += np.einsum("pk,pkij->kij", counts, residuals)
+        upper, right = np.triu_indices(outer.shape[-1])
+        first = np.einsum("kn,knd->kd", responsibilities, expected)
+        return ExpectedMoments(first, outer[:, upper, right], float((counts * self.entropies).sum()))
 
     def expected(self) -> Vector:
         """x̂ of every row, `(K, n, D)`."""

@@ -2,57 +2,60 @@
 
 from __future__ import annotations
 
-import math
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.cluster import kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fed_em.alignment import canonical_order, reordered
-from fed_em.columns import ColumnSchema, Table
+from fed_em.column_evidence import ColumnEvidence
+from fed_em.column_moments import ColumnMoments
+from fed_em.columns import ColumnSchema, Table, evidence_of
 from fed_em.coordinates import Coordinates
 from fed_em.covariance import CovarianceStructure
 from fed_em.description import check_real, check_whole_number
 from fed_em.discrete_columns import LEVEL_PROBABILITIES, RATES, SUCCESS_PROBABILITIES
-from fed_em.em import Fit, Stopping
+from fed_em.em import Fit, Iteration, Stopping, Total
 from fed_em.em import fit as run_em
 from fed_em.errors import CallerError, CollapsedComponent, FedEmError
-from fed_em.imputation import Imputation, impute
+from fed_em.fit_progress import fit_progress
+from fed_em.fitted_mixture import FittedMixture, RandomState, require_plain_rows, training_records
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.mixed_start import (
-    ColumnMoments,
     embedded,
     random_responsibilities,
     responsibilities_about,
     start_from_responsibilities,
 )
 from fed_em.model_file import FittedModel
+from fed_em.optimiser import EM, check_optimiser, optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.pruning import merge, prune
 from fed_em.records import Records
+from fed_em.row_stream import RowStream, TableStream, TotalOfStream, survey
 from fed_em.step_size import StepSize, step_size_of
 from fed_em.stepwise import RunningStatistics, StepwiseTotal
 from fed_em.totals import TotalOfRows
 
 Vector = NDArray[np.float64]
-RandomState = int | np.random.RandomState | None
 
 WEAK = "weak"
 
 
-class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+class MixedMixture(FittedMixture):
     """Mixture over Gaussian, categorical, Bernoulli and Poisson columns by EM; any cell may be missing at random.
 
     Tables are mappings of column names to cells, data frames, or arrays `(n, D)`. A missing cell is None, NaN or
-    pandas' NA.
+    pandas' NA. `fit` also takes `fed_em.open_table`'s, which need not fit into memory: starts are fitted to a sample of
+    `fed_em.row_stream.SAMPLE_ROWS` rows, and the best goes on over all rows.
 
     The default prior (`MixedMixturePrior.weakly_informative`) is that of Fraley and Raftery (2007) for Gaussian columns and one
     pseudo-record for the others. It bounds the likelihood, so no start collapses onto single values; `prior=None` is
@@ -60,7 +63,7 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
     Parameters:
         n_components: K, at least 1.
-        schema: The columns; None to infer them from the table, where no column is then taken for a count.
+        schema: The columns; None to infer them from the table by the rule of `fed_em.column_evidence`, which `schema_` shows.
         covariance_type: 'full', 'tied', 'diag' or 'spherical', of the Gaussian columns.
         prior: 'weak', a `MixedMixturePrior` in the units of the table, or None.
         tol: Converged when the objective changes by less than this, in nats a record; at least 0.
@@ -68,10 +71,12 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         max_iter: EM iterations at most, of each start; at least 1.
         n_init: Number of random starts, of which the best is kept. By turns they are about random rows far from each other, and
             from random responsibilities.
+        optimiser: 'em', 'squarem' or 'lbfgs' (`fed_em.optimiser`), of `fit`.
         least_weight: Components of less weight are left out of the best fit, which then goes on; in [0, 1).
         least_distance: Components nearer than this Bhattacharyya distance are merged, likewise; at least 0.
         step_size: Of `partial_fit`: `DecayingStep`, `ConstantStep` or its number in (0, 1]; None for `DecayingStep()`.
         random_state: Seed or `numpy.random.RandomState` of the starts, of `sample` and of draws.
+        progress: Whether fits to `open_table`'s tables show a bar; they never do where standard error is no terminal.
 
     Attributes:
         schema_: The columns.
@@ -88,7 +93,8 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         lower_bound_: The last of them.
         n_collapsed_: Starts that ended in a singular covariance.
         n_not_finite_: Starts that ended because an objective or a density was no number.
-        log_densities_: Log-densities of the training records, ascending, `(n,)`, in nats; labels are not counted.
+        log_densities_: Log-densities of the training records, ascending, `(n,)`, in nats; labels are not counted. Of the
+            sample, after a fit to `open_table`'s.
         n_features_in_: D.
         feature_names_in_: `(D,)`.
     """
@@ -104,10 +110,12 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         reg_covar: float = 0.0,
         max_iter: int = 1000,
         n_init: int = 10,
+        optimiser: str = EM,
         least_weight: float = 0.0,
         least_distance: float = 0.0,
         step_size: StepSize | float | None = None,
         random_state: RandomState = None,
+        progress: bool = True,
     ) -> None:
         self.n_components = n_components
         self.schema = schema
@@ -117,14 +125,16 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.reg_covar = reg_covar
         self.max_iter = max_iter
         self.n_init = n_init
+        self.optimiser = optimiser
         self.least_weight = least_weight
         self.least_distance = least_distance
         self.step_size = step_size
         self.random_state = random_state
+        self.progress = progress
 
     def fit(
         self,
-        X: Table,
+        X: Table | TableStream,
         y: object = None,  # noqa: ARG002  scikit-learn's signature
         sample_weight: ArrayLike | None = None,
         admissible: ArrayLike | None = None,
@@ -134,7 +144,8 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         Args:
             X: The table, n rows.
             y: Ignored.
-            sample_weight: `(n,)`, at least 0; a weight counts as so many equal rows. None for ones.
+            sample_weight: `(n,)`, at least 0; a weight counts as so many equal rows. None for ones. Weights and labels
+                are for tables in memory.
             admissible: `(n, K)` booleans, whether the component may hold the row: partial labels. None if any may.
 
         Raises:
@@ -148,20 +159,43 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
                 remedy="leave least_weight and least_distance at 0",
             )
         schema = self._schema_of(X)
-        records = _records(schema.encode(X), sample_weight, admissible)
-        records.check_labels(self.n_components)
-        moments = ColumnMoments.of(schema, records)
+        if isinstance(X, TableStream):
+            require_plain_rows(sample_weight, admissible)
+            self._fit_table(schema, X.rows(schema))
+        else:
+            records = training_records(schema.encode(X), sample_weight, admissible)
+            records.check_labels(self.n_components)
+            self._fit_records(schema, records)
+        self._running = RunningStatistics()
+        self._warn_unless_converged()
+        return self
+
+    def _fit_records(self, schema: ColumnSchema, records: Records) -> None:
+        moments = ColumnMoments.of(records.rows, records.weights)
+        moments.require_values(schema.names)
         coordinates = _centring(schema, moments)
         model = self._model(schema, moments, coordinates)
         inner = replace(records, rows=coordinates.apply(records.rows))
         run = self._best(model, inner, check_random_state(self.random_state))
-        model, run = self._simplified(model, inner, run)
-        if admissible is None:
+        model, run = self._simplified(model, run, lambda fewer: TotalOfRows(fewer, inner))
+        if records.admissible is None:
             run = _in_canonical_order(model, run)
-        self._running = RunningStatistics()
         self._keep(model, run, coordinates, records)
-        self._warn_unless_converged()
-        return self
+
+    def _fit_table(self, schema: ColumnSchema, stream: RowStream) -> None:
+        seen = survey(stream)
+        seen.moments.require_values(schema.names)
+        coordinates = _centring(schema, seen.moments)
+        model = self._model(schema, seen.moments, coordinates)
+        start = self._best(model, Records(coordinates.apply(seen.sample)), check_random_state(self.random_state))
+        with fit_progress(seen.n_rows, self.progress) as shown:
+
+            def total_of(fewer: MixedMixtureModel) -> Total:
+                return TotalOfStream(fewer, coordinates, stream, passed=shown.passed)
+
+            run = self._run(model, total_of(model), start.parameters, shown.iterated)
+            model, run = self._simplified(model, run, total_of)
+        self._keep(model, _in_canonical_order(model, run), coordinates, Records(seen.sample))
 
     def partial_fit(
         self,
@@ -188,7 +222,8 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
                 "components of a stream are not pruned or merged", remedy="leave least_weight and least_distance at 0"
             )
         schema = self.schema_ if hasattr(self, "_fitted") else self._schema_of(X)
-        records = _records(schema.encode(X), sample_weight, admissible)
+        records = training_records(schema.encode(X), sample_weight, admissible)
+        records.check_labels(self.n_components)
         model, coordinates, parameters = self._before(schema, records)
         inner = replace(records, rows=coordinates.apply(records.rows))
         total = StepwiseTotal(TotalOfRows(model, inner), step_size, self._running)
@@ -204,8 +239,8 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             model = self._fitted.model
             assert isinstance(model, MixedMixtureModel)
             return model, self._fitted.coordinates, self._fitted.parameters
-        batch.check_labels(self.n_components)
-        moments = ColumnMoments.of(schema, batch)
+        moments = ColumnMoments.of(batch.rows, batch.weights)
+        moments.require_values(schema.names)
         coordinates = _centring(schema, moments)
         model = self._model(schema, moments, coordinates)
         inner = replace(batch, rows=coordinates.apply(batch.rows))
@@ -213,25 +248,19 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self._running = RunningStatistics()
         return model, coordinates, self._start(model, inner, embedded(schema, inner.rows), 0, random_state)
 
-    def fit_predict(
-        self,
-        X: Table,
-        y: object = None,
-        sample_weight: ArrayLike | None = None,
-        admissible: ArrayLike | None = None,
-    ) -> NDArray[np.int64]:
-        """Fit to a table and give the most probable component of each row, `(n,)`, labels not counted; as `fit`."""
-        return self.fit(X, y, sample_weight, admissible).predict(X)
-
-    def _schema_of(self, X: Table) -> ColumnSchema:
+    def _schema_of(self, X: Table | TableStream) -> ColumnSchema:
         if self.schema is not None and not isinstance(self.schema, ColumnSchema):
-            raise CallerError(f"schema must be a ColumnSchema or None, not {type(self.schema).__name__}")
-        return ColumnSchema.infer(X) if self.schema is None else self.schema
+            raise CallerError(
+                f"schema must be a ColumnSchema or None, not {type(self.schema).__name__}",
+                remedy="read a file with fed_em.read_schema",
+            )
+        return ColumnSchema.of_evidence(_evidence(X)) if self.schema is None else self.schema
 
     def _check_parameters(self) -> None:
         check_whole_number("n_components", self.n_components, 1)
         check_whole_number("max_iter", self.max_iter, 1)
         check_whole_number("n_init", self.n_init, 1)
+        check_optimiser(self.optimiser)
         check_real("tol", self.tol, 0.0)
         check_real("least_weight", self.least_weight, 0.0)
         check_real("least_distance", self.least_distance, 0.0)
@@ -257,7 +286,7 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         for number in range(self.n_init):
             start = self._start(model, records, points, number, random_state)
             try:
-                runs.append(self._run(model, records, start))
+                runs.append(self._run(model, TotalOfRows(model, records), start))
             except CallerError:
                 raise
             except CollapsedComponent as error:
@@ -286,10 +315,19 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             responsibilities = random_responsibilities(n, k, random_state)
         return start_from_responsibilities(model, responsibilities, records)
 
-    def _run(self, model: MixedMixtureModel, records: Records, start: Parameters) -> Fit:
-        return run_em(model, TotalOfRows(model, records), start, Stopping(self.tol, self.max_iter))
+    def _run(
+        self,
+        model: MixedMixtureModel,
+        total: Total,
+        start: Parameters,
+        observe: Callable[[Iteration], None] = lambda _: None,
+    ) -> Fit:
+        stopping, steps = Stopping(self.tol, self.max_iter), optimiser_for(self.optimiser, model)
+        return run_em(model, total, start, stopping, observe, optimiser=steps)
 
-    def _simplified(self, model: MixedMixtureModel, records: Records, run: Fit) -> tuple[MixedMixtureModel, Fit]:
+    def _simplified(
+        self, model: MixedMixtureModel, run: Fit, total_of: Callable[[MixedMixtureModel], Total]
+    ) -> tuple[MixedMixtureModel, Fit]:
         """The fit without components that are too light or too near, run on until none is."""
         self.n_pruned_ = self.n_merged_ = 0
         while True:
@@ -300,7 +338,7 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             if merged.n_components == model.n_components:
                 return model, run
             assert isinstance(merged, MixedMixtureModel)
-            model, run = merged, self._run(merged, records, parameters)
+            model, run = merged, self._run(merged, total_of(merged), parameters)
 
     def _keep(self, model: MixedMixtureModel, run: Fit, coordinates: Coordinates, records: Records) -> None:
         schema, parameters = model.schema, _restored(model, run.parameters, coordinates)
@@ -342,71 +380,9 @@ class MixedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         check_is_fitted(self)
         return self.schema_.encode(X)
 
-    def predict_proba(self, X: Table) -> Vector:
-        """Posterior probability of each component for each row, given its observed cells, `(n, K)`."""
-        rows = self._rows(X)
-        return self._fitted.predict_proba(rows)
-
-    def predict(self, X: Table) -> NDArray[np.int64]:
-        """The most probable component of each row, `(n,)`."""
-        rows = self._rows(X)
-        return self._fitted.predict(rows)
-
-    def score_samples(self, X: Table) -> Vector:
-        """Log density of the observed cells of each row, `(n,)`, in nats."""
-        rows = self._rows(X)
-        return self._fitted.score_samples(rows)
-
-    def score(self, X: Table, y: object = None) -> float:  # noqa: ARG002  scikit-learn's signature
-        """Mean log density of the rows, in nats; `y` is ignored."""
-        return float(self.score_samples(X).mean())
-
-    def bic(self, X: Table) -> float:
-        """Bayesian information criterion, −2 log L + p log n; the lower the better."""
-        densities = self.score_samples(X)
-        return -2.0 * float(densities.sum()) + self._fitted.model.n_free_parameters * math.log(len(densities))
-
-    def aic(self, X: Table) -> float:
-        """Akaike information criterion, −2 log L + 2 p; the lower the better."""
-        return -2.0 * float(self.score_samples(X).sum()) + 2.0 * self._fitted.model.n_free_parameters
-
-    def anomaly_threshold(self, q: float) -> float:
-        """The log-density, in nats, below which a share q in [0, 1] of the training rows lies.
-
-        A row whose `score_samples` is less is as rare as those. Rows that show fewer cells have another scale of
-        densities; compare those that show the same.
-        """
-        check_is_fitted(self)
-        check_real("q", q, 0.0)
-        if q > 1:
-            raise CallerError(f"q must be at most 1, not {q}", remedy="give a share of the rows, such as 0.01")
-        return float(np.quantile(self.log_densities_, q))
-
-    def impute(self, X: Table, n_draws: int = 0, random_state: RandomState = None) -> Imputation:
-        """Fill the missing cells of a table; `schema_.decode` turns the rows of the result into a table.
-
-        Args:
-            X: The table, n rows.
-            n_draws: How often to draw the missing cells besides, for multiple imputation.
-            random_state: Seed or `numpy.random.RandomState` of the draws.
-        """
-        rows = self._rows(X)
-        check_whole_number("n_draws", n_draws, 0)
-        coordinates, model = self._fitted.coordinates, self._fitted.model
-        assert isinstance(model, MixedMixtureModel)
-        generator = np.random.default_rng(_seed(check_random_state(random_state)))
-        inner = impute(model, self._fitted.parameters, coordinates.apply(rows), n_draws, generator)
-        restored = np.where(np.isnan(rows), coordinates.restore(inner.rows), rows)
-        draws = np.empty(inner.draws.shape)
-        for draw, drawn in zip(draws, inner.draws, strict=True):
-            draw[...] = np.where(np.isnan(rows), coordinates.restore(drawn), rows)
-        return replace(inner, rows=restored, draws=draws)
-
-    def sample(self, n_samples: int = 1) -> tuple[Vector, NDArray[np.int64]]:
-        """Draw independent complete rows `(n_samples, D)`, in the coding of `schema_`, and the component of each."""
-        check_is_fitted(self)
-        check_whole_number("n_samples", n_samples, 1)
-        return self._fitted.sample(n_samples, _seed(check_random_state(self.random_state)))
+    def _filling_model(self) -> MixedMixtureModel:
+        assert isinstance(self._fitted.model, MixedMixtureModel)
+        return self._fitted.model
 
 
 class LatentClass(MixedMixture):
@@ -427,35 +403,32 @@ class LatentClass(MixedMixture):
         tol: float = 1e-6,
         max_iter: int = 1000,
         n_init: int = 20,
+        optimiser: str = EM,
         least_weight: float = 0.0,
         least_distance: float = 0.0,
         step_size: StepSize | float | None = None,
         random_state: RandomState = None,
+        progress: bool = True,
     ) -> None:
         self.n_components = n_components
         self.prior = prior
         self.tol = tol
         self.max_iter = max_iter
         self.n_init = n_init
+        self.optimiser = optimiser
         self.least_weight = least_weight
         self.least_distance = least_distance
         self.step_size = step_size
         self.random_state = random_state
+        self.progress = progress
 
-    def _schema_of(self, X: Table) -> ColumnSchema:
-        names = [f"x{d}" for d in range(np.shape(X)[1])] if isinstance(X, np.ndarray) else [str(name) for name in X]
-        return ColumnSchema.infer(X, dict.fromkeys(names, "categorical"))
+    def _schema_of(self, X: Table | TableStream) -> ColumnSchema:
+        seen = _evidence(X)
+        return ColumnSchema.of_evidence(seen, dict.fromkeys(seen, "categorical"))
 
 
-def _records(rows: Vector, sample_weight: ArrayLike | None, admissible: ArrayLike | None) -> Records:
-    weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    largest = 1.0 if weights is None or not weights.size else float(weights.max())
-    return Records(
-        rows,
-        weights,
-        None if admissible is None else np.asarray(admissible),
-        largest if math.isfinite(largest) and largest > 0 else 1.0,
-    )
+def _evidence(X: Table | TableStream) -> Mapping[str, ColumnEvidence]:
+    return X.evidence() if isinstance(X, TableStream) else evidence_of(X)
 
 
 def _centring(schema: ColumnSchema, moments: ColumnMoments) -> Coordinates:
@@ -481,7 +454,3 @@ def _by_column(names: NDArray[Any], parameters: Parameters, array: str) -> dict[
 
 def _objective(run: Fit) -> float:
     return run.iterations[-1].objective
-
-
-def _seed(random_state: np.random.RandomState) -> int:
-    return int(random_state.randint(np.iinfo(np.int32).max))

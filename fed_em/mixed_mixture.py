@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 from scipy.special import gammaln, xlogy
 
 from fed_em.blas import one_blas_thread
+from fed_em.chart import Chart, PartialChart
 from fed_em.columns import ColumnSchema
 from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure, covariance_matrices, covariance_shape
 from fed_em.description import check_real, check_whole_number, nearest, read_mapping
+from fed_em.discrete_chart import DiscreteChart
 from fed_em.discrete_columns import LOG_FACTORIALS, DiscreteColumns
-from fed_em.errors import CallerError, FedEmError
+from fed_em.errors import CallerError, FedEmError, NotEvaluated
+from fed_em.gaussian_chart import GaussianChart
 from fed_em.gaussian_mixture import LOG_DENSITY_BOUND, GaussianMixtureModel
 from fed_em.layout import Block, Layout
 from fed_em.missing_gaussian import ExpectedMoments, GaussianComponents, weighted_sum
@@ -35,8 +38,9 @@ from fed_em.parameters import Parameters
 from fed_em.posterior import normalise_in_place
 from fed_em.records import Records
 from fed_em.silence import check_held, keep_held, silence
+from fed_em.sphere_chart import WeightsChart
 from fed_em.statistics import Statistics
-from fed_em.tenant_mixing import MIXING_KEYS, TenantMixing, e_step_at_home, expected_log_weights
+from fed_em.tenant_mixing import MIXING_KEYS, TenantMixing, e_step_at_home, expected_log_weights, no_chart
 
 Vector = NDArray[np.float64]
 
@@ -280,7 +284,7 @@ class MixedMixtureModel:
 
     def _posteriors(self, parameters: Parameters, records: Records) -> Iterator[_Posterior]:
         """The posterior of the records, block by block."""
-        self.schema.check_rows(records.rows)
+        self.schema.check_width(records.rows)
         coefficients = self.discrete.coefficients(parameters)
         components = None
         if self.gaussian is not None:
@@ -288,7 +292,10 @@ class MixedMixtureModel:
         entries = self.discrete.n_features + self.n_components * (len(self.schema.gaussian) + 3)
         with one_blas_thread(), np.errstate(all="ignore"):
             for part, block in records.blocks(max(_BLOCK_ENTRIES // entries, _FEWEST_ROWS)):
-                features, log_factorials = self.discrete.features(block.rows), self.discrete.log_factorials(block.rows)
+                features = self.discrete.features(block.rows)
+                if not self.discrete.all_fit(block.rows, features) or np.isinf(block.rows).any():
+                    self.schema.check_rows(records.rows)
+                log_factorials = self.discrete.log_factorials(block.rows)
                 joint = block.log_prior_joint(parameters[_WEIGHTS])
                 joint += self.discrete.log_densities(coefficients, features)
                 moments = None
@@ -387,6 +394,23 @@ class MixedMixtureModel:
             total += self.gaussian.log_prior(self._gaussian_part(parameters))
         return total
 
+    def chart(self, reference: Parameters) -> Chart:
+        """A chart about `reference`; see `fed_em.sphere_chart`, `fed_em.gaussian_chart` and `fed_em.discrete_chart`.
+
+        Raises:
+            CollapsedComponent: a covariance of the reference is not above the floor.
+            CallerError: mixing weights are each tenant's own.
+        """
+        if self.mixing is not None:
+            raise no_chart()
+        prior = MixedMixturePrior() if self.prior is None else self.prior
+        parts: list[PartialChart] = [WeightsChart(self.n_components, prior.weight_concentration)]
+        if self.gaussian is not None:
+            parts.append(GaussianChart.about(self.covariance, self.covariance_floor, prior.gaussian, reference))
+        if self.discrete.n_features:
+            parts.append(DiscreteChart.about(self.discrete, prior, reference))
+        return Chart(tuple(parts))
+
     def validate(self, parameters: Parameters) -> None:
         """Raise `CallerError`, naming the array, unless `parameters` are admissible.
 
@@ -457,7 +481,7 @@ def bound_of_log_density(schema: ColumnSchema) -> Block:
 
 
 def _no_density() -> FedEmError:
-    return FedEmError(
+    return NotEvaluated(
         "no component can show a row: its density is zero",
         remedy="use a prior, which leaves no probability at zero, scale the columns, or start elsewhere",
     )

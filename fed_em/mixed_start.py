@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.column_moments import ColumnMoments
 from fed_em.columns import CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.covariance import restrict
 from fed_em.discrete_columns import LEVEL_PROBABILITIES, RATES, SUCCESS_PROBABILITIES
-from fed_em.errors import CallerError
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import COUNT
@@ -23,36 +23,6 @@ Vector = NDArray[np.float64]
 # How much of a record's responsibility a start about single rows leaves to all components alike, so that none is
 # certain of what it saw in few rows.
 _SHARED = 0.1
-
-
-@dataclass(frozen=True, eq=False)
-class ColumnMoments:
-    """Mean and variance of the observed cells of each column, by the records' weights.
-
-    Attributes:
-        mean: `(D,)`.
-        variance: `(D,)`; 1 in place of 0.
-    """
-
-    mean: Vector
-    variance: Vector
-
-    @classmethod
-    def of(cls, schema: ColumnSchema, records: Records) -> ColumnMoments:
-        """The moments of some records.
-
-        Raises:
-            CallerError: a column has no observed cell at all, naming it.
-        """
-        weights = np.ones(len(records)) if records.weights is None else records.weights
-        observed = ~np.isnan(records.rows) * weights[:, np.newaxis]
-        mass = observed.sum(axis=0)
-        for d in np.flatnonzero(mass == 0):
-            raise CallerError(f"column '{schema.names[d]}' holds no value at all", remedy="leave the column out")
-        cells = np.nan_to_num(records.rows)
-        mean = (observed * cells).sum(axis=0) / mass
-        variance = (observed * (cells - mean) ** 2).sum(axis=0) / mass
-        return cls(mean, np.where(variance > 0, variance, 1.0))
 
 
 def start_from_responsibilities(model: MixedMixtureModel, responsibilities: Vector, records: Records) -> Parameters:
@@ -68,14 +38,15 @@ def start_from_responsibilities(model: MixedMixtureModel, responsibilities: Vect
     Raises:
         CallerError: a column has no observed cell.
     """
-    moments = ColumnMoments.of(model.schema, records)
+    moments = ColumnMoments.of(records.rows, records.weights)
+    moments.require_values(model.schema.names)
     prior = MixedMixturePrior.weakly_informative(model.schema, model.n_components, moments.mean, moments.variance)
     whole = _independent_columns(replace(model, n_components=1, prior=None), moments)
     one = replace(model, n_components=1, prior=replace(prior, weight_concentration=1.0))
     bare = replace(records, admissible=None)
     whole = one.m_step(one.e_step(whole, bare), whole)
     statistics = Statistics.zero(model.layout())
-    shares = _within_labels(responsibilities, records)
+    shares = within_labels(responsibilities, records)
     weights = np.ones(len(records)) if records.weights is None else records.weights
     for k, share in enumerate(shares.T):
         part = one.e_step(whole, replace(bare, weights=weights * share))
@@ -107,7 +78,7 @@ def _independent_columns(one: MixedMixtureModel, moments: ColumnMoments) -> Para
     return Parameters(arrays)
 
 
-def _within_labels(responsibilities: Vector, records: Records) -> Vector:
+def within_labels(responsibilities: Vector, records: Records) -> Vector:
     """Responsibilities `(n, K)` that sum to 1 over the admissible components; alike where those were all 0."""
     admissible = np.ones(responsibilities.shape) if records.admissible is None else records.admissible * 1.0
     masked = responsibilities * admissible

@@ -26,8 +26,16 @@ MISSING_ENTROPY = "missing_entropy"
 LOCAL_LOG_PRIOR = "local_log_prior"
 
 
+class Summand(Protocol):
+    """What gives rows statistics that add up."""
+
+    def e_step(self, parameters: Parameters, rows: Rows | Records, layout: Layout | None = None) -> Statistics:
+        """Expected sufficient statistics of `rows` `(n, D)`, or of records, at `parameters`; n may be zero. Deterministic."""
+        ...
+
+
 @runtime_checkable
-class Model(Protocol):
+class Model(Summand, Protocol):
     """A frozen description (family, K, structure, priors). It holds no parameters and no data."""
 
     @property
@@ -56,10 +64,6 @@ class Model(Protocol):
             column_bounds: `(D,)`, the largest |x_d| a row can hold in the coordinates of the E-step. Without
                 them the layout says nothing useful about bounds and suits local use only.
         """
-        ...
-
-    def e_step(self, parameters: Parameters, rows: Rows | Records, layout: Layout | None = None) -> Statistics:
-        """Expected sufficient statistics of `rows` `(n, D)`, or of records, at `parameters`; n may be zero. Deterministic."""
         ...
 
     def m_step(self, statistics: Statistics, parameters: Parameters) -> Parameters:

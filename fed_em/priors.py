@@ -37,6 +37,7 @@ from fed_em.coordinates import Coordinates
 from fed_em.covariance import CovarianceStructure, Whitening
 from fed_em.description import check_real, read_mapping
 from fed_em.errors import CallerError
+from fed_em.feature_map import features_of
 
 Vector = NDArray[np.float64]
 
@@ -128,29 +129,57 @@ class GaussianMixturePrior:
             self.weight_concentration,
         )
 
-    def posterior_covariances(self, structure: CovarianceStructure, scatter: Vector, counts: Vector) -> Vector:
-        """The covariances at the posterior mode.
+    def with_pseudo_records(
+        self, structure: CovarianceStructure, counts: Vector, first: Vector, second: Vector
+    ) -> tuple[Vector, Vector, Vector]:
+        """N_k, S1_k and S2_k with the κ pseudo-records at μ₀ added to each component's.
+
+        Args:
+            structure: Says which second moments there are.
+            counts: `(K,)`.
+            first: `(K, D)`.
+            second: `(K, n_second_moments)`.
+        """
+        centre = np.array([self.mean])
+        moments = features_of(structure, centre)[1 + len(self.mean) :, 0]
+        return (
+            counts + self.mean_precision,
+            first + self.mean_precision * centre,
+            second + self.mean_precision * moments,
+        )
+
+    def pooled(self, structure: CovarianceStructure, scatter: Vector, counts: Vector) -> tuple[Vector, Vector]:
+        """Numerators and denominators of the covariances at the posterior mode, by the module's formulas.
+
+        Log-likelihood and log prior depend on a covariance Σ by −½ (m log |Σ| + tr Σ⁻¹M), M the numerator and m the denominator.
 
         Args:
             scatter: A_k, `(K, D, D)` for full and tied, `(K, D)` for diag and spherical.
             counts: N_k, `(K,)`, without the pseudo-records.
+
+        Returns:
+            M in the shape of the covariances, and m: `(K,)`, for tied `()`.
         """
         scale = np.array(self.scale)
         n_components, n_columns = len(counts), len(scale)
         freedom = self.degrees_of_freedom
-        if structure == "full":
-            full: Vector = (np.diag(scale) + scatter) / (counts + freedom + n_columns + 2)[:, np.newaxis, np.newaxis]
-            return full
-        if structure == "tied":
-            tied: Vector = (np.diag(scale) + scatter.sum(axis=0)) / (
-                counts.sum() + freedom + n_columns + 1 + n_components
-            )
-            return tied
-        if structure == "diag":
-            diag: Vector = (scale + scatter) / (counts + freedom + 3)[:, np.newaxis]
-            return diag
-        spherical: Vector = (scale.mean() + scatter.sum(axis=1)) / (n_columns * counts + freedom + n_columns + 2)
-        return spherical
+        match structure:
+            case "full":
+                return np.diag(scale) + scatter, counts + freedom + n_columns + 2
+            case "tied":
+                mass = counts.sum() + freedom + n_columns + 1 + n_components
+                return np.diag(scale) + scatter.sum(axis=0), np.asarray(mass)
+            case "diag":
+                return scale + scatter, counts + freedom + 3
+            case "spherical":
+                return scale.mean() + scatter.sum(axis=1), n_columns * counts + freedom + n_columns + 2
+
+    def posterior_covariances(self, structure: CovarianceStructure, scatter: Vector, counts: Vector) -> Vector:
+        """The covariances at the posterior mode; arguments as for `pooled`."""
+        numerators, denominators = self.pooled(structure, scatter, counts)
+        return np.asarray(
+            numerators / denominators.reshape(denominators.shape + (1,) * (numerators.ndim - denominators.ndim))
+        )
 
     def log_density(self, weights: Vector, means: Vector, whitening: Whitening) -> float:
         """Log density at the parameters, up to a constant, in nats.

@@ -26,6 +26,7 @@ from fed_em.initialisation import moments_model, standard_gaussian, start_from_m
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_moments import MixedMomentsModel, standard_columns, start_from_mixed_moments
 from fed_em.model import Model
+from fed_em.optimiser import EM, optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.statistics import Vector
 
@@ -75,6 +76,7 @@ def fit_standardised(
     stopping: Stopping,
     seed: int,
     observe: Callable[[Iteration], None] = lambda _: None,
+    optimiser: str = EM,
 ) -> StandardisedFit:
     """Standardise, start and fit, by sums alone.
 
@@ -85,6 +87,7 @@ def fit_standardised(
         stopping: When to stop.
         seed: Of the start.
         observe: Called after every iteration of EM.
+        optimiser: One of `fed_em.optimiser.OPTIMISERS`.
 
     Raises:
         CallerError: a Gaussian column is constant over all rows, or any is missing in all; names it, or its index.
@@ -93,7 +96,8 @@ def fit_standardised(
     summed = total_for(first.model, first.coordinates)(first.parameters)
     moments = first.model.m_step(summed.statistics, first.parameters)
     coordinates, start = _standardised(model, moments, first.coordinates, seed)
-    return StandardisedFit(coordinates, start, fit(model, total_for(model, coordinates), start, stopping, observe))
+    total, steps = total_for(model, coordinates), optimiser_for(optimiser, model)
+    return StandardisedFit(coordinates, start, fit(model, total, start, stopping, observe, optimiser=steps))
 
 
 def _standardised(model: Model, moments: Parameters, unit: Coordinates, seed: int) -> tuple[Coordinates, Parameters]:

@@ -23,7 +23,7 @@ rows of nobody in particular; no E-step reads them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -132,6 +132,13 @@ def has_own_weights(model: Model) -> bool:
     return isinstance(model, TenantMixedModel) and model.mixing is not None
 
 
+def no_chart() -> CallerError:
+    """Why such a model has no chart (`fed_em.chart`)."""
+    return CallerError(
+        "mixing weights of each tenant's own are no coordinates of the model", remedy="fit it by plain EM"
+    )
+
+
 def at_home(model: Model, parameters: Parameters, rows: Rows | Records) -> Parameters:
     """The parameters with the weights of the one tenant that holds these rows; as they are if weights are shared.
 
@@ -154,13 +161,29 @@ def at_home(model: Model, parameters: Parameters, rows: Rows | Records) -> Param
     return Parameters({**parameters, _WEIGHTS: weights})
 
 
+def _e_step(model: Model, parameters: Parameters, rows: Rows | Records, layout: Layout) -> Statistics:
+    return model.e_step(parameters, rows, layout)
+
+
 def e_step_at_home(
-    model: TenantMixedModel, parameters: Parameters, rows: Rows | Records, layout: Layout | None
+    model: TenantMixedModel,
+    parameters: Parameters,
+    rows: Rows | Records,
+    layout: Layout | None,
+    e_step: Callable[[Model, Parameters, Rows | Records, Layout], Statistics] = _e_step,
 ) -> Statistics:
-    """The E-step of one tenant's rows at its own weights. Raises as the model's E-step with shared ones."""
+    """The E-step of one tenant's rows at its own weights. Raises as the model's E-step with shared ones.
+
+    Args:
+        model: With own weights.
+        parameters: Admissible ones.
+        rows: All of the tenant's.
+        layout: Of the result; the model's own if None.
+        e_step: Sums with shared weights, once the own ones are in the parameters; it may do so in parts.
+    """
     assert model.mixing is not None
-    own = at_home(model, parameters, rows)
-    statistics = model.with_shared_weights.e_step(own, rows)
+    own, shared = at_home(model, parameters, rows), model.with_shared_weights
+    statistics = e_step(shared, own, rows, shared.layout())
     parts: dict[str, Vector | float] = {block.name: statistics[block.name] for block in statistics.layout}
     parts[MIXING] = float(xlogy(statistics[_RESPONSIBILITIES], own[_WEIGHTS]).sum())
     parts[LOCAL_LOG_PRIOR] = float(xlogy(model.mixing.records / model.n_components, own[_WEIGHTS]).sum())

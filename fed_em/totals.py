@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fed_em.em import Summed
 from fed_em.errors import CallerError
 from fed_em.layout import Layout
-from fed_em.model import Model, Rows
+from fed_em.model import Model, Rows, Summand
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.statistics import Statistics
@@ -19,12 +19,12 @@ class TotalOfRows:
     """Sums over rows in memory; with it `fed_em.em.fit` is plain EM.
 
     Attributes:
-        model: The model.
+        model: The model, or candidates of one.
         rows: `(n, D)`, in the coordinates of the parameters, or records of such rows.
         layout: The layout of the statistics; the model's own if None.
     """
 
-    model: Model
+    model: Summand
     rows: Rows | Records
     layout: Layout | None = None
 

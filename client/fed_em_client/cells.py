@@ -101,22 +101,23 @@ def admissible_of(texts: Sequence[str | None], n_components: int) -> tuple[Flags
     """The components that labels leave open `(n, K)`: those that a cell names, all where it is empty."""
     admissible = np.ones((len(texts), n_components), dtype=np.bool_)
     wrong = np.zeros(len(texts), dtype=np.bool_)
+    known = {str(k): float(k) for k in range(n_components)}
     of_text: dict[str, list[int] | None] = {}
     for i, text in enumerate(texts):
         if text is None:
             continue
         if text not in of_text:
-            of_text[text] = _named(text, n_components)
+            of_text[text] = _named(text, known)
         named = of_text[text]
         if named is None:
             wrong[i] = True
         else:
-            admissible[i] = np.isin(np.arange(n_components), named)
+            admissible[i] = False
+            admissible[i, named] = True
     remedy = f'write the number of a component, or several as in "0{_BETWEEN_COMPONENTS}1", and leave the cell empty where nothing is known'
     return admissible, Complaint(wrong, f"no components from 0 to {n_components - 1}", remedy)
 
 
-def _named(text: str, n_components: int) -> list[int] | None:
-    known = {str(k): float(k) for k in range(n_components)}
+def _named(text: str, known: dict[str, float]) -> list[int] | None:
     labels = [_label(part, known) for part in text.split(_BETWEEN_COMPONENTS)]
     return [int(known[label]) for label in labels] if all(label in known for label in labels) else None

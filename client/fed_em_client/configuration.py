@@ -53,8 +53,10 @@ class TenantConfiguration(Table):
     """Folder with `identity.key` and `tls.key`, as `fed-em keygen` makes it."""
     state: Path = Path("state")
     """Folder for what must outlive the process: the round marks, and the model at the end."""
-    data: Path
-    """CSV, Parquet or NumPy (.npy, .npz) file with this tenant's rows."""
+    data: Path | tuple[Path, ...]
+    """CSV, Parquet or NumPy (.npy, .npz) file with this tenant's rows, a folder of such files, or a list of either: one table."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that sum the rows; it changes no bit of what they sum to."""
     columns: Annotated[dict[str, str], Field(default_factory=dict)]
     """Session column to data column, where the names differ."""
     policy: PolicyTable = PolicyTable()
@@ -64,4 +66,6 @@ def read_tenant_configuration(path: Path) -> TenantConfiguration:
     """Read a tenant's file; relative paths are taken from where it lies. Raises as `read_configuration`."""
     found = read_configuration(path, TenantConfiguration)
     base = path.parent
-    return found.model_copy(update={name: base / getattr(found, name) for name in ("roster", "keys", "state", "data")})
+    data = base / found.data if isinstance(found.data, Path) else tuple(base / part for part in found.data)
+    own = {name: base / getattr(found, name) for name in ("roster", "keys", "state")}
+    return found.model_copy(update={**own, "data": data})

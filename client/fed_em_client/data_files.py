@@ -22,7 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from fed_em.columns import label_of
+from fed_em.column_cells import label_of
 from fed_em.errors import CallerError, EnvironmentFault
 
 Vector = NDArray[np.float64]
@@ -99,6 +99,23 @@ def read_data_file(path: Path, choose: Choose, texts: Collection[str] = ()) -> D
     """
     with _trouble_with(path):
         return _reader_of(path)(path, choose, texts)
+
+
+def data_paths(data: Path | Sequence[Path]) -> tuple[Path, ...]:
+    """The files of a tenant: a file, a folder (all data files in it, by name), or several of either, in order.
+
+    Raises:
+        CallerError: a folder holds no data file, or no file is named at all.
+    """
+    paths: list[Path] = []
+    for path in (data,) if isinstance(data, Path) else data:
+        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in _READERS) if path.is_dir() else [path]
+        if not inside:
+            raise CallerError(f"the folder {path} holds no data file", remedy=f"use one of {', '.join(_READERS)}")
+        paths += inside
+    if not paths:
+        raise CallerError("`data` names no file", remedy="name a file, a folder, or a list of them")
+    return tuple(paths)
 
 
 def check_data_file(path: Path) -> None:

@@ -26,7 +26,7 @@ from fed_em_client.cells import (
     numbers_of,
     read_as_text,
 )
-from fed_em_client.data_files import Column, DataFile, read_data_file
+from fed_em_client.data_files import Column, DataFile, data_paths, read_data_file
 from fed_em_protocols.description import SessionDescription
 
 Vector = NDArray[np.float64]
@@ -43,22 +43,33 @@ _NOT_COMPLETE = (
 )
 
 
-def read_records(path: Path, description: SessionDescription, columns: Mapping[str, str], row_cap: int) -> Records:
-    """The records of a data file: rows `(n, D)` in the order of the session's columns and in original units, read-only.
+def read_records(
+    data: Path | Sequence[Path], description: SessionDescription, columns: Mapping[str, str], row_cap: int
+) -> Records:
+    """The records of data files: rows `(n, D)` in the order of the session's columns and in original units, read-only.
 
     Cells are coded as `fed_em.columns` says. Empty ones, nulls and NaN are NaN, in the columns that the session declares as
     `missing`; a row may be all of them. Labels and weights are those of the columns that the session names for them.
 
     Args:
-        path: CSV, Parquet, `.npz` or `.npy`; see `fed_em_client.data_files.read_data_file`.
+        data: CSV, Parquet, `.npz` or `.npy`, a folder of such files, or several of either; see `fed_em_client.data_files`.
         description: The session.
         columns: Session column to data column, where the names differ.
-        row_cap: The most rows the roster admits.
+        row_cap: The most rows the roster admits, of all files together.
 
     Raises:
         CallerError: as `read_columns`, or a value is outside what is declared of its column, or there are more rows than `row_cap`.
         EnvironmentFault: the disk does not give the file.
     """
+    paths = data_paths(data)
+    parts: list[Records] = []
+    for path in paths:
+        parts.append(_records_of_file(path, description, columns, row_cap))
+        check_row_count("the data", sum(map(len, parts)), row_cap)
+    return parts[0] if len(parts) == 1 else Records.concatenated(parts)
+
+
+def _records_of_file(path: Path, description: SessionDescription, columns: Mapping[str, str], row_cap: int) -> Records:
     wanted = _Wanted.of(path, description.file_columns, columns)
     schema, labels, weights = description.schema_of_columns, description.labels, description.weights
     texts = [column.name for column in schema.columns if read_as_text(column)]
@@ -110,11 +121,11 @@ def read_columns(
     return rows
 
 
-def check_row_count(path: Path, n: int, row_cap: int) -> None:
-    """Raise `CallerError` if a file has more rows than its tenant's row cap."""
+def check_row_count(where: Path | str, n: int, row_cap: int) -> None:
+    """Raise `CallerError` if there are more rows than a tenant's row cap."""
     if n > row_cap:
         raise CallerError(
-            f"{path} has {n} rows, the roster's row cap of this tenant is {row_cap}",
+            f"{where} has {n} rows, the roster's row cap of this tenant is {row_cap}",
             remedy="leave rows out, or have a new version of the roster made with a larger cap",
         )
 

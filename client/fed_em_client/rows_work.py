@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +23,7 @@ from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import at_home, has_own_weights
 from fed_em_client.fingerprint import MIXED, fingerprint_of
 from fed_em_client.rows import read_records
+from fed_em_client.sharded_sums import ShardedSums
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import IllegalStep
@@ -112,21 +113,29 @@ class RowsWork:
     """The work behind a tenant's session. Implements `fed_em_client.tenant_session.TenantWork`.
 
     Args:
-        data: File with the rows; read once a session, before joining it.
+        data: File with the rows, folder of such files, or several of either; read once a session, before joining it.
         columns: Session column to data column, where the names differ.
         roster: The pinned roster.
         index: This tenant's place in it.
         marks: What outlives the process; without them, nothing does.
+        workers: Processes that sum the rows.
     """
 
     def __init__(
-        self, data: Path, columns: Mapping[str, str], roster: Roster, index: int, marks: WorkMarks | None = None
+        self,
+        data: Path | Sequence[Path],
+        columns: Mapping[str, str],
+        roster: Roster,
+        index: int,
+        marks: WorkMarks | None = None,
+        workers: int = 1,
     ) -> None:
         self._data = data
         self._columns = dict(columns)
         self._roster = roster
         self._index = index
         self._marks = _OwnMemory() if marks is None else marks
+        self._sums = ShardedSums(workers)
         self._number: bytes | None = None
         self._session: _Session | None = None
         self._setting: _Setting | None = None
@@ -255,9 +264,10 @@ class RowsWork:
         _check_same_encoding(encoding, asked)
         # Two supporters more than collude: see `fed_em_protocols.mass_gate`.
         self._counting = _Counting(asked.parameters, encoding, asked.mass_floor, asked.colluders + 2)
-        # A gate counts records: one that counts for many rows is one, and one that counts for less than one is not.
+        # A gate counts records: the heaviest there may be is one, or a heavy one would dominate the moments of many light ones.
         weights = setting.records.weights
-        records = replace(setting.records, weights=None if weights is None else np.minimum(weights, 1.0))
+        shares = None if weights is None else weights / setting.records.weight_bound
+        records = replace(setting.records, weights=shares, weight_bound=1.0)
         own = at_home(setting.model, parameters, setting.records)
         return encoding, component_counts(_components_of(setting.model), own, records, encoding.layout)
 
@@ -266,8 +276,9 @@ class RowsWork:
         _check_same_encoding(setting.encoding, asked)
         held = self._held_by(asked, setting)
         records = self._records_of(asked, setting)
+        statistics = self._sums.e_step(setting.model, parameters, records, setting.encoding.layout)
+        # Behind the E-step: whoever is at fault answers no sooner than others.
         self._require_within_reach(setting, parameters, records)
-        statistics = setting.model.e_step(parameters, records, setting.encoding.layout)
         if held:
             statistics = silence(_components_of(setting.model), statistics, held)
         return setting.encoding, statistics

@@ -13,7 +13,7 @@ from fed_em.broadcast import Broadcast
 from fed_em.errors import CallerError, FedEmError
 from fed_em.model_file import FittedModel, save_model
 from fed_em_client.configuration import TenantConfiguration
-from fed_em_client.data_files import check_data_file
+from fed_em_client.data_files import check_data_file, data_paths
 from fed_em_client.grpc_link import Endpoint, serve_session
 from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork, WorkMarks
@@ -61,7 +61,8 @@ class Tenant:
 
     def work(self, marks: WorkMarks | None = None) -> RowsWork:
         """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed."""
-        return RowsWork(self.configuration.data, self.configuration.columns, self.roster, self.index, marks)
+        own = self.configuration
+        return RowsWork(own.data, own.columns, self.roster, self.index, marks, own.workers)
 
     def session(
         self, marks: RoundMarks, work: RowsWork, report: Callable[[str], None] = lambda _: None
@@ -84,7 +85,8 @@ def open_tenant(configuration: TenantConfiguration) -> Tenant:
         CallerError: names the file or the key that is wrong.
     """
     roster = load_pinned_roster(configuration.roster, configuration.roster_hash)
-    check_data_file(configuration.data)
+    for path in data_paths(configuration.data):
+        check_data_file(path)
     keys = load_keys(configuration.keys)
     keys.check_against(roster, configuration.name)
     for name in (configuration.name, SERVER):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fed_em.errors import CallerError
 from fed_em_client.configuration import PolicyTable, TenantConfiguration, read_tenant_configuration
-from fed_em_client.data_files import DataFile, read_data_file
+from fed_em_client.data_files import DataFile, data_paths, read_data_file
 from fed_em_client.link_checks import Accepted, reach, resolve, shake_hands
 from fed_em_client.rows import check_row_count
 from fed_em_protocols.addresses import split_address
@@ -92,20 +92,29 @@ def _say_handshake(accepted: Accepted) -> str:
     return f"{accepted.protocol}; the server shows the roster's certificate, and {own}"
 
 
-def _read_data(configuration: TenantConfiguration, roster: Roster | None) -> DataFile:
-    path = configuration.data
+def _read_data(configuration: TenantConfiguration, roster: Roster | None) -> list[DataFile]:
+    files = [_read_file(path, configuration) for path in data_paths(configuration.data)]
+    if roster is not None:
+        n, cap = sum(file.n_rows for file in files), roster.row_caps[roster.index(configuration.name)]
+        check_row_count(files[0].path if len(files) == 1 else "the data", n, cap)
+    return files
+
+
+def _read_file(path: Path, configuration: TenantConfiguration) -> DataFile:
     file = read_data_file(path, lambda names: names)
     missing = [source for source in configuration.columns.values() if file.named and source not in file.columns]
     if missing:
         raise CallerError(f"{path} has no column '{missing[0]}', which [columns] names", remedy="mend [columns]")
     if file.n_rows == 0:
         raise CallerError(f"{path} has no rows", remedy="a tenant without rows stays out of the session")
-    if roster is not None:
-        check_row_count(path, file.n_rows, roster.row_caps[roster.index(configuration.name)])
     return file
 
 
-def _say_data(file: DataFile) -> str:
+def _say_data(files: list[DataFile]) -> str:
+    return "; ".join(map(_say_file, files))
+
+
+def _say_file(file: DataFile) -> str:
     """For the tenant's own eyes: nobody else is told how many cells are missing."""
     numeric = sum(column.values is not None for column in file.columns.values())
     holes = [f"{column.n_missing} in '{name}'" for name, column in file.columns.items() if column.n_missing]

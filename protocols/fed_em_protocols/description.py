@@ -38,12 +38,19 @@ from fed_em.stepwise import StepwiseTotal
 from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
+from fed_em_protocols.limits import MAX_COMPONENTS
 from fed_em_protocols.roster import Name
 from fed_em_protocols.stream import Stream
 
 # Levels of a column, and the largest count that a column can declare.
 MAX_LEVELS = 4096
 MAX_COUNT = 2**31
+
+# Labels that mean a missing cell in a CSV file, whatever the session declares.
+READ_AS_MISSING = frozenset((
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A", "NA", "NULL", "NaN", "n/a", "nan",
+    "null",
+))  # fmt: skip
 
 
 def _as_label(level: object) -> object:
@@ -95,6 +102,12 @@ class Column(Table):
                 )
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(f"column '{self.name}': low must be below high")
+        for level in self.levels or ():
+            if level in READ_AS_MISSING or level != level.strip():
+                raise ValueError(
+                    f"column '{self.name}': no cell of a CSV file reads as the level {level!r}; give it another name, without spaces "
+                    "around it, and rename it in the data"
+                )
         try:
             _ = self.described
         except CallerError as error:
@@ -190,6 +203,10 @@ class SessionDescription(Table):
             raise ValueError(
                 "a [stream] has no mixing weights of each tenant's own, which need all of its rows in every round: "
                 'set mixing = "shared" in [model], or leave [stream] out'
+            )
+        if self.fitted_model.n_components > MAX_COMPONENTS:
+            raise ValueError(
+                f"a session's model has at most {MAX_COMPONENTS} components, not {self.fitted_model.n_components}"
             )
         return self
 

@@ -6,8 +6,8 @@ A block with per-record bound B is encoded as round(s · 2^f). With row caps R_i
 
 computed in whole numbers (floating point would let single bounds next to the edge through), and f is the largest such
 integer, at most 52 (float64 holds no more) and at least 20 (below that, statistics lose meaning, and the encoder
-refuses). Nothing is ever clipped. The vector ends with a word in which a tenant that cannot compute its statistics counts itself (it
-sends zeros otherwise: the sum says that somebody is at fault, never who), and with two check words, zero at every tenant: a sum whose
+refuses). Nothing is ever clipped. The vector ends with a word in which a tenant that cannot compute its statistics counts itself (the
+statistics that it sends are noise: `Ring.fault_vector`), and with check words, zero at every tenant: a sum whose
 check words are not zero was unmasked with a wrong seed (probability 2^-128 of missing it), long before a range check would notice.
 """
 

@@ -78,12 +78,15 @@ def add_masks(
     signed = [(key, 1) for key in added] + [(key, -1) for key in subtracted]
     if any(len(key) != MASK_KEY_BYTES for key, _ in signed):
         raise ValueError(f"a mask key has {MASK_KEY_BYTES} bytes")
+    out = vector if out is None else out
+    if (out.shape, out.dtype) != (vector.shape, vector.dtype):
+        raise ValueError(f"{vector.dtype} of shape {vector.shape} do not go into {out.dtype} of shape {out.shape}")
     keystream = len(signed) * vector.nbytes
-    add_four = _compiled_loop() if keystream >= _LEAST_BYTES_COMPILED and compiler_admitted() else None
+    worth_it = keystream >= _LEAST_BYTES_COMPILED and vector.dtype.isnative and compiler_admitted()
+    add_four = _compiled_loop() if worth_it else None
     workers = max(1, min(threads, len(signed), keystream // _LEAST_BYTES_A_THREAD))
     count = max(workers, -(-len(signed) // _MOST_STREAMS))
     shares = [signed[k::count] for k in range(count)]
-    out = vector if out is None else out
     if out is not vector:
         out[...] = vector
     if workers == 1:

@@ -14,8 +14,8 @@ al. 2012, "Statistical Disclosure Control", chapter 4). With two components both
 What it protects:
 
 * One record that dominates. No responsibility exceeds 1, so no record is more than 1 / floor of an opened moment's
-  weight, nor of the weight of what is held. A bound on the effective number of records would add nothing: that is never
-  below the mass.
+  weight, nor of the weight of what is held. Records with weights count as shares of the largest one declared. A bound on the
+  effective number of records would add nothing: that is never below the mass.
 * One tenant that is the whole component. Others hold at least `LEAST_ROWS` records each; after the f that collude
   subtract theirs, two are left.
 
@@ -26,6 +26,10 @@ What it does not protect:
   the same parameters with other components held: differences of moments are differences of records. Only differential
   privacy bounds that.
 * One tenant that dominates a component without being all of it: f + 2 tenants support it, with unequal weight.
+* One cell of a column that few records show: mass counts records and not their observed cells, and what is summed of a
+  discrete column is of observed cells only.
+* The first sum and the log-likelihood, which are of all records and never gated. With weights they are of the records of
+  positive weight, which can be one: a tenant that does not pin the description lets the server choose the column.
 * Against counts that are not true: a tenant sees the sum of the others' counts and cannot check it.
 
 Server and tenants decide from the same ring integers and must agree in every case. Decoding is one conversion of each

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, FiniteFloat, PositiveFloat, ValidationError, model_validator
 
 from fed_em.em import Stopping
+from fed_em.optimiser import EM, L_BFGS
+from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, complaint_of, read_configuration
 from fed_em_protocols.coordinator_state import Timetable
@@ -57,6 +59,9 @@ class FitTable(Table):
     """Converged when the objective changes by less than this, in nats a row, between two complete rounds."""
     max_iterations: Annotated[int, Field(ge=1)] = 200
     seed: Annotated[int, Field(ge=0)] = 0
+    optimiser: Literal["em", "squarem", "lbfgs"] | None = None
+    """What proposes the parameters of the next round; in rounds whose sum is not whole it is EM (`fed_em.optimiser`). By default
+    L-BFGS, and EM where there is nothing else: in a stream, and with mixing weights of each tenant's own."""
 
     @property
     def stopping(self) -> Stopping:
@@ -125,6 +130,24 @@ class ServerConfiguration(Table):
                 "a [stream] does not converge, it goes on for [fit] max_iterations rounds: leave tolerance out of [fit]"
             )
         return self
+
+    @model_validator(mode="after")
+    def _can_be_optimised(self) -> Self:
+        if self._plain_em and self.fit.optimiser not in (None, EM):
+            raise ValueError(
+                f"a [stream] or mixing = \"tenant\" takes steps of EM, and no optimiser '{self.fit.optimiser}': "
+                f'set optimiser = "{EM}" in [fit], or leave it out'
+            )
+        return self
+
+    @property
+    def _plain_em(self) -> bool:
+        return self.stream is not None or has_own_weights(self.description.fitted_model)
+
+    @property
+    def optimiser(self) -> str:
+        """One of `fed_em.optimiser.OPTIMISERS`."""
+        return self.fit.optimiser or (EM if self._plain_em else L_BFGS)
 
     @property
     def description(self) -> SessionDescription:

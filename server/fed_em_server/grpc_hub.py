@@ -26,7 +26,8 @@ from fed_em_server.hub import Arrived, HubEvent, Unlinked
 
 T = TypeVar("T")
 
-# The most messages of one link that wait: beyond that, a tenant's are left in its own machine, and one that does not read is cut off.
+# The most messages that wait to be read, of one tenant over all links that it dials, and to be sent, on one link. A tenant's others are
+# left in its own machine, and one that does not read is cut off.
 _MOST_UNREAD, _MOST_UNSENT = 16, 256
 
 # After the last message, tenants get this long to close their ends.
@@ -40,7 +41,6 @@ class _Link:
     tenant: int
     dropped: asyncio.Event = field(default_factory=asyncio.Event)
     outgoing: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
-    unread: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_UNREAD))
 
 
 class GrpcHub:
@@ -59,7 +59,8 @@ class GrpcHub:
         self._tenants = {_der(tenant.parsed_certificate): index for index, tenant in enumerate(roster.tenants)}
         roots = "".join(tenant.certificate for tenant in roster.tenants).encode()
         self._credentials = grpc.ssl_server_credentials([(tls_key, tls_certificate)], roots, require_client_auth=True)
-        self._events: queue.SimpleQueue[tuple[HubEvent, _Link]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[HubEvent] = queue.SimpleQueue()
+        self._unread = [asyncio.Semaphore(_MOST_UNREAD) for _ in roster.tenants]
         self._links: dict[int, _Link] = {}
         self._received = self._sent = 0
         self._loop = asyncio.new_event_loop()
@@ -78,10 +79,11 @@ class GrpcHub:
     def receive(self, until: float | None) -> HubEvent | None:
         """The next event, or None once the clock shows `until`."""
         try:
-            event, link = self._events.get(timeout=None if until is None else max(0.0, until - self.now()))
+            event = self._events.get(timeout=None if until is None else max(0.0, until - self.now()))
         except queue.Empty:
             return None
-        self._loop.call_soon_threadsafe(link.unread.release)
+        if isinstance(event, Arrived):
+            self._loop.call_soon_threadsafe(self._unread[event.tenant].release)
         return event
 
     def send(self, tenant: int, data: bytes) -> None:
@@ -146,7 +148,7 @@ class GrpcHub:
                 task.cancel()
             if self._links.get(tenant) is link:
                 del self._links[tenant]
-                self._events.put((Unlinked(tenant), link))
+                self._events.put(Unlinked(tenant))
 
     def _who(self, context: grpc.aio.ServicerContext[bytes, bytes]) -> int | None:
         pem = next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
@@ -156,14 +158,21 @@ class GrpcHub:
             return None
 
     async def _read(self, link: _Link, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        unread = self._unread[link.tenant]
         while True:
-            await link.unread.acquire()
-            data = await context.read()
-            if not isinstance(data, bytes):
-                return
-            if self._links.get(link.tenant) is link:
-                self._received += len(data)
-                self._events.put((Arrived(link.tenant, data), link))
+            await unread.acquire()
+            handed_in = False
+            try:
+                data = await context.read()
+                if not isinstance(data, bytes):
+                    return
+                if self._links.get(link.tenant) is link:
+                    self._received += len(data)
+                    self._events.put(Arrived(link.tenant, data))
+                    handed_in = True
+            finally:
+                if not handed_in:
+                    unread.release()
 
     async def _write(self, link: _Link, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         while (data := await link.outgoing.get()) is not None:

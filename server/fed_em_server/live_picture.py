@@ -64,7 +64,8 @@ class Picture:
     @property
     def log_likelihoods(self) -> tuple[float, ...]:
         """The curve so far."""
-        return tuple(opened.log_likelihood for opened in self.rounds if opened.log_likelihood is not None)
+        seen = (opened for opened in self.rounds if opened.step.is_gone_on_from)
+        return tuple(opened.log_likelihood for opened in seen if opened.log_likelihood is not None)
 
     @property
     def traffic(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Commands that use a fitted model: `fed-em predict`, `fed-em score` and `fed-em sample`."""
+"""Commands about tables and fitted models: `fed-em schema`, `fed-em predict`, `fed-em score` and `fed-em sample`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,25 @@ if TYPE_CHECKING:
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.")]
 Data = Annotated[Path, typer.Argument(help="Rows: CSV, Parquet or NumPy, with the model's columns.")]
 Output = Annotated[Path | None, typer.Option("--output", help="CSV or Parquet file; standard output by default.")]
+
+
+def schema(
+    data: Annotated[list[Path], typer.Argument(help="CSV and Parquet files of one table, or folders of them.")],
+    output: Annotated[Path | None, typer.Option("--output", help="TOML file; standard output by default.")] = None,
+) -> None:
+    """The kinds of a table's columns, as they follow from its cells: TOML to be looked at and edited."""
+    from fed_em.errors import EnvironmentFault
+    from fed_em.schema_file import inferred_toml
+    from fed_em.table_files import open_table
+
+    text = inferred_toml(open_table(data).evidence())
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentFault(f"cannot write {output}: {error.strerror}") from None
 
 
 def predict(model: Model, data: Data, output: Output = None) -> None:

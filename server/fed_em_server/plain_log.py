@@ -12,6 +12,7 @@ from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.record import RoundRecord, SessionRecord
 from fed_em_server.report_words import (
     MINUS,
+    STEPS,
     blocks_in_words,
     bytes_in_words,
     decimal,
@@ -79,8 +80,10 @@ class PlainLog:
         if record.log_likelihood is None:
             return "moments of the columns"
         change = "" if self._last is None else f" ({decimal(record.log_likelihood - self._last, 6, signed=True)})"
-        self._last = record.log_likelihood
-        return f"iteration {record.iteration}, log-likelihood {decimal(record.log_likelihood, 6)}{change}"
+        if record.step.is_gone_on_from:
+            self._last = record.log_likelihood
+        step = STEPS.get(record.step, "")
+        return f"iteration {record.iteration}, log-likelihood {decimal(record.log_likelihood, 6)}{change}{step}"
 
     def _write(self, text: str) -> None:
         line = f"{self._clock() - self._began:8.2f}s  {text.replace(MINUS, '-')}\n"

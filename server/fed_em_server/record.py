@@ -11,6 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from fed_em.em import Step
 from fed_em_protocols.configuration import Table
 from fed_em_protocols.terms import Trust
 
@@ -60,6 +61,8 @@ class RoundRecord(Table):
     """Nats a row of standardised columns, each row's at the parameters its term belongs to; None for the moments."""
     weights: tuple[float, ...] = ()
     """Mixing weights after the M-step."""
+    step: Step = Step.EM
+    """What the optimiser had to do with the round."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -29,7 +29,8 @@ _ENLARGED, _ENOUGH_TO_ENLARGE = 0.1, 8
 
 def convergence_chart(rounds: Sequence[RoundRecord]) -> str:
     """Log-likelihood a row over the iterations, incomplete sums hollow."""
-    curve = [(r.iteration, r.log_likelihood, r.complete) for r in rounds if r.log_likelihood is not None]
+    seen = [r for r in rounds if r.step.is_gone_on_from]
+    curve = [(r.iteration, r.log_likelihood, r.complete) for r in seen if r.log_likelihood is not None]
     first, last = curve[0], curve[-1]
     with figure(WIDE, 3.7) as drawn:
         axes = drawn.subplots()

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from fed_em.em import Step
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.record import Happening, RoundRecord, SessionRecord
 
 MINUS = "\N{MINUS SIGN}"
+
+# What a round was for the optimiser; an EM step needs no words.
+STEPS = {
+    Step.LEAP: ", accelerated",
+    Step.REFUSED: ", refused: back to the best before",
+    Step.PAUSED: ", an EM step: the optimiser is off while not everybody is fresh in the sum",
+    Step.ABANDONED: ", abandoned: the optimiser is off while not everybody is fresh in the sum",
+}
 
 _PREFIXES = ("", "k", "M", "G", "T")
 

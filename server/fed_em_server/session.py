@@ -17,6 +17,7 @@ from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import ComponentModel, Model
 from fed_em.model_file import FittedModel
+from fed_em.optimiser import EM
 from fed_em.standardised_fit import StandardisedFit, fit_standardised
 from fed_em.tenant_mixing import TenantMixedModel, has_own_weights
 from fed_em_protocols.coordinator import coordinator_start
@@ -71,6 +72,7 @@ class SessionPlan:
     stopping: Stopping
     seed: int
     transport: str
+    optimiser: str = EM
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ def plan_session(
     fit = configuration.fit
     terms = session_terms(configuration.trust, roster, description, fit.max_iterations)
     timetable = configuration.times.timetable()
-    return SessionPlan(roster, identity, description, terms, timetable, fit.stopping, fit.seed, transport)
+    return SessionPlan(
+        roster, identity, description, terms, timetable, fit.stopping, fit.seed, transport, configuration.optimiser
+    )
 
 
 def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome:
@@ -117,7 +121,7 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome
     model = plan.description.fitted_model
     ranges = (plan.description.low, plan.description.high)
     try:
-        result = fit_standardised(model, ranges, total_for, plan.stopping, plan.seed, keeper.iterated)
+        result = fit_standardised(model, ranges, total_for, plan.stopping, plan.seed, keeper.iterated, plan.optimiser)
     except BaseException:
         sums.close(CloseReason.FAILED)
         raise
@@ -216,7 +220,12 @@ class _RecordKeeper:
     def iterated(self, iteration: Iteration) -> None:
         """The M-step of the round that was opened last is done."""
         weights = tuple(float(w) for w in iteration.parameters["weights"])
-        seen = {"log_likelihood": iteration.log_likelihood, "weights": weights, "held": iteration.held}
+        seen = {
+            "log_likelihood": iteration.log_likelihood,
+            "weights": weights,
+            "held": iteration.held,
+            "step": iteration.step,
+        }
         done = self._rounds[-1].model_copy(update=seen)
         self._rounds[-1] = done
         self._watcher.round_opened(done)

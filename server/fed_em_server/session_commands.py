@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from fed_em.model_file import FittedModel
+    from fed_em.standardised_fit import StandardisedFit
+    from fed_em_server.configuration import ServerConfiguration
 
 Configuration = Annotated[Path, typer.Argument(help="The session's TOML file.")]
 
@@ -35,24 +40,46 @@ def server(configuration: Configuration) -> None:
 
 def fit(
     configuration: Configuration,
-    data: Annotated[list[Path], typer.Argument(help="Data files with all rows: CSV, Parquet or NumPy.")],
+    data: Annotated[
+        list[Path], typer.Argument(help="All rows: CSV and Parquet files, folders of them, or NumPy files; any number.")
+    ],
     output: Annotated[Path, typer.Option("--output", help="Folder for the model.")] = Path("pooled-model"),
+    progress: Annotated[bool, typer.Option(help="Show a bar, on a terminal.")] = True,
 ) -> None:
-    """Fit the same model to rows in one place, from the same configuration."""
+    """Fit the same model to rows in one place, from the same configuration.
+
+    Tables need not fit into memory, unless rows have weights or labels, the session is a [stream], or mixing weights are
+    each tenant's own: all rows are then those of one tenant.
+    """
     from fed_em.model_file import save_model
-    from fed_em.records import Records
-    from fed_em_client.rows import read_records
-    from fed_em_protocols.limits import MAX_ROW_CAP
     from fed_em_server.configuration import read_server_configuration
-    from fed_em_server.pooled import fit_pooled
 
     parsed = read_server_configuration(configuration)
-    description = parsed.description
-    records = Records.concatenated([read_records(path, description, {}, MAX_ROW_CAP) for path in data])
-    fitted, result = fit_pooled(description, records, parsed.fit.stopping, parsed.fit.seed)
+    fitted, result = _fit(parsed, data, progress)
     save_model(output, fitted)
     last = result.fit.iterations[-1]
-    typer.echo(f"{len(records)} rows, log-likelihood {last.log_likelihood:.6f} nats a row of standardised columns")
-    unfinished = "not converged" if description.stream is None else "a stream ended"
+    typer.echo(
+        f"{fitted.provenance['rows']} rows, log-likelihood {last.log_likelihood:.6f} nats a row of standardised columns"
+    )
+    unfinished = "not converged" if parsed.stream is None else "a stream ended"
     ending = "converged" if result.fit.converged else unfinished
     typer.echo(f"{ending} after {len(result.fit.iterations)} iterations; the model is in {output}")
+
+
+def _fit(parsed: ServerConfiguration, data: list[Path], progress: bool) -> tuple[FittedModel, StandardisedFit]:
+    from fed_em.columns import CategoricalColumn
+    from fed_em.fit_progress import fit_progress
+    from fed_em.table_files import open_table
+    from fed_em_client.rows import read_records
+    from fed_em_protocols.limits import MAX_ROW_CAP
+    from fed_em_server.pooled import fit_pooled, fit_table, needs_memory
+
+    description, how = parsed.description, (parsed.fit.stopping, parsed.fit.seed, parsed.optimiser)
+    if needs_memory(description) or any(path.suffix.lower() in (".npy", ".npz") for path in data):
+        return fit_pooled(description, read_records(data, description, {}, MAX_ROW_CAP), *how)
+    labelled = [
+        column.name for column in description.schema_of_columns.columns if isinstance(column, CategoricalColumn)
+    ]
+    table = open_table(data, description.names, text=labelled)
+    with fit_progress(None, progress) as shown:
+        return fit_table(description, table, *how, shown.passed, shown.iterated)

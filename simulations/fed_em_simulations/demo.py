@@ -76,6 +76,8 @@ difference_guard = "blocks"
 tolerance = 1e-6
 max_iterations = 400
 seed = {seed}
+# What goes wrong is timed for the rounds of plain EM.
+optimiser = "em"
 
 [times]
 patience = {patience}

@@ -53,6 +53,7 @@ output = "../{output}"
 [fit]
 tolerance = 0.0
 max_iterations = {iterations}
+optimiser = "em"
 [model]
 family = "gaussian-mixture"
 n_components = {sizes.components}

@@ -39,7 +39,7 @@ def measure_e_step(size: EStepSize, peers_seconds: float) -> EStepFigures:
     measured = [
         *_ours(case, size.times),
         *_scikit_learn(case, size.times),
-        *(_peer(package, size, peers_seconds) for package in PEERS),
+        *(measure_peer(package, size, peers_seconds) for package in PEERS),
     ]
     products, exponentials = _floor(case, size.times)
     return EStepFigures(size.rows, size.columns, size.components, tuple(measured), products, exponentials)
@@ -85,7 +85,8 @@ def _scikit_learn(case: Case, times: int) -> Iterator[IterationFigures]:
             yield IterationFigures(f"scikit-learn, {name}", *least(iterate, times))
 
 
-def _peer(package: str, size: EStepSize, seconds: float) -> IterationFigures | Absent:
+def measure_peer(package: str, size: EStepSize, seconds: float) -> IterationFigures | Absent:
+    """EM iterations of another package, by `peer_em.py`, where `make bench-peers` has made its environment."""
     if seconds <= 0:
         return Absent(f"{package}: not asked for")
     if not _PEERS_PYTHON.exists():

@@ -269,6 +269,73 @@ class IterationFigures:
 
 
 @dataclass(frozen=True)
+class CaseFigures:
+    """EM iterations of one case.
+
+    Attributes:
+        title: What is fitted.
+        iterations: Ours first.
+        floor: CPU seconds of what no such iteration can do without.
+        floor_of: What that is.
+    """
+
+    title: str
+    iterations: tuple[IterationFigures | Absent, ...]
+    floor: float
+    floor_of: str
+
+
+@dataclass(frozen=True)
+class OptimiserFigures:
+    """One run of an optimiser.
+
+    Attributes:
+        name: Which.
+        rounds: Until it was as near EM's optimum as counts, or above; None: it never was.
+        taken: Until it stopped.
+        above: Where it ended less EM's optimum, nats a record.
+    """
+
+    name: str
+    rounds: int | None
+    taken: int
+    above: float
+
+
+@dataclass(frozen=True)
+class RoundsFigures:
+    """All optimisers on one mixture, from one start; EM first."""
+
+    name: str
+    rows: int
+    optimisers: tuple[OptimiserFigures, ...]
+
+
+@dataclass(frozen=True)
+class StartFigures:
+    """How many starts of one mixture lead to the best optimum known.
+
+    Attributes:
+        seeds, share: Starts by sums, and the share of them.
+        seeds_of_others, share_of_others: Starts of scikit-learn.
+    """
+
+    name: str
+    seeds: int
+    share: float
+    seeds_of_others: int
+    share_of_others: float
+
+
+@dataclass(frozen=True)
+class OptimisersFigures:
+    """Rounds, and starts."""
+
+    rounds: tuple[RoundsFigures, ...]
+    starts: tuple[StartFigures, ...]
+
+
+@dataclass(frozen=True)
 class EStepFigures:
     """EM iterations of one size, full covariances.
 

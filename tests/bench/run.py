@@ -15,10 +15,12 @@ from tests.bench.e_step import measure_e_step
 from tests.bench.figures import (
     Absent,
     AbsentSum,
+    CaseFigures,
     ClientFigures,
     EStepFigures,
     FlowerFigures,
     GrpcFigures,
+    OptimisersFigures,
     ServerFigures,
     SumFigures,
     TrafficFigures,
@@ -26,8 +28,10 @@ from tests.bench.figures import (
 from tests.bench.flower_rounds import measure_flower_rounds
 from tests.bench.flower_sums import SYSTEM, TRUST, graph_name, measure_flower
 from tests.bench.grpc_rounds import measure_grpc
+from tests.bench.incomplete import measure_incomplete
 from tests.bench.large_sums import measure_recovery, measure_server
 from tests.bench.machine import Machine
+from tests.bench.optimiser_rounds import measure_rounds, measure_starts
 from tests.bench.our_sums import LOST_UPLOADS, NO_DROPOUT, measure_ours
 from tests.bench.shapes import Shape
 from tests.bench.sizes import Sizes, SumsOfSize
@@ -44,6 +48,8 @@ class Bench:
 
     machine: Machine
     e_step: tuple[EStepFigures, ...] | None = None
+    incomplete: tuple[CaseFigures, ...] | None = None
+    rounds: OptimisersFigures | None = None
     client: tuple[ClientFigures, ...] | None = None
     server: tuple[ServerFigures, ...] | None = None
     sums: tuple[SumFigures | AbsentSum, ...] | None = None
@@ -78,6 +84,13 @@ def run_bench(
 
 def _e_step(sizes: Sizes, folder: Path) -> tuple[EStepFigures, ...]:
     return tuple(measure_e_step(size, sizes.peers_seconds) for size in sizes.e_step)
+
+
+def _rounds(sizes: Sizes, folder: Path) -> OptimisersFigures:
+    return OptimisersFigures(
+        measure_rounds(sizes.hard_mixtures, sizes.most_rounds),
+        measure_starts(sizes.start_mixtures, sizes.start_seeds, sizes.start_seeds_of_others),
+    )
 
 
 def _client(sizes: Sizes, folder: Path) -> tuple[ClientFigures, ...]:
@@ -133,6 +146,8 @@ def _flower_sums(size: SumsOfSize, shares: int, deadline: float) -> Iterator[Sum
 
 SECTIONS: dict[str, Callable[[Sizes, Path], Any]] = {
     "e_step": _e_step,
+    "incomplete": lambda sizes, _: measure_incomplete(sizes.incomplete, sizes.peers_seconds),
+    "rounds": _rounds,
     "client": _client,
     "server": _server,
     "sums": _sums,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tests.bench.hard_mixtures import FOR_STARTS, HARD, OVERLAPPING, SEPARATED, HardMixture
 from tests.bench.shapes import Shape, sparse_shape
 
 
@@ -72,7 +73,10 @@ class Sizes:
 
     Attributes:
         e_step: EM iterations over rows in memory.
+        incomplete: The same with missing cells under full covariances, and over mixed columns.
         peers_seconds: The most time that each package of others gets for one of those; 0: not asked for.
+        hard_mixtures, most_rounds: Fitted by every optimiser, and the most rounds that those other than EM get.
+        start_mixtures, start_seeds, start_seeds_of_others: Fitted from as many starts by sums, and from scikit-learn's.
         neighbours, lengths, client_times: k and L of a tenant's upload, and how often each is measured.
         server: Rounds at the server.
         traffic, traffic_length, components: Federations whose bytes are counted, L, and the components behind a gate.
@@ -87,7 +91,13 @@ class Sizes:
     """
 
     e_step: tuple[EStepSize, ...]
+    incomplete: tuple[EStepSize, EStepSize]
     peers_seconds: float
+    hard_mixtures: tuple[HardMixture, ...]
+    most_rounds: int
+    start_mixtures: tuple[HardMixture, ...]
+    start_seeds: int
+    start_seeds_of_others: int
     neighbours: tuple[int, ...]
     lengths: tuple[int, ...]
     client_times: int
@@ -118,7 +128,13 @@ def ordinary(whole: bool) -> Sizes:
     longer = lengths if whole else (100_000,)
     return Sizes(
         e_step=(EStepSize(10**6, 10, 10, times=3), EStepSize(2 * 10**5, 50, 20, times=3)),
+        incomplete=(EStepSize(2 * 10**4, 20, 8, times=3), EStepSize(10**5, 15, 10, times=5)),
         peers_seconds=240.0,
+        hard_mixtures=HARD,
+        most_rounds=1000,
+        start_mixtures=FOR_STARTS,
+        start_seeds=8,
+        start_seeds_of_others=20,
         neighbours=(31, 63, 92),
         lengths=(10_000, 100_000, 1_000_000),
         client_times=5,
@@ -150,7 +166,13 @@ def ordinary(whole: bool) -> Sizes:
 
 SMALLEST = Sizes(
     e_step=(EStepSize(2000, 2, 2, times=1),),
+    incomplete=(EStepSize(100, 3, 2, times=1), EStepSize(500, 15, 2, times=1)),
     peers_seconds=0.0,
+    hard_mixtures=(HardMixture(3, 2, OVERLAPPING, rows=50),),
+    most_rounds=100,
+    start_mixtures=(HardMixture(3, 2, SEPARATED, rows=50),),
+    start_seeds=1,
+    start_seeds_of_others=2,
     neighbours=(3,),
     lengths=(50,),
     client_times=1,

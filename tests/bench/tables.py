@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from tests.bench.e_step_table import print_e_step
+from tests.bench.e_step_table import print_e_step, print_incomplete
 from tests.bench.figures import Absent, FlowerFigures, GrpcFigures, RoundFigures, Spread
 from tests.bench.machine import Machine
+from tests.bench.rounds_table import print_optimisers
 from tests.bench.run import Bench
 from tests.bench.sum_tables import print_client, print_server, print_sums, print_traffic
 from tests.bench.table_cells import Page, ms, number, optional_ms, spread, verdict
@@ -39,6 +40,10 @@ def print_bench(bench: Bench, console: Console, markdown: bool = False) -> None:
     _print_machine(bench.machine, page)
     if bench.e_step:
         print_e_step(bench.e_step, page)
+    if bench.incomplete:
+        print_incomplete(bench.incomplete, page)
+    if bench.rounds:
+        print_optimisers(bench.rounds, page)
     if bench.client:
         print_client(bench.client, page)
     if bench.server:

@@ -8,11 +8,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from fed_em.parameters import Parameters
 from tests.bench.figures import Absent, FlowerFigures
 from tests.bench.flower_rounds import measure_flower_rounds
+from tests.bench.incomplete import log_likelihood_of, plain_loop
+from tests.bench.peer_em import blanked, made_case
 from tests.bench.run import run_bench
 from tests.bench.sizes import SMALLEST
 from tests.bench.tables import print_bench
@@ -31,6 +35,12 @@ def test_a_run_of_the_smallest_sizes_is_printed_and_can_be_kept(tmp_path: Path) 
         "N = 2 000, D = 2, K = 2",
         "scikit-learn, one BLAS thread",
         "pomegranate: not asked for",
+        "20% of the cells missing, N = 100, D = 3, K = 2",
+        "a NumPy loop over patterns",
+        "stepmix: not asked for",
+        "K = 3, D = 2, separation 1.5",
+        "lbfgs: geometric mean",
+        "k-means++",
         "L = 50",
         "malicious-server, L = 50",
         "k = 3, L = 50",
@@ -43,6 +53,14 @@ def test_a_run_of_the_smallest_sizes_is_printed_and_can_be_kept(tmp_path: Path) 
         assert words in page
     print_bench(bench, Console(file=io.StringIO(), width=200), markdown=True)
     assert json.loads(json.dumps(dataclasses.asdict(bench)))["grpc"]["tenants"] == SMALLEST.tenants
+
+
+def test_the_loop_over_patterns_sums_what_ours_does() -> None:
+    rows, weights, means, covariances = made_case(200, 4, 2)
+    rows = blanked(rows, 0.3)[:150]
+    rows = rows[~np.isnan(rows).all(axis=1)]
+    at = Parameters({"weights": weights, "means": means, "covariances": covariances})
+    assert plain_loop((rows, weights, means, covariances)) == pytest.approx(log_likelihood_of(rows, at), rel=1e-12)
 
 
 @pytest.mark.slow

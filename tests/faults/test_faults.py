@@ -34,6 +34,7 @@ def test_sessions_with_faults() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.all_cores
 @pytest.mark.timeout(1800)
 def test_thousands_of_sessions_with_faults(capsys: pytest.CaptureFixture[str]) -> None:
     tally = run_campaign(1_000_000, SESSIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
+from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn, evidence_of
 from fed_em.errors import CallerError
 
 TABLE = {
@@ -29,20 +30,67 @@ SCHEMA = ColumnSchema(
         BernoulliColumn("insured"),
     )
 )
-KINDS = {"visits": "poisson"}
 N = np.nan
 ROWS = np.array([[1.7, 0, 1, 3, 1], [1.6, N, 0, 0, N], [N, 1, N, 7, 0], [1.9, 0, 1, N, 1]])
 
 
-def test_a_schema_is_inferred_and_counts_are_told() -> None:
-    assert ColumnSchema.infer(TABLE, KINDS) == SCHEMA
-    assert ColumnSchema.infer(TABLE).columns[3] == GaussianColumn("visits")
+def test_a_schema_is_inferred_or_told() -> None:
+    assert ColumnSchema.infer(TABLE) == SCHEMA
+    assert ColumnSchema.infer(TABLE, {"visits": "gaussian"}).columns[3] == GaussianColumn("visits")
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([0, 1, 1], "bernoulli"),
+        ([True, None, False], "bernoulli"),
+        ([1.0, 1.0], "bernoulli"),
+        ([0, 3, 100], "poisson"),
+        ([0.0, float("nan"), 2.0], "poisson"),
+        ([0, 101], "gaussian"),
+        ([-1, 0, 1], "gaussian"),
+        ([0, 1, 1.5], "gaussian"),
+        ([1, 2, 20], "categorical"),
+        (list(range(1, 11)), "categorical"),
+        (list(range(1, 12)), "gaussian"),
+        ([1, 21], "gaussian"),
+        (["a", "b", None], "categorical"),
+        (["a", 1], "categorical"),
+        (np.array([1, 2, 3], dtype=np.int8), "categorical"),
+        (pd.Categorical(["x", "y", "x"]), "categorical"),
+        (pd.Series([0, None, 7], dtype="Int64"), "poisson"),
+    ],
+)
+def test_the_kind_of_a_column_follows_from_its_cells(cells: Any, kind: str) -> None:
+    assert ColumnSchema.infer({"x": cells}).columns[0].kind == kind
+
+
+@given(st.lists(st.none() | st.integers(-2, 120) | st.sampled_from([0.5, "a", "b", True])), st.data())
+def test_evidence_of_parts_adds_up(cells: list[Any], data: st.DataObject) -> None:
+    # A part that holds text makes numbers beside it labels of text, as the whole does.
+    cut = data.draw(st.integers(0, len(cells)))
+    whole, parts = (
+        evidence_of({"x": cells})["x"],
+        [evidence_of({"x": part})["x"] for part in (cells[:cut], cells[cut:])],
+    )
+    together = parts[0] + parts[1]
+    assert (together.observed, together.missing, together.kind) == (whole.observed, whole.missing, whole.kind)
+    assert together.levels == whole.levels
+
+
+def test_a_column_of_names_is_no_kind() -> None:
+    names = [f"name {i}" for i in range(1001)]
+    assert len(ColumnSchema.infer({"x": names[:-1]}).columns[0].levels) == 1000  # type: ignore[union-attr]
+    with pytest.raises(CallerError, match="'x' has more than 1000 levels"):
+        ColumnSchema.infer({"x": names})
+    with pytest.raises(CallerError, match="'x' holds values that are not numbers"):
+        ColumnSchema.infer({"x": names}, {"x": "gaussian"})
 
 
 def test_a_data_frame_is_a_table() -> None:
     frame = pd.DataFrame(TABLE).convert_dtypes()
     assert frame["visits"].isna().any()
-    assert ColumnSchema.infer(frame, KINDS) == SCHEMA
+    assert ColumnSchema.infer(frame) == SCHEMA
     np.testing.assert_array_equal(SCHEMA.encode(frame), ROWS)
 
 

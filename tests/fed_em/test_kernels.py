@@ -172,3 +172,25 @@ def test_code_that_cannot_be_kept_is_compiled_all_the_same(monkeypatch: pytest.M
     out = np.empty((1, 2))
     compiled_kernels._compile(compiled_kernels._products)(np.array([[2.0, 3.0]]), out)
     np.testing.assert_array_equal(out, [[4.0, 9.0]])
+
+
+@pytest.mark.parametrize("n_features", [1, 3, 15, 16, 17, 18, 19, 66])
+@pytest.mark.parametrize("n_components", [1, 2, 9, 10, 31, 32, 40])
+@pytest.mark.parametrize("n", [0, 1, 255, 256, 257, 700])
+def test_sums_of_products_are_equal(compiled: Kernels, n_features: int, n_components: int, n: int) -> None:
+    generator = np.random.default_rng(n + n_features)
+    features, responsibilities = generator.normal(size=(n_features, n)), generator.random((n, n_components))
+    ours = generator.normal(size=(n_features, n_components))
+    theirs = ours.copy()
+    compiled.add_products(features, responsibilities, ours)
+    NUMPY.add_products(features, responsibilities, theirs)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize("fault", [np.nan, np.inf])
+def test_a_row_that_is_no_number_spoils_the_sums_of_its_component(compiled: Kernels, fault: float) -> None:
+    features, responsibilities, total = np.ones((20, 300)), np.ones((300, 3)), np.zeros((20, 3))
+    responsibilities[270, 1] = fault
+    compiled.add_products(features, responsibilities, total)
+    assert not np.isfinite(total[:, 1]).any()
+    np.testing.assert_array_equal(total[:, [0, 2]], 300.0)

@@ -311,5 +311,25 @@ class TestEstimator:
     def test_a_column_without_a_value_is_named(self) -> None:
         rows = self.ROWS.copy()
         rows[:, 1] = np.nan
-        with pytest.raises(CallerError, match="column 1"):
+        with pytest.raises(CallerError, match="column '1'"):
             GaussianMixture(2).fit(rows)
+
+
+@pytest.mark.parametrize("structure", ["full", "tied"])
+def test_patterns_of_few_rows_are_summed_as_those_of_many(structure: CovarianceStructure) -> None:
+    """Each pattern of six columns is shown by about one row, and thirty times by as many: two ways to the same moments."""
+    generator = np.random.default_rng(7)
+    factors = generator.normal(size=(2, 6, 12))
+    covariances = factors @ np.swapaxes(factors, 1, 2)
+    model = GaussianMixtureModel(2, 6, structure, missing=True)
+    parameters = Parameters(
+        {
+            "weights": np.array([0.3, 0.7]),
+            "means": generator.normal(size=(2, 6)),
+            "covariances": covariances[0] if structure == "tied" else covariances,
+        }
+    )
+    rows = generator.normal(size=(60, 6))
+    rows[generator.random(rows.shape) < 0.4] = np.nan
+    few, many = model.e_step(parameters, rows), model.e_step(parameters, np.tile(rows, (30, 1)))
+    np.testing.assert_allclose(30 * few.vector, many.vector, rtol=1e-11, atol=1e-11)

@@ -63,10 +63,9 @@ class TestFit:
 
     def test_a_schema_is_inferred(self) -> None:
         model = MixedMixture(2, n_init=1, random_state=0).fit(TABLE)
-        assert [column.kind for column in model.schema_.columns].count("gaussian") == 3
-        assert model.schema_.columns[0].kind == "categorical"
+        assert [column.kind for column in model.schema_.columns] == [column.kind for column in SCHEMA.columns]
 
-    @pytest.mark.parametrize("structure", ["full", "tied", "diag", "spherical"])
+    @pytest.mark.parametrize("structure", ["full", pytest.param("tied", marks=pytest.mark.slow), "diag", "spherical"])
     @pytest.mark.parametrize("prior", ["weak", None])
     def test_the_objective_never_falls(self, structure: Any, prior: str | None) -> None:
         model = MixedMixture(3, covariance_type=structure, prior=prior, tol=1e-9, **OPTIONS).fit(TABLE)

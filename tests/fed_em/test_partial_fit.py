@@ -53,6 +53,20 @@ def test_with_a_step_of_one_a_mixed_call_is_an_iteration_of_em() -> None:
         np.testing.assert_array_equal(stream.parameters_[name][order], batch.parameters_[name])
 
 
+def test_weights_count_as_rows_do_and_labels_are_obeyed() -> None:
+    counts = np.arange(len(ROWS)) % 3
+    options: dict[str, Any] = {"init_params": "random", "means_init": [[-1.0] * 3, [1.0] * 3], "random_state": 0}
+    batch = GaussianMixture(2, **options).partial_fit(ROWS)
+    copied, weighted = clone(batch).partial_fit(ROWS), clone(batch).partial_fit(ROWS)
+    copied.partial_fit(np.repeat(ROWS, counts, axis=0))
+    weighted.partial_fit(ROWS, sample_weight=counts)
+    np.testing.assert_allclose(weighted.means_, copied.means_, rtol=1e-9)
+    np.testing.assert_array_equal(weighted.log_densities_, np.sort(weighted.score_samples(ROWS[counts > 0])))
+    swapped = (ROWS[:, :1] > 0) == [True, False]
+    labelled = GaussianMixture(2, random_state=0).partial_fit(ROWS, admissible=swapped)
+    assert labelled.means_[0, 0] > 1 > -1 > labelled.means_[1, 0]
+
+
 def test_many_small_batches_come_near_the_fit_of_all() -> None:
     stream = GaussianMixture(2, step_size=DecayingStep(0.8), random_state=0)
     with warnings.catch_warnings():

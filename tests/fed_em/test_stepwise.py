@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure
-from fed_em.em import Stopping, Summed, fit
+from fed_em.em import Fit, Step, Stopping, Summed, fit
 from fed_em.errors import CallerError
 from fed_em.minibatches import Minibatches, MinibatchTotal
 from fed_em.model import COUNT
+from fed_em.optimiser import optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.statistics import Statistics
@@ -127,6 +128,17 @@ def test_the_objective_is_the_free_energy_of_all_batches_by_their_weights() -> N
         np.testing.assert_allclose(iteration.objective, expected, rtol=1e-10)
         np.testing.assert_allclose(iteration.log_likelihood, model.log_prob(parameters, batches[t]).mean())
         parameters = iteration.parameters
+
+
+def test_an_optimiser_is_off_as_no_sum_is_of_one_point() -> None:
+    def stream(optimiser: str) -> Fit:
+        total = StepwiseTotal(MinibatchTotal(MODEL, rows_of(120), Minibatches(3)), ConstantStep(0.5))
+        steps = optimiser_for(optimiser, MODEL)
+        return fit(MODEL, total, parameters_of("full", spread=0.4), Stopping(0.0, 8), optimiser=steps)
+
+    plain, optimised = stream("em"), stream("lbfgs")
+    assert {iteration.step for iteration in optimised.iterations} == {Step.PAUSED}
+    assert plain.parameters.distance(optimised.parameters) == 0.0
 
 
 def test_a_stream_never_converges() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fed_em.chart import ChartedModel
+from fed_em.columns import ColumnSchema, GaussianColumn
+from fed_em.coordinates import Coordinates
 from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure
 from fed_em.em import Stopping, fit
 from fed_em.errors import CallerError
 from fed_em.families import build_model
 from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.layout import Layout
 from fed_em.mixed_mixture import MixedMixtureModel
-from fed_em.model import LOCAL_LOG_PRIOR, LOG_LIKELIHOOD, ComponentModel
+from fed_em.model import LOCAL_LOG_PRIOR, LOG_LIKELIHOOD, ComponentModel, Model, Rows
+from fed_em.optimiser import OPTIMISERS, PlainEM, optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.records import Records
+from fed_em.row_stream import TotalOfStream
+from fed_em.starts import best_start
 from fed_em.statistics import Statistics
-from fed_em.tenant_mixing import MIXING, TenantMixing, at_home, has_own_weights
+from fed_em.table_files import open_table
+from fed_em.tenant_mixing import MIXING, TenantMixing, at_home, e_step_at_home, has_own_weights
 from fed_em.totals import IncrementalTotal, TotalOfRows
 from tests.fed_em.mixtures import COVARIANCES, MEANS, log_joint, mixture, parameters_of
 from tests.fed_em.own_weights import gains
@@ -244,3 +253,45 @@ class TestDescription:
         names = [block.name for block in own().layout()]
         assert names[-2:] == [MIXING, LOCAL_LOG_PRIOR]
         assert Statistics.zero(mixed_own().layout()).layout[MIXING].bound > 0
+
+
+class TestNoOptimiser:
+    @pytest.mark.parametrize("model", [own(), mixed_own()], ids=["gaussian", "mixed"])
+    def test_own_weights_are_fitted_by_plain_em(self, model: ChartedModel) -> None:
+        for name in OPTIMISERS:
+            assert optimiser_for(name, model) == PlainEM()
+        start = parameters_of("full") if isinstance(model, GaussianMixtureModel) else mixed_parameters_of()
+        with pytest.raises(CallerError, match="no coordinates of the model"):
+            model.chart(start)
+
+
+class TestInParts:
+    """Own weights are of all rows of a tenant, so neither a block nor a shard has any."""
+
+    def test_a_sum_in_parts_is_the_e_step_of_all(self) -> None:
+        model, rows, parameters = own("diag", 2.0), heterogeneous(50)["west"], parameters_of("diag")
+
+        def in_parts(shared: Model, there: Parameters, records: Rows | Records, layout: Layout) -> Statistics:
+            parts = (shared.e_step(there, records[part], layout) for part in (slice(20), slice(20, None)))
+            return sum(parts, start=Statistics.zero(layout))
+
+        bounds = model.layout(np.array([9.0, 9.0]))
+        summed = e_step_at_home(model, parameters, rows, bounds, in_parts)
+        assert summed.layout == bounds
+        np.testing.assert_allclose(summed.vector, model.e_step(parameters, rows).vector, rtol=1e-11)
+
+    def test_a_table_that_is_read_in_blocks_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "rows.csv").write_text("a,b\n1,2\n3,4\n")
+        stream = open_table(tmp_path / "rows.csv").rows(ColumnSchema((GaussianColumn("a"), GaussianColumn("b"))))
+        with pytest.raises(CallerError, match="read the table into memory"):
+            TotalOfStream(own(), Coordinates(np.zeros(2), np.ones(2)), stream)
+
+
+def test_many_starts_are_found_with_shared_weights() -> None:
+    rows = np.concatenate(list(heterogeneous(30).values()))
+    moments = Parameters({"weights": [1.0], "means": rows.mean(axis=0)[None], "covariances": np.cov(rows.T)[None]})
+    starts = [
+        best_start(model, lambda candidates: TotalOfRows(candidates, rows), moments, 0, n_starts=2)
+        for model in (own(), own().with_shared_weights)
+    ]
+    assert starts[0].objectives == starts[1].objectives

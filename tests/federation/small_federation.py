@@ -25,8 +25,15 @@ TIMES = "gather = 60\npatience = 0.3\nstraggler = 0.5\nset_up = 5\nupload = 10\n
 TABLES = "\n".join(f'[[columns]]\nname = "{name}"\nlow = -20\nhigh = 20' for name in COLUMNS)
 
 
-def session_toml(model: str = MODEL, fit: str = FIT, times: str = TIMES, columns: str = TABLES, trust: str = "") -> str:
-    """A session over three columns in [−20, 20]; each argument is the text of its table."""
+def session_toml(
+    model: str = MODEL,
+    fit: str = FIT,
+    times: str = TIMES,
+    columns: str = TABLES,
+    trust: str = "",
+    optimiser: str = "em",
+) -> str:
+    """A session over three columns in [−20, 20], by plain EM; each argument is the text of its table, or the optimiser."""
     return f"""\
 title = "small"
 listen = "127.0.0.1:0"
@@ -35,6 +42,7 @@ output = "../result"
 window_rounds = 16
 {trust}
 [fit]
+optimiser = "{optimiser}"
 {fit}
 [times]
 {times}

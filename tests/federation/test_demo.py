@@ -34,7 +34,7 @@ def assert_federation_pays(finished: Finished, against_pooled: float) -> None:
         assert held_out(finished, f"{name} alone") < held_out(finished, "federated") - 1
 
 
-@pytest.mark.parametrize("transport", ["memory", "grpc"])
+@pytest.mark.parametrize("transport", ["memory", pytest.param("grpc", marks=pytest.mark.slow)])
 def test_without_faults_the_model_is_the_pooled_one(tmp_path: Path, transport: str) -> None:
     finished = run_demo(tmp_path / "demo", transport, False, [])
     assert all(record.complete for record in finished.record.rounds)
@@ -42,7 +42,10 @@ def test_without_faults_the_model_is_the_pooled_one(tmp_path: Path, transport: s
 
 
 # Over gRPC the tenant that was killed needs some seconds to come back, in which a session without pace would converge.
-@pytest.mark.parametrize(("transport", "seed", "pace"), [("memory", 11, 0.0), ("memory", 2, 0.0), ("grpc", 11, 0.1)])
+@pytest.mark.parametrize(
+    ("transport", "seed", "pace"),
+    [("memory", 11, 0.0), pytest.param("memory", 2, 0.0, marks=pytest.mark.slow), ("grpc", 11, 0.1)],
+)
 def test_with_one_killed_and_one_late_the_model_is_the_pooled_one(
     tmp_path: Path, transport: str, seed: int, pace: float
 ) -> None:

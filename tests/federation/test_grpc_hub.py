@@ -31,10 +31,15 @@ def hub(parties: Parties) -> Iterator[GrpcHub]:
     opened.close()
 
 
-@pytest.fixture  # of the first tenant in the roster
-def link(parties: Parties, hub: GrpcHub) -> Iterator[GrpcLink]:
+def dialled(parties: Parties, hub: GrpcHub) -> GrpcLink:
+    """A link of the first tenant in the roster."""
     keys = load_keys(parties.folder / "ash")
-    with GrpcLink(Endpoint(f"127.0.0.1:{hub.port}", parties.roster, keys.tls_key, keys.tls_certificate)) as opened:
+    return GrpcLink(Endpoint(f"127.0.0.1:{hub.port}", parties.roster, keys.tls_key, keys.tls_certificate))
+
+
+@pytest.fixture
+def link(parties: Parties, hub: GrpcHub) -> Iterator[GrpcLink]:
+    with dialled(parties, hub) as opened:
         yield opened
 
 
@@ -54,6 +59,23 @@ def test_no_more_is_taken_in_than_is_read(hub: GrpcHub, link: GrpcLink) -> None:
     assert hub._events.qsize() == grpc_hub._MOST_UNREAD
     events = [hub.receive(hub.now() + SOON) for _ in messages]
     assert [event.data for event in events if isinstance(event, Arrived)] == messages
+
+
+def test_nor_over_links_that_are_dialled_anew(parties: Parties, hub: GrpcHub) -> None:
+    """Each of which takes in what the server's reading makes room for, and no more."""
+    most = grpc_hub._MOST_UNREAD
+    for _ in range(3):
+        with dialled(parties, hub) as link:
+            for _ in range(2 * most):
+                link.send(b"more")
+            wait_until(lambda: hub._events.qsize() >= most)
+            time.sleep(0.2)
+    with dialled(parties, hub) as link:
+        link.send(b"last")
+        time.sleep(0.2)
+        waiting = [hub.receive(hub.now()) for _ in range(hub._events.qsize())]
+        assert sum(isinstance(event, Arrived) for event in waiting) == most
+        wait_until(lambda: hub.receive(hub.now() + 0.1) == Arrived(0, b"last"))
 
 
 def test_a_tenant_that_does_not_read_loses_its_link(

@@ -137,7 +137,7 @@ def test_a_mass_gate_counts_records_and_not_weights(tmp_path: Path) -> None:
     at = outcome.result.start
     for iteration in iterations:
         shares = model.responsibilities(at, rows)  # type: ignore[attr-defined]
-        masses = np.minimum(cast(np.ndarray, records.weights), 1.0) @ shares
+        masses = (cast(np.ndarray, records.weights) / records.weight_bound) @ shares
         assert {int(k) for k in np.flatnonzero(masses < 10)} <= set(iteration.held)
         at = iteration.parameters
     alone = outcome.result.coordinates.apply(np.array([[249.0, 199.0]]))

@@ -29,7 +29,7 @@ from fed_em_client.rows import read_records
 from fed_em_protocols.envelope import unseal
 from fed_em_protocols.messages import Header, Mode, Upload
 from fed_em_protocols.stream import Stream
-from fed_em_server.configuration import read_server_configuration
+from fed_em_server.configuration import ServerConfiguration, read_server_configuration
 from fed_em_server.pooled import fit_pooled
 from fed_em_server.report_words import ending_in_words
 from fed_em_server.serve import open_server
@@ -171,9 +171,9 @@ def test_whoever_is_away_is_left_out_and_comes_back_without_a_base_round(tmp_pat
 
 
 class TestConfiguration:
-    def read(self, tmp_path: Path, text: str) -> None:
+    def read(self, tmp_path: Path, text: str) -> ServerConfiguration:
         (tmp_path / "session.toml").write_text(text)
-        read_server_configuration(tmp_path / "session.toml")
+        return read_server_configuration(tmp_path / "session.toml")
 
     def test_a_mass_gate_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(CallerError, match="no mass gate"):
@@ -182,6 +182,16 @@ class TestConfiguration:
     def test_a_tolerance_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(CallerError, match="does not converge"):
             self.read(tmp_path, session_toml(MODEL + STREAM, "tolerance = 1e-3"))
+
+    @pytest.mark.parametrize("table", [STREAM, '\nmixing = "tenant"\n'])
+    def test_its_steps_are_those_of_plain_em(self, tmp_path: Path, table: str) -> None:
+        text = session_toml(MODEL + table, ROUNDS)
+        for said, optimiser in (('optimiser = "em"', "em"), ("", "em")):
+            assert self.read(tmp_path, text.replace('optimiser = "em"', said)).optimiser == optimiser
+        assert self.read(tmp_path, session_toml(MODEL).replace('optimiser = "em"', "")).optimiser == "lbfgs"
+        for other in ("squarem", "lbfgs"):
+            with pytest.raises(CallerError, match=rf'no optimiser \'{other}\'.*set optimiser = "em" in \[fit\]'):
+                self.read(tmp_path, session_toml(MODEL + table, ROUNDS, optimiser=other))
 
     @pytest.mark.parametrize(
         ("stream", "complaint"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ from fed_em.records import Records
 from fed_em_client.cells import admissible_of, complaints_of_counts, complaints_of_weights, numbers_of
 from fed_em_client.fingerprint import fingerprint_of
 from fed_em_client.rows import read_columns, read_records
-from fed_em_protocols.description import SessionDescription, encoding_of
+from fed_em_protocols.description import READ_AS_MISSING, SessionDescription, encoding_of
 from tests.parties.test_rows import NAMED, SECRET, Columns, Write, write_csv, write_npz, write_parquet
 
 CAP = 100
@@ -303,3 +304,14 @@ def test_the_tenants_doctor_counts_missing_labels(tmp_path: Path) -> None:
     pq.write_table(pa.table({"ward": ["a", None, None], "age": [1.0, None, 2.0]}), tmp_path / "rows.parquet")
     file = read_data_file(tmp_path / "rows.parquet", lambda names: names)
     assert {name: column.n_missing for name, column in file.columns.items()} == {"ward": 2, "age": 1}
+
+
+@pytest.mark.parametrize("level", ["NA", "null", "#N/A", " north", "south ", " "])
+def test_levels_that_a_csv_file_cannot_hold_are_refused(level: str) -> None:
+    """`NA` of Namibia would be a missing cell there, silently, and a level in Parquet."""
+    with pytest.raises(CallerError, match=f"no cell of a CSV file reads as the level '{level}'"):
+        declared({**WARD, "levels": ["north", level]})
+
+
+def test_what_csv_files_read_as_missing_is_known() -> None:
+    assert {"", *READ_AS_MISSING} == set(pyarrow.csv.ConvertOptions().null_values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -156,9 +157,11 @@ class TestStatistics:
         np.testing.assert_allclose(total["first"], np.nansum(ranges.apply(bench.rows), axis=0), rtol=1e-9)
 
     def test_rows_that_expect_more_than_the_encoding_reaches_are_counted_and_not_shown(
-        self, bench: Bench, incomplete: SessionDescription
+        self, bench: Bench, incomplete: SessionDescription, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """At a regression of slope 300 between standardised columns, which no row of this tenant speaks for."""
+        e_step, e_steps = GaussianMixtureModel.e_step, count()
+        monkeypatch.setattr(GaussianMixtureModel, "e_step", lambda *given: (next(e_steps), e_step(*given))[1])
         coordinates = bench.coordinates
         bench.rows = np.where([False, True] & (bench.rows > 90), np.nan, bench.rows)
         np.save(bench.data, bench.rows)
@@ -181,6 +184,8 @@ class TestStatistics:
         beyond = int(np.sum((expected**2 + 1) / 2 > reach_of(bound) ** 2))
         assert 0 < beyond < len(expected)
         assert f"parameters {beyond} of 40 rows" in found.value.message
+        # The server sees when an answer comes: one without an E-step would be seen to be of a tenant at fault.
+        assert next(e_steps) == 2
 
     def test_how_many_cells_are_observed_is_told_only_where_some_may_be_missing(self, bench: Bench) -> None:
         ranges = Coordinates.of_ranges(bench.description.low, bench.description.high)
@@ -258,6 +263,24 @@ class TestGate:
         assert isinstance(at.model, GaussianMixtureModel)
         plain = at.model.e_step(at.parameters, bench.coordinates.apply(bench.rows), encoding.layout)
         assert np.array_equal(ring, encoding.encode(silence(at.model, plain, held), BEECH))
+
+    def test_a_record_counts_as_its_share_of_the_heaviest_there_may_be(self, bench: Bench) -> None:
+        """Or one of weight 1000 would dominate the moments of a component that fifty records of weight 1 open."""
+        weights = np.ones(len(bench.rows))
+        weights[7] = 1000.0
+        plain = bench.description
+        weighted = {**plain.model_dump(), "weights": {"column": "copies", "upper": 1000}}
+        bench.description = SessionDescription.model_validate(weighted)
+        np.save(bench.data, np.column_stack((bench.rows, weights)))
+        broadcast = bench.broadcast()
+        encoding = counts_encoding_of(broadcast.model, bench.parties.roster.row_caps)
+        counted = encoding.decode(bench.prepared().evaluate(bench.counts(broadcast)))
+        model, rows = broadcast.model, bench.coordinates.apply(bench.rows)
+        assert isinstance(model, GaussianMixtureModel)
+        shares = model.responsibilities(broadcast.parameters, rows)
+        np.testing.assert_allclose(counted["mass"], weights / 1000 @ shares, atol=1e-5)
+        heaviest = (weights[:, np.newaxis] * shares).max(axis=0) / (weights @ shares)
+        assert (heaviest <= 1 / counted["mass"] + 1e-5).all()
 
     def test_the_moments_of_the_columns_need_no_gate(self, bench: Bench) -> None:
         ranges = Coordinates.of_ranges(bench.description.low, bench.description.high)
@@ -511,6 +534,7 @@ class TestRefusals:
         [
             (b'{"family": "gaussian-mixture", "n_components": 2, "missing": true}', "set `missing = true` in their"),
             (b'{"family": "observed-moments"}', "'observed-moments' is no mixture to fit"),
+            (b'{"family": "gaussian-mixture", "n_components": 65537}', "at most 65536 components, not 65537"),
         ],
     )
     def test_a_description_of_another_kind_of_model(self, bench: Bench, model: bytes, complaint: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from dataclasses import fields, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from google.protobuf.internal import encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fed_em_protocols import envelope
 from fed_em_protocols.envelope import Sealed, seal, unquote, unseal
 from fed_em_protocols.errors import BadSignature, MalformedMessage
 from fed_em_protocols.limits import MAX_MESSAGE_BYTES, MAX_ROUND, PROTOCOL_VERSION
@@ -344,3 +346,22 @@ class TestWhereAnAttachmentLies:
     def test_a_number_without_an_end_costs_nothing(self, tag: bytes) -> None:
         with pytest.raises(MalformedMessage):
             unseal(tag + b"\xff" * 5_000_000, "sender")
+
+    def test_fields_without_end_cost_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Two bytes each, 16 million of them are a message: walked through one by one they would take half a minute."""
+        read: list[int] = []
+        varint = envelope._varint
+        monkeypatch.setattr(envelope, "_varint", lambda data, place: read.append(place) or varint(data, place))
+        with pytest.raises(MalformedMessage):
+            unseal(b"\x08\x02" * 1_000_000, "sender")
+        assert len(read) <= 2 * 5
+
+    @pytest.mark.parametrize("payload", [False, True], ids=["outside", "inside"])
+    def test_unknown_fields_without_end_cost_nothing(self, payload: bool) -> None:
+        """They are not listed: at two bytes each a list takes fifty times the memory of the message."""
+        many = unknown_field() * 200_000
+        data = envelope_of(self.UPLOAD, payload=many) if payload else many
+        began = time.process_time()
+        with pytest.raises(MalformedMessage, match="unknown field"):
+            unseal(data, "sender")
+        assert time.process_time() - began < 0.1

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fed_em.compilation import compiler_admitted
 from fed_em.errors import CallerError
 from fed_em_protocols import masks
 from fed_em_protocols.masks import RingVector, add_masks, mask
@@ -95,7 +96,9 @@ def test_any_number_added_and_subtracted_is_the_plain_sum(plus: int, minus: int,
     ring=st.sampled_from(RINGS),
     threads=st.integers(1, 5),
     piece_bytes=st.sampled_from([64, 128, 192, 448]),
-    most_streams=st.integers(1, 3),
+    most_streams=st.integers(1, 9),
+    least_compiled=st.sampled_from([0, masks._LEAST_BYTES_COMPILED]),
+    in_place=st.booleans(),
 )
 def test_it_is_the_plain_sum_however_it_is_computed(
     added: list[bytes],
@@ -105,16 +108,46 @@ def test_it_is_the_plain_sum_however_it_is_computed(
     threads: int,
     piece_bytes: int,
     most_streams: int,
+    least_compiled: int,
+    in_place: bool,
 ) -> None:
     vector = random_vector(length, ring)
+    out = vector if in_place else np.empty_like(vector)
     expected = plain_sum(vector, added, subtracted, ring)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(masks, "_PIECE_BYTES", piece_bytes)
         patch.setattr(masks, "_LEAST_BYTES_A_THREAD", 1)
         patch.setattr(masks, "_MOST_STREAMS", most_streams)
-        add_masks(vector, iter(added), iter(subtracted), threads)
-    assert vector.dtype == ring
+        patch.setattr(masks, "_LEAST_BYTES_COMPILED", least_compiled)
+        add_masks(vector, iter(added), iter(subtracted), threads, out)
+    assert out.dtype == ring
+    assert [int(value) for value in out] == expected
+    assert in_place or np.array_equal(vector, random_vector(length, ring))
+
+
+@pytest.mark.skipif(not compiler_admitted() or masks._compiled_loop() is None, reason="needs numba")
+@pytest.mark.parametrize("ring", RINGS)
+def test_the_compiled_loop_is_the_plain_sum(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two groups of four keys with signs of both kinds in each, and one key that is left over."""
+    vector = random_vector(101, ring)
+    expected = plain_sum(vector, KEYS[:3], KEYS[:1:-1] + KEYS[:2], ring)
+    monkeypatch.setattr(masks, "_LEAST_BYTES_COMPILED", 0)
+    loop, calls = masks._compiled_loop(), itertools.count()
+    assert loop is not None
+    monkeypatch.setattr(masks, "_compiled_loop", lambda: lambda *given: (next(calls), loop(*given))[1])
+    add_masks(vector, KEYS[:3], KEYS[:1:-1] + KEYS[:2])
     assert [int(value) for value in vector] == expected
+    assert next(calls) == 2
+
+
+def test_words_in_the_other_byte_order_are_masked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba knows those of the machine only."""
+    monkeypatch.setattr(masks, "_LEAST_BYTES_COMPILED", 0)
+    plain = random_vector(33, np.uint64)
+    swapped = plain.astype(plain.dtype.newbyteorder())
+    add_masks(plain, KEYS)
+    add_masks(swapped, KEYS)
+    assert np.array_equal(swapped, plain)
 
 
 @pytest.mark.parametrize("ring", RINGS)
@@ -169,3 +202,11 @@ def test_keys_of_another_length_are_refused_and_nothing_is_added(wrong: bytes) -
 def test_what_is_no_ring_vector_is_refused(vector: Any) -> None:
     with pytest.raises(CallerError, match="uint64 or uint32"):
         add_masks(vector, KEYS)
+
+
+@pytest.mark.parametrize(
+    "out", [np.zeros(9, dtype=np.uint32), np.zeros(1, dtype=np.uint64), np.zeros((9, 9), dtype=np.uint64)]
+)
+def test_a_result_of_another_type_or_shape_is_refused(out: Any) -> None:
+    with pytest.raises(ValueError, match="do not go into"):
+        add_masks(np.zeros(9, dtype=np.uint64), KEYS, out=out)

@@ -1,0 +1,42 @@
+"""A bar that shows how far a long fit is: rows a second, the iteration, its log-likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from fed_em.em import Iteration
+
+
+@dataclass(frozen=True)
+class FitProgress:
+    """One fit on the screen, or nowhere."""
+
+    _progress: Progress
+    _task: TaskID
+
+    def passed(self, n_rows: int) -> None:
+        """So many more rows were summed."""
+        self._progress.advance(self._task, n_rows)
+        speed = self._progress.tasks[self._task].speed
+        if speed is not None:
+            self._progress.update(self._task, rate=f"{speed:,.0f} rows/s")
+
+    def iterated(self, iteration: Iteration) -> None:
+        """An iteration is over."""
+        said = f"iteration {iteration.number}, log-likelihood {iteration.log_likelihood:.6f} nats a row"
+        # The speed is that of all passes; `reset` would forget it.
+        self._progress.update(self._task, completed=0, said=said)
+
+
+@contextmanager
+def fit_progress(n_rows: int | None, wanted: bool = True, console: Console | None = None) -> Iterator[FitProgress]:
+    """A bar for passes over `n_rows` rows (None: not known), on standard error; silent where that is no terminal, or not wanted."""
+    console = Console(stderr=True) if console is None else console
+    columns = (TextColumn("{task.fields[said]}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not (wanted and console.is_terminal), transient=True) as progress:
+        yield FitProgress(progress, progress.add_task("", total=n_rows, said="iteration 1", rate=""))

@@ -1,0 +1,152 @@
+"""What estimators of mixtures have in common once they are fitted, and how they take weights and labels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from fed_em.description import check_real, check_whole_number
+from fed_em.errors import CallerError
+from fed_em.imputation import Imputation, impute_in
+from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.model_file import FittedModel
+from fed_em.records import Records
+
+Vector = NDArray[np.float64]
+RandomState = int | np.random.RandomState | None
+
+
+class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+    """The part of an estimator that reads its fitted model.
+
+    Attributes:
+        log_densities_: Log-densities of the training records, ascending, in nats; labels are not counted.
+    """
+
+    _fitted: FittedModel
+    log_densities_: Vector
+    random_state: RandomState
+
+    def fit(self, X: Any, y: object = None, sample_weight: Any = None, admissible: Any = None) -> Self:
+        """Fit to a table."""
+        raise NotImplementedError
+
+    def _rows(self, X: Any) -> Vector:
+        """Rows `(n, D)` of a table, in the coding of the fitted model; raises if there is none."""
+        raise NotImplementedError
+
+    def _filling_model(self) -> MixedMixtureModel:
+        """The fitted model as a mixture of mixed columns, with the same parameters."""
+        raise NotImplementedError
+
+    def fit_predict(
+        self,
+        X: Any,
+        y: object = None,
+        sample_weight: ArrayLike | None = None,
+        admissible: ArrayLike | None = None,
+    ) -> NDArray[np.int64]:
+        """Fit to a table and give the most probable component of each row, `(n,)`, labels not counted; as `fit`."""
+        return self.fit(X, y, sample_weight, admissible).predict(X)
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """The most probable component of each row, `(n,)`."""
+        rows = self._rows(X)
+        return self._fitted.predict(rows)
+
+    def predict_proba(self, X: Any) -> Vector:
+        """Posterior probability of each component for each row, given its observed cells, `(n, K)`."""
+        rows = self._rows(X)
+        return self._fitted.predict_proba(rows)
+
+    def score_samples(self, X: Any) -> Vector:
+        """Log density of the observed cells of each row, `(n,)`, in nats."""
+        rows = self._rows(X)
+        return self._fitted.score_samples(rows)
+
+    def score(self, X: Any, y: object = None) -> float:  # noqa: ARG002  scikit-learn's signature
+        """Mean log density of the rows, in nats; `y` is ignored."""
+        return float(self.score_samples(X).mean())
+
+    def bic(self, X: Any) -> float:
+        """Bayesian information criterion, −2 log L + p log n; the lower the better."""
+        densities = self.score_samples(X)
+        return -2.0 * float(densities.sum()) + self._fitted.model.n_free_parameters * math.log(len(densities))
+
+    def aic(self, X: Any) -> float:
+        """Akaike information criterion, −2 log L + 2 p; the lower the better."""
+        return -2.0 * float(self.score_samples(X).sum()) + 2.0 * self._fitted.model.n_free_parameters
+
+    def anomaly_threshold(self, q: float) -> float:
+        """The log-density, in nats, below which a share q in [0, 1] of the training rows lies.
+
+        A row whose `score_samples` is less is as rare as those. Rows that show fewer cells have another scale of
+        densities; compare those that show the same.
+        """
+        check_is_fitted(self)
+        check_real("q", q, 0.0)
+        if q > 1:
+            raise CallerError(f"q must be at most 1, not {q}", remedy="give a share of the rows, such as 0.01")
+        return float(np.quantile(self.log_densities_, q))
+
+    def impute(self, X: Any, n_draws: int = 0, random_state: RandomState = None) -> Imputation:
+        """Fill the missing cells of a table, n rows.
+
+        Args:
+            X: The table.
+            n_draws: How often to draw the missing cells besides, for multiple imputation.
+            random_state: Seed or `numpy.random.RandomState` of the draws.
+        """
+        rows = self._rows(X)
+        check_whole_number("n_draws", n_draws, 0)
+        generator = np.random.default_rng(seed_of(random_state))
+        fitted = self._fitted
+        return impute_in(fitted.coordinates, self._filling_model(), fitted.parameters, rows, n_draws, generator)
+
+    def sample(self, n_samples: int = 1) -> tuple[Vector, NDArray[np.int64]]:
+        """Draw independent complete rows `(n_samples, D)`, in the coding of the model, and the component of each `(n_samples,)`."""
+        check_is_fitted(self)
+        check_whole_number("n_samples", plain(n_samples), 1)
+        return self._fitted.sample(plain(n_samples), seed_of(self.random_state))
+
+
+def seed_of(random_state: RandomState) -> int:
+    """The next seed of a random state."""
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def plain(value: Any) -> Any:
+    """A numpy scalar as Python's own number; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def training_records(rows: Vector, sample_weight: ArrayLike | None, admissible: ArrayLike | None) -> Records:
+    """Rows `(n, D)` with weights `(n,)` and labels `(n, K)`, where they are given.
+
+    Raises:
+        CallerError: shapes do not fit, or a value is out of its range.
+    """
+    weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    if weights is not None and weights.size and not weights.any():
+        raise CallerError("every weight in sample_weight is zero", remedy="give at least one row that counts")
+    largest = 1.0 if weights is None or not weights.size else float(weights.max())
+    return Records(
+        rows,
+        weights,
+        None if admissible is None else np.asarray(admissible),
+        largest if math.isfinite(largest) and largest > 0 else 1.0,
+    )
+
+
+def require_plain_rows(sample_weight: object, admissible: object) -> None:
+    """Raise `CallerError` if a table that is not in memory comes with weights or labels."""
+    if sample_weight is not None or admissible is not None:
+        raise CallerError(
+            "weights and labels are for tables in memory", remedy="leave them out, or read the table into memory"
+        )

@@ -1,0 +1,136 @@
+"""Rounds to an optimum, by optimiser; and how often a start leads to the best optimum that is known.
+
+A round is one evaluation of `total`. All optimisers begin where the start by sums ends. Plain EM says what its optimum is:
+it runs until its objective stands still, and a quasi-Newton run from there says where it would end. Arrived is who is
+within 10⁻⁶ nats a record of that or above.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from fed_em.blas import one_blas_thread
+from fed_em.em import Fit, Step, Stopping, Summed, fit
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.initialisation import moments_model, standard_gaussian
+from fed_em.optimiser import EM, L_BFGS, SQUAREM, optimiser_for
+from fed_em.parameters import Parameters
+from fed_em.row_blocks import use_threads
+from fed_em.starts import best_start
+from fed_em.totals import TotalOfRows
+from tests.bench.figures import OptimiserFigures, RoundsFigures, StartFigures
+from tests.bench.hard_mixtures import HardMixture
+
+Vector = NDArray[np.float64]
+
+# Nats a record: what counts as the optimum, where runs end, and which starts are as good as the best.
+NEAR, TOLERANCE, AS_GOOD = 1e-6, 1e-9, 1e-3
+_STILL = Stopping(1e-9, 30_000)
+
+
+class _Counting:
+    """A total that keeps the objective of every evaluation."""
+
+    def __init__(self, model: GaussianMixtureModel, rows: Vector) -> None:
+        self._total = TotalOfRows(model, rows)
+        self.objectives: list[float] = []
+
+    def __call__(self, parameters: Parameters) -> Summed:
+        summed = self._total(parameters)
+        self.objectives.append(float(summed.statistics["log_likelihood"]) / float(summed.statistics["count"]))
+        return summed
+
+
+def measure_rounds(mixtures: Sequence[HardMixture], most: int) -> tuple[RoundsFigures, ...]:
+    """Every optimiser on every mixture.
+
+    Args:
+        mixtures: Which.
+        most: Rounds of an optimiser other than EM at most.
+    """
+    with use_threads(1), one_blas_thread():
+        return tuple(_of_mixture(each, most) for each in mixtures)
+
+
+def _of_mixture(mixture: HardMixture, most: int) -> RoundsFigures:
+    rows = mixture.sample()
+    model = GaussianMixtureModel(mixture.components, mixture.columns, covariance_floor=0.0)
+    start = _start(model, rows, seed=0)
+    by_em, optimum = _em_and_its_optimum(model, rows, start)
+    figures = [OptimiserFigures(EM, _arrival(by_em, optimum), len(by_em), max(by_em) - optimum)]
+    for name in (SQUAREM, L_BFGS):
+        total = _Counting(model, rows)
+        run = fit(model, total, start, Stopping(TOLERANCE, most), optimiser=optimiser_for(name, model))
+        seen = total.objectives
+        end = _best_of(run) - optimum
+        figures.append(OptimiserFigures(name, _arrival(seen, optimum), len(seen), end))
+    return RoundsFigures(mixture.name, len(rows), tuple(figures))
+
+
+def _start(model: GaussianMixtureModel, rows: Vector, seed: int) -> Parameters:
+    one, gaussian = moments_model(model.n_columns), standard_gaussian(model.n_columns)
+    moments = one.m_step(one.e_step(gaussian, rows), gaussian)
+    return best_start(model, lambda candidates: TotalOfRows(candidates, rows), moments, seed).parameters
+
+
+def _em_and_its_optimum(model: GaussianMixtureModel, rows: Vector, start: Parameters) -> tuple[list[float], float]:
+    """Objectives of EM's rounds until it is as near its optimum as counts, and the optimum."""
+    total = _Counting(model, rows)
+    run = fit(model, total, start, _STILL)
+    while True:
+        accelerated = optimiser_for(L_BFGS, model)
+        ahead = fit(model, TotalOfRows(model, rows), run.parameters, Stopping(1e-12, 1000), optimiser=accelerated)
+        optimum = _best_of(ahead)
+        if total.objectives[-1] >= optimum - NEAR or len(total.objectives) > _STILL.max_iterations:
+            return total.objectives, optimum
+        run = fit(model, total, run.parameters, Stopping(0.0, 1000))
+
+
+def _best_of(run: Fit) -> float:
+    return max(iteration.objective for iteration in run.iterations if iteration.step is not Step.REFUSED)
+
+
+def _arrival(objectives: Sequence[float], optimum: float) -> int | None:
+    """The first round within reach of the optimum or above; None if there is none."""
+    arrived = np.flatnonzero(np.array(objectives) >= optimum - NEAR)
+    return int(arrived[0]) + 1 if len(arrived) else None
+
+
+def measure_starts(mixtures: Sequence[HardMixture], seeds: int, seeds_of_others: int) -> tuple[StartFigures, ...]:
+    """How many starts lead to within `AS_GOOD` nats of the best optimum that any of them leads to.
+
+    Args:
+        mixtures: Which.
+        seeds: Starts by sums of each mixture.
+        seeds_of_others: scikit-learn's of each mixture.
+    """
+    with use_threads(1), one_blas_thread():
+        return tuple(_starts_of(each, seeds, seeds_of_others) for each in mixtures)
+
+
+def _starts_of(mixture: HardMixture, seeds: int, seeds_of_others: int) -> StartFigures:
+    rows = mixture.sample()
+    model = GaussianMixtureModel(mixture.components, mixture.columns)
+    ours = []
+    for seed in range(seeds):
+        start = _start(model, rows, seed)
+        run = fit(model, TotalOfRows(model, rows), start, Stopping(1e-7, 300), optimiser=optimiser_for(L_BFGS, model))
+        ours.append(_best_of(run))
+    theirs = [_scikit_learn(mixture.components, rows, seed) for seed in range(seeds_of_others)]
+    best = max(*ours, *theirs)
+    good, others = (float(np.mean(np.array(ends) >= best - AS_GOOD)) for ends in (ours, theirs))
+    return StartFigures(mixture.name, seeds, good, seeds_of_others, others)
+
+
+def _scikit_learn(components: int, rows: Vector, seed: int) -> float:
+    """One k-means++ start, by EM."""
+    theirs = GaussianMixture(components, init_params="k-means++", tol=1e-6, max_iter=1000, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return float(theirs.fit(rows).score(rows))

@@ -1,0 +1,119 @@
+"""`fed-em fit` and `fed-em schema` over files and folders of rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from mixed_federation import mixed_session, mixed_tables, write_mixed_federation
+from small_federation import COLUMNS, clustered_rows, session_toml
+from test_missing_columns import WITH_MISSING
+from typer.testing import CliRunner
+
+from fed_em.columns import ColumnSchema
+from fed_em.errors import CallerError
+from fed_em.model_file import load_model
+from fed_em.schema_file import read_schema
+from fed_em.table_files import open_table
+from fed_em_client.rows import read_records
+from fed_em_server.configuration import read_server_configuration
+from fed_em_server.pooled import fit_pooled, fit_table
+from fed_em_simulations import command_line
+
+
+def said(*arguments: object) -> str:
+    result = CliRunner().invoke(command_line.app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Path:
+    path = tmp_path / "session.toml"
+    path.write_text(session_toml(fit="tolerance = 0.0\nmax_iterations = 6", columns=WITH_MISSING))
+    return path
+
+
+def folder_of(rows: np.ndarray, path: Path) -> Path:
+    path.mkdir()
+    table = pa.table({name: pa.array(column, from_pandas=True) for name, column in zip(COLUMNS, rows.T, strict=True)})
+    pyarrow.csv.write_csv(table.slice(0, 70), path / "a.csv")
+    pyarrow.parquet.write_table(table.slice(70, 50), path / "b.parquet")
+    pyarrow.parquet.write_table(table.slice(120), path / "c.parquet")
+    return path
+
+
+def test_a_folder_is_fitted_as_the_rows_in_memory_are(tmp_path: Path, session: Path) -> None:
+    rows = np.concatenate(list(clustered_rows((60, 50, 40)).values()))
+    rows[::7, 1] = np.nan
+    folder = folder_of(rows, tmp_path / "rows")
+    assert said("fit", session, folder, "--output", tmp_path / "model").startswith("150 rows, log-likelihood")
+    parsed = read_server_configuration(session)
+    expected, _ = fit_pooled(parsed.description, rows, parsed.fit.stopping, parsed.fit.seed)
+    found = load_model(tmp_path / "model")
+    assert found.provenance == expected.provenance
+    for name, array in expected.parameters.items():
+        np.testing.assert_allclose(found.parameters[name], array, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.coordinates.scale, expected.coordinates.scale, rtol=1e-12)
+    files = sorted(folder.iterdir())
+    said("fit", session, *files, "--output", tmp_path / "again", "--no-progress")
+    np.testing.assert_array_equal(load_model(tmp_path / "again").parameters["means"], found.parameters["means"])
+
+
+@pytest.mark.parametrize(("d", "cell", "complaint"), [(1, 21.0, "'b' is outside"), (0, np.nan, "'a' has 1 missing")])
+def test_what_the_session_does_not_admit_is_named(
+    d: int, cell: float, complaint: str, tmp_path: Path, session: Path
+) -> None:
+    session.write_text(session_toml(columns=session_toml().split("[model]")[1].split('covariance = "full"')[1]))
+    rows = np.concatenate(list(clustered_rows((60, 50, 40)).values()))
+    rows[130, d] = cell
+    with pytest.raises(CallerError, match=complaint):
+        said("fit", session, folder_of(rows, tmp_path / "rows"), "--output", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_schema_of_a_folder_is_shown_and_can_be_read(tmp_path: Path) -> None:
+    rows = np.concatenate(list(clustered_rows((60, 50, 40)).values()))
+    rows[:, 0] = np.abs(np.round(rows[:, 0]))
+    rows[::7, 1] = np.nan
+    folder = folder_of(rows, tmp_path / "rows")
+    shown = said("schema", folder)
+    assert 'kind = "poisson"' in shown and "22 missing" in shown
+    said("schema", folder, "--output", tmp_path / "schema.toml")
+    assert (tmp_path / "schema.toml").read_text() == shown
+    expected = ColumnSchema.infer(dict(zip(COLUMNS, rows.T, strict=True)))
+    assert read_schema(tmp_path / "schema.toml") == expected
+
+
+def test_mixed_columns_are_fitted_as_they_are_in_memory(tmp_path: Path) -> None:
+    federation = write_mixed_federation(tmp_path / "f", mixed_tables((30, 40, 50)), mixed_session("full"))
+    data = [federation.tenant(name).data for name in federation.tenant_files]
+    assert said("fit", federation.session_file, *data, "--output", tmp_path / "model").startswith("120 rows")
+    parsed = read_server_configuration(federation.session_file)
+    records = read_records(data, parsed.description, {}, 1000)
+    expected, _ = fit_pooled(parsed.description, records, parsed.fit.stopping, parsed.fit.seed)
+    found = load_model(tmp_path / "model")
+    for name, array in expected.parameters.items():
+        np.testing.assert_allclose(found.parameters[name], array, rtol=1e-9, atol=1e-9, err_msg=name)
+    with pytest.raises(CallerError, match="the data has 70 rows, the roster's row cap of this tenant is 69"):
+        read_records(data, parsed.description, {}, 69)
+
+
+@pytest.mark.parametrize("table", ['\nmixing = "tenant"\n', "\n[stream]\nbatches = 4\nstep_size = 0.5\n"])
+def test_what_needs_all_rows_at_once_is_fitted_in_memory(table: str, tmp_path: Path, session: Path) -> None:
+    model = session_toml().split("[model]")[1].split("[[columns]]")[0]
+    session.write_text(session_toml(model.strip() + table, "max_iterations = 4", columns=WITH_MISSING))
+    rows = np.concatenate(list(clustered_rows((60, 50, 40)).values()))
+    said_of_it = said("fit", session, folder_of(rows, tmp_path / "rows"), "--output", tmp_path / "model")
+    assert ("a stream ended after 4" in said_of_it) == ("stream" in table)
+    parsed = read_server_configuration(session)
+    expected, _ = fit_pooled(parsed.description, rows, parsed.fit.stopping, parsed.fit.seed)
+    found = load_model(tmp_path / "model")
+    for name, array in expected.parameters.items():
+        np.testing.assert_allclose(found.parameters[name], array, rtol=1e-9, atol=1e-9)
+    with pytest.raises(CallerError, match="needs all rows at hand"):
+        fit_table(parsed.description, open_table(tmp_path / "rows"), parsed.fit.stopping, parsed.fit.seed)

@@ -1,0 +1,77 @@
+"""Sessions with an optimiser: the pooled optimum in fewer rounds, and plain EM steps, said so, while not everybody answers."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from small_federation import clustered_rows, memory_hub, session_toml, write_small_federation, write_three_blocks
+from test_dropouts import TIMES, Deaths, die, nine_tenants, pool, run
+
+from fed_em.em import Step, Stopping, fit
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.totals import TotalOfRows
+from fed_em_server.plain_log import PlainLog
+from fed_em_server.pooled import fit_pooled
+from fed_em_server.record import SessionRecord
+from fed_em_server.session import SessionOutcome
+
+FIT = "tolerance = 1e-7\nmax_iterations = 100"
+OVERLAPPING = 'family = "gaussian-mixture"\nn_components = 4\ncovariance = "full"'
+
+
+def gap(outcome: SessionOutcome, rows: np.ndarray) -> float:
+    """How far, in nats a row, the model is below the optimum that EM finds from where it ended."""
+    model = cast(GaussianMixtureModel, outcome.fitted.model)
+    standardised = outcome.result.coordinates.apply(rows)
+    ended = outcome.result.fit.parameters
+    best = fit(model, TotalOfRows(model, standardised), ended, Stopping(1e-11, 500)).parameters
+    return float((model.log_prob(best, standardised) - model.log_prob(ended, standardised)).mean())
+
+
+def test_a_session_takes_fewer_rounds_to_a_better_model(tmp_path: Path) -> None:
+    tenants = clustered_rows((60, 50, 70))
+    federation = write_small_federation(tmp_path / "f", tenants, session_toml(OVERLAPPING, FIT, optimiser="lbfgs"))
+    ours = run(federation, memory_hub(federation))
+    server = federation.server
+    _, pooled = fit_pooled(server.description, pool(tenants), server.fit.stopping, server.fit.seed, "em")
+    assert ours.result.fit.converged
+    assert len(ours.result.fit.iterations) < 0.7 * len(pooled.fit.iterations)
+    steps = [record.step for record in ours.record.rounds[1:]]
+    assert steps == [iteration.step for iteration in ours.result.fit.iterations]
+    assert steps[0] is Step.EM and Step.LEAP in steps
+    risen = [i.objective for i in ours.result.fit.iterations if i.step.is_gone_on_from]
+    assert np.diff(risen).min() > -1e-9
+    assert gap(ours, pool(tenants)) < 1e-7
+    assert SessionRecord.model_validate_json(ours.record.model_dump_json()) == ours.record
+
+
+def test_it_is_off_while_a_tenant_is_away_and_says_so(tmp_path: Path) -> None:
+    federation = write_three_blocks(
+        tmp_path / "f", nine_tenants(), session_toml(OVERLAPPING, FIT, TIMES, optimiser="lbfgs")
+    )
+    outcome, _ = die(federation, Deaths(4, 8, back_after=0.05))
+    for iteration in outcome.result.fit.iterations:
+        assert iteration.complete == (iteration.step not in (Step.PAUSED, Step.ABANDONED))
+    steps = [iteration.step for iteration in outcome.result.fit.iterations]
+    assert Step.PAUSED in steps and Step.LEAP in steps[: steps.index(Step.PAUSED)]
+    assert Step.LEAP in steps[steps.index(Step.PAUSED) :]
+    assert outcome.result.fit.converged
+    assert gap(outcome, pool(nine_tenants())) < 1e-6
+    stream = io.StringIO()
+    log = PlainLog(stream)
+    for record in outcome.record.rounds:
+        log.round_opened(record)
+    assert stream.getvalue().count("the optimiser is off") == sum(s in (Step.PAUSED, Step.ABANDONED) for s in steps)
+
+
+def test_behind_a_mass_gate_that_holds_nothing_it_works(tmp_path: Path) -> None:
+    tenants = clustered_rows((120, 90, 75, 60, 200, 80))
+    toml = session_toml(fit=FIT, trust="mass_floor = 10", optimiser="lbfgs")
+    federation = write_small_federation(tmp_path / "f", tenants, toml)
+    outcome = run(federation, memory_hub(federation))
+    assert outcome.result.fit.converged
+    assert Step.LEAP in {iteration.step for iteration in outcome.result.fit.iterations}
+    assert gap(outcome, pool(tenants)) < 1e-6
