@@ -166,6 +166,7 @@ def minibatches_of(rows: Vector, size: int, seed: int) -> Iterator[Vector]:
         yield rows[order[start : start + size]]
 
 
+@pytest.mark.slow
 def test_steps_of_one_over_t_come_to_the_batch_fit() -> None:
     """The distance in nats a record falls with the number of passes, to below a thousandth."""
     rows, start = rows_of(2000), parameters_of("full", spread=0.8)
@@ -178,6 +179,7 @@ def test_steps_of_one_over_t_come_to_the_batch_fit() -> None:
     assert short[2] < 1e-3
 
 
+@pytest.mark.slow
 def test_a_faster_decay_of_old_batches_gets_there_in_fewer_passes() -> None:
     rows, start = rows_of(2000), parameters_of("full", spread=0.8)
     best = fit(MODEL, TotalOfRows(MODEL, rows), start, Stopping(0.0, 400)).parameters

@@ -126,6 +126,7 @@ def test_mixed_columns_labels_and_weights_stream_too(tmp_path: Path) -> None:
     assert_equal(outcome, in_one_place(plan, records_of(federation), outcome.result, summed_in(outcome)))
 
 
+@pytest.mark.slow
 def test_a_stream_ends_near_the_fit_of_all_rows(tmp_path: Path) -> None:
     """Eight passes of five batches each, against plain EM to its end."""
     tenants = clustered_rows((300, 200, 250))
