@@ -230,7 +230,6 @@ class GaussianMixture(FittedMixture):
         rows = validate_data(self, X, dtype=np.float64, reset=first, ensure_all_finite="allow-nan")
         step_size = step_size_of(plain(self.step_size))
         records = training_records(rows, sample_weight, admissible)
-        records.check_labels(plain(self.n_components))
         model, coordinates, parameters = self._start_from_batch(records) if first else self._going_on()
         inner = replace(records, rows=coordinates.apply(rows))
         total = StepwiseTotal(TotalOfRows(model, inner), step_size, self._running)
@@ -243,6 +242,7 @@ class GaussianMixture(FittedMixture):
 
     def _start_from_batch(self, batch: Records) -> tuple[GaussianMixtureModel, Coordinates, Parameters]:
         self._check_parameters(len(batch))
+        batch.check_labels(plain(self.n_components))
         means = _means_of_observed(batch)
         coordinates = Coordinates(means, np.ones(len(means)))
         # Whether later batches miss a cell is not known yet; complete ones are none the worse for it.

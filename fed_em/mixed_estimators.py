@@ -223,7 +223,6 @@ class MixedMixture(FittedMixture):
             )
         schema = self.schema_ if hasattr(self, "_fitted") else self._schema_of(X)
         records = training_records(schema.encode(X), sample_weight, admissible)
-        records.check_labels(self.n_components)
         model, coordinates, parameters = self._before(schema, records)
         inner = replace(records, rows=coordinates.apply(records.rows))
         total = StepwiseTotal(TotalOfRows(model, inner), step_size, self._running)
@@ -239,6 +238,7 @@ class MixedMixture(FittedMixture):
             model = self._fitted.model
             assert isinstance(model, MixedMixtureModel)
             return model, self._fitted.coordinates, self._fitted.parameters
+        batch.check_labels(self.n_components)
         moments = ColumnMoments.of(batch.rows, batch.weights)
         moments.require_values(schema.names)
         coordinates = _centring(schema, moments)
