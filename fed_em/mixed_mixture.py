@@ -28,10 +28,11 @@ from fed_em.description import check_real, check_whole_number, nearest, read_map
 from fed_em.discrete_chart import DiscreteChart
 from fed_em.discrete_columns import LOG_FACTORIALS, DiscreteColumns
 from fed_em.errors import CallerError, FedEmError, NotEvaluated
+from fed_em.expected_moments import ExpectedMoments
 from fed_em.gaussian_chart import GaussianChart
 from fed_em.gaussian_mixture import LOG_DENSITY_BOUND, GaussianMixtureModel
 from fed_em.layout import Block, Layout
-from fed_em.missing_gaussian import ExpectedMoments, GaussianComponents, weighted_sum
+from fed_em.missing_gaussian import GaussianComponents, weighted_sum
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import COUNT, LOG_LIKELIHOOD, MISSING_ENTROPY, Rows
 from fed_em.parameters import Parameters
@@ -166,6 +167,11 @@ class MixedMixtureModel:
     def with_shared_weights(self) -> MixedMixtureModel:
         """The same mixture with one set of weights for all rows."""
         return replace(self, mixing=None)
+
+    @property
+    def missing(self) -> bool:
+        """True: rows may have missing cells."""
+        return True
 
     @property
     def component_blocks(self) -> tuple[str, ...]:

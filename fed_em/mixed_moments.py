@@ -51,7 +51,7 @@ _FEWEST_ROWS = 256
 
 @dataclass(frozen=True)
 class MixedMomentsModel:
-    """One component of independent columns, of rows with missing cells (NaN). Implements `fed_em.model.Model`.
+    """One component of independent columns, of rows with missing cells (NaN). Implements `fed_em.model.CountedModel`.
 
     Parameters are those of a mixed mixture of one component with a full covariance, zero off the diagonal. Statistics are those of
     `ObservedMomentsModel` over the Gaussian columns, `count` and `log_likelihood` alone if there are none, and those of
@@ -72,6 +72,16 @@ class MixedMomentsModel:
     def n_columns(self) -> int:
         """D, the number of columns of all kinds."""
         return len(self.schema.columns)
+
+    @property
+    def n_components(self) -> int:
+        """1, which holds everybody."""
+        return 1
+
+    @property
+    def missing(self) -> bool:
+        """True: rows may have missing cells."""
+        return True
 
     @property
     def n_free_parameters(self) -> int:
@@ -215,6 +225,10 @@ class MixedMomentsModel:
         if self.gaussian is not None:
             out += self.gaussian.log_prob(_of_gaussian(parameters), records.rows[:, self.schema.gaussian])
         return out
+
+    def responsibilities(self, parameters: Parameters, rows: Rows | Records) -> Vector:  # noqa: ARG002
+        """Ones, `(n, 1)`."""
+        return np.ones((len(rows), 1))
 
     def sample(self, parameters: Parameters, n: int, generator: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
         """`n` complete rows `(n, D)`, and zeros `(n,)`."""

@@ -97,13 +97,27 @@ class Model(Summand, Protocol):
 
 
 @runtime_checkable
-class ComponentModel(Model, Protocol):
-    """A model whose latent variable is one of finitely many components."""
+class CountedModel(Model, Protocol):
+    """A model that says how much of each record each component holds, as a count asks; of moments, the one component all of it."""
 
     @property
     def n_components(self) -> int:
         """K, the number of components."""
         ...
+
+    @property
+    def missing(self) -> bool:
+        """Whether rows may have missing cells."""
+        ...
+
+    def responsibilities(self, parameters: Parameters, rows: Rows | Records) -> NDArray[np.float64]:
+        """Posterior probability of each component for each row, `(n, K)`; rows sum to 1."""
+        ...
+
+
+@runtime_checkable
+class ComponentModel(CountedModel, Protocol):
+    """A model whose latent variable is one of finitely many components."""
 
     @property
     def component_blocks(self) -> tuple[str, ...]:
@@ -122,8 +136,4 @@ class ComponentModel(Model, Protocol):
 
     def hold(self, before: Parameters, after: Parameters, held: tuple[int, ...]) -> Parameters:
         """`after`, except that what the moments of the `held` components would move is as in `before`."""
-        ...
-
-    def responsibilities(self, parameters: Parameters, rows: Rows | Records) -> NDArray[np.float64]:
-        """Posterior probability of each component for each row, `(n, K)`; rows sum to 1."""
         ...

@@ -38,7 +38,7 @@ _LOG_2PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True)
 class ObservedMomentsModel:
-    """One Gaussian with a diagonal covariance, of rows with missing cells (NaN). Implements `fed_em.model.Model`.
+    """One Gaussian with a diagonal covariance, of rows with missing cells (NaN). Implements `fed_em.model.CountedModel`.
 
     Parameters are those of one *full* Gaussian, zero off the diagonal, so that what follows from moments need not know which
     model gave them: `weights` `(1,)`, `means` `(1, D)`, `covariances` `(1, D, D)`.
@@ -62,6 +62,16 @@ class ObservedMomentsModel:
     def family(self) -> str:
         """The family's registered name."""
         return FAMILY
+
+    @property
+    def n_components(self) -> int:
+        """1, which holds everybody."""
+        return 1
+
+    @property
+    def missing(self) -> bool:
+        """True: rows may have missing cells."""
+        return True
 
     @property
     def n_free_parameters(self) -> int:
@@ -175,6 +185,10 @@ class ObservedMomentsModel:
         means, variances = _moments(parameters)
         of_cells = -0.5 * (_LOG_2PI + np.log(variances) + (cells - means) ** 2 / variances)
         return np.asarray(np.where(np.isnan(cells), 0.0, of_cells).sum(axis=1))
+
+    def responsibilities(self, parameters: Parameters, rows: Rows | Records) -> Vector:  # noqa: ARG002
+        """Ones, `(n, 1)`."""
+        return np.ones((len(rows), 1))
 
     def sample(self, parameters: Parameters, n: int, generator: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
         """`n` complete rows `(n, D)`, and zeros `(n,)`."""

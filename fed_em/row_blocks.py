@@ -17,6 +17,7 @@ from typing import TypeVar
 from fed_em.errors import CallerError
 
 Segment = Sequence[slice]
+S = TypeVar("S")
 T = TypeVar("T")
 
 # How many threads an E-step uses where `use_threads` does not say.
@@ -80,7 +81,7 @@ def cut_into_segments(n_rows: int, n_entries: int) -> list[Segment]:
     return [blocks[first : first + _BLOCKS_IN_SEGMENT] for first in range(0, len(blocks), _BLOCKS_IN_SEGMENT)]
 
 
-def over_segments(work: Callable[[Segment], T], segments: Sequence[Segment]) -> Iterator[T]:
+def over_segments(work: Callable[[S], T], segments: Sequence[S]) -> Iterator[T]:
     """`work` of every segment, in their order, by as many threads as `e_step_threads` says."""
     threads = min(e_step_threads(), len(segments))
     if threads <= 1:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.broadcast import Broadcast
-from fed_em.component_counts import LEAST_ROWS, component_counts
+from fed_em.component_counts import LEAST_ROWS, MASS, component_counts
 from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
 from fed_em.imputed_reach import records_beyond_reach
-from fed_em.model import ComponentModel, Model
+from fed_em.model import ComponentModel, CountedModel, Model
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.silence import silence
@@ -24,7 +24,7 @@ from fed_em.tenant_mixing import at_home, has_own_weights
 from fed_em_client.fingerprint import MIXED, fingerprint_of
 from fed_em_client.rows import read_records
 from fed_em_client.sharded_sums import ShardedSums
-from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
+from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of, require_gateable
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import IllegalStep
 from fed_em_protocols.masks import RingVector
@@ -63,7 +63,7 @@ class _OwnMemory:
 class _Session:
     """A session that this tenant's rows fit."""
 
-    offered: bytes
+    offered: tuple[bytes, int]
     description: SessionDescription
     records: Records = field(repr=False)
 
@@ -142,19 +142,25 @@ class RowsWork:
         self._coordinates: Coordinates | None = None
         self._counting: _Counting | None = None
 
-    def prepare(self, description: bytes) -> None:
+    def prepare(self, description: bytes, mass_floor: int) -> None:
         """Read the rows and check them against a session's description (JSON). The same offer again costs nothing.
 
+        Args:
+            description: As the terms name it.
+            mass_floor: Of the terms, in thousandths of a record; 0: no gate.
+
         Raises:
-            CallerError: the description is not valid, or the rows do not fit it, or are too few for the batches of a stream.
+            CallerError: the description is not valid or does not suit a mass gate, or the rows do not fit it, or are too few for
+                the batches of a stream.
             EnvironmentFault: the data file cannot be read.
         """
-        if self._session is not None and self._session.offered == description:
+        if self._session is not None and self._session.offered == (description, mass_floor):
             return
         parsed = SessionDescription.from_json(description)
+        require_gateable(parsed, mass_floor)
         records = read_records(self._data, parsed, self._columns, self._roster.row_caps[self._index])
         _require_batches(parsed, len(records))
-        self._session = _Session(description, parsed, records)
+        self._session = _Session((description, mass_floor), parsed, records)
         self._forget_rounds()
 
     @property
@@ -189,7 +195,7 @@ class RowsWork:
             self._counting = None
         broadcast = Broadcast.from_bytes(asked.parameters, f"the server's request of round {asked.round}")
         setting = self._setting_of(broadcast)
-        _require_sound(asked, setting.moments, self._prepared().description.stream is not None)
+        _require_sound(asked, self._prepared().description.stream is not None)
         of_asked = self._counted if asked.mode == Mode.COUNTS else self._summed
         try:
             encoding, statistics = of_asked(asked, setting, broadcast.parameters)
@@ -208,8 +214,7 @@ class RowsWork:
         if rule is None or rule.encoding.ring.faults_in(counts):
             return b""
         summed = rule.encoding.decode(counts)
-        held = held_components(summed, rule.mass_floor, rule.least_tenants)
-        return held_to_bitmap(held, _components_of(self._prepared().description.fitted_model).n_components)
+        return held_to_bitmap(held_components(summed, rule.mass_floor, rule.least_tenants), len(summed[MASS]))
 
     def at_home(self, final: Broadcast) -> Broadcast | None:
         """A session's final model with the mixing weights of this tenant's own rows; None if all tenants share theirs.
@@ -264,12 +269,8 @@ class RowsWork:
         _check_same_encoding(encoding, asked)
         # Two supporters more than collude: see `fed_em_protocols.mass_gate`.
         self._counting = _Counting(asked.parameters, encoding, asked.mass_floor, asked.colluders + 2)
-        # A gate counts records: the heaviest there may be is one, or a heavy one would dominate the moments of many light ones.
-        weights = setting.records.weights
-        shares = None if weights is None else weights / setting.records.weight_bound
-        records = replace(setting.records, weights=shares, weight_bound=1.0)
         own = at_home(setting.model, parameters, setting.records)
-        return encoding, component_counts(_components_of(setting.model), own, records, encoding.layout)
+        return encoding, component_counts(_counted_of(setting.model), own, setting.records, encoding.layout)
 
     def _summed(self, asked: Evaluate, setting: _Setting, parameters: Parameters) -> tuple[Encoding, Statistics]:
         """The statistics, without the moments of held components."""
@@ -308,9 +309,18 @@ class RowsWork:
         if self._counting is None or self._counting.parameters != asked.parameters:
             raise _not_agreed(asked, "moments at other parameters than those whose counts were taken")
         try:
-            return held_from_bitmap(asked.held, _components_of(setting.model).n_components)
+            held = held_from_bitmap(asked.held, _counted_of(setting.model).n_components)
         except ValueError as error:
             raise _not_agreed(asked, f"moments behind {error}") from None
+        if held and setting.moments:
+            raise _not_agreed(asked, "the moments of the columns behind counts of too few records or observed cells")
+        return held
+
+
+def _counted_of(model: Model) -> CountedModel:
+    if not isinstance(model, CountedModel):
+        raise CallerError(f"a model of the family '{model.family}' has no components to count")
+    return model
 
 
 def _require_batches(description: SessionDescription, n: int) -> None:
@@ -329,25 +339,19 @@ def _components_of(model: Model) -> ComponentModel:
     return model
 
 
-def _require_sound(asked: Evaluate, moments: bool, stream: bool) -> None:
-    """Refuse what the session's terms do not admit: with a mass gate, each sum of the model is two, counts and then moments.
+def _require_sound(asked: Evaluate, stream: bool) -> None:
+    """Refuse what the session's terms do not admit: with a mass gate each sum is two, counts and then moments.
 
-    The moments that standardise the columns are of one component that holds everybody, and never gated. The rounds of a stream are
-    over different rows: whole vectors, and no gate.
+    The rounds of a stream are over different rows, so its vectors are whole.
     """
     counts, gated = asked.mode == Mode.COUNTS, asked.mass_floor > 0
     refusals = (
         (counts and not gated, "counts, in a session without a mass gate"),
         (asked.held and not gated, "moments behind a gate, in a session without one"),
         (counts and asked.held, "counts behind a gate"),
-        (moments and (counts or asked.held), "a mass gate before the moments of the columns"),
-        (
-            gated and not (moments or counts or asked.held),
-            "moments without the mass gate that the session's terms promise",
-        ),
+        (gated and not (counts or asked.held), "moments without the mass gate that the session's terms promise"),
         (gated and asked.mode == Mode.INCREMENT, "an increment, in a session with a mass gate"),
         (stream and asked.mode == Mode.INCREMENT, "an increment, in a stream"),
-        (stream and gated, "a mass gate, in a stream"),
     )
     for refused, what in refusals:
         if refused:

@@ -38,8 +38,8 @@ from fed_em_protocols.window import Randomness
 class TenantWork(Protocol):
     """What a tenant does with its own rows."""
 
-    def prepare(self, description: bytes) -> None:
-        """Check a session's description (JSON) against the rows and the policy.
+    def prepare(self, description: bytes, mass_floor: int) -> None:
+        """Check a session's description (JSON) and its mass floor, in thousandths of a record, against the rows and the policy.
 
         Raises:
             CallerError: the rows do not fit the session's schema, or the policy does not admit the session.
@@ -152,8 +152,9 @@ class TenantSession:
     def _accept(self, description: bytes) -> TenantStep:
         try:
             tenant_consider(self.state)
-            self._work.prepare(description)
-            changed = self._work.changed(self.state.accepted_terms.session)
+            terms = self.state.accepted_terms
+            self._work.prepare(description, terms.mass_floor)
+            changed = self._work.changed(terms.session)
         except TermsRefused as refusal:
             raise self._leave(refusal, RefusalCode.POLICY) from refusal
         except CallerError as error:

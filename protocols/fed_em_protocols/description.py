@@ -32,7 +32,7 @@ from fed_em.errors import CallerError
 from fed_em.families import build_model
 from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
-from fed_em.model import ComponentModel, Model
+from fed_em.model import ComponentModel, CountedModel, Model
 from fed_em.standardised_fit import first_round
 from fed_em.stepwise import StepwiseTotal
 from fed_em.tenant_mixing import has_own_weights
@@ -301,6 +301,26 @@ class SessionDescription(Table):
         return broadcast.model.describe() == self.fitted_model.describe()
 
 
+def require_gateable(description: SessionDescription, mass_floor: float) -> None:
+    """A session with a mass floor has no weights, or whoever chooses their column chooses whose records are summed, and is no stream.
+
+    Raises:
+        CallerError: it has both.
+    """
+    if mass_floor > 0 and description.stream is not None:
+        raise CallerError(
+            f"session '{description.title}' is a stream, which has no mass gate: components open in one batch and shut in the next "
+            f"have no common average",
+            remedy="leave out [stream], or agree with all tenants on a session with mass_floor = 0",
+        )
+    if mass_floor > 0 and description.weights is not None:
+        raise CallerError(
+            f"session '{description.title}' has weights (column '{description.weights.column}') and a mass floor: weights single out "
+            f"the records that have some, in sums that no count of records bounds",
+            remedy="leave out [weights], or agree with all tenants on a session with mass_floor = 0",
+        )
+
+
 def encoding_of(description: SessionDescription, broadcast: Broadcast, row_caps: Sequence[int]) -> Encoding:
     """The encoding of the statistics that a broadcast asks for, with its range proved.
 
@@ -325,7 +345,7 @@ def counts_encoding_of(model: Model, row_caps: Sequence[int]) -> Encoding:
     Raises:
         CallerError: the model has no components, or the row caps leave too few fraction bits.
     """
-    if not isinstance(model, ComponentModel):
+    if not isinstance(model, CountedModel):
         raise CallerError(
             f"a model of the family '{model.family}' has no components for a mass gate to count",
             remedy="set no mass floor in this session",

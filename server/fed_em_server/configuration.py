@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, FiniteFloat, PositiveFloat, ValidationError, model_validator
 
 from fed_em.em import Stopping
+from fed_em.errors import CallerError
 from fed_em.optimiser import EM, L_BFGS
 from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, complaint_of, read_configuration
 from fed_em_protocols.coordinator_state import Timetable
-from fed_em_protocols.description import Column, LabelsColumn, SessionDescription, WeightsColumn
+from fed_em_protocols.description import Column, LabelsColumn, SessionDescription, WeightsColumn, require_gateable
 from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
 from fed_em_protocols.roster import Name
 from fed_em_protocols.stream import Stream
@@ -101,9 +102,9 @@ class ServerConfiguration(Table):
     labels: LabelsColumn | None = None
     """The column that says which components may hold a row, if there is one."""
     weights: WeightsColumn | None = None
-    """The column that says for how many rows each counts, if there is one."""
+    """The column that says for how many rows each counts, if there is one; never in a session with a mass floor."""
     stream: Stream | None = None
-    """Stepwise EM over minibatches; without it, every round is over all rows."""
+    """Stepwise EM over minibatches; without it, every round is over all rows. Never in a session with a mass floor."""
     trust: TrustTable = TrustTable()
     fit: FitTable = FitTable()
     times: TimesTable = TimesTable()
@@ -111,21 +112,16 @@ class ServerConfiguration(Table):
     @model_validator(mode="after")
     def _describes_a_session(self) -> Self:
         try:
-            self.description  # noqa: B018  making it validates the model
+            require_gateable(self.description, self.trust.mass_floor)  # making the description validates the model
         except ValidationError as error:
             raise ValueError(complaint_of(error)) from None
+        except CallerError as error:
+            raise ValueError(str(error)) from None
         return self
 
     @model_validator(mode="after")
     def _suits_a_stream(self) -> Self:
-        if self.stream is None:
-            return self
-        if self.trust.mass_floor:
-            raise ValueError(
-                "a [stream] has no mass gate, as components open in one batch and shut in the next have no common average: "
-                "set mass_floor = 0 in [trust], or leave [stream] out"
-            )
-        if "tolerance" in self.fit.model_fields_set:
+        if self.stream is not None and "tolerance" in self.fit.model_fields_set:
             raise ValueError(
                 "a [stream] does not converge, it goes on for [fit] max_iterations rounds: leave tolerance out of [fit]"
             )

@@ -6,16 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fed_em.broadcast import Broadcast
-from fed_em.component_counts import MASS
+from fed_em.component_counts import LEAST_ROWS, MASS
 from fed_em.coordinates import Coordinates
 from fed_em.em import Summed
+from fed_em.errors import CallerError
 from fed_em.model import Model
 from fed_em.parameters import Parameters
+from fed_em.statistics import Statistics
 from fed_em_protocols.coordinator_state import SumOpened, SumRequest
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import SumFailed
-from fed_em_protocols.mass_gate import held_components, held_to_bitmap
+from fed_em_protocols.mass_gate import held_components, held_to_bitmap, shortage
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms
 from fed_em_server.federated_sum import FederatedSum
@@ -25,8 +27,8 @@ from fed_em_server.federated_sum import FederatedSum
 class FederatedTotal:
     """Sums a model's statistics over the tenants: fresh terms of those that answer, the last ones of the others.
 
-    With a mass floor in the terms each sum of the session's model is two, counts and then moments behind the gate that follows
-    from them, over the same tenants and of whole vectors: terms of earlier rounds went through other gates.
+    With a mass floor in the terms each sum is two, counts and then moments behind the gate that follows from them, over the same
+    tenants and of whole vectors: terms of earlier rounds went through other gates.
 
     The sums of a stream are of whole vectors too, over those who answer.
 
@@ -52,7 +54,8 @@ class FederatedTotal:
 
         Raises:
             SumFailed: no sum can be opened, or a tenant could not compute its statistics.
-            CallerError: an encoding's range cannot be proved, or a model without components has a mass gate.
+            CallerError: an encoding's range cannot be proved, a model without components has a mass gate, or the gate keeps the
+                moments of the columns shut: names what there is too little of.
         """
         broadcast = Broadcast(self.model, self.coordinates, parameters)
         encoding = encoding_of(self.description, broadcast, self.roster.row_caps)
@@ -60,8 +63,8 @@ class FederatedTotal:
         whole = self.description.stream is not None
         request = SumRequest(broadcast.to_bytes(), encoding.digest, encoding.length, whole, ring=encoding.ring)
         held: tuple[int, ...] = ()
-        if self.terms.mass_floor and not self.description.asks_for_moments(broadcast):
-            opened, held = self._behind_gate(request)
+        if self.terms.mass_floor:
+            opened, held = self._behind_gate(request, self.description.asks_for_moments(broadcast))
         else:
             opened = self.sums.sum(request)
         _require_no_faults(opened, encoding)
@@ -69,8 +72,8 @@ class FederatedTotal:
         missing, stale = self.roster.names(opened.missing), self.roster.names(opened.stale)
         return Summed(encoding.decode(opened.vector), missing, stale, held)
 
-    def _behind_gate(self, request: SumRequest) -> tuple[SumOpened, tuple[int, ...]]:
-        """The moments of the components that are large enough, and the others."""
+    def _behind_gate(self, request: SumRequest, of_columns: bool) -> tuple[SumOpened, tuple[int, ...]]:
+        """The moments of the components that are large enough, and the others; of those that standardise the columns, all or none."""
         encoding = counts_encoding_of(self.model, self.roster.row_caps)
         counts = SumRequest(request.parameters, encoding.digest, encoding.length, counts=True, ring=encoding.ring)
         held: tuple[int, ...] = ()
@@ -80,9 +83,20 @@ class FederatedTotal:
             _require_no_faults(counted, encoding)
             summed = encoding.decode(counted.vector)
             held = held_components(summed, self.terms.mass_floor, self.terms.colluders + 2)
+            if held and of_columns:
+                raise self._too_little(summed)
             return replace(request, whole=True, held=held_to_bitmap(held, len(summed[MASS])))
 
         return self.sums.sum_behind_gate(counts, moments), held
+
+    def _too_little(self, counts: Statistics) -> CallerError:
+        least_tenants = self.terms.colluders + 2
+        lacking = shortage(counts, self.description.names, self.terms.mass_floor, least_tenants)
+        return CallerError(
+            f"all tenants together have too few {' and '.join(lacking)}: the mass gate opens nothing below "
+            f"{self.terms.mass_floor / 1000:g}, from at least {least_tenants} tenants with {LEAST_ROWS} or more each",
+            remedy="leave such columns out of the session, or agree with all tenants on a lower mass floor or on more tenants",
+        )
 
 
 def _require_no_faults(opened: SumOpened, encoding: Encoding) -> None:

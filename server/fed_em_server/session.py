@@ -102,7 +102,7 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome
 
     Raises:
         SumFailed: a sum could not be opened, again and again, or a tenant could not compute its statistics.
-        CallerError: the encoding's range cannot be proved, or a column is constant.
+        CallerError: the encoding's range cannot be proved, a column is constant, or too few cells of it pass the mass gate.
     """
     try:
         state = coordinator_start(

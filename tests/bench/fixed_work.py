@@ -50,7 +50,7 @@ class FixedWork:
         self._tenant = tenant
         self.held_bitmap = held_bitmap
 
-    def prepare(self, description: bytes) -> None:
+    def prepare(self, description: bytes, mass_floor: int) -> None:
         """Any session will do."""
 
     def changed(self, session: bytes) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,11 +11,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fed_em import component_counts as module
+from fed_em.columns import CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.component_counts import LEAST_ROWS, component_counts, counts_layout
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.model import Rows
+from fed_em.mixed_moments import MixedMomentsModel
+from fed_em.model import CountedModel, Rows
+from fed_em.observed_moments import ObservedMomentsModel
 from fed_em.parameters import Parameters
+from fed_em.records import Records
 from tests.fed_em.mixtures import log_joint, mixture, parameters_of
 
 Vector = NDArray[np.float64]
@@ -29,8 +35,8 @@ class Given(GaussianMixtureModel):
 
     table: Vector
 
-    def responsibilities(self, parameters: Parameters, rows: Rows) -> Vector:
-        return self.table[rows[:, 0].astype(int)]
+    def responsibilities(self, parameters: Parameters, rows: Rows | Records) -> Vector:
+        return self.table[Records.of(rows).rows[:, 0].astype(int)]
 
 
 def counts_of(table: Vector) -> dict[str, Vector]:
@@ -88,7 +94,7 @@ def test_many_rows_are_treated_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     most = 0
     responsibilities = GaussianMixtureModel.responsibilities
 
-    def watched(self: GaussianMixtureModel, parameters: Parameters, part: Rows) -> Vector:
+    def watched(self: GaussianMixtureModel, parameters: Parameters, part: Rows | Records) -> Vector:
         nonlocal most
         most = max(most, len(part))
         return responsibilities(self, parameters, part)
@@ -122,6 +128,44 @@ def test_the_layout_has_an_entry_for_each_component() -> None:
         ("mass", (4,)),
         ("supporting", (4,)),
     ]
+
+
+OF_OBSERVED = [("observed_mass", (4, 7)), ("observed_supporting", (4, 7))]
+
+
+def test_of_columns_whose_cells_may_be_missing_too() -> None:
+    layout = counts_layout(GaussianMixtureModel(4, 7, missing=True))
+    assert [(block.name, block.shape) for block in layout][3:] == OF_OBSERVED
+    assert all(block.bound == 1.0 for block in layout)
+
+
+SCHEMA = ColumnSchema((GaussianColumn("x"), CategoricalColumn("y", ("a", "b")), PoissonColumn("z", 9)))
+
+
+@pytest.mark.parametrize("model", [ObservedMomentsModel(3), MixedMomentsModel(SCHEMA)], ids=lambda model: model.family)
+@given(data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_of_moments_they_are_records_and_observed_cells(model: CountedModel, data: st.DataObject) -> None:
+    seen = np.array(data.draw(st.lists(st.tuples(*[st.booleans()] * 3), max_size=20)), dtype=bool).reshape(-1, 3)
+    counts = component_counts(model, Parameters({}), np.where(seen, 1.0, np.nan))
+    assert counts["mass"] == [len(seen)]
+    assert counts["observed_mass"].tolist() == [seen.sum(axis=0).tolist()]
+    assert counts["observed_supporting"].tolist() == [(seen.sum(axis=0) >= LEAST_ROWS).tolist()]
+
+
+@given(n=st.integers(0, 40), seed=st.integers(0, 100))
+@settings(max_examples=20, deadline=None)
+def test_observed_cells_count_by_definition(n: int, seed: int) -> None:
+    model = replace(MODEL, missing=True)
+    rows = sample(n, seed)
+    rows[np.random.default_rng(seed).random(rows.shape) < 0.4] = np.nan
+    r, counts = model.responsibilities(AT, rows), component_counts(model, AT, rows)
+    expected = np.zeros((3, rows.shape[1]))
+    for i, d in zip(*np.nonzero(~np.isnan(rows)), strict=True):
+        expected[:, d] += r[i]
+    np.testing.assert_allclose(counts["mass"], r.sum(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(counts["observed_mass"], expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(counts["observed_supporting"], counts["observed_mass"] >= LEAST_ROWS)
 
 
 def test_rows_that_are_not_finite_are_refused() -> None:

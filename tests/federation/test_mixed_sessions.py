@@ -119,31 +119,6 @@ def test_the_first_round_standardises_gaussian_columns_by_weight(tmp_path: Path)
     assert outcome.result.fit.iterations[0].records == pytest.approx(records.weights.sum(), rel=1e-9)
 
 
-def test_a_mass_gate_counts_records_and_not_weights(tmp_path: Path) -> None:
-    """One record of weight 20 in a component of its own would pass a gate of 10 that counted weights."""
-    tables = mixed_tables((120, 90, 75, 60, 160, 80), 0.0)
-    outlier = {"ward": "west", "height": 249.0, "visits": 0, "smoker": 1, "weight": 199.0, "counts": 20.0}
-    for name, value in outlier.items():
-        cast(list[object], tables["t2"][name])[7] = value
-    session = session_toml(
-        GAUSSIAN.format("diag").replace("3", "4") + WEIGHTS, FIT, columns=GAUSSIANS, trust="mass_floor = 10"
-    )
-    federation = write_mixed_federation(tmp_path / "f", tables, session)
-    outcome = run(federation)
-    iterations = outcome.result.fit.iterations
-    assert all(record.counted is not None for record in outcome.record.rounds[1:])
-    model, records = outcome.fitted.model, records_of(federation)
-    rows = outcome.result.coordinates.apply(records.rows)
-    at = outcome.result.start
-    for iteration in iterations:
-        shares = model.responsibilities(at, rows)  # type: ignore[attr-defined]
-        masses = (cast(np.ndarray, records.weights) / records.weight_bound) @ shares
-        assert {int(k) for k in np.flatnonzero(masses < 10)} <= set(iteration.held)
-        at = iteration.parameters
-    alone = outcome.result.coordinates.apply(np.array([[249.0, 199.0]]))
-    assert np.abs(outcome.fitted.parameters["means"] - alone).max(axis=1).min() > 0.1
-
-
 def test_a_mass_gate_over_mixed_columns(tmp_path: Path) -> None:
     session = mixed_session("full", LABELS, trust="mass_floor = 10")
     federation = write_mixed_federation(tmp_path / "f", mixed_tables((120, 90, 75, 60, 160, 80)), session)

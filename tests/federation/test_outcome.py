@@ -40,7 +40,7 @@ from fed_em_simulations.volatile_marks import VolatileMarks
 def prepared_work(folder: Path) -> RowsWork:
     federation = write_small_federation(folder / "f", clustered_rows((10, 10, 10)))
     work = open_tenant(federation.tenant("t0")).work()
-    work.prepare(federation.server.description.to_json())
+    work.prepare(federation.server.description.to_json(), 0)
     return work
 
 

@@ -138,7 +138,7 @@ def test_the_weights_of_a_tenant_stay_in_its_folder(tmp_path: Path) -> None:
         session = hub.session_of(index)
         assert session is not None
         work = open_tenant(federation.tenant(name)).work()
-        work.prepare(federation.server.description.to_json())
+        work.prepare(federation.server.description.to_json(), 0)
         state = tmp_path / name
         assert keep_model(session, work, state / MODEL_FOLDER) == state / OWN_MODEL_FOLDER
         received, own = load_model(state / MODEL_FOLDER), load_model(state / OWN_MODEL_FOLDER)

@@ -24,7 +24,7 @@ class PatientWork:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._work, name)
 
-    def prepare(self, description: bytes) -> None:
+    def prepare(self, description: bytes, mass_floor: int) -> None:
         if description != DESCRIPTION:
             raise CallerError("another description")
 

@@ -27,7 +27,7 @@ from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import IllegalStep
-from fed_em_protocols.mass_gate import held_to_bitmap
+from fed_em_protocols.mass_gate import held_components, held_to_bitmap
 from fed_em_protocols.messages import Mode
 from fed_em_protocols.party import make_roster
 from fed_em_protocols.tenant_state import Evaluate
@@ -85,7 +85,7 @@ class Bench:
         return replace(self.request(broadcast, number), mass_floor=4_000, colluders=1, held=held)
 
     def prepared(self) -> RowsWork:
-        self.work.prepare(self.description.to_json())
+        self.work.prepare(self.description.to_json(), 0)
         return self.work
 
 
@@ -197,7 +197,7 @@ class TestStatistics:
         broadcast = Broadcast(bench.description.fitted_model, bench.coordinates, bench.start())
         before = bench.prepared().evaluate(bench.request(broadcast))
         np.save(bench.data, bench.rows[:7])
-        bench.work.prepare(bench.description.model_copy(update={"title": "later"}).to_json())
+        bench.work.prepare(bench.description.model_copy(update={"title": "later"}).to_json(), 0)
         after = bench.work.evaluate(bench.request(broadcast))
         encoding = encoding_of(bench.description, broadcast, bench.parties.roster.row_caps)
         assert (encoding.decode(before)["count"], encoding.decode(after)["count"]) == (len(bench.rows), 7)
@@ -207,7 +207,7 @@ class TestStatistics:
         cards[0] = cards[0].model_copy(update={"row_cap": 1})
         roster = make_roster("forest", bench.parties.cards["server"], cards)
         work = RowsWork(bench.data, {}, roster, BEECH)
-        work.prepare(bench.description.to_json())
+        work.prepare(bench.description.to_json(), 0)
         broadcast = Broadcast(bench.description.fitted_model, bench.coordinates, bench.start())
         encoding = encoding_of(bench.description, broadcast, roster.row_caps)
         ring = work.evaluate(asked_of(encoding, broadcast))
@@ -221,7 +221,7 @@ class TestStatistics:
         recall = replace(bench.request(older, 3), recall=True)
         assert np.array_equal(work.evaluate(recall), first)
         restarted = RowsWork(bench.data, {}, bench.parties.roster, BEECH)
-        restarted.prepare(bench.description.to_json())
+        restarted.prepare(bench.description.to_json(), 0)
         assert np.array_equal(restarted.evaluate(recall), first)
         assert np.array_equal(work.evaluate(replace(recall, mode=Mode.INCREMENT)), first)
 
@@ -264,28 +264,44 @@ class TestGate:
         plain = at.model.e_step(at.parameters, bench.coordinates.apply(bench.rows), encoding.layout)
         assert np.array_equal(ring, encoding.encode(silence(at.model, plain, held), BEECH))
 
-    def test_a_record_counts_as_its_share_of_the_heaviest_there_may_be(self, bench: Bench) -> None:
-        """Or one of weight 1000 would dominate the moments of a component that fifty records of weight 1 open."""
-        weights = np.ones(len(bench.rows))
-        weights[7] = 1000.0
-        plain = bench.description
-        weighted = {**plain.model_dump(), "weights": {"column": "copies", "upper": 1000}}
+    def test_no_weights_behind_a_gate(self, bench: Bench) -> None:
+        """Before the rows are read, and whatever was prepared before: weights 0 and 1 would open the moments of one record."""
+        weighted = {**bench.description.model_dump(), "weights": {"column": "positive", "upper": 1}}
         bench.description = SessionDescription.model_validate(weighted)
-        np.save(bench.data, np.column_stack((bench.rows, weights)))
-        broadcast = bench.broadcast()
-        encoding = counts_encoding_of(broadcast.model, bench.parties.roster.row_caps)
-        counted = encoding.decode(bench.prepared().evaluate(bench.counts(broadcast)))
-        model, rows = broadcast.model, bench.coordinates.apply(bench.rows)
-        assert isinstance(model, GaussianMixtureModel)
-        shares = model.responsibilities(broadcast.parameters, rows)
-        np.testing.assert_allclose(counted["mass"], weights / 1000 @ shares, atol=1e-5)
-        heaviest = (weights[:, np.newaxis] * shares).max(axis=0) / (weights @ shares)
-        assert (heaviest <= 1 / counted["mass"] + 1e-5).all()
+        np.save(bench.data, np.column_stack((bench.rows, np.arange(len(bench.rows)) == 7)))
+        work = bench.prepared()
+        with pytest.raises(CallerError, match=r"weights \(column 'positive'\) and a mass floor"):
+            work.prepare(bench.description.to_json(), 1)
 
-    def test_the_moments_of_the_columns_need_no_gate(self, bench: Bench) -> None:
-        ranges = Coordinates.of_ranges(bench.description.low, bench.description.high)
-        first = Broadcast(moments_model(2), ranges, standard_gaussian(2))
-        assert bench.prepared().evaluate(replace(bench.request(first), mass_floor=4_000, colluders=1)).any()
+    def first(self, bench: Bench) -> Broadcast:
+        """What the first sum is asked at."""
+        return bench.description.first_round
+
+    def test_the_moments_of_the_columns_need_a_gate_too(self, bench: Bench) -> None:
+        work, first = bench.prepared(), self.first(bench)
+        self.refused(bench, bench.moments(first, b""), "without the mass gate")
+        self.refused(bench, bench.moments(first), "at other parameters")
+        assert work.evaluate(bench.counts(first)).any()
+        assert work.evaluate(bench.moments(first)).any()
+
+    def test_the_moments_of_the_columns_are_all_or_none(self, bench: Bench) -> None:
+        bench.prepared().evaluate(bench.counts(self.first(bench)))
+        self.refused(bench, bench.moments(self.first(bench), b"\1"), "too few records or observed cells")
+
+    def test_one_observed_cell_shuts_the_moments_of_the_columns(
+        self, bench: Bench, incomplete: SessionDescription
+    ) -> None:
+        bench.description = incomplete
+        bench.rows[1:, 1] = np.nan
+        np.save(bench.data, bench.rows)
+        work, first = bench.prepared(), self.first(bench)
+        asked = bench.counts(first)
+        ours = work.evaluate(asked)
+        assert work.held(3 * ours) == b"\1"
+        encoding = counts_encoding_of(first.model, bench.parties.roster.row_caps)
+        counted = encoding.decode(3 * ours)
+        assert counted["observed_mass"].tolist() == [[3.0 * len(bench.rows), 3.0]]
+        assert held_components(counted, asked.mass_floor, asked.colluders + 2) == (0,)
 
     def refused(self, bench: Bench, asked: Evaluate, why: str) -> None:
         with pytest.raises(CallerError, match=why) as refusal:
@@ -342,14 +358,9 @@ class TestGate:
         self.refused(bench, replace(bench.counts(at), mass_floor=0), "counts, in a session without")
         self.refused(bench, replace(bench.moments(at), mass_floor=0), "behind a gate, in a session without")
 
-    def test_no_counts_behind_a_gate_and_no_gate_before_the_columns(self, bench: Bench) -> None:
-        at = bench.broadcast()
-        ranges = Coordinates.of_ranges(bench.description.low, bench.description.high)
-        first = Broadcast(moments_model(2), ranges, standard_gaussian(2))
+    def test_no_counts_behind_a_gate(self, bench: Bench) -> None:
         bench.prepared()
-        self.refused(bench, bench.counts(first), "a mass gate before the moments of the columns")
-        self.refused(bench, bench.moments(first), "a mass gate before the moments of the columns")
-        self.refused(bench, replace(bench.counts(at), held=b"\0"), "counts behind a gate")
+        self.refused(bench, replace(bench.counts(bench.broadcast()), held=b"\0"), "counts behind a gate")
 
 
 class TestChanges:
@@ -367,7 +378,7 @@ class TestChanges:
         if rows is not None:
             np.save(bench.data, rows)
         work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, marks)
-        work.prepare(bench.description.to_json())
+        work.prepare(bench.description.to_json(), 0)
         return work
 
     def test_not_at_first_and_not_for_the_same(self, bench: Bench, marks: FileRoundMarks) -> None:
@@ -409,7 +420,7 @@ class TestChanges:
         assert not bench.prepared().changed(self.ONE)
         assert not bench.work.changed(self.ONE)
         other = RowsWork(bench.data, {}, bench.parties.roster, BEECH)
-        other.prepare(bench.description.to_json())
+        other.prepare(bench.description.to_json(), 0)
         assert not other.changed(self.ONE)
 
     def test_a_session_with_another_number_begins_with_the_moments_again(self, bench: Bench) -> None:
@@ -435,7 +446,7 @@ class TestCost:
             bench.prepared()
         assert len(reads) == 1
         other = bench.description.model_copy(update={"title": "another"})
-        bench.work.prepare(other.to_json())
+        bench.work.prepare(other.to_json(), 0)
         assert len(reads) == 2
         assert bench.work.description.title == "another"
 
@@ -520,14 +531,14 @@ class TestRefusals:
     def test_rows_that_do_not_fit_are_no_session(self, bench: Bench) -> None:
         np.save(bench.data, bench.rows * 1000)
         with pytest.raises(CallerError, match="outside the session's range"):
-            bench.work.prepare(bench.description.to_json())
+            bench.work.prepare(bench.description.to_json(), 0)
         with pytest.raises(IllegalStep, match="no session"):
             _ = bench.work.description
 
     def test_the_row_cap_is_ones_own(self, bench: Bench) -> None:
         np.save(bench.data, np.full((51, 2), 30.0))
         with pytest.raises(CallerError, match="has 51 rows, the roster's row cap of this tenant is 50"):
-            bench.work.prepare(bench.description.to_json())
+            bench.work.prepare(bench.description.to_json(), 0)
 
     @pytest.mark.parametrize(
         ("model", "complaint"),
@@ -540,9 +551,9 @@ class TestRefusals:
     def test_a_description_of_another_kind_of_model(self, bench: Bench, model: bytes, complaint: str) -> None:
         offer = b'{"title": "growth", "columns": [{"name": "age", "low": 0, "high": 1}], "model": ' + model + b"}"
         with pytest.raises(CallerError, match=complaint):
-            bench.work.prepare(offer)
+            bench.work.prepare(offer, 0)
 
     @pytest.mark.parametrize("offer", [b"", b"{}", b'{"title": "growth", "columns": [], "model": {}}'])
     def test_a_description_that_is_none(self, bench: Bench, offer: bytes) -> None:
         with pytest.raises(CallerError, match="the session's description"):
-            bench.work.prepare(offer)
+            bench.work.prepare(offer, 0)

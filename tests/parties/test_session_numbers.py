@@ -155,11 +155,11 @@ class TestTerms:
             terms_of(roster_of(100, blocks=14), parties)
         assert "--witnesses" in caught.value.remedy
 
-    def test_a_mass_gate_takes_two_rounds_an_iteration(self, parties: Parties) -> None:
+    def test_a_mass_gate_takes_two_rounds_a_sum(self, parties: Parties) -> None:
         roster = roster_of(9, blocks=2)
         assert terms_of(roster, parties).round_cap == 101 + 50
         gated = terms_of(roster, parties, mass_floor=2.5)
-        assert (gated.mass_floor, gated.round_cap) == (2500, 201 + 100)
+        assert (gated.mass_floor, gated.round_cap) == (2500, 202 + 101)
         check_terms(TermsPolicy(mass_floor=2.5), gated, roster)
         with pytest.raises(TermsRefused, match=r"mass_floor = 2\.6"):
             check_terms(TermsPolicy(mass_floor=2.6), gated, roster)

@@ -54,8 +54,8 @@ def test_increments_are_refused(bench: Bench, recall: bool) -> None:
 
 
 def test_a_mass_gate_is_refused(bench: Bench) -> None:
-    with pytest.raises(CallerError, match="a mass gate, in a stream"):
-        bench.prepared().evaluate(bench.counts(bench.broadcast()))
+    with pytest.raises(CallerError, match="is a stream, which has no mass gate"):
+        bench.work.prepare(bench.description.to_json(), 1)
 
 
 def test_batches_of_next_to_nobody_are_refused(bench: Bench) -> None:
@@ -65,6 +65,6 @@ def test_batches_of_next_to_nobody_are_refused(bench: Bench) -> None:
         offered = bench.description.model_copy(update={"stream": stream}).to_json()
         if refused:
             with pytest.raises(CallerError, match=r"40 rows leave fewer than 5 in one.*stay out below 45"):
-                bench.work.prepare(offered)
+                bench.work.prepare(offered, 0)
         else:
-            bench.work.prepare(offered)
+            bench.work.prepare(offered, 0)

@@ -137,7 +137,7 @@ class KnownVector:
         vector[-ring.tail_words :] = 0
         return vector
 
-    def prepare(self, description: bytes) -> None:
+    def prepare(self, description: bytes, mass_floor: int) -> None:
         assert description == DESCRIPTION
 
     def changed(self, session: bytes) -> bool:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from fed_em_protocols import certification, tenant, tenant_outcome, tenant_round, tenant_window, window
+from fed_em_protocols import (
+    certification,
+    description,
+    mass_gate,
+    tenant,
+    tenant_outcome,
+    tenant_round,
+    tenant_window,
+    window,
+)
 from fed_em_protocols.errors import MalformedMessage, PeerFault
 from fed_em_protocols.messages import Mode, Opening
 from fed_em_protocols.terms import Trust
@@ -15,12 +24,13 @@ from tests.protocols import (
     test_gate_rules,
     test_increment_rules,
     test_links,
+    test_mass_gate,
     test_secrecy,
     test_tenant_rules,
     test_what_masks_hide,
     test_window_rules,
 )
-from tests.protocols.mutants import Mutation, Red, test_of
+from tests.protocols.mutants import Mutation, Red, method, test_of
 
 TRUSTED, UNTRUSTED = Trust.SEMI_HONEST, Trust.MALICIOUS_SERVER
 
@@ -460,6 +470,48 @@ def false_counts(forge: Any, error: type, text: str) -> Red:
     return test_of(test_gate_rules.test_false_evidence_of_counts_is_refused, forge, error, text)
 
 
+OF_CELLS, OF_COMPLEMENT = test_mass_gate.TestOfObservedCells(), test_mass_gate.TestComplement()
+
+RULE_OF_THE_GATE = [
+    Mutation(
+        "a gate counts records and no cells",
+        mass_gate.held_components,
+        "(records, *columns)",
+        "(records,)",
+        (
+            test_of(OF_CELLS.test_one_cell_holds_a_component_of_a_hundred_rows_and_the_smallest_other_with_it),
+            test_of(OF_CELLS.test_cells_of_one_tenant_alone_hold_it_too),
+        ),
+    ),
+    Mutation(
+        "one tenant may be all of what is opened",
+        method(mass_gate._Presence, "is_small"),
+        " or max(self.supporting[k] for k in components) < least_tenants",
+        "",
+        (
+            test_of(OF_CELLS.test_cells_of_one_tenant_alone_hold_it_too),
+            test_of(OF_COMPLEMENT.test_many_records_of_too_few_tenants_need_one),
+        ),
+    ),
+    Mutation(
+        "what is held may follow by subtraction",
+        mass_gate.held_components,
+        "if held and others and is_small(held):",
+        "if False:",
+        (
+            test_of(OF_COMPLEMENT.test_one_small_component_takes_the_smallest_open_one_with_it),
+            test_of(OF_CELLS.test_one_cell_holds_a_component_of_a_hundred_rows_and_the_smallest_other_with_it),
+        ),
+    ),
+    Mutation(
+        "weights are let behind a gate",
+        description.require_gateable,
+        "mass_floor > 0 and description.weights is not None",
+        "False",
+        (test_of(test_mass_gate.test_weights_and_a_mass_floor_do_not_go_together),),
+    ),
+]
+
 GATE = [
     Mutation(
         "any gate is taken",
@@ -562,4 +614,4 @@ GATE = [
     ),
 ]  # fmt: skip
 
-RULES_OF_THE_TENANT = [*HEADERS, *WINDOWS, *INCREMENTS, *GATE]
+RULES_OF_THE_TENANT = [*HEADERS, *WINDOWS, *INCREMENTS, *RULE_OF_THE_GATE, *GATE]

@@ -382,7 +382,7 @@ def test_a_join_tells_whether_rows_or_code_changed(changed: bool) -> None:
 class Unasked:
     """Rows that must not be looked at."""
 
-    def prepare(self, description: bytes) -> None:
+    def prepare(self, description: bytes, mass_floor: int) -> None:
         raise AssertionError("the policy comes first")
 
     def changed(self, session: bytes) -> bool:

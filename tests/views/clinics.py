@@ -46,7 +46,7 @@ class MatrixWork:
     rows: np.ndarray[tuple[int, int], np.dtype[np.float64]]
     description: SessionDescription | None = None
 
-    def prepare(self, description: bytes) -> None:
+    def prepare(self, description: bytes, mass_floor: int) -> None:
         self.description = SessionDescription.from_json(description)
 
     def changed(self, session: bytes) -> bool:

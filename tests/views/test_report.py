@@ -335,7 +335,7 @@ def test_the_round_of_counts_belongs_to_the_sum_that_follows(session: Session) -
     record = session.record.model_copy(update={"rounds": gated, "mass_floor": 2.5})
     page = parsed(report_page(record, session.fitted, session.images))
     assert "✕" not in [e.text for e in page.all("text")]
-    told = "fewer than 2.5 rows, or of too few tenants, were kept shut: up to 1 of 10 in a sum, at the end c3."
+    told = "fewer than 2.5 rows, or cells of a column, or of too few tenants, were kept shut: up to 1 of 10 in a sum, at the end c3."
     assert any(told in words(e.text) for e in page.all("li"))
 
 
