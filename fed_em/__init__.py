@@ -27,6 +27,9 @@ from fed_em.records import Records
 from fed_em.row_stream import TotalOfStream
 from fed_em.schema_file import read_schema, schema_to_toml
 from fed_em.statistics import Statistics
+from fed_em.step_size import ConstantStep, DecayingStep
+from fed_em.stepwise import StepwiseTotal
+from fed_em.tenant_mixing import TenantMixing
 from fed_em.totals import TotalOfRows
 
 if TYPE_CHECKING:
@@ -44,7 +47,9 @@ __all__ = [
     "CategoricalColumn",
     "ColumnSchema",
     "ComponentModel",
+    "ConstantStep",
     "Coordinates",
+    "DecayingStep",
     "EnvironmentFault",
     "FedEmError",
     "Fit",
@@ -64,8 +69,10 @@ __all__ = [
     "PoissonColumn",
     "Records",
     "Statistics",
+    "StepwiseTotal",
     "Stopping",
     "Summed",
+    "TenantMixing",
     "Total",
     "TotalOfRows",
     "TotalOfStream",

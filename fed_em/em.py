@@ -46,7 +46,7 @@ from typing import Protocol
 
 from fed_em.errors import CallerError, NotEvaluated
 from fed_em.evaluation import Evaluation
-from fed_em.model import COUNT, LOG_LIKELIHOOD, ComponentModel, Model
+from fed_em.model import COUNT, LOCAL_LOG_PRIOR, LOG_LIKELIHOOD, ComponentModel, Model
 from fed_em.optimiser import Optimiser, PlainEM
 from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
@@ -70,12 +70,20 @@ class Summed:
         stale: Names of those whose terms in the sum are of earlier parameters.
         held: Components whose moments were not opened, ascending; the model must have components. What the
             statistics say of them is not read.
+        newest: The newest terms alone, where `statistics` are an average of them and of terms at earlier parameters
+            (`fed_em.stepwise`); else None.
     """
 
     statistics: Statistics
     missing: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     held: tuple[int, ...] = ()
+    newest: Statistics | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is of everybody at one θ, with all moments: without that no optimiser knows objective or gradient."""
+        return not (self.missing or self.stale or self.held) and self.newest is None
 
 
 class Total(Protocol):
@@ -131,14 +139,16 @@ class Iteration:
     Attributes:
         number: 1 for the first.
         objective: (log-likelihood + log prior) / records at the parameters *before* this M-step, nats a
-            record; with stale terms, F in place of the log-likelihood (unless components are held).
-        log_likelihood: Log-likelihood a record at the same parameters; stale terms count with that at theirs.
+            record; with stale or averaged terms, F in place of the log-likelihood (unless components are held).
+        log_likelihood: Log-likelihood a record at the same parameters; stale terms count with that at theirs. Of averaged
+            statistics it is that of the newest terms.
         records: Number of records summed.
         missing: Who was missing from the sum.
         stale: Whose terms in the sum were of earlier parameters.
         held: Components whose moments this M-step did without.
         parameters: The parameters after this M-step; after a proposal that is not gone on from, those of the M-step before.
         step: How the loop came to the parameters before this M-step.
+        averaged: Whether the statistics were an average with those of earlier iterations.
     """
 
     number: int
@@ -150,6 +160,7 @@ class Iteration:
     held: tuple[int, ...]
     parameters: Parameters
     step: Step = Step.EM
+    averaged: bool = False
 
     @property
     def complete(self) -> bool:
@@ -270,7 +281,7 @@ def fit(
 
 def _disposed(course: _Course, summed: Summed, iteration: Iteration) -> tuple[_Course, Iteration]:
     """Where to go on from, and the iteration as it then counts."""
-    if summed.missing or summed.stale or summed.held:
+    if not summed.whole:
         if course.on_leap and course.best is not None:
             known = course.best.updated
             return course.paused(known), replace(iteration, parameters=known, step=Step.ABANDONED)
@@ -286,9 +297,10 @@ def _disposed(course: _Course, summed: Summed, iteration: Iteration) -> tuple[_C
 def converged(iterations: Sequence[Iteration], tolerance: float) -> bool:
     """Whether the objective stood still over the shortest span of iterations, up to the last, in which everybody answered.
 
-    Whoever was stale throughout the last `GONE_AFTER` iterations is not waited for. Where any are missing, or some are stale
-    and components are held, objectives cannot be compared, and nothing has converged. Proposals that are not gone on from do not
-    count. A leap may be small because it was cut short: after one the objective must have stood still over two steps.
+    Whoever was stale throughout the last `GONE_AFTER` iterations is not waited for. Where any are missing, statistics are
+    averaged over batches, or some are stale and components are held, objectives cannot be compared, and nothing has converged.
+    Proposals that are not gone on from do not count. A leap may be small because it was cut short: after one the objective must
+    have stood still over two steps.
     """
     if not iterations or not iterations[-1].step.is_gone_on_from:
         return False
@@ -314,7 +326,7 @@ def _stands_still(iterations: Sequence[Iteration], tolerance: float) -> bool:
 
 
 def _comparable(iteration: Iteration) -> bool:
-    return not iteration.missing and not (iteration.stale and iteration.held)
+    return not iteration.missing and not iteration.averaged and not (iteration.stale and iteration.held)
 
 
 def _m_step(model: Model, summed: Summed, parameters: Parameters) -> Parameters:
@@ -333,15 +345,19 @@ def _record(number: int, model: Model, summed: Summed, before: Parameters, after
     records = float(summed.statistics[COUNT])
     if records <= 0:
         raise CallerError(f"iteration {number} summed no records at all", remedy="give at least one row")
-    log_likelihood = float(summed.statistics[LOG_LIKELIHOOD])
-    partly_stale = summed.stale and not summed.held
-    bound = model.free_energy(summed.statistics, before) if partly_stale else log_likelihood
-    objective = (bound + model.log_prior(before)) / records
+    newest = summed.statistics if summed.newest is None else summed.newest
+    log_likelihood = float(newest[LOG_LIKELIHOOD])
+    averaged = summed.newest is not None
+    mixed_in_time = (summed.stale or averaged) and not summed.held
+    bound = model.free_energy(summed.statistics, before) if mixed_in_time else log_likelihood
+    local = float(summed.statistics[LOCAL_LOG_PRIOR]) if LOCAL_LOG_PRIOR in summed.statistics.layout.offsets else 0.0
+    objective = (bound + model.log_prior(before) + local) / records
     if not math.isfinite(objective):
         raise NotEvaluated(
             f"the objective became {objective} in iteration {number}",
             remedy="raise the covariance floor, use a prior, or start elsewhere",
         )
+    each = log_likelihood / float(newest[COUNT])
     return Iteration(
-        number, objective, log_likelihood / records, records, summed.missing, summed.stale, summed.held, after
+        number, objective, each, records, summed.missing, summed.stale, summed.held, after, averaged=averaged
     )

@@ -35,6 +35,8 @@ from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.records import Records
 from fed_em.row_stream import RowStream, TableStream, TotalOfStream, survey
+from fed_em.step_size import StepSize, step_size_of
+from fed_em.stepwise import RunningStatistics, StepwiseTotal
 from fed_em.totals import TotalOfRows
 
 Vector = NDArray[np.float64]
@@ -67,8 +69,9 @@ class GaussianMixture(FittedMixture):
         means_init: `(K, D)`, overrides the start's means.
         precisions_init: Overrides the start's precisions, in the shape of `precisions_`.
         prior: Conjugate prior in the units of the rows, for MAP estimates; None for maximum likelihood.
-        optimiser: 'em', 'squarem' or 'lbfgs' (`fed_em.optimiser`). With EM the steps are scikit-learn's; the others take
+        optimiser: 'em', 'squarem' or 'lbfgs' (`fed_em.optimiser`), of `fit`. With EM the steps are scikit-learn's; the others take
             fewer, to an optimum that is usually the same.
+        step_size: Of `partial_fit`: `DecayingStep`, `ConstantStep` or its number in (0, 1]; None for `DecayingStep()`.
         random_state: Seed or `numpy.random.RandomState` of the starts and of `sample`.
         warm_start: Continue from the last fit instead of starting anew; then `n_init` counts as 1.
         verbose: 1 or more prints every iteration.
@@ -80,8 +83,8 @@ class GaussianMixture(FittedMixture):
         covariances_: full `(K, D, D)`, tied `(D, D)`, diag `(K, D)`, spherical `(K,)`.
         precisions_: Their inverses, in the same shape.
         precisions_cholesky_: Upper triangular U with precision UUᵀ, or 1/σ.
-        converged_: Whether the best start converged.
-        n_iter_: Its number of iterations.
+        converged_: Whether the best start converged; never after `partial_fit`.
+        n_iter_: Its number of iterations; after `partial_fit`, of batches.
         lower_bounds_: Its (log-likelihood + log prior) / n before every M-step, in nats a record.
         lower_bound_: The last of them.
         log_densities_: Log-densities of the training rows, ascending, `(n,)`, in nats; labels are not counted. Of the
@@ -105,6 +108,7 @@ class GaussianMixture(FittedMixture):
         precisions_init: ArrayLike | None = None,
         prior: GaussianMixturePrior | None = None,
         optimiser: str = EM,
+        step_size: StepSize | float | None = None,
         random_state: int | np.random.RandomState | None = None,
         warm_start: bool = False,
         verbose: int = 0,
@@ -122,6 +126,7 @@ class GaussianMixture(FittedMixture):
         self.precisions_init = precisions_init
         self.prior = prior
         self.optimiser = optimiser
+        self.step_size = step_size
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
@@ -149,13 +154,15 @@ class GaussianMixture(FittedMixture):
         """
         if isinstance(X, TableStream):
             require_plain_rows(sample_weight, admissible)
-            self._fit_stream(X.names, X.rows(ColumnSchema(tuple(map(GaussianColumn, X.names)))))
+            self._fit_table(X.names, X.rows(ColumnSchema(tuple(map(GaussianColumn, X.names)))))
         else:
             rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2, ensure_all_finite="allow-nan")
             self._check_parameters(len(rows))
             records = training_records(rows, sample_weight, admissible)
             records.check_labels(plain(self.n_components))
             self._fit_records(records)
+        self._running = RunningStatistics()
+        self._warn_unless_converged()
         return self
 
     def _fit_records(self, records: Records) -> None:
@@ -165,7 +172,7 @@ class GaussianMixture(FittedMixture):
         self._keep(model, coordinates, self._best(model, coordinates, records))
         self.log_densities_ = np.sort(self._fitted.score_samples(records.of_positive_weight().rows))
 
-    def _fit_stream(self, names: tuple[str, ...], stream: RowStream) -> None:
+    def _fit_table(self, names: tuple[str, ...], stream: RowStream) -> None:
         seen = survey(stream)
         self._check_parameters(seen.n_rows)
         seen.moments.require_values(names)
@@ -201,6 +208,53 @@ class GaussianMixture(FittedMixture):
     @property
     def _warm(self) -> bool:
         return bool(self.warm_start and hasattr(self, "converged_"))
+
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: object = None,  # noqa: ARG002  scikit-learn's signature
+        sample_weight: ArrayLike | None = None,
+        admissible: ArrayLike | None = None,
+    ) -> Self:
+        """One step of stepwise EM (`fed_em.stepwise`): average a batch `(n, D)` into the statistics so far; arguments as `fit`.
+
+        The first batch is the start as well, as in `fit`: it needs K rows at least, and a value in each column. After `fit` it goes
+        on from the fitted parameters, with statistics of its own. `log_densities_` are of the last batch. With a step size of 1 each
+        call is one iteration of EM.
+
+        Raises:
+            CallerError: a parameter is out of its range or the rows do not fit; it is a `ValueError`.
+            FedEmError: a covariance is not positive definite, naming the component.
+        """
+        first = not hasattr(self, "_fitted")
+        rows = validate_data(self, X, dtype=np.float64, reset=first, ensure_all_finite="allow-nan")
+        step_size = step_size_of(plain(self.step_size))
+        records = training_records(rows, sample_weight, admissible)
+        model, coordinates, parameters = self._start_from_batch(records) if first else self._going_on()
+        inner = replace(records, rows=coordinates.apply(rows))
+        total = StepwiseTotal(TotalOfRows(model, inner), step_size, self._running)
+        run = run_em(model, total, parameters, Stopping(0.0, 1), self._report)
+        self._running = total.running
+        self._keep(model, coordinates, run)
+        self.n_iter_ = self._running.steps
+        self.log_densities_ = np.sort(self._fitted.score_samples(records.of_positive_weight().rows))
+        return self
+
+    def _start_from_batch(self, batch: Records) -> tuple[GaussianMixtureModel, Coordinates, Parameters]:
+        self._check_parameters(len(batch))
+        batch.check_labels(plain(self.n_components))
+        means = _means_of_observed(batch)
+        coordinates = Coordinates(means, np.ones(len(means)))
+        # Whether later batches miss a cell is not known yet; complete ones are none the worse for it.
+        model = self._model(coordinates, missing=True)
+        self._running = RunningStatistics()
+        filled = replace(batch, rows=np.where(np.isnan(batch.rows), means, batch.rows))
+        return model, coordinates, self._start(model, coordinates, filled, check_random_state(self.random_state))
+
+    def _going_on(self) -> tuple[GaussianMixtureModel, Coordinates, Parameters]:
+        model = self._fitted.model
+        assert isinstance(model, GaussianMixtureModel)
+        return replace(model, missing=True), self._fitted.coordinates, self._fitted.parameters
 
     def _check_parameters(self, n_rows: int) -> None:
         check_whole_number("n_components", plain(self.n_components), 1)
@@ -312,7 +366,7 @@ class GaussianMixture(FittedMixture):
         self.n_iter_ = len(run.iterations)
         self.lower_bound_ = _objective(run)
         self.lower_bounds_ = [iteration.objective for iteration in run.iterations]
-        self._last_iteration = run.iterations[-1] if run.iterations else None
+        self._last_iteration: Iteration | None = run.iterations[-1] if run.iterations else None
         provenance = {
             "converged": run.converged,
             "iterations": self.n_iter_,
@@ -320,7 +374,9 @@ class GaussianMixture(FittedMixture):
         }
         columns = tuple(f"x{d}" for d in range(model.n_columns))
         self._fitted = FittedModel(model, coordinates, columns, run.parameters, provenance)
-        if not run.converged and self.max_iter > 0:
+
+    def _warn_unless_converged(self) -> None:
+        if not self.converged_ and self.max_iter > 0:
             warnings.warn(
                 f"EM did not converge in {self.max_iter} iterations; raise max_iter or tol",
                 ConvergenceWarning,

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import xlogy
 
 from fed_em.blas import one_blas_thread
 from fed_em.chart import Chart
@@ -60,6 +59,7 @@ from fed_em.records import Records
 from fed_em.silence import check_held, keep_held, silence
 from fed_em.sphere_chart import WeightsChart
 from fed_em.statistics import Statistics
+from fed_em.tenant_mixing import MIXING_KEYS, TenantMixing, e_step_at_home, expected_log_weights, no_chart
 
 Vector = NDArray[np.float64]
 
@@ -99,6 +99,8 @@ class GaussianMixtureModel:
         prior: Conjugate prior in the coordinates of the E-step, or None for maximum likelihood.
         missing: Whether an E-step admits rows with missing cells, NaN. It is declared and not seen from the rows, as all
             parties must sum the same statistics, and the bounds of these are wider.
+        mixing: Mixing weights of each tenant's own (`fed_em.tenant_mixing`): the rows of one E-step are those of one tenant. None if
+            they are shared.
 
     Raises:
         CallerError: a field is out of its range.
@@ -110,6 +112,7 @@ class GaussianMixtureModel:
     covariance_floor: float = 1e-6
     prior: GaussianMixturePrior | None = None
     missing: bool = False
+    mixing: TenantMixing | None = None
 
     def __post_init__(self) -> None:
         check_whole_number("n_components", self.n_components, 1)
@@ -135,6 +138,8 @@ class GaussianMixtureModel:
                 f"the prior's degrees_of_freedom {prior.degrees_of_freedom} do not exceed n_columns − 1",
                 remedy=f"use {self.n_columns + 2}",
             )
+        if self.mixing is not None:
+            self.mixing.check_alone(prior.weight_concentration)
 
     @property
     def family(self) -> str:
@@ -146,6 +151,11 @@ class GaussianMixtureModel:
         """Number of free parameters, for information criteria."""
         means_and_weights = self.n_components * self.n_columns + self.n_components - 1
         return means_and_weights + n_covariance_parameters(self.covariance, self.n_components, self.n_columns)
+
+    @cached_property
+    def with_shared_weights(self) -> GaussianMixtureModel:
+        """The same mixture with one set of weights for all rows."""
+        return replace(self, mixing=None)
 
     @property
     def component_blocks(self) -> tuple[str, ...]:
@@ -162,6 +172,7 @@ class GaussianMixtureModel:
             "covariance_floor": self.covariance_floor,
             "prior": None if self.prior is None else self.prior.describe(),
             **({"missing": True} if self.missing else {}),
+            **({} if self.mixing is None else self.mixing.describe()),
         }
 
     @classmethod
@@ -171,14 +182,15 @@ class GaussianMixtureModel:
         Raises:
             CallerError: a key is unknown or missing, or a value is out of its range.
         """
-        optional = ("covariance", "covariance_floor", "prior", "missing")
+        optional = ("covariance", "covariance_floor", "prior", "missing", *MIXING_KEYS)
         fields = dict(
             read_mapping("a Gaussian mixture", description, ("family", "n_components", "n_columns"), optional)
         )
         del fields["family"]
         if fields.get("prior") is not None:
             fields["prior"] = GaussianMixturePrior.from_description(fields["prior"])
-        return cls(**fields)
+        mixing = TenantMixing.taken_from(fields)
+        return cls(**fields, mixing=mixing)
 
     def layout(self, column_bounds: Vector | None = None) -> Layout:
         """Names, shapes and per-record bounds of the statistics.
@@ -225,6 +237,7 @@ class GaussianMixtureModel:
                 Block("first", (k, d), reach, source),
                 Block("second", (k, n_second_moments(self.covariance, d)), reach * reach, source),
                 *((of_missing,) if self.missing else ()),
+                *(() if self.mixing is None else self.mixing.blocks(k)),
             )
         )
 
@@ -242,6 +255,8 @@ class GaussianMixtureModel:
             FedEmError: a covariance is not positive definite (naming the component), or a row is so far from
                 every component that its density is not a number.
         """
+        if self.mixing is not None:
+            return e_step_at_home(self, parameters, rows, layout)
         if isinstance(rows, Records) and rows.bare:
             rows = rows.rows
         if isinstance(rows, Records) or (self.missing and np.isnan(rows).any()):
@@ -394,7 +409,7 @@ class GaussianMixtureModel:
         counts, first = np.maximum(statistics["responsibilities"], 0.0), statistics["first"]
         scatter = moved_scatter(self.covariance, counts, first, statistics["second"], means)
         normalisers = whitening.log_determinants - 0.5 * self.n_columns * math.log(2 * math.pi)
-        expected = xlogy(counts, parameters["weights"]).sum() + counts @ normalisers
+        expected = expected_log_weights(self.mixing, statistics, parameters) + counts @ normalisers
         entropy = float(statistics["entropy"]) + (float(statistics[MISSING_ENTROPY]) if self.missing else 0.0)
         return float(expected) - 0.5 * whitening.summed_distances(scatter) + entropy
 
@@ -409,7 +424,10 @@ class GaussianMixtureModel:
 
         Raises:
             CollapsedComponent: a covariance of the reference is not above the floor.
+            CallerError: mixing weights are each tenant's own.
         """
+        if self.mixing is not None:
+            raise no_chart()
         concentration = 1.0 if self.prior is None else self.prior.weight_concentration
         weights = WeightsChart(self.n_components, concentration)
         return Chart((weights, GaussianChart.about(self.covariance, self.covariance_floor, self.prior, reference)))

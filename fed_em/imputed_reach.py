@@ -26,6 +26,7 @@ from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import Model
 from fed_em.parameters import Parameters
 from fed_em.records import Records
+from fed_em.tenant_mixing import at_home
 
 Vector = NDArray[np.float64]
 
@@ -45,7 +46,7 @@ def records_beyond_reach(
     Args:
         model: Any; only mixtures with Gaussian columns whose cells may be missing expect any.
         parameters: Admissible ones, in the coordinates of the records.
-        records: The records of one party.
+        records: All records of one party that the E-step is over.
         column_bounds: `(D,)`, as the layout was made with.
         layout: Of the model's statistics, for records of the greatest weight there is.
 
@@ -63,6 +64,7 @@ def records_beyond_reach(
     if reach >= _certain_second_moment(model.covariance, means, covariances, column_bounds[places]):
         return beyond
     components = GaussianComponents(model.covariance, means, covariances)
+    parameters = at_home(model, parameters, records)
     records = records[incomplete].of_positive_weight()
     for _, block in records.blocks(max(_BLOCK_ENTRIES // means.size, _FEWEST_ROWS)):
         shares = model.responsibilities(parameters, replace(block, weights=None))

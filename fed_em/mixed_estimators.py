@@ -41,6 +41,8 @@ from fed_em.parameters import Parameters
 from fed_em.pruning import merge, prune
 from fed_em.records import Records
 from fed_em.row_stream import RowStream, TableStream, TotalOfStream, survey
+from fed_em.step_size import StepSize, step_size_of
+from fed_em.stepwise import RunningStatistics, StepwiseTotal
 from fed_em.totals import TotalOfRows
 
 Vector = NDArray[np.float64]
@@ -69,9 +71,10 @@ class MixedMixture(FittedMixture):
         max_iter: EM iterations at most, of each start; at least 1.
         n_init: Number of random starts, of which the best is kept. By turns they are about random rows far from each other, and
             from random responsibilities.
-        optimiser: 'em', 'squarem' or 'lbfgs' (`fed_em.optimiser`).
+        optimiser: 'em', 'squarem' or 'lbfgs' (`fed_em.optimiser`), of `fit`.
         least_weight: Components of less weight are left out of the best fit, which then goes on; in [0, 1).
         least_distance: Components nearer than this Bhattacharyya distance are merged, likewise; at least 0.
+        step_size: Of `partial_fit`: `DecayingStep`, `ConstantStep` or its number in (0, 1]; None for `DecayingStep()`.
         random_state: Seed or `numpy.random.RandomState` of the starts, of `sample` and of draws.
         progress: Whether fits to `open_table`'s tables show a bar; they never do where standard error is no terminal.
 
@@ -110,6 +113,7 @@ class MixedMixture(FittedMixture):
         optimiser: str = EM,
         least_weight: float = 0.0,
         least_distance: float = 0.0,
+        step_size: StepSize | float | None = None,
         random_state: RandomState = None,
         progress: bool = True,
     ) -> None:
@@ -124,6 +128,7 @@ class MixedMixture(FittedMixture):
         self.optimiser = optimiser
         self.least_weight = least_weight
         self.least_distance = least_distance
+        self.step_size = step_size
         self.random_state = random_state
         self.progress = progress
 
@@ -156,11 +161,13 @@ class MixedMixture(FittedMixture):
         schema = self._schema_of(X)
         if isinstance(X, TableStream):
             require_plain_rows(sample_weight, admissible)
-            self._fit_stream(schema, X.rows(schema))
+            self._fit_table(schema, X.rows(schema))
         else:
             records = training_records(schema.encode(X), sample_weight, admissible)
             records.check_labels(self.n_components)
             self._fit_records(schema, records)
+        self._running = RunningStatistics()
+        self._warn_unless_converged()
         return self
 
     def _fit_records(self, schema: ColumnSchema, records: Records) -> None:
@@ -175,7 +182,7 @@ class MixedMixture(FittedMixture):
             run = _in_canonical_order(model, run)
         self._keep(model, run, coordinates, records)
 
-    def _fit_stream(self, schema: ColumnSchema, stream: RowStream) -> None:
+    def _fit_table(self, schema: ColumnSchema, stream: RowStream) -> None:
         seen = survey(stream)
         seen.moments.require_values(schema.names)
         coordinates = _centring(schema, seen.moments)
@@ -189,6 +196,57 @@ class MixedMixture(FittedMixture):
             run = self._run(model, total_of(model), start.parameters, shown.iterated)
             model, run = self._simplified(model, run, total_of)
         self._keep(model, _in_canonical_order(model, run), coordinates, Records(seen.sample))
+
+    def partial_fit(
+        self,
+        X: Table,
+        y: object = None,  # noqa: ARG002  scikit-learn's signature
+        sample_weight: ArrayLike | None = None,
+        admissible: ArrayLike | None = None,
+    ) -> Self:
+        """One step of stepwise EM (`fed_em.stepwise`): average a batch into the statistics so far; arguments as `fit`.
+
+        The first batch is the start as well, about rows of it that are far from each other; a weak prior is about its moments, and
+        without a `schema` its columns and their levels are all there will be: a later batch that holds others is refused. After `fit` it
+        goes on from the fitted parameters, with statistics of its own. Components keep their order, and `log_densities_` are of the last
+        batch. With a step size of 1 each call is one iteration of EM.
+
+        Raises:
+            CallerError: a parameter is out of its range or the table does not fit; it is a `ValueError`.
+            FedEmError: a covariance is singular, or a density no number.
+        """
+        self._check_parameters()
+        step_size = step_size_of(self.step_size)
+        if self.least_weight > 0 or self.least_distance > 0:
+            raise CallerError(
+                "components of a stream are not pruned or merged", remedy="leave least_weight and least_distance at 0"
+            )
+        schema = self.schema_ if hasattr(self, "_fitted") else self._schema_of(X)
+        records = training_records(schema.encode(X), sample_weight, admissible)
+        model, coordinates, parameters = self._before(schema, records)
+        inner = replace(records, rows=coordinates.apply(records.rows))
+        total = StepwiseTotal(TotalOfRows(model, inner), step_size, self._running)
+        run = run_em(model, total, parameters, Stopping(0.0, 1))
+        self._running = total.running
+        self._keep(model, run, coordinates, records)
+        self.n_iter_ = self._running.steps
+        return self
+
+    def _before(self, schema: ColumnSchema, batch: Records) -> tuple[MixedMixtureModel, Coordinates, Parameters]:
+        """What the last fit has left to go on from; before there is one, a start from a batch."""
+        if hasattr(self, "_fitted"):
+            model = self._fitted.model
+            assert isinstance(model, MixedMixtureModel)
+            return model, self._fitted.coordinates, self._fitted.parameters
+        batch.check_labels(self.n_components)
+        moments = ColumnMoments.of(batch.rows, batch.weights)
+        moments.require_values(schema.names)
+        coordinates = _centring(schema, moments)
+        model = self._model(schema, moments, coordinates)
+        inner = replace(batch, rows=coordinates.apply(batch.rows))
+        random_state = check_random_state(self.random_state)
+        self._running = RunningStatistics()
+        return model, coordinates, self._start(model, inner, embedded(schema, inner.rows), 0, random_state)
 
     def _schema_of(self, X: Table | TableStream) -> ColumnSchema:
         if self.schema is not None and not isinstance(self.schema, ColumnSchema):
@@ -284,7 +342,7 @@ class MixedMixture(FittedMixture):
 
     def _keep(self, model: MixedMixtureModel, run: Fit, coordinates: Coordinates, records: Records) -> None:
         schema, parameters = model.schema, _restored(model, run.parameters, coordinates)
-        self.schema_ = schema
+        self.schema_: ColumnSchema = schema
         self.n_components_ = model.n_components
         self.parameters_ = parameters
         self.weights_ = parameters["weights"].copy()
@@ -304,7 +362,9 @@ class MixedMixture(FittedMixture):
         provenance = {"converged": run.converged, "iterations": self.n_iter_, "lower_bounds": self.lower_bounds_}
         self._fitted = FittedModel(model, coordinates, schema.names, run.parameters, provenance)
         self.log_densities_ = np.sort(self._fitted.score_samples(records.of_positive_weight().rows))
-        if not run.converged:
+
+    def _warn_unless_converged(self) -> None:
+        if not self.converged_:
             warnings.warn(
                 f"EM did not converge in {self.max_iter} iterations; raise max_iter or tol",
                 ConvergenceWarning,
@@ -346,6 +406,7 @@ class LatentClass(MixedMixture):
         optimiser: str = EM,
         least_weight: float = 0.0,
         least_distance: float = 0.0,
+        step_size: StepSize | float | None = None,
         random_state: RandomState = None,
         progress: bool = True,
     ) -> None:
@@ -357,6 +418,7 @@ class LatentClass(MixedMixture):
         self.optimiser = optimiser
         self.least_weight = least_weight
         self.least_distance = least_distance
+        self.step_size = step_size
         self.random_state = random_state
         self.progress = progress
 

@@ -41,6 +41,7 @@ from fed_em.records import Records
 from fed_em.silence import check_held, keep_held, silence
 from fed_em.sphere_chart import WeightsChart
 from fed_em.statistics import Statistics
+from fed_em.tenant_mixing import MIXING_KEYS, TenantMixing, e_step_at_home, expected_log_weights, no_chart
 
 Vector = NDArray[np.float64]
 
@@ -100,6 +101,7 @@ class MixedMixtureModel:
         covariance_floor: Added to every variance after the M-step; at least 0. With a positive floor the M-step is
             only nearly a maximiser.
         prior: Conjugate prior, its Gaussian part in the coordinates of the E-step; None for maximum likelihood.
+        mixing: As of a Gaussian mixture.
 
     Raises:
         CallerError: a field is out of its range.
@@ -110,6 +112,7 @@ class MixedMixtureModel:
     covariance: CovarianceStructure = "full"
     covariance_floor: float = 1e-6
     prior: MixedMixturePrior | None = None
+    mixing: TenantMixing | None = None
 
     def __post_init__(self) -> None:
         check_whole_number("n_components", self.n_components, 1)
@@ -123,6 +126,8 @@ class MixedMixtureModel:
             raise CallerError(f"prior must be a MixedMixturePrior or None, not {type(self.prior).__name__}")
         if self.prior is not None:
             self.prior.check_fits(self.schema)
+            if self.mixing is not None:
+                self.mixing.check_alone(self.prior.weight_concentration)
         _ = self.gaussian  # its fields are checked too
 
     @cached_property
@@ -133,7 +138,7 @@ class MixedMixtureModel:
         if n_columns == 0:
             return None
         return GaussianMixtureModel(
-            self.n_components, n_columns, self.covariance, self.covariance_floor, prior, missing=True
+            self.n_components, n_columns, self.covariance, self.covariance_floor, prior, True, self.mixing
         )
 
     @cached_property
@@ -158,6 +163,11 @@ class MixedMixtureModel:
         of_gaussian = 0 if self.gaussian is None else self.gaussian.n_free_parameters - weights
         return weights + of_gaussian + self.n_components * self.discrete.n_free_parameters
 
+    @cached_property
+    def with_shared_weights(self) -> MixedMixtureModel:
+        """The same mixture with one set of weights for all rows."""
+        return replace(self, mixing=None)
+
     @property
     def missing(self) -> bool:
         """True: rows may have missing cells."""
@@ -178,6 +188,7 @@ class MixedMixtureModel:
             "covariance": self.covariance,
             "covariance_floor": self.covariance_floor,
             "prior": None if self.prior is None else self.prior.describe(),
+            **({} if self.mixing is None else self.mixing.describe()),
         }
 
     @classmethod
@@ -187,13 +198,14 @@ class MixedMixtureModel:
         Raises:
             CallerError: a key is unknown or missing, or a value is out of its range.
         """
-        optional = ("covariance", "covariance_floor", "prior")
+        optional = ("covariance", "covariance_floor", "prior", *MIXING_KEYS)
         fields = dict(read_mapping("a mixed mixture", description, ("family", "n_components", "columns"), optional))
         del fields["family"]
         fields["schema"] = ColumnSchema.from_description(fields.pop("columns"))
         if fields.get("prior") is not None:
             fields["prior"] = MixedMixturePrior.from_description(fields["prior"])
-        return cls(**fields)
+        mixing = TenantMixing.taken_from(fields)
+        return cls(**fields, mixing=mixing)
 
     def layout(self, column_bounds: Vector | None = None) -> Layout:
         """Names, shapes and per-record bounds of the statistics.
@@ -229,6 +241,7 @@ class MixedMixtureModel:
                 bound_of_log_density(self.schema),
                 Block(ENTROPY, (), math.log(max(self.n_components, 2)), "log of the number of components"),
                 Block(RESPONSIBILITIES, (self.n_components,), 1.0),
+                *(() if self.mixing is None else self.mixing.blocks(self.n_components)),
             )
         else:
             of_gaussian = None if bounds is None else bounds[self.schema.gaussian]
@@ -253,6 +266,8 @@ class MixedMixtureModel:
             CallerError: rows do not fit the schema, naming the column.
             FedEmError: a covariance is not positive definite (naming the component), or no component can show a row.
         """
+        if self.mixing is not None:
+            return e_step_at_home(self, parameters, rows, layout)
         records = Records.of(rows).of_positive_weight()
         statistics = Statistics.zero(self.layout() if layout is None else layout)
         sums = np.zeros((self.n_components, self.discrete.n_features))
@@ -372,8 +387,8 @@ class MixedMixtureModel:
         if self.gaussian is not None:
             shared = self.gaussian.free_energy(self._of_gaussian(statistics), self._gaussian_part(parameters))
             return shared + of_discrete
-        counts = np.maximum(statistics[RESPONSIBILITIES], 0.0)
-        return float(xlogy(counts, parameters[_WEIGHTS]).sum()) + float(statistics[ENTROPY]) + of_discrete
+        of_weights = expected_log_weights(self.mixing, statistics, parameters)
+        return of_weights + float(statistics[ENTROPY]) + of_discrete
 
     def log_prior(self, parameters: Parameters) -> float:
         """Log density of the prior, up to a constant, in nats; 0 without a prior."""
@@ -390,7 +405,10 @@ class MixedMixtureModel:
 
         Raises:
             CollapsedComponent: a covariance of the reference is not above the floor.
+            CallerError: mixing weights are each tenant's own.
         """
+        if self.mixing is not None:
+            raise no_chart()
         prior = MixedMixturePrior() if self.prior is None else self.prior
         parts: list[PartialChart] = [WeightsChart(self.n_components, prior.weight_concentration)]
         if self.gaussian is not None:

@@ -22,6 +22,9 @@ LOG_LIKELIHOOD = "log_likelihood"
 # And every layout of a model whose missing cells have a density: the entropy of those cells, given the component.
 MISSING_ENTROPY = "missing_entropy"
 
+# And of a model with unknowns that stay at a tenant and have a prior: its log density at their values, in nats.
+LOCAL_LOG_PRIOR = "local_log_prior"
+
 
 class Summand(Protocol):
     """What gives rows statistics that add up."""

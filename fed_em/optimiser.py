@@ -23,6 +23,7 @@ from fed_em.lbfgs import LBFGS
 from fed_em.model import Model
 from fed_em.parameters import Parameters
 from fed_em.squarem import Squarem
+from fed_em.tenant_mixing import has_own_weights
 
 
 class Optimiser(Protocol):
@@ -64,7 +65,7 @@ OPTIMISERS = (EM, *_OF_CHARTED)
 
 
 def optimiser_for(name: str, model: Model) -> Optimiser:
-    """A fresh optimiser, which is plain EM for a model without charts.
+    """A fresh optimiser, which is plain EM for a model without charts, or whose mixing weights are each tenant's own.
 
     Args:
         name: One of `OPTIMISERS`.
@@ -74,7 +75,8 @@ def optimiser_for(name: str, model: Model) -> Optimiser:
         CallerError: no optimiser has this name.
     """
     check_optimiser(name)
-    if name == EM or not isinstance(model, ChartedModel):
+    # Own weights are no coordinates: nobody who optimises knows them.
+    if name == EM or has_own_weights(model) or not isinstance(model, ChartedModel):
         return PlainEM()
     return _OF_CHARTED[name](model)
 

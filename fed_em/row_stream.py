@@ -24,6 +24,7 @@ from fed_em.layout import Layout
 from fed_em.model import Model, Rows
 from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
+from fed_em.tenant_mixing import has_own_weights
 
 # Float64 entries of a block (8 MiB), of which a fit holds a few copies, and the fewest rows of one.
 _BLOCK_ENTRIES = 2**20
@@ -100,6 +101,9 @@ class TotalOfStream:
         stream: The rows, in original units.
         layout: The layout of the statistics; the model's own if None.
         passed: Told of every block how many rows were summed.
+
+    Raises:
+        CallerError: mixing weights are each tenant's own (`fed_em.tenant_mixing`).
     """
 
     model: Model
@@ -107,6 +111,13 @@ class TotalOfStream:
     stream: RowStream
     layout: Layout | None = None
     passed: Callable[[int], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        if has_own_weights(self.model):
+            raise CallerError(
+                "mixing weights of a tenant's own are of all its rows, and not of a block's",
+                remedy="read the table into memory, or fit the model with shared weights",
+            )
 
     def __call__(self, parameters: Parameters) -> Summed:
         """The statistics of all rows at `parameters`; nobody is ever missing."""

@@ -67,7 +67,7 @@ def best_start(
     """The best of `n_starts` starts from the moments and one that is split, after `LLOYD_ROUNDS` + `EM_ROUNDS` sums.
 
     Args:
-        model: What is to be fitted.
+        model: What is to be fitted; starts are found with shared weights.
         total_for: Makes the total of some candidates.
         moments: One Gaussian of all records, in standardised coordinates.
         seed: At least 0; the same seed gives the same starts.
@@ -78,6 +78,7 @@ def best_start(
     """
     check_whole_number("n_starts", n_starts, 1)
     check_whole_number("seed", seed, 0)
+    model = model.with_shared_weights
     candidates = Candidates(_under_a_prior(model), n_starts + 1)
     total = total_for(candidates)
     seeds = np.random.SeedSequence(seed).generate_state(n_starts).tolist()

@@ -50,15 +50,15 @@ def serve_flower(
             next ticket may lead to another.
     """
     tenant = open_tenant(configuration)
-    folder = configuration.state / MODEL_FOLDER
+    kept = folder = configuration.state / MODEL_FOLDER
     with FileRoundMarks(configuration.state) as marks, SocketDoor(socket_path) as door:
         report(f"{configuration.name}: waiting at {socket_path}")
         for _ in range(sessions):
             flower_tenant = FlowerTenant(tenant, marks, report)
             while (session := flower_tenant.ended()) is None:
                 door.answer_one(flower_tenant.answer, _GLANCE)
-            keep_model(session, flower_tenant.work, folder)
-    return folder
+            kept = keep_model(session, flower_tenant.work, folder)
+    return kept
 
 
 @dataclass(frozen=True)

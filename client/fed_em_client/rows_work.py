@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.broadcast import Broadcast
-from fed_em.component_counts import MASS, component_counts
+from fed_em.component_counts import LEAST_ROWS, MASS, component_counts
 from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
 from fed_em.imputed_reach import records_beyond_reach
@@ -20,6 +20,7 @@ from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.silence import silence
 from fed_em.statistics import Statistics
+from fed_em.tenant_mixing import at_home, has_own_weights
 from fed_em_client.fingerprint import MIXED, fingerprint_of
 from fed_em_client.rows import read_records
 from fed_em_client.sharded_sums import ShardedSums
@@ -149,7 +150,8 @@ class RowsWork:
             mass_floor: Of the terms, in thousandths of a record; 0: no gate.
 
         Raises:
-            CallerError: the description is not valid or does not suit a mass gate, or the rows do not fit it.
+            CallerError: the description is not valid or does not suit a mass gate, or the rows do not fit it, or are too few for
+                the batches of a stream.
             EnvironmentFault: the data file cannot be read.
         """
         if self._session is not None and self._session.offered == (description, mass_floor):
@@ -157,6 +159,7 @@ class RowsWork:
         parsed = SessionDescription.from_json(description)
         require_gateable(parsed, mass_floor)
         records = read_records(self._data, parsed, self._columns, self._roster.row_caps[self._index])
+        _require_batches(parsed, len(records))
         self._session = _Session((description, mass_floor), parsed, records)
         self._forget_rounds()
 
@@ -192,7 +195,7 @@ class RowsWork:
             self._counting = None
         broadcast = Broadcast.from_bytes(asked.parameters, f"the server's request of round {asked.round}")
         setting = self._setting_of(broadcast)
-        _require_sound(asked)
+        _require_sound(asked, self._prepared().description.stream is not None)
         of_asked = self._counted if asked.mode == Mode.COUNTS else self._summed
         try:
             encoding, statistics = of_asked(asked, setting, broadcast.parameters)
@@ -212,6 +215,18 @@ class RowsWork:
             return b""
         summed = rule.encoding.decode(counts)
         return held_to_bitmap(held_components(summed, rule.mass_floor, rule.least_tenants), len(summed[MASS]))
+
+    def at_home(self, final: Broadcast) -> Broadcast | None:
+        """A session's final model with the mixing weights of this tenant's own rows; None if all tenants share theirs.
+
+        Raises:
+            FedEmError: a row has no density at its parameters.
+        """
+        if not has_own_weights(final.model):
+            return None
+        records = self._prepared().records
+        there = replace(records, rows=final.coordinates.apply(records.rows))
+        return replace(final, parameters=at_home(final.model, final.parameters, there))
 
     def _forget_rounds(self) -> None:
         self._setting, self._coordinates, self._counting = None, None, None
@@ -254,27 +269,36 @@ class RowsWork:
         _check_same_encoding(encoding, asked)
         # Two supporters more than collude: see `fed_em_protocols.mass_gate`.
         self._counting = _Counting(asked.parameters, encoding, asked.mass_floor, asked.colluders + 2)
-        return encoding, component_counts(_counted_of(setting.model), parameters, setting.records, encoding.layout)
+        own = at_home(setting.model, parameters, setting.records)
+        return encoding, component_counts(_counted_of(setting.model), own, setting.records, encoding.layout)
 
     def _summed(self, asked: Evaluate, setting: _Setting, parameters: Parameters) -> tuple[Encoding, Statistics]:
         """The statistics, without the moments of held components."""
         _check_same_encoding(setting.encoding, asked)
         held = self._held_by(asked, setting)
-        statistics = self._sums.e_step(setting.model, parameters, setting.records, setting.encoding.layout)
+        records = self._records_of(asked, setting)
+        statistics = self._sums.e_step(setting.model, parameters, records, setting.encoding.layout)
         # Behind the E-step: whoever is at fault answers no sooner than others.
-        self._require_within_reach(setting, parameters)
+        self._require_within_reach(setting, parameters, records)
         if held:
             statistics = silence(_components_of(setting.model), statistics, held)
         return setting.encoding, statistics
 
-    def _require_within_reach(self, setting: _Setting, parameters: Parameters) -> None:
+    def _records_of(self, asked: Evaluate, setting: _Setting) -> Records:
+        """The records that a round is over: all, or in a stream the minibatch that follows from session and round."""
+        stream = self._prepared().description.stream
+        if stream is None or setting.moments:
+            return setting.records
+        return setting.records[stream.minibatches(self._number or b"").rows_of(asked.round, len(setting.records))]
+
+    def _require_within_reach(self, setting: _Setting, parameters: Parameters, records: Records) -> None:
         """Every record is to keep the bounds of the layout, also by what is expected of its missing cells."""
         beyond = records_beyond_reach(
-            setting.model, parameters, setting.records, setting.column_bounds, setting.encoding.layout
+            setting.model, parameters, records, setting.column_bounds, setting.encoding.layout
         )
         for d in np.flatnonzero(beyond):
             raise CallerError(
-                f"at the server's parameters {beyond[d]} of {len(setting.records)} rows expect their missing cell of column "
+                f"at the server's parameters {beyond[d]} of {len(records)} rows expect their missing cell of column "
                 f"'{self._prepared().description.names[d]}' beyond the reach of the session's encoding",
                 remedy="ask the server's operator; a wider range of the column, or a prior on the covariances, gives more room",
             )
@@ -299,14 +323,27 @@ def _counted_of(model: Model) -> CountedModel:
     return model
 
 
+def _require_batches(description: SessionDescription, n: int) -> None:
+    """In a stream a round's sum hides a tenant's rows of one batch, not all of its rows: there must be some to hide among."""
+    stream = description.stream
+    if stream is not None and stream.batches > 1 and n // stream.batches < LEAST_ROWS:
+        raise CallerError(
+            f"session '{description.title}' is a stream of {stream.batches} batches, and {n} rows leave fewer than {LEAST_ROWS} in one",
+            remedy=f"ask the server's operator for fewer batches, or stay out below {LEAST_ROWS * stream.batches} rows",
+        )
+
+
 def _components_of(model: Model) -> ComponentModel:
     if not isinstance(model, ComponentModel):
         raise CallerError(f"a model of the family '{model.family}' has no components to hold")
     return model
 
 
-def _require_sound(asked: Evaluate) -> None:
-    """Refuse what the session's terms do not admit: with a mass gate each sum is two, counts and then moments."""
+def _require_sound(asked: Evaluate, stream: bool) -> None:
+    """Refuse what the session's terms do not admit: with a mass gate each sum is two, counts and then moments.
+
+    The rounds of a stream are over different rows, so its vectors are whole.
+    """
     counts, gated = asked.mode == Mode.COUNTS, asked.mass_floor > 0
     refusals = (
         (counts and not gated, "counts, in a session without a mass gate"),
@@ -314,6 +351,7 @@ def _require_sound(asked: Evaluate) -> None:
         (counts and asked.held, "counts behind a gate"),
         (gated and not (counts or asked.held), "moments without the mass gate that the session's terms promise"),
         (gated and asked.mode == Mode.INCREMENT, "an increment, in a session with a mass gate"),
+        (stream and asked.mode == Mode.INCREMENT, "an increment, in a stream"),
     )
     for refused, what in refusals:
         if refused:

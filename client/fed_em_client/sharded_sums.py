@@ -26,6 +26,7 @@ from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.row_blocks import e_step_threads
 from fed_em.statistics import Statistics
+from fed_em.tenant_mixing import TenantMixedModel, e_step_at_home
 from fed_em_client.shard_worker import (
     evaluate_frame,
     read_answer,
@@ -67,6 +68,9 @@ class ShardedSums:
             FedEmError: as `model.e_step`; the first shard's that has something to complain of.
             EnvironmentFault: worker processes end again and again.
         """
+        if isinstance(model, TenantMixedModel) and model.mixing is not None:
+            # A tenant's own weights are of all its records, and not of a shard's.
+            return e_step_at_home(model, parameters, records, layout, self.e_step)
         if records is not self._held:
             self._hold(records)
         alone = len(self._shards) == 1 or not self._workers

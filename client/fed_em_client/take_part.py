@@ -27,6 +27,7 @@ from fed_em_protocols.roster import Roster, load_pinned_roster
 from fed_em_protocols.tenant_state import RoundMarks, TenantSelf
 
 MODEL_FOLDER = "model"
+OWN_MODEL_FOLDER = "own-model"
 
 
 class SessionFailed(FedEmError):
@@ -124,6 +125,12 @@ def take_part(
 def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
     """Save the model that a session ended with.
 
+    Where mixing weights are each tenant's own, the same model with this tenant's is saved beside it, as `OWN_MODEL_FOLDER`: it is the
+    one to use on this tenant's rows, and never sent.
+
+    Returns:
+        The folder of the model to use.
+
     Raises:
         StatisticsFailed: this tenant could not compute something that it was asked for; a model, if there is one, is saved.
         SessionFailed: it ended without one.
@@ -131,7 +138,7 @@ def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
     closed = session.closed
     finished = closed is not None and closed.content.reason == CloseReason.FINISHED and closed.attachment
     if closed is not None and finished:
-        _save(closed, work, folder)
+        folder = _save(closed, work, folder)
     if session.fault is not None:
         raise StatisticsFailed(
             f"this tenant could not compute its statistics: {session.fault.message}", remedy=session.fault.remedy
@@ -141,11 +148,16 @@ def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
     return folder
 
 
-def _save(closed: Sealed[Close], work: RowsWork, folder: Path) -> None:
+def _save(closed: Sealed[Close], work: RowsWork, folder: Path) -> Path:
     final = Broadcast.from_bytes(closed.attachment, "the server's final model")
     if not work.description.asks_for_the_model(final):
         raise PeerFault(SERVER, "ended the session with a model that the session was not about")
     provenance = {"session": closed.content.session.hex(), "rounds": closed.content.rounds}
-    save_model(
-        folder, FittedModel(final.model, final.coordinates, work.description.names, final.parameters, provenance)
-    )
+    names = work.description.names
+    save_model(folder, FittedModel(final.model, final.coordinates, names, final.parameters, provenance))
+    own = work.at_home(final)
+    if own is None:
+        return folder
+    beside = folder.with_name(OWN_MODEL_FOLDER)
+    save_model(beside, FittedModel(own.model, own.coordinates, names, own.parameters, {**provenance, "weights": "own"}))
+    return beside

@@ -27,16 +27,20 @@ from fed_em.broadcast import Broadcast
 from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.columns import Column as DescribedColumn
 from fed_em.component_counts import counts_layout
+from fed_em.em import Total
 from fed_em.errors import CallerError
 from fed_em.families import build_model
 from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.model import ComponentModel, CountedModel, Model
 from fed_em.standardised_fit import first_round
+from fed_em.stepwise import StepwiseTotal
+from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.limits import MAX_COMPONENTS
 from fed_em_protocols.roster import Name
+from fed_em_protocols.stream import Stream
 
 # Levels of a column, and the largest count that a column can declare.
 MAX_LEVELS = 4096
@@ -180,6 +184,7 @@ class SessionDescription(Table):
     model: dict[str, Any]
     labels: LabelsColumn | None = None
     weights: WeightsColumn | None = None
+    stream: Stream | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -194,6 +199,11 @@ class SessionDescription(Table):
         # Building it validates the description. Moments alone are a family too, and nothing to start EM from.
         if not isinstance(self.fitted_model, ComponentModel):
             raise ValueError(f"a model of the family '{self.fitted_model.family}' is no mixture to fit")
+        if self.stream is not None and has_own_weights(self.fitted_model):
+            raise ValueError(
+                "a [stream] has no mixing weights of each tenant's own, which need all of its rows in every round: "
+                'set mixing = "shared" in [model], or leave [stream] out'
+            )
         if self.fitted_model.n_components > MAX_COMPONENTS:
             raise ValueError(
                 f"a session's model has at most {MAX_COMPONENTS} components, not {self.fitted_model.n_components}"
@@ -263,6 +273,12 @@ class SessionDescription(Table):
         """Whether cells of any column may be missing."""
         return any(column.missing for column in self.columns)
 
+    def total_of(self, model: Model, total: Total) -> Total:
+        """What EM goes by, given the sums of a round: in a stream their running average, but for the moments before it."""
+        if self.stream is None or model.describe() != self.fitted_model.describe():
+            return total
+        return StepwiseTotal(total, self.stream.schedule)
+
     def to_json(self) -> bytes:
         """The bytes whose SHA-256 the terms name."""
         return self.model_dump_json().encode()
@@ -286,11 +302,17 @@ class SessionDescription(Table):
 
 
 def require_gateable(description: SessionDescription, mass_floor: float) -> None:
-    """A session with a mass floor has no weights, or whoever chooses their column chooses whose records are summed.
+    """A session with a mass floor has no weights, or whoever chooses their column chooses whose records are summed, and is no stream.
 
     Raises:
         CallerError: it has both.
     """
+    if mass_floor > 0 and description.stream is not None:
+        raise CallerError(
+            f"session '{description.title}' is a stream, which has no mass gate: components open in one batch and shut in the next "
+            f"have no common average",
+            remedy="leave out [stream], or agree with all tenants on a session with mass_floor = 0",
+        )
     if mass_floor > 0 and description.weights is not None:
         raise CallerError(
             f"session '{description.title}' has weights (column '{description.weights.column}') and a mass floor: weights single out "

@@ -9,12 +9,15 @@ from pydantic import Field, FiniteFloat, PositiveFloat, ValidationError, model_v
 
 from fed_em.em import Stopping
 from fed_em.errors import CallerError
+from fed_em.optimiser import EM, L_BFGS
+from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, complaint_of, read_configuration
 from fed_em_protocols.coordinator_state import Timetable
 from fed_em_protocols.description import Column, LabelsColumn, SessionDescription, WeightsColumn, require_gateable
 from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
 from fed_em_protocols.roster import Name
+from fed_em_protocols.stream import Stream
 from fed_em_protocols.terms import Trust
 
 
@@ -57,8 +60,9 @@ class FitTable(Table):
     """Converged when the objective changes by less than this, in nats a row, between two complete rounds."""
     max_iterations: Annotated[int, Field(ge=1)] = 200
     seed: Annotated[int, Field(ge=0)] = 0
-    optimiser: Literal["em", "squarem", "lbfgs"] = "lbfgs"
-    """What proposes the parameters of the next round; in rounds whose sum is not whole it is EM (`fed_em.optimiser`)."""
+    optimiser: Literal["em", "squarem", "lbfgs"] | None = None
+    """What proposes the parameters of the next round; in rounds whose sum is not whole it is EM (`fed_em.optimiser`). By default
+    L-BFGS, and EM where there is nothing else: in a stream, and with mixing weights of each tenant's own."""
 
     @property
     def stopping(self) -> Stopping:
@@ -99,6 +103,8 @@ class ServerConfiguration(Table):
     """The column that says which components may hold a row, if there is one."""
     weights: WeightsColumn | None = None
     """The column that says for how many rows each counts, if there is one; never in a session with a mass floor."""
+    stream: Stream | None = None
+    """Stepwise EM over minibatches; without it, every round is over all rows. Never in a session with a mass floor."""
     trust: TrustTable = TrustTable()
     fit: FitTable = FitTable()
     times: TimesTable = TimesTable()
@@ -113,11 +119,42 @@ class ServerConfiguration(Table):
             raise ValueError(str(error)) from None
         return self
 
+    @model_validator(mode="after")
+    def _suits_a_stream(self) -> Self:
+        if self.stream is not None and "tolerance" in self.fit.model_fields_set:
+            raise ValueError(
+                "a [stream] does not converge, it goes on for [fit] max_iterations rounds: leave tolerance out of [fit]"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_optimised(self) -> Self:
+        if self._plain_em and self.fit.optimiser not in (None, EM):
+            raise ValueError(
+                f"a [stream] or mixing = \"tenant\" takes steps of EM, and no optimiser '{self.fit.optimiser}': "
+                f'set optimiser = "{EM}" in [fit], or leave it out'
+            )
+        return self
+
+    @property
+    def _plain_em(self) -> bool:
+        return self.stream is not None or has_own_weights(self.description.fitted_model)
+
+    @property
+    def optimiser(self) -> str:
+        """One of `fed_em.optimiser.OPTIMISERS`."""
+        return self.fit.optimiser or (EM if self._plain_em else L_BFGS)
+
     @property
     def description(self) -> SessionDescription:
         """What tenants are told of the session."""
         return SessionDescription(
-            title=self.title, columns=self.columns, model=self.model, labels=self.labels, weights=self.weights
+            title=self.title,
+            columns=self.columns,
+            model=self.model,
+            labels=self.labels,
+            weights=self.weights,
+            stream=self.stream,
         )
 
 

@@ -30,6 +30,8 @@ class FederatedTotal:
     With a mass floor in the terms each sum is two, counts and then moments behind the gate that follows from them, over the same
     tenants and of whole vectors: terms of earlier rounds went through other gates.
 
+    The sums of a stream are of whole vectors too, over those who answer.
+
     Attributes:
         sums: The secure sum.
         terms: The session's terms.
@@ -57,7 +59,9 @@ class FederatedTotal:
         """
         broadcast = Broadcast(self.model, self.coordinates, parameters)
         encoding = encoding_of(self.description, broadcast, self.roster.row_caps)
-        request = SumRequest(broadcast.to_bytes(), encoding.digest, encoding.length, ring=encoding.ring)
+        # In a stream each sum is of other rows, and stands for itself.
+        whole = self.description.stream is not None
+        request = SumRequest(broadcast.to_bytes(), encoding.digest, encoding.length, whole, ring=encoding.ring)
         held: tuple[int, ...] = ()
         if self.terms.mass_floor:
             opened, held = self._behind_gate(request, self.description.asks_for_moments(broadcast))

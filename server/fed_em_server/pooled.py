@@ -11,12 +11,14 @@ from fed_em.columns import GaussianColumn
 from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
 from fed_em.errors import CallerError
+from fed_em.minibatches import MinibatchTotal
 from fed_em.model import Model, Rows
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM
 from fed_em.records import Records
 from fed_em.row_stream import RowStream, TableStream, TotalOfStream
 from fed_em.standardised_fit import StandardisedFit, TotalFor, fit_standardised
+from fed_em.tenant_mixing import has_own_weights
 from fed_em.totals import TotalOfRows
 from fed_em_protocols.description import SessionDescription
 
@@ -34,12 +36,23 @@ def fit_pooled(
     def total_for(model: Model, coordinates: Coordinates) -> Total:
         there = replace(records, rows=coordinates.apply(records.rows))
         # Labels are of components, and the moments of all records have none.
-        return TotalOfRows(model, there if model is description.fitted_model else replace(there, admissible=None))
+        if model is not description.fitted_model:
+            return TotalOfRows(model, replace(there, admissible=None))
+        if description.stream is None:
+            return TotalOfRows(model, there)
+        minibatches = description.stream.minibatches(b"pooled" + seed.to_bytes(8, "little"))
+        return description.total_of(model, MinibatchTotal(model, there, minibatches))
 
     return _fit(description, total_for, stopping, seed, optimiser, n_rows=len(records))
 
 
-def fit_streamed(
+def needs_memory(description: SessionDescription) -> bool:
+    """Whether a fit to rows in one place needs all of them at hand: for weights or labels, minibatches, or one tenant's own weights."""
+    besides = (description.labels, description.weights, description.stream)
+    return any(table is not None for table in besides) or has_own_weights(description.fitted_model)
+
+
+def fit_table(
     description: SessionDescription,
     table: TableStream,
     stopping: Stopping,
@@ -51,7 +64,7 @@ def fit_streamed(
     """As `fit_pooled`, to a table that need not fit into memory.
 
     Args:
-        description: The session.
+        description: The session, of which `needs_memory` is false.
         table: With the session's columns, by their names.
         stopping: When to stop.
         seed: Of the start.
@@ -60,8 +73,13 @@ def fit_streamed(
         observe: Called after every iteration.
 
     Raises:
-        CallerError: as `fit_pooled`, or a value is outside its declared range, or missing where the session does not admit it.
+        CallerError: as `fit_pooled`, or a value is outside its declared range, or missing where the session does not admit it;
+            or all rows are needed at once.
     """
+    if needs_memory(description):
+        raise CallerError(
+            f"session '{description.title}' needs all rows at hand", remedy="read them into memory, and use fit_pooled"
+        )
     rows = _Checked(description, table.rows(description.schema_of_columns))
 
     def total_for(model: Model, coordinates: Coordinates) -> Total:

@@ -142,6 +142,8 @@ class SessionRecord(Table):
     """Seconds for which a session waits for tenants without whom there is no sum."""
     mass_floor: float = 0.0
     """The least mass of an opened component, in records; 0 without a gate."""
+    stream: bool = False
+    """Whether sums were of minibatches and averaged: then nothing converges, and log-likelihoods are of the newest batch."""
     rounds: tuple[RoundRecord, ...] = ()
     happenings: tuple[Happening, ...] = ()
     converged: bool = False

@@ -81,7 +81,9 @@ def blocks_in_words(record: SessionRecord) -> str:
 
 
 def ending_in_words(record: SessionRecord) -> str:
-    """`converged`, `converged around 3 stale terms`, `stopped before convergence`."""
+    """`converged`, `converged around 3 stale terms`, `stopped before convergence`, `a stream, to its last round`."""
+    if record.stream:
+        return "a stream, to its last round"
     stale = record.rounds[-1].stale if record.rounds else 0
     if not record.converged:
         return "stopped before convergence"

@@ -19,6 +19,7 @@ from fed_em.model import ComponentModel, Model
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM
 from fed_em.standardised_fit import StandardisedFit, fit_standardised
+from fed_em.tenant_mixing import TenantMixedModel, has_own_weights
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumOpened, Timetable
 from fed_em_protocols.description import SessionDescription
@@ -92,7 +93,7 @@ def plan_session(
     terms = session_terms(configuration.trust, roster, description, fit.max_iterations)
     timetable = configuration.times.timetable()
     return SessionPlan(
-        roster, identity, description, terms, timetable, fit.stopping, fit.seed, transport, fit.optimiser
+        roster, identity, description, terms, timetable, fit.stopping, fit.seed, transport, configuration.optimiser
     )
 
 
@@ -114,7 +115,8 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome
     sums = FederatedSum(state, hub, keeper.noticed)
 
     def total_for(model: Model, coordinates: Coordinates) -> Total:
-        return FederatedTotal(sums, plan.terms, plan.roster, plan.description, model, coordinates, keeper.opened)
+        total = FederatedTotal(sums, plan.terms, plan.roster, plan.description, model, coordinates, keeper.opened)
+        return plan.description.total_of(model, total)
 
     model = plan.description.fitted_model
     ranges = (plan.description.low, plan.description.high)
@@ -259,6 +261,7 @@ def _first_record(plan: SessionPlan) -> SessionRecord:
         minimum_survivors=plan.terms.minimum_survivors,
         pause=plan.timetable.pause,
         mass_floor=plan.terms.mass_floor / 1000,
+        stream=plan.description.stream is not None,
     )
 
 
@@ -270,6 +273,9 @@ def _blocks_of(plan: SessionPlan) -> tuple[int, ...]:
 
 
 def _in_words(model: Model) -> str:
+    if has_own_weights(model):
+        assert isinstance(model, TenantMixedModel)
+        return f"{_in_words(model.with_shared_weights)}, and mixing weights of each tenant's own"
     if isinstance(model, GaussianMixtureModel):
         return f"Gaussian mixture with {_counted(model, 'component', 'components')} and {model.covariance} covariances"
     if not isinstance(model, MixedMixtureModel):

@@ -48,7 +48,8 @@ def fit(
 ) -> None:
     """Fit the same model to rows in one place, from the same configuration.
 
-    Tables need not fit into memory, unless rows have weights or labels.
+    Tables need not fit into memory, unless rows have weights or labels, the session is a [stream], or mixing weights are
+    each tenant's own: all rows are then those of one tenant.
     """
     from fed_em.model_file import save_model
     from fed_em_server.configuration import read_server_configuration
@@ -60,7 +61,8 @@ def fit(
     typer.echo(
         f"{fitted.provenance['rows']} rows, log-likelihood {last.log_likelihood:.6f} nats a row of standardised columns"
     )
-    ending = "converged" if result.fit.converged else "not converged"
+    unfinished = "not converged" if parsed.stream is None else "a stream ended"
+    ending = "converged" if result.fit.converged else unfinished
     typer.echo(f"{ending} after {len(result.fit.iterations)} iterations; the model is in {output}")
 
 
@@ -70,15 +72,14 @@ def _fit(parsed: ServerConfiguration, data: list[Path], progress: bool) -> tuple
     from fed_em.table_files import open_table
     from fed_em_client.rows import read_records
     from fed_em_protocols.limits import MAX_ROW_CAP
-    from fed_em_server.pooled import fit_pooled, fit_streamed
+    from fed_em_server.pooled import fit_pooled, fit_table, needs_memory
 
-    description, how = parsed.description, (parsed.fit.stopping, parsed.fit.seed, parsed.fit.optimiser)
-    in_memory = description.labels or description.weights
-    if in_memory or any(path.suffix.lower() in (".npy", ".npz") for path in data):
+    description, how = parsed.description, (parsed.fit.stopping, parsed.fit.seed, parsed.optimiser)
+    if needs_memory(description) or any(path.suffix.lower() in (".npy", ".npz") for path in data):
         return fit_pooled(description, read_records(data, description, {}, MAX_ROW_CAP), *how)
     labelled = [
         column.name for column in description.schema_of_columns.columns if isinstance(column, CategoricalColumn)
     ]
     table = open_table(data, description.names, text=labelled)
     with fit_progress(None, progress) as shown:
-        return fit_streamed(description, table, *how, shown.passed, shown.iterated)
+        return fit_table(description, table, *how, shown.passed, shown.iterated)

@@ -18,9 +18,10 @@ from fed_em.columns import ColumnSchema
 from fed_em.errors import CallerError
 from fed_em.model_file import load_model
 from fed_em.schema_file import read_schema
+from fed_em.table_files import open_table
 from fed_em_client.rows import read_records
 from fed_em_server.configuration import read_server_configuration
-from fed_em_server.pooled import fit_pooled
+from fed_em_server.pooled import fit_pooled, fit_table
 from fed_em_simulations import command_line
 
 
@@ -100,3 +101,19 @@ def test_mixed_columns_are_fitted_as_they_are_in_memory(tmp_path: Path) -> None:
         np.testing.assert_allclose(found.parameters[name], array, rtol=1e-9, atol=1e-9, err_msg=name)
     with pytest.raises(CallerError, match="the data has 70 rows, the roster's row cap of this tenant is 69"):
         read_records(data, parsed.description, {}, 69)
+
+
+@pytest.mark.parametrize("table", ['\nmixing = "tenant"\n', "\n[stream]\nbatches = 4\nstep_size = 0.5\n"])
+def test_what_needs_all_rows_at_once_is_fitted_in_memory(table: str, tmp_path: Path, session: Path) -> None:
+    model = session_toml().split("[model]")[1].split("[[columns]]")[0]
+    session.write_text(session_toml(model.strip() + table, "max_iterations = 4", columns=WITH_MISSING))
+    rows = np.concatenate(list(clustered_rows((60, 50, 40)).values()))
+    said_of_it = said("fit", session, folder_of(rows, tmp_path / "rows"), "--output", tmp_path / "model")
+    assert ("a stream ended after 4" in said_of_it) == ("stream" in table)
+    parsed = read_server_configuration(session)
+    expected, _ = fit_pooled(parsed.description, rows, parsed.fit.stopping, parsed.fit.seed)
+    found = load_model(tmp_path / "model")
+    for name, array in expected.parameters.items():
+        np.testing.assert_allclose(found.parameters[name], array, rtol=1e-9, atol=1e-9)
+    with pytest.raises(CallerError, match="needs all rows at hand"):
+        fit_table(parsed.description, open_table(tmp_path / "rows"), parsed.fit.stopping, parsed.fit.seed)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.statistics import Statistics
+from fed_em.tenant_mixing import TenantMixing
 from fed_em_client import sharded_sums
 from fed_em_client.configuration import read_tenant_configuration
 from fed_em_client.data_files import data_paths
@@ -101,6 +103,14 @@ def test_weights_labels_and_missing_cells_are_sent(three: ShardedSums) -> None:
     found = [sums.e_step(model, parameters, records, model.layout()).vector for sums in (ShardedSums(1), three)]
     assert found[0].tobytes() == found[1].tobytes()
     np.testing.assert_allclose(found[0], model.e_step(parameters, records).vector, rtol=1e-11)
+
+
+def test_a_tenants_own_weights_are_of_all_shards(three: ShardedSums) -> None:
+    model = replace(MODEL, mixing=TenantMixing(2.0))
+    whole = model.e_step(START, ROWS, model.layout(np.array([9.0, 9.0])))
+    found = [sums.e_step(model, START, ROWS, whole.layout) for sums in (ShardedSums(1), three)]
+    assert found[0].vector.tobytes() == found[1].vector.tobytes() and found[0].layout == whole.layout
+    np.testing.assert_allclose(found[0].vector, whole.vector, rtol=1e-11)
 
 
 def test_a_worker_killed_in_mid_round_is_replaced_and_no_bit_changes() -> None:

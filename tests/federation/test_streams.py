@@ -1,0 +1,220 @@
+"""Sessions that are streams: minibatches of every tenant's rows, whole sums, averaged by the server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mixed_federation import mixed_session, mixed_tables, write_mixed_federation
+from small_federation import (
+    Recorder,
+    clustered_rows,
+    memory_hub,
+    session_toml,
+    write_small_federation,
+    write_three_blocks,
+)
+
+from fed_em.em import Fit, Stopping, Summed, fit
+from fed_em.errors import CallerError
+from fed_em.parameters import Parameters
+from fed_em.records import Records
+from fed_em.standardised_fit import StandardisedFit
+from fed_em.statistics import Statistics
+from fed_em.stepwise import StepwiseTotal
+from fed_em_client.rows import read_records
+from fed_em_protocols.envelope import unseal
+from fed_em_protocols.messages import Header, Mode, Upload
+from fed_em_protocols.stream import Stream
+from fed_em_server.configuration import ServerConfiguration, read_server_configuration
+from fed_em_server.pooled import fit_pooled
+from fed_em_server.report_words import ending_in_words
+from fed_em_server.serve import open_server
+from fed_em_server.session import SessionOutcome, SessionPlan, run_session
+from fed_em_simulations.federation_folder import FederationFolder
+from fed_em_simulations.memory_hub import Direction, Fate, MemoryHub, Passing
+
+STREAM = "\n[stream]\nbatches = 5\ndecay = 0.7\n"
+ROUNDS = "max_iterations = 8"
+MODEL = 'family = "gaussian-mixture"\nn_components = 3\ncovariance = "full"'
+
+
+def records_of(federation: FederationFolder) -> dict[str, Records]:
+    """What each tenant reads from its own file."""
+    description, caps = federation.server.description, federation.roster.row_caps
+    found = {}
+    for name, cap in zip(federation.tenant_files, caps, strict=True):
+        tenant = federation.tenant(name)
+        found[name] = read_records(tenant.data, description, tenant.columns, cap)
+    return found
+
+
+def in_one_place(
+    plan: SessionPlan,
+    records: Mapping[str, Records],
+    result: StandardisedFit,
+    rounds: Mapping[int, frozenset[str]],
+) -> Fit:
+    """Stepwise EM over the same minibatches of all rows, without a tenant or a server: from where the session started.
+
+    Args:
+        plan: The session's.
+        records: By tenant.
+        result: The session's, for its coordinates and its start.
+        rounds: The numbers of its rounds of the model, in order, and who was in each sum.
+    """
+    description = plan.description
+    model, stream, asked = description.fitted_model, description.stream, iter(rounds.items())
+    assert stream is not None
+    there = {name: replace(one, rows=result.coordinates.apply(one.rows)) for name, one in records.items()}
+
+    def total(parameters: Parameters) -> Summed:
+        number, names = next(asked)
+        summed = Statistics.zero(model.layout())
+        for name in names:
+            rows = stream.minibatches(plan.terms.session).rows_of(number, len(there[name]))
+            summed = summed + model.e_step(parameters, there[name][rows])
+        return Summed(summed)
+
+    return fit(model, StepwiseTotal(total, stream.schedule), result.start, Stopping(0.0, len(rounds)))
+
+
+def run(federation: FederationFolder, hub: MemoryHub | None = None) -> tuple[SessionPlan, SessionOutcome, Recorder]:
+    plan, watcher = open_server(federation.server).plan("memory"), Recorder()
+    return plan, run_session(plan, hub or memory_hub(federation), watcher), watcher
+
+
+def summed_in(outcome: SessionOutcome) -> dict[int, frozenset[str]]:
+    """Who was in the sum of each round of the model."""
+    tenants = outcome.record.tenants
+    return {
+        opened.round: frozenset(name for name, base in zip(tenants, opened.bases, strict=True) if base == opened.round)
+        for opened in outcome.record.rounds[1:]
+    }
+
+
+def assert_equal(outcome: SessionOutcome, pooled: Fit) -> None:
+    for ours, theirs in zip(outcome.result.fit.iterations, pooled.iterations, strict=True):
+        assert ours.parameters.distance(theirs.parameters) < 1e-9, f"iteration {ours.number}"
+        assert ours.objective == pytest.approx(theirs.objective, abs=1e-9)
+        assert ours.log_likelihood == pytest.approx(theirs.log_likelihood, abs=1e-9)
+
+
+@pytest.mark.parametrize("stream", [STREAM, "\n[stream]\nbatches = 3\nstep_size = 0.4\n"])
+def test_a_stream_over_a_federation_is_one_over_the_same_batches_in_one_place(tmp_path: Path, stream: str) -> None:
+    federation = write_small_federation(
+        tmp_path / "f", clustered_rows((120, 40, 75, 26, 200)), session_toml(MODEL + stream, ROUNDS)
+    )
+    plan, outcome, watcher = run(federation)
+    pooled = in_one_place(plan, records_of(federation), outcome.result, summed_in(outcome))
+    assert_equal(outcome, pooled)
+    assert len(pooled.iterations) == 8 and not outcome.result.fit.converged
+    batches = {iteration.records for iteration in outcome.result.fit.iterations}
+    assert len(batches) > 1, "and each is worth more records than it holds"
+    assert outcome.record.stream and ending_in_words(outcome.record) == "a stream, to its last round"
+    assert all(opened.complete for opened in watcher.rounds)
+
+
+def test_mixed_columns_labels_and_weights_stream_too(tmp_path: Path) -> None:
+    more = STREAM + '\n[labels]\ncolumn = "subtype"\n\n[weights]\ncolumn = "counts"\nupper = 20\n'
+    session = mixed_session(more=more, fit="max_iterations = 6")
+    federation = write_mixed_federation(tmp_path / "f", mixed_tables((60, 90, 45), missing=0.1), session)
+    plan, outcome, _ = run(federation)
+    assert_equal(outcome, in_one_place(plan, records_of(federation), outcome.result, summed_in(outcome)))
+
+
+@pytest.mark.slow
+def test_a_stream_ends_near_the_fit_of_all_rows(tmp_path: Path) -> None:
+    """Eight passes of five batches each, against plain EM to its end."""
+    tenants = clustered_rows((300, 200, 250))
+    rows = np.concatenate(list(tenants.values()))
+    two = MODEL.replace("n_components = 3", "n_components = 2") + STREAM
+    federation = write_small_federation(tmp_path / "f", tenants, session_toml(two, "max_iterations = 40\nseed = 2"))
+    _, outcome, _ = run(federation)
+    description = federation.server.description.model_copy(update={"stream": None})
+    best, _ = fit_pooled(description, rows, Stopping(1e-9, 500), 2)
+    streamed, _ = fit_pooled(federation.server.description, rows, Stopping(0.0, 40), 2)
+    optimum = best.score_samples(rows).mean()
+    for fitted in (outcome.fitted, streamed):
+        assert -1e-9 < optimum - fitted.score_samples(rows).mean() < 0.03
+
+
+@pytest.mark.slow
+def test_whoever_is_away_is_left_out_and_comes_back_without_a_base_round(tmp_path: Path) -> None:
+    """Every vector on the wire is whole, so a tenant that was killed needs nothing but its rows."""
+    tenants = clustered_rows((60, 80, 70, 50, 90, 40, 55, 65, 75))
+    session = session_toml(MODEL + STREAM, "max_iterations = 40")
+    federation = write_three_blocks(tmp_path / "f", tenants, session)
+    modes: set[int] = set()
+    uploads = [0]
+
+    def interfere(passing: Passing) -> Fate:
+        content = unseal(passing.data, "").content
+        if isinstance(content, Header):
+            modes.add(content.mode)
+        if passing.direction is Direction.TO_SERVER and passing.tenant == 4 and isinstance(content, Upload):
+            uploads[0] += 1
+            if uploads[0] == 5:
+                hub.restart(4, 0.05)
+                return Fate.KILL
+        return Fate.DELIVER
+
+    hub = memory_hub(federation, interfere=interfere)
+    plan, outcome, _ = run(federation, hub)
+    rounds = summed_in(outcome)
+    assert modes == {Mode.WHOLE}
+    assert any(len(names) == 6 for names in rounds.values()), "without the block of the one that was killed"
+    assert len(list(rounds.values())[-1]) == 9
+    assert_equal(outcome, in_one_place(plan, records_of(federation), outcome.result, rounds))
+
+
+class TestConfiguration:
+    def read(self, tmp_path: Path, text: str) -> ServerConfiguration:
+        (tmp_path / "session.toml").write_text(text)
+        return read_server_configuration(tmp_path / "session.toml")
+
+    def test_a_mass_gate_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(CallerError, match="no mass gate"):
+            self.read(tmp_path, session_toml(MODEL + STREAM, ROUNDS, trust="mass_floor = 3"))
+
+    def test_a_tolerance_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(CallerError, match="does not converge"):
+            self.read(tmp_path, session_toml(MODEL + STREAM, "tolerance = 1e-3"))
+
+    @pytest.mark.parametrize("table", [STREAM, '\nmixing = "tenant"\n'])
+    def test_its_steps_are_those_of_plain_em(self, tmp_path: Path, table: str) -> None:
+        text = session_toml(MODEL + table, ROUNDS)
+        for said, optimiser in (('optimiser = "em"', "em"), ("", "em")):
+            assert self.read(tmp_path, text.replace('optimiser = "em"', said)).optimiser == optimiser
+        assert self.read(tmp_path, session_toml(MODEL).replace('optimiser = "em"', "")).optimiser == "lbfgs"
+        for other in ("squarem", "lbfgs"):
+            with pytest.raises(CallerError, match=rf'no optimiser \'{other}\'.*set optimiser = "em" in \[fit\]'):
+                self.read(tmp_path, session_toml(MODEL + table, ROUNDS, optimiser=other))
+
+    @pytest.mark.parametrize(
+        ("stream", "complaint"),
+        [
+            ("batches = 0", "batches"),
+            ("decay = 0.7", "batches"),
+            ("batches = 2\nstep_size = 1.5", "step_size"),
+            ("batches = 2\ndecay = 0.5", "decay"),
+            ("batches = 2\nstep_size = 0.5\noffset = 1", "give one of them"),
+            ("batches = 2\nstepsize = 0.5", "step_size"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, tmp_path: Path, stream: str, complaint: str) -> None:
+        with pytest.raises(CallerError, match=complaint):
+            self.read(tmp_path, session_toml(f"{MODEL}\n[stream]\n{stream}\n", ROUNDS))
+
+    def test_tenants_pin_it_and_sessions_without_it_are_described_as_before(self, tmp_path: Path) -> None:
+        tenants = clustered_rows((9, 9, 9))
+        plain = write_small_federation(tmp_path / "a", tenants, session_toml(MODEL)).server.description
+        stream = write_small_federation(
+            tmp_path / "b", tenants, session_toml(MODEL + STREAM, ROUNDS)
+        ).server.description
+        assert b"stream" not in plain.to_json() and plain.to_json() != stream.to_json()
+        assert type(stream).from_json(stream.to_json()) == stream
+        assert stream.stream == Stream(batches=5, decay=0.7)
