@@ -34,7 +34,8 @@ def assert_federation_pays(finished: Finished, against_pooled: float) -> None:
         assert held_out(finished, f"{name} alone") < held_out(finished, "federated") - 1
 
 
-@pytest.mark.parametrize("transport", ["memory", pytest.param("grpc", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["memory", "grpc"])
 def test_without_faults_the_model_is_the_pooled_one(tmp_path: Path, transport: str) -> None:
     finished = run_demo(tmp_path / "demo", transport, False, [])
     assert all(record.complete for record in finished.record.rounds)

@@ -71,6 +71,7 @@ def optimum(outcome: SessionOutcome, rows: Matrix) -> tuple[GaussianMixtureModel
     return model, float(model.log_prob(best.parameters, standardised).mean()), standardised
 
 
+@pytest.mark.slow
 def test_links_that_break_again_and_again_cost_rounds_and_not_the_fit(tmp_path: Path) -> None:
     tenants, generator = nine_tenants(), np.random.default_rng(1)
     session = session_toml(fit="tolerance = 1e-6\nmax_iterations = 300", times=TIMES)

@@ -48,6 +48,7 @@ def test_a_session_takes_fewer_rounds_to_a_better_model(tmp_path: Path) -> None:
     assert SessionRecord.model_validate_json(ours.record.model_dump_json()) == ours.record
 
 
+@pytest.mark.slow
 def test_it_is_off_while_a_tenant_is_away_and_says_so(tmp_path: Path) -> None:
     federation = write_three_blocks(
         tmp_path / "f", nine_tenants(), session_toml(OVERLAPPING, FIT, TIMES, optimiser="lbfgs")

@@ -172,6 +172,7 @@ def test_a_server_that_does_not_answer_is_given_up_with_what_to_do(tmp_path: Pat
 NONSENSE = (b"", b"\xff" * 100, b"\x08\x07" + bytes(50))
 
 
+@pytest.mark.slow
 def test_a_tenant_that_sends_nonsense_is_cut_off_each_time_and_the_session_ends_well(tmp_path: Path) -> None:
     times = "gather = 15\npatience = 0.2\nstraggler = 0.5\nset_up = 5\nupload = 5\nopen = 2"
     session = session_toml(times=times, fit="max_iterations = 3")

@@ -141,8 +141,9 @@ def test_three_tenants_every_assignment(first: Step) -> None:
         check((first, *rest), colluders=0)
 
 
+@pytest.mark.slow
 @both_trusts
-@pytest.mark.parametrize("colluders", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("colluders", [0, 1])
 def test_four_tenants_every_assignment_of_steps_in_a_round_up_to_order(colluders: int, trust: Trust) -> None:
     steps = [step for step in STEPS[trust] if step is NEVER or step[1] in IN_A_ROUND]
     for chosen in multisets(steps, 4):

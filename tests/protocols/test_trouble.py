@@ -71,7 +71,7 @@ class TroubledFederation:
             assert self.federation.hub.error_of(index) is None
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(st.data())
 def test_every_sum_is_exact_or_fails_in_time(data: st.DataObject) -> None:
     n = data.draw(st.integers(3, 7), label="n")
@@ -95,7 +95,7 @@ def test_every_sum_is_exact_or_fails_in_time(data: st.DataObject) -> None:
     event(f"{sums} of {ROUNDS} sums")
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.data())
 def test_after_any_trouble_everybody_takes_part_again(data: st.DataObject) -> None:
     """Once every process runs and no message is lost any more, a few rounds bring all tenants back into the sum."""
