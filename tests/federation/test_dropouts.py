@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from small_federation import COLUMNS, Recorder, clustered_rows, memory_hub, session_toml, write_three_blocks
 from test_equals_pooled import assert_same_path, pooled_from_same_start
 

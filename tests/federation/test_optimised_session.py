@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import pytest
 from small_federation import clustered_rows, memory_hub, session_toml, write_small_federation, write_three_blocks
 from test_dropouts import TIMES, Deaths, die, nine_tenants, pool, run
 
