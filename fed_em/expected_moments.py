@@ -30,6 +30,12 @@ class ExpectedMoments:
     missing_entropy: float
 
     @classmethod
+    def of_full(cls, first: Vector, outer: Vector, missing_entropy: float) -> ExpectedMoments:
+        """Of full covariances, from Σ r (x̂x̂ᵀ + C) as symmetric matrices `(K, D, D)`."""
+        upper, right = np.triu_indices(outer.shape[-1])
+        return cls(first, outer[:, upper, right], missing_entropy)
+
+    @classmethod
     def zero(cls, structure: CovarianceStructure, n_components: int, n_columns: int) -> ExpectedMoments:
         """The moments of no record."""
         n_second = n_second_moments(structure, n_columns)

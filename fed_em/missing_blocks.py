@@ -108,8 +108,7 @@ class MissingBlocks:
         weighted = counts[:, np.newaxis, np.newaxis] * self.residuals
         for k in range(n_components):
             outer[k] += np.bincount(cells, weighted[k].ravel(), n_columns**2).reshape(outer[k].shape)
-        upper, right = np.triu_indices(n_columns)
-        return ExpectedMoments(first, outer[:, upper, right], float((counts * self.entropies).sum()))
+        return ExpectedMoments.of_full(first, outer, float((counts * self.entropies).sum()))
 
 
 # LAPACK would be called once for each of these small matrices, which costs more than what it computes. Here one step is taken for

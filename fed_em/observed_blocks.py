@@ -110,9 +110,7 @@ class ObservedBlocks:
         moved = affine @ sums
         counts = sums[:, :, 0, 0]
         outer = (moved @ np.swapaxes(affine, 2, 3) + counts[:, :, np.newaxis, np.newaxis] * self.residuals).sum(axis=0)
-        upper, right = np.triu_indices(outer.shape[-1])
-        entropy = float((counts * self.entropies).sum())
-        return ExpectedMoments(moved[..., 0].sum(axis=0), outer[:, upper, right], entropy)
+        return ExpectedMoments.of_full(moved[..., 0].sum(axis=0), outer, float((counts * self.entropies).sum()))
 
     def _moments_of_rows(self, responsibilities: Vector) -> ExpectedMoments:
         """As `moments`, from x̂ of each row."""
@@ -121,9 +119,8 @@ class ObservedBlocks:
         counts = np.add.reduceat(responsibilities, self.batch.ends[:-1], axis=1).T
         residuals = np.broadcast_to(self.residuals, (*counts.shape, *outer.shape[1:]))
         outer += np.einsum("pk,pkij->kij", counts, residuals)
-        upper, right = np.triu_indices(outer.shape[-1])
         first = np.einsum("kn,knd->kd", responsibilities, expected)
-        return ExpectedMoments(first, outer[:, upper, right], float((counts * self.entropies).sum()))
+        return ExpectedMoments.of_full(first, outer, float((counts * self.entropies).sum()))
 
     def variances(self) -> Vector:
         """The diagonal of C, `(K, n, D)`, 0 for observed cells."""

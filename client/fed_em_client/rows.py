@@ -247,7 +247,7 @@ class _Wanted:
 
     def check_ranges(self, rows: Rows, description: SessionDescription) -> None:
         """Raise `CallerError` unless every value is within its declared range."""
-        outside = ((rows < description.low) | (rows > description.high)).sum(axis=0)
+        outside = description.cells_outside(rows)
         for d in np.flatnonzero(outside):
             raise CallerError(
                 f"{self._label(int(d))} is outside the session's range [{description.low[d]:g}, {description.high[d]:g}] in "

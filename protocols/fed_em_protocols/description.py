@@ -32,7 +32,7 @@ from fed_em.errors import CallerError
 from fed_em.families import build_model
 from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
-from fed_em.model import ComponentModel, CountedModel, Model
+from fed_em.model import ComponentModel, CountedModel, Model, Rows
 from fed_em.standardised_fit import first_round
 from fed_em.stepwise import StepwiseTotal
 from fed_em.tenant_mixing import has_own_weights
@@ -254,6 +254,11 @@ class SessionDescription(Table):
     def high(self) -> NDArray[np.float64]:
         """Largest admissible value of each column, `(D,)`."""
         return np.array([column.ends[1] for column in self.columns])
+
+    def cells_outside(self, rows: Rows) -> NDArray[np.intp]:
+        """How many cells of each column of rows `(n, D)` are outside their declared ends, `(D,)`; missing ones are not."""
+        outside: NDArray[np.intp] = np.count_nonzero((rows < self.low) | (rows > self.high), axis=0)
+        return outside
 
     @cached_property
     def fitted_model(self) -> Model:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from numpy.typing import NDArray
 
-from fed_em.compilation import compiler_admitted
+from fed_em.compilation import compiled, compiler_admitted
 from fed_em.errors import CallerError
 
 # A vector over one of the two rings: its type says modulo what.
@@ -109,14 +109,27 @@ def _add_each(total: RingVector, streams: RingVector, signs: RingVector) -> None
 _AddFour = Callable[[RingVector, RingVector, RingVector], None]
 
 
+def _add_four(total: RingVector, streams: RingVector, signs: RingVector) -> None:
+    """`_add_each` of four rows in one pass, to be compiled.
+
+    Reading each keystream once and the sum once for every four of them is half the traffic with the second-level cache that adding
+    them one by one takes.
+    """
+    n = total.size
+    a, b, c, d = streams[0, :n], streams[1, :n], streams[2, :n], streams[3, :n]
+    p, q, r, s = signs[0], signs[1], signs[2], signs[3]
+    # In two's complement (x ^ 0) - 0 is x, and (x ^ -1) - (-1) is -x.
+    for i in range(n):
+        total[i] += ((a[i] ^ p) - p) + ((b[i] ^ q) - q) + ((c[i] ^ r) - r) + ((d[i] ^ s) - s)
+
+
 @functools.cache
 def _compiled_loop() -> _AddFour | None:
-    """`_add_each` for four rows, compiled; None where it cannot be."""
+    """`_add_four`, compiled; None where it cannot be."""
     try:
-        from fed_em_protocols.compiled_masks import add_four  # noqa: PLC0415  only long masks need the compiler
+        return compiled(_add_four) if sys.byteorder == "little" else None
     except ImportError:
         return None
-    return add_four if sys.byteorder == "little" else None
 
 
 def _add_share(

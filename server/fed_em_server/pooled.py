@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fed_em.columns import GaussianColumn
 from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
 from fed_em.errors import CallerError
@@ -124,21 +123,17 @@ class _Checked:
             yield block
 
     def _check(self, block: Rows) -> None:
-        described = self._description.schema_of_columns.columns
-        for column, kind, cells in zip(self._description.columns, described, block.T, strict=True):
-            missing = int(np.isnan(cells).sum())
-            if missing and not column.missing:
+        missing, outside = np.count_nonzero(np.isnan(block), axis=0), self._description.cells_outside(block)
+        for d, column in enumerate(self._description.columns):
+            if missing[d] and not column.missing:
                 raise CallerError(
-                    f"column '{column.name}' has {missing} missing cells among {len(block)} rows",
+                    f"column '{column.name}' has {missing[d]} missing cells among {len(block)} rows",
                     remedy="leave such rows out, or declare the column with `missing = true`",
                 )
-            if not isinstance(kind, GaussianColumn):
-                continue
-            low, high = column.ends
-            outside = int(((cells < low) | (cells > high)).sum())
-            if outside:
+            if outside[d]:
+                low, high = column.ends
                 raise CallerError(
                     f"column '{column.name}' is outside the session's range [{low:g}, {high:g}] in "
-                    f"{outside} of {len(block)} rows",
+                    f"{outside[d]} of {len(block)} rows",
                     remedy="check units and entries; leave such rows out, or declare a wider range",
                 )
