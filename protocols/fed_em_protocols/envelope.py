@@ -275,6 +275,9 @@ def _from_protobuf(kind: type, wire: Message, sender: str) -> object:
     for name, nested, rules in _plan(kind):
         raw = getattr(wire, name)
         value: object
+        if type(raw) is bytes and len(raw) == rules.get("length"):  # as most fields are
+            values[name] = raw
+            continue
         if nested is not None and isinstance(raw, Message):
             value = _from_protobuf(nested, raw, sender)
         elif nested is not None:
