@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fed_em import tensors
+from fed_em.candidates import Candidates
 from fed_em.coordinates import Coordinates
 from fed_em.description import read_mapping
 from fed_em.errors import CallerError
-from fed_em.families import build_model
+from fed_em.families import build_summand
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_moments import MixedMomentsModel
-from fed_em.model import Model
+from fed_em.model import Model, Summand
 from fed_em.parameters import Parameters
 
 FORMAT = 1
@@ -24,7 +25,7 @@ class Broadcast:
     """A point of evaluation, complete in itself.
 
     Attributes:
-        model: The model.
+        model: The model, or several candidates.
         coordinates: The coordinates of the E-step, of the model's D columns.
         parameters: Admissible parameters, in those coordinates.
 
@@ -32,7 +33,7 @@ class Broadcast:
         CallerError: the three do not fit each other.
     """
 
-    model: Model
+    model: Summand
     coordinates: Coordinates
     parameters: Parameters
 
@@ -41,15 +42,23 @@ class Broadcast:
             raise CallerError(
                 f"the model has {self.model.n_columns} columns, the coordinates {self.coordinates.n_columns}"
             )
-        if isinstance(self.model, MixedMixtureModel | MixedMomentsModel):
-            self.model.schema.check_coordinates(self.coordinates)
+        for model in self.model.models if isinstance(self.model, Candidates) else (self.model,):
+            if isinstance(model, MixedMixtureModel | MixedMomentsModel):
+                model.schema.check_coordinates(self.coordinates)
         self.model.validate(self.parameters)
+
+    @property
+    def one_model(self) -> Model:
+        """The model. Raises `CallerError` if it is several candidates."""
+        if not isinstance(self.model, Model):
+            raise CallerError("several candidates are no one model", remedy="give the parameters of one of them")
+        return self.model
 
     def to_bytes(self) -> bytes:
         """Safetensors bytes; equal contents give equal bytes.
 
         The arrays are float64 and named `parameters.*`, `coordinates.location` and `coordinates.scale`; the
-        document holds `format` (1) and `model` (`Model.describe()`).
+        document holds `format` (1) and `model` (`Summand.describe()`).
         """
         arrays = {_PARAMETERS + name: array for name, array in self.parameters.items()}
         arrays[_COORDINATES + "location"] = self.coordinates.location
@@ -85,4 +94,4 @@ class Broadcast:
             name.removeprefix(_PARAMETERS): array for name, array in arrays.items() if name.startswith(_PARAMETERS)
         }
         coordinates = Coordinates(arrays[_COORDINATES + "location"], arrays[_COORDINATES + "scale"])
-        return cls(build_model(fields["model"]), coordinates, Parameters(parameters))
+        return cls(build_summand(fields["model"]), coordinates, Parameters(parameters))

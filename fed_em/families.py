@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fed_em import gaussian_mixture, mixed_mixture, mixed_moments, observed_moments
+from fed_em import candidates, gaussian_mixture, mixed_mixture, mixed_moments, observed_moments
+from fed_em.candidates import Candidates
 from fed_em.description import nearest
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_moments import MixedMomentsModel
-from fed_em.model import Model
+from fed_em.model import Model, Summand
 from fed_em.observed_moments import ObservedMomentsModel
 
 FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], Model]] = {
@@ -37,3 +38,10 @@ def build_model(description: Mapping[str, Any]) -> Model:
     if not isinstance(family, str) or family not in FAMILIES:
         raise CallerError(f"no family of models '{family}'", remedy=nearest(str(family), FAMILIES))
     return FAMILIES[family](description)
+
+
+def build_summand(description: Mapping[str, Any]) -> Summand:
+    """The model, or the candidates, that `Summand.describe` described. Raises as `build_model`."""
+    if isinstance(description, Mapping) and description.get("family") == candidates.FAMILY:
+        return Candidates.from_description(description, build_model)
+    return build_model(description)

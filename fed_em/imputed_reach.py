@@ -18,12 +18,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.candidates import Candidates
 from fed_em.covariance import CovarianceStructure
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.layout import Layout
 from fed_em.missing_gaussian import GaussianComponents
 from fed_em.mixed_mixture import MixedMixtureModel
-from fed_em.model import Model
+from fed_em.model import Summand
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.tenant_mixing import at_home
@@ -39,12 +40,12 @@ _SLACK = 1e-9
 
 
 def records_beyond_reach(
-    model: Model, parameters: Parameters, records: Records, column_bounds: Vector, layout: Layout
+    model: Summand, parameters: Parameters, records: Records, column_bounds: Vector, layout: Layout
 ) -> NDArray[np.int64]:
-    """How many records expect a missing cell of each column beyond the reach of a layout, `(D,)`.
+    """How many records expect a missing cell of each column beyond the reach of a layout, `(D,)`; the most at any of several candidates.
 
     Args:
-        model: Any; only mixtures with Gaussian columns whose cells may be missing expect any.
+        model: Any, or candidates; only mixtures with Gaussian columns whose cells may be missing expect any.
         parameters: Admissible ones, in the coordinates of the records.
         records: All records of one party that the E-step is over.
         column_bounds: `(D,)`, as the layout was made with.
@@ -54,6 +55,11 @@ def records_beyond_reach(
         FedEmError: as `model.responsibilities` does.
     """
     beyond = np.zeros(model.n_columns, dtype=np.int64)
+    if isinstance(model, Candidates):
+        apart = zip(model.models, model.parameters_of(parameters), model.layouts_of(layout), strict=True)
+        for one, at, own in apart:
+            np.maximum(beyond, records_beyond_reach(one, at, records, column_bounds, own), out=beyond)
+        return beyond
     places = _gaussian_places(model)
     incomplete = np.flatnonzero(np.isnan(records.rows[:, places]).any(axis=1))
     if not len(incomplete):
@@ -78,7 +84,7 @@ def records_beyond_reach(
     return beyond
 
 
-def _gaussian_places(model: Model) -> NDArray[np.intp]:
+def _gaussian_places(model: Summand) -> NDArray[np.intp]:
     if isinstance(model, MixedMixtureModel):
         return model.schema.gaussian
     expects = isinstance(model, GaussianMixtureModel) and model.missing

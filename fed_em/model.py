@@ -26,17 +26,9 @@ MISSING_ENTROPY = "missing_entropy"
 LOCAL_LOG_PRIOR = "local_log_prior"
 
 
-class Summand(Protocol):
-    """What gives rows statistics that add up."""
-
-    def e_step(self, parameters: Parameters, rows: Rows | Records, layout: Layout | None = None) -> Statistics:
-        """Expected sufficient statistics of `rows` `(n, D)`, or of records, at `parameters`; n may be zero. Deterministic."""
-        ...
-
-
 @runtime_checkable
-class Model(Summand, Protocol):
-    """A frozen description (family, K, structure, priors). It holds no parameters and no data."""
+class Summand(Protocol):
+    """What a sum is taken of: a model, or several side by side (`fed_em.candidates`). Statistics of rows that add up."""
 
     @property
     def family(self) -> str:
@@ -48,22 +40,35 @@ class Model(Summand, Protocol):
         """D, the number of columns of a row."""
         ...
 
-    @property
-    def n_free_parameters(self) -> int:
-        """Number of free parameters, for information criteria."""
-        ...
-
     def describe(self) -> Mapping[str, Any]:
-        """The description as JSON-able values; `fed_em.families.build_model` turns it back into the model."""
+        """The description as JSON-able values; `fed_em.families.build_summand` turns it back into what it describes."""
         ...
 
     def layout(self, column_bounds: NDArray[np.float64] | None = None) -> Layout:
-        """The layout of this model's statistics.
+        """The layout of these statistics.
 
         Args:
             column_bounds: `(D,)`, the largest |x_d| a row can hold in the coordinates of the E-step. Without
                 them the layout says nothing useful about bounds and suits local use only.
         """
+        ...
+
+    def validate(self, parameters: Parameters) -> None:
+        """Raise `CallerError`, naming the array, unless `parameters` are admissible."""
+        ...
+
+    def e_step(self, parameters: Parameters, rows: Rows | Records, layout: Layout | None = None) -> Statistics:
+        """Expected sufficient statistics of `rows` `(n, D)`, or of records, at `parameters`; n may be zero. Deterministic."""
+        ...
+
+
+@runtime_checkable
+class Model(Summand, Protocol):
+    """A frozen description (family, K, structure, priors). It holds no parameters and no data."""
+
+    @property
+    def n_free_parameters(self) -> int:
+        """Number of free parameters, for information criteria."""
         ...
 
     def m_step(self, statistics: Statistics, parameters: Parameters) -> Parameters:
@@ -81,10 +86,6 @@ class Model(Summand, Protocol):
 
     def log_prior(self, parameters: Parameters) -> float:
         """Log density of the prior at `parameters`, up to a constant; 0 without a prior."""
-        ...
-
-    def validate(self, parameters: Parameters) -> None:
-        """Raise `CallerError`, naming the array, unless `parameters` are admissible for this model."""
         ...
 
     def log_prob(self, parameters: Parameters, rows: Rows | Records) -> NDArray[np.float64]:

@@ -148,7 +148,7 @@ def load_model(folder: str | os.PathLike[str]) -> FittedModel:
     columns, provenance = manifest["columns"], manifest["provenance"]
     if not isinstance(columns, Sequence) or isinstance(columns, str):
         raise CallerError(f"'columns' in '{manifest_path}' is not a list of names", remedy=_RESTORE)
-    return FittedModel(broadcast.model, broadcast.coordinates, tuple(columns), broadcast.parameters, provenance)
+    return FittedModel(broadcast.one_model, broadcast.coordinates, tuple(columns), broadcast.parameters, provenance)
 
 
 def _checked_manifest(path: Path) -> Mapping[str, Any]:

@@ -93,8 +93,8 @@ def fit_standardised(
         CallerError: a Gaussian column is constant over all rows, or any is missing in all; names it, or its index.
     """
     first = first_round(model, *ranges)
-    summed = total_for(first.model, first.coordinates)(first.parameters)
-    moments = first.model.m_step(summed.statistics, first.parameters)
+    summed = total_for(first.one_model, first.coordinates)(first.parameters)
+    moments = first.one_model.m_step(summed.statistics, first.parameters)
     coordinates, start = _standardised(model, moments, first.coordinates, seed)
     total, steps = total_for(model, coordinates), optimiser_for(optimiser, model)
     return StandardisedFit(coordinates, start, fit(model, total, start, stopping, observe, optimiser=steps))

@@ -79,14 +79,14 @@ def best_start(
     check_whole_number("n_starts", n_starts, 1)
     check_whole_number("seed", seed, 0)
     model = model.with_shared_weights
-    candidates = Candidates(_under_a_prior(model), n_starts + 1)
+    candidates = Candidates((_under_a_prior(model),) * (n_starts + 1))
     total = total_for(candidates)
     seeds = np.random.SeedSequence(seed).generate_state(n_starts).tolist()
     means = [start_from_moments(model, moments, each)["means"] for each in seeds]
     means.append(np.tile(moments["means"][0], (model.n_components, 1)))
     groups = np.zeros(model.n_components, dtype=np.intp)
     for number in range(LLOYD_ROUNDS):
-        summed = total(candidates.stacked([_narrow(model, each) for each in means]))
+        summed = total(candidates.joined([_narrow(model, each) for each in means]))
         sums = candidates.statistics_of(summed.statistics)
         parameters = [_clustered(model, each, centres) for each, centres in zip(sums, means, strict=True)]
         means = [each["means"] for each in parameters]
@@ -150,11 +150,11 @@ def _after_em(
 ) -> Start:
     objectives = np.zeros(len(parameters))
     for _ in range(EM_ROUNDS):
-        sums = candidates.statistics_of(total(candidates.stacked(parameters)).statistics)
+        sums = candidates.statistics_of(total(candidates.joined(parameters)).statistics)
         for r, (each, before) in enumerate(zip(sums, parameters, strict=True)):
             objectives[r] = (float(each[LOG_LIKELIHOOD]) + model.log_prior(before)) / float(each[COUNT])
             try:
-                parameters[r] = candidates.model.m_step(each, before)
+                parameters[r] = candidates.models[r].m_step(each, before)
             except CollapsedComponent:
                 objectives[r] = -np.inf
     return Start(parameters[int(objectives.argmax())], tuple(objectives.tolist()))

@@ -35,7 +35,7 @@ from fed_em.description import check_real, nearest
 from fed_em.errors import CallerError
 from fed_em.layout import Block, Layout
 from fed_em.mixing_weights import TOLERANCE, best_mixing_weights
-from fed_em.model import LOCAL_LOG_PRIOR, ComponentModel, Model, Rows
+from fed_em.model import LOCAL_LOG_PRIOR, ComponentModel, Model, Rows, Summand
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.statistics import Statistics
@@ -127,7 +127,7 @@ class TenantMixedModel(ComponentModel, Protocol):
         ...
 
 
-def has_own_weights(model: Model) -> bool:
+def has_own_weights(model: Summand) -> bool:
     """Whether the mixing weights of a model are each tenant's own."""
     return isinstance(model, TenantMixedModel) and model.mixing is not None
 
@@ -139,7 +139,7 @@ def no_chart() -> CallerError:
     )
 
 
-def at_home(model: Model, parameters: Parameters, rows: Rows | Records) -> Parameters:
+def at_home(model: Summand, parameters: Parameters, rows: Rows | Records) -> Parameters:
     """The parameters with the weights of the one tenant that holds these rows; as they are if weights are shared.
 
     Args:

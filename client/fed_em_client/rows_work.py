@@ -15,7 +15,7 @@ from fed_em.component_counts import LEAST_ROWS, MASS, component_counts
 from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
 from fed_em.imputed_reach import records_beyond_reach
-from fed_em.model import ComponentModel, CountedModel, Model
+from fed_em.model import ComponentModel, CountedModel, Summand
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.silence import silence
@@ -73,7 +73,7 @@ class _Setting:
     """What stays the same from round to round: all but the parameters.
 
     Attributes:
-        model: The model.
+        model: What is evaluated.
         coordinates: The coordinates of its E-step.
         moments: Whether it is the first round's, whose moments standardise the columns.
         encoding: The encoding of its statistics.
@@ -81,7 +81,7 @@ class _Setting:
         records: The records in those coordinates; without labels, which are of components, for the moments.
     """
 
-    model: Model
+    model: Summand
     coordinates: Coordinates
     moments: bool
     encoding: Encoding
@@ -317,7 +317,7 @@ class RowsWork:
         return held
 
 
-def _counted_of(model: Model) -> CountedModel:
+def _counted_of(model: Summand) -> CountedModel:
     if not isinstance(model, CountedModel):
         raise CallerError(f"a model of the family '{model.family}' has no components to count")
     return model
@@ -333,7 +333,7 @@ def _require_batches(description: SessionDescription, n: int) -> None:
         )
 
 
-def _components_of(model: Model) -> ComponentModel:
+def _components_of(model: Summand) -> ComponentModel:
     if not isinstance(model, ComponentModel):
         raise CallerError(f"a model of the family '{model.family}' has no components to hold")
     return model

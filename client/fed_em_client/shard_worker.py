@@ -21,8 +21,8 @@ import numpy as np
 
 from fed_em import tensors
 from fed_em.errors import FedEmError
-from fed_em.families import build_model
-from fed_em.model import Model
+from fed_em.families import build_summand
+from fed_em.model import Summand
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.row_blocks import use_threads
@@ -74,7 +74,7 @@ def _shards_of(arrays: Mapping[str, Any], bounds: Mapping[str, float]) -> dict[i
     return shards
 
 
-def evaluate_frame(model: Model, parameters: Parameters, shards: Sequence[int]) -> bytes:
+def evaluate_frame(model: Summand, parameters: Parameters, shards: Sequence[int]) -> bytes:
     """The frame that asks a worker for the statistics of some of its shards."""
     return tensors.encode(parameters, {"kind": _EVALUATE, "model": model.describe(), "shards": list(shards)})
 
@@ -87,7 +87,7 @@ def read_answer(frame: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:
     return arrays[_STATISTICS]
 
 
-def sum_shard(model: Model, parameters: Parameters, shard: Records) -> Statistics:
+def sum_shard(model: Summand, parameters: Parameters, shard: Records) -> Statistics:
     """The statistics of one shard: the same bits in whatever process."""
     bare = shard.weights is None and shard.admissible is None
     return model.e_step(parameters, shard.rows if bare else shard)
@@ -104,12 +104,12 @@ class _Worker:
         if document["kind"] == _SHARDS:
             self.shards = _shards_of(arrays, document["weight_bounds"])
             return
-        model, parameters = build_model(document["model"]), Parameters(arrays)
+        model, parameters = build_summand(document["model"]), Parameters(arrays)
         for number in document["shards"]:
             send_frame(answers, _answer(model, parameters, self.shards[number]))
 
 
-def _answer(model: Model, parameters: Parameters, shard: Records) -> bytes:
+def _answer(model: Summand, parameters: Parameters, shard: Records) -> bytes:
     try:
         vector = sum_shard(model, parameters, shard).vector
     except FedEmError as error:

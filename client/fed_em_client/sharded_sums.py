@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fed_em.errors import EnvironmentFault
 from fed_em.layout import Layout
-from fed_em.model import Model, Rows
+from fed_em.model import Rows, Summand
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.row_blocks import e_step_threads
@@ -61,7 +61,7 @@ class ShardedSums:
         """Of the worker processes that were started."""
         return tuple(worker.process.pid for worker in self._workers if worker.process is not None)
 
-    def e_step(self, model: Model, parameters: Parameters, records: Rows | Records, layout: Layout) -> Statistics:
+    def e_step(self, model: Summand, parameters: Parameters, records: Rows | Records, layout: Layout) -> Statistics:
         """As `model.e_step`, over shards. Workers are sent records only when these are other ones than the last time.
 
         Raises:
@@ -79,7 +79,7 @@ class ShardedSums:
             total += vector
         return Statistics(layout, total)
 
-    def _alone(self, model: Model, parameters: Parameters) -> Iterator[NDArray[np.float64]]:
+    def _alone(self, model: Summand, parameters: Parameters) -> Iterator[NDArray[np.float64]]:
         return (sum_shard(model, parameters, shard).vector for shard in self._shards)
 
     def _hold(self, records: Rows | Records) -> None:
@@ -89,7 +89,7 @@ class ShardedSums:
         for worker in self._workers:
             worker.forget()
 
-    def _by_workers(self, model: Model, parameters: Parameters) -> list[NDArray[np.float64]]:
+    def _by_workers(self, model: Summand, parameters: Parameters) -> list[NDArray[np.float64]]:
         answers: dict[int, bytes] = {}
         for _ in range(_ATTEMPTS):
             open_shards = [[n for n in self._numbers(place) if n not in answers] for place in range(len(self._workers))]
@@ -124,7 +124,7 @@ class _Worker:
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     holds: bool = False
 
-    def ask(self, shards: dict[int, Records], model: Model, parameters: Parameters, numbers: Sequence[int]) -> None:
+    def ask(self, shards: dict[int, Records], model: Summand, parameters: Parameters, numbers: Sequence[int]) -> None:
         """Ask for some of its shards; it is started, and sent its shards, if need be."""
         if not numbers:
             return

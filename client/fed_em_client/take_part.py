@@ -154,10 +154,12 @@ def _save(closed: Sealed[Close], work: RowsWork, folder: Path) -> Path:
         raise PeerFault(SERVER, "ended the session with a model that the session was not about")
     provenance = {"session": closed.content.session.hex(), "rounds": closed.content.rounds}
     names = work.description.names
-    save_model(folder, FittedModel(final.model, final.coordinates, names, final.parameters, provenance))
+    save_model(folder, FittedModel(final.one_model, final.coordinates, names, final.parameters, provenance))
     own = work.at_home(final)
     if own is None:
         return folder
     beside = folder.with_name(OWN_MODEL_FOLDER)
-    save_model(beside, FittedModel(own.model, own.coordinates, names, own.parameters, {**provenance, "weights": "own"}))
+    save_model(
+        beside, FittedModel(own.one_model, own.coordinates, names, own.parameters, {**provenance, "weights": "own"})
+    )
     return beside

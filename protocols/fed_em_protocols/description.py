@@ -32,7 +32,7 @@ from fed_em.errors import CallerError
 from fed_em.families import build_model
 from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
-from fed_em.model import ComponentModel, CountedModel, Model, Rows
+from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
 from fed_em.standardised_fit import first_round
 from fed_em.stepwise import StepwiseTotal
 from fed_em.tenant_mixing import has_own_weights
@@ -344,7 +344,7 @@ def encoding_of(description: SessionDescription, broadcast: Broadcast, row_caps:
         raise CallerError(f"{error.message}; the widest column is '{widest}'", remedy=error.remedy) from None
 
 
-def counts_encoding_of(model: Model, row_caps: Sequence[int]) -> Encoding:
+def counts_encoding_of(model: Summand, row_caps: Sequence[int]) -> Encoding:
     """The encoding of a model's component counts (`fed_em.component_counts`), with its range proved: in the small ring if they fit.
 
     Raises:

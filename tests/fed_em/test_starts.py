@@ -12,12 +12,10 @@ from fed_em.em import Stopping, Summed, fit
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian
-from fed_em.model import COUNT
 from fed_em.parameters import Parameters
 from fed_em.starts import EM_ROUNDS, LLOYD_ROUNDS, Start, best_start
 from fed_em.statistics import Statistics
 from fed_em.totals import TotalOfRows
-from tests.fed_em import mixtures
 
 Vector = NDArray[np.float64]
 
@@ -38,36 +36,6 @@ def moments_of(rows: Vector) -> Parameters:
 
 def start_of(model: GaussianMixtureModel, rows: Vector, seed: int = 0, n_starts: int = 4) -> Start:
     return best_start(model, lambda candidates: TotalOfRows(candidates, rows), moments_of(rows), seed, n_starts)
-
-
-class TestCandidates:
-    MODEL = mixtures.mixture("full")
-    POINTS = (mixtures.parameters_of("full"), mixtures.parameters_of("full", spread=0.5))
-
-    def test_each_has_its_own_statistics(self) -> None:
-        rows, _ = self.MODEL.sample(self.POINTS[0], 50, np.random.default_rng(0))
-        together = Candidates(self.MODEL, 2)
-        stacked = together.stacked(self.POINTS)
-        together.validate(stacked)
-        for mine, point in zip(together.parameters_of(stacked), self.POINTS, strict=True):
-            assert mine.distance(point) == 0.0
-        for mine, point in zip(together.statistics_of(together.e_step(stacked, rows)), self.POINTS, strict=True):
-            np.testing.assert_array_equal(mine.vector, self.MODEL.e_step(point, rows).vector)
-
-    def test_they_add_up_and_count_records_once(self) -> None:
-        rows, _ = self.MODEL.sample(self.POINTS[0], 50, np.random.default_rng(0))
-        together = Candidates(self.MODEL, 2)
-        stacked, layout = together.stacked(self.POINTS), together.layout(np.full(2, 9.0))
-        parts = [together.e_step(stacked, part, layout) for part in (rows[:20], rows[20:])]
-        summed = parts[0] + parts[1]
-        np.testing.assert_allclose(summed.vector, together.e_step(stacked, rows, layout).vector, rtol=1e-12)
-        assert summed[COUNT] == 50
-        assert layout.size == 2 * self.MODEL.layout().size - 1
-        assert layout["first"].bound == 9.0
-
-    def test_there_is_at_least_one(self) -> None:
-        with pytest.raises(CallerError, match="n_candidates"):
-            Candidates(self.MODEL, 0)
 
 
 def pairs_of_clusters() -> tuple[Vector, Vector]:
