@@ -8,10 +8,10 @@
 
 No more than the score needs, which is linear in it (`fed_em.standard_errors`).
 
-Each entry is a product of *factors*: the r of a component (of none, if it is summed over components), and up to two factors that are
-functions of the record. Which entries of t tᵀ are equal, or zero, whatever the record follows from that (`fed_em.statistic_products`):
-the x of a complete record is the same for all components, so r_1 x · r_2 x² and r_1 x² · r_2 x are one number. What is expected of missing cells
-is of each component its own, and each such entry counts as a factor of its own.
+Each entry is a product of *factors*: the r of a component (of none, if it is summed over components), and up to two functions of the
+record. Which entries of t tᵀ are equal, or zero, whatever the record is, follows from that (`fed_em.statistic_products`): the x
+of a complete record is the same for all components, so r_1 x · r_2 x² and r_1 x² · r_2 x are one number. What is expected of
+missing cells is each component's own, and every such entry counts as a factor.
 """
 
 from __future__ import annotations
@@ -92,14 +92,22 @@ class RecordStatistics:
     @property
     def size(self) -> int:
         """M."""
-        return list(self.slices.values())[-1].stop
+        return max(int(part.stop) for part in self.slices.values())
+
+    def places(self, part: str) -> Places:
+        """Where the entries of a part stand, those of each component in a row; of a tied covariance, or of weights, there is one row."""
+        rows = {"responsibilities": 1, "second": self._second_copies}.get(part, self.model.n_components)
+        return np.arange(self.size)[self.slices[part]].reshape(rows, -1)
+
+    @property
+    def _second_copies(self) -> int:
+        return 1 if self.gaussian is not None and self.gaussian.covariance == "tied" else self.model.n_components
 
     @property
     def _n_second(self) -> int:
         assert self.gaussian is not None
         n_columns, structure = self.gaussian.n_columns, self.gaussian.covariance
-        copies = 1 if structure == "tied" else self.model.n_components
-        return copies * (1 if structure == "spherical" else n_second_moments(structure, n_columns))
+        return self._second_copies * (1 if structure == "spherical" else n_second_moments(structure, n_columns))
 
     def of_rows(self, parameters: Parameters, rows: Vector, responsibilities: Vector) -> Vector:
         """t of each of some rows, `(n, M)`.
@@ -174,8 +182,7 @@ class RecordStatistics:
     def _gaussian_factors(self, gaussian: GaussianMixtureModel) -> tuple[Places, Places]:
         """Components and factors, numbered from 1, of first and second moments."""
         k, d, structure = self.model.n_components, gaussian.n_columns, gaussian.covariance
-        n_second = self._n_second
-        copies = 1 if structure == "tied" else k
+        n_second, copies = self._n_second, self._second_copies
         of_second = np.repeat(np.arange(k) if copies == k else [ALL], n_second // copies)
         components = np.concatenate((np.repeat(np.arange(k), d), of_second))
         if gaussian.missing or structure == "spherical":
@@ -223,8 +230,8 @@ def _pooled(structure: CovarianceStructure, second: Vector) -> Vector:
     """What the score needs of second moments `(K, n, S)`."""
     match structure:
         case "tied":
-            return second.sum(axis=0, keepdims=True)
+            return np.asarray(second.sum(axis=0, keepdims=True))
         case "spherical":
-            return second.sum(axis=2, keepdims=True)
+            return np.asarray(second.sum(axis=2, keepdims=True))
         case _:
             return second

@@ -1,7 +1,8 @@
 """The products of what each record adds to a mixture's statistics, Σ_i w_i t_i t_iᵀ: one sum, from which standard errors follow.
 
-The score of a record is linear in t_i (`fed_em.record_statistics`), s_i = B(θ) t_i, so Σ s_i s_iᵀ = B (Σ t_i t_iᵀ) Bᵀ (`fed_em.standard_errors`).
-Summed is the inner part: what one record can add to it follows from the bounds of the columns alone, whatever θ is, while a score has none.
+The score of a record is linear in t_i (`fed_em.record_statistics`), s_i = B(θ) t_i, so Σ s_i s_iᵀ = B (Σ t_i t_iᵀ) Bᵀ
+(`fed_em.standard_errors`). Summed is the inner part: what one record can add to it follows from the bounds of the columns alone,
+whatever θ is, while a score has none.
 
 Of the M × M entries only those are summed that differ: the upper triangle, without those that are equal to another one or zero whatever the
 records are. Of complete Gaussian columns that leaves moments up to the fourth of each pair of components.
@@ -25,7 +26,6 @@ from fed_em.description import read_mapping
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.layout import Block, Layout
-from fed_em.missing_gaussian import reach_of
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import COUNT, Model, Rows
 from fed_em.parameters import Parameters
@@ -68,7 +68,7 @@ class StatisticProducts:
             raise CallerError("standard errors are of Gaussian and mixed mixtures")
         if has_own_weights(self.model):
             raise CallerError(
-                "there are no standard errors where mixing weights are each tenant's own: as many unknowns as tenants are in none of the sums",
+                "there are no standard errors where mixing weights are each tenant's own, which are unknowns that no sum holds",
                 remedy='set mixing = "shared", or do without standard errors',
             )
         if self.of_record.size > MOST_STATISTICS:
@@ -212,7 +212,7 @@ class _Distinct:
         keys, zero = _keys(entries, upper, right)
         degrees = entries.degrees[upper] + entries.degrees[right]
         kinds, kind = np.unique(degrees, axis=0, return_inverse=True)
-        # Equal products have equal factors, and so one kind but for counts times their own exposure.
+        # Equal products are of one kind.
         _, firsts, which = np.unique(np.where(zero, -1, keys), return_index=True, return_inverse=True)
         which = which.ravel()
         if zero.any():
