@@ -28,6 +28,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em import tensors
+from fed_em.description import check_real, read_mapping
 from fed_em.errors import CallerError
 from fed_em.layout import Layout
 from fed_em.model import COUNT
@@ -37,6 +39,9 @@ from fed_em.statistic_products import StatisticProducts
 from fed_em.statistics import Statistics
 
 Vector = NDArray[np.float64]
+
+FORMAT = 1
+_ERRORS, _REMARKS = "errors.", "remarks."
 
 # Eigenvalues of the information, scaled to a diagonal of ones, that are no more than this share of the largest are zero.
 _SINGULAR = 1e-9
@@ -75,6 +80,50 @@ class StandardErrors:
     remarks: Mapping[str, NDArray[np.int8]]
     records: float
     shift: float
+
+    def check_fits(self, parameters: Parameters) -> None:
+        """Raise `CallerError` unless they are of arrays of such names and shapes."""
+        shapes = {name: array.shape for name, array in parameters.items()}
+        for arrays in (self.errors, self.remarks):
+            if {name: array.shape for name, array in arrays.items()} != shapes:
+                raise CallerError("the standard errors are of other parameters than the model's")
+
+    def to_bytes(self) -> bytes:
+        """Safetensors bytes: float64 arrays `errors.*`, 0 where there is none, and `remarks.*`; `format` (1), `records` and `shift`."""
+        arrays = {_ERRORS + name: np.nan_to_num(array) for name, array in self.errors.items()}
+        arrays |= {_REMARKS + name: array.astype(np.float64) for name, array in self.remarks.items()}
+        return tensors.encode(arrays, {"format": FORMAT, "records": self.records, "shift": self.shift})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, what: str) -> StandardErrors:
+        """What `to_bytes` wrote.
+
+        Args:
+            data: The bytes, from anywhere.
+            what: What they are, for messages.
+
+        Raises:
+            CallerError: garbage, another format, an error that is no number of at least 0, an unknown remark, or one array without
+                the other.
+        """
+        arrays, document = tensors.decode(data, what)
+        fields = read_mapping(f"the metadata of {what}", document, ("format", "records", "shift"))
+        if type(fields["format"]) is not int or fields["format"] != FORMAT:
+            raise CallerError(f"{what} has format {fields['format']!r}, this version reads format {FORMAT}")
+        for name in ("records", "shift"):
+            check_real(f"'{name}' of {what}", fields[name], 0.0)
+        errors = {n.removeprefix(_ERRORS): array for n, array in arrays.items() if n.startswith(_ERRORS)}
+        codes = {n.removeprefix(_REMARKS): array for n, array in arrays.items() if n.startswith(_REMARKS)}
+        if set(errors) != set(codes) or len(arrays) != 2 * len(errors):
+            raise CallerError(f"the arrays of {what} are not errors and remarks of the same parameters")
+        remarks = {name: array.astype(np.int8) for name, array in codes.items()}
+        for name, array in errors.items():
+            if not (np.isfinite(array) & (array >= 0)).all() or not np.isin(codes[name], list(Remark)).all():
+                raise CallerError(f"'{name}' in {what} holds what is no standard error")
+            if codes[name].shape != array.shape:
+                raise CallerError(f"errors and remarks of '{name}' in {what} differ in shape")
+            errors[name] = np.where(remarks[name] == Remark.NONE, array, np.nan)
+        return cls(errors, remarks, float(fields["records"]), float(fields["shift"]))
 
 
 def standard_errors(

@@ -318,8 +318,8 @@ def test_intervals_cover_what_was_simulated() -> None:
     """95 % intervals of 11 parameters in 300 simulated tables.
 
     Were each exactly 95 %, a parameter's share would be that of a binomial(300, 0.95), of standard deviation 1.26 points, and the mean over
-    parameters, at worst all one, no wider. Bounds are four of them for each parameter, and two and a half for the mean: a false alarm in about
-    one set of seeds in 75 (11 · 6.3e-5 and 0.0124), and the seeds are fixed.
+    parameters, at worst all one, no wider. Bounds are four of them for each parameter, and two and a half for the mean: a false
+    alarm in about one set of seeds in 75 (11 · 6.3e-5 and 0.0124), and the seeds are fixed.
     """
     truth = Parameters(
         {
