@@ -198,6 +198,12 @@ class GaussianComponents:
             return expected, expected**2 + variances
         n_components, n_columns = self.means.shape
         upper, right = np.triu_indices(n_columns)
+        if not np.isnan(rows).any():
+            # The same for all components.
+            second = rows[:, upper] * rows[:, right]
+            return np.broadcast_to(rows, (n_components, *rows.shape)), np.broadcast_to(
+                second, (n_components, *second.shape)
+            )
         first = np.empty((n_components, *rows.shape))
         second = np.empty((n_components, len(rows), len(upper)))
         for batch in pattern_batches(rows, self.means.size * n_columns):

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em import tensors
+from fed_em.blas import one_blas_thread
 from fed_em.description import check_real, read_mapping
 from fed_em.errors import CallerError
 from fed_em.layout import Layout
@@ -146,6 +147,17 @@ def standard_errors(
     n = float(statistics[COUNT])
     if not n > 0:
         raise CallerError("the statistics are of no record at all", remedy="give at least one row")
+    with one_blas_thread():
+        return _errors(products, parameters, statistics, rounding, n)
+
+
+def _errors(
+    products: StatisticProducts,
+    parameters: Parameters,
+    statistics: Statistics,
+    rounding: Mapping[str, float] | None,
+    n: float,
+) -> StandardErrors:
     derivatives = RecordScores.of(products.of_record, parameters)
     scores, matrix = derivatives.scores, products.matrix(statistics)
     gradient = scores @ matrix[:, products.of_record.slices["responsibilities"]].sum(axis=1)
