@@ -27,14 +27,11 @@ from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import Summand
 from fed_em.parameters import Parameters
 from fed_em.records import Records
+from fed_em.row_blocks import rows_in_block
 from fed_em.statistic_products import StatisticProducts
 from fed_em.tenant_mixing import at_home
 
 Vector = NDArray[np.float64]
-
-# Float64 entries that the expected cells of one block of rows may fill (8 MiB), and the fewest rows that are worth a block.
-_BLOCK_ENTRIES = 2**20
-_FEWEST_ROWS = 256
 
 # Rounding, relative, of an expected second moment.
 _SLACK = 1e-9
@@ -78,7 +75,7 @@ def records_beyond_reach(
     components = GaussianComponents(model.covariance, means, covariances)
     parameters = at_home(model, parameters, records)
     records = records[incomplete].of_positive_weight()
-    for _, block in records.blocks(max(_BLOCK_ENTRIES // means.size, _FEWEST_ROWS)):
+    for _, block in records.blocks(rows_in_block(means.size)):
         shares = model.responsibilities(parameters, replace(block, weights=None))
         if block.weights is not None:
             shares = shares * (block.weights / records.weight_bound)[:, np.newaxis]

@@ -41,7 +41,7 @@ from fed_em.model import COUNT, LOG_LIKELIHOOD, MISSING_ENTROPY
 from fed_em.observed_blocks import ObservedBlocks, cholesky
 from fed_em.posterior import normalise_in_place
 from fed_em.records import Records
-from fed_em.row_blocks import over_segments
+from fed_em.row_blocks import over_segments, rows_in_block
 
 Vector = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -57,10 +57,6 @@ _RANGES, _UNITS = 2.0, 32.0
 # The declared bound of the entropy of a record's missing cells, in nats on average. A differential entropy has no bound:
 # this one admits 1000 missing cells of standard deviation e^64.
 MISSING_ENTROPY_BOUND = 2.0**16
-
-# Float64 entries that the arrays of one block of rows may fill (8 MiB), and the fewest rows that are worth a block.
-_BLOCK_ENTRIES = 2**20
-_FEWEST_ROWS = 256
 
 # What `MissingBlocks` forms of each row, products over all columns and over the missing ones, costs more than the Cholesky factor
 # that it spares each pattern from so many rows times 1 + m missing columns a pattern on (measured at D = 10 and 20).
@@ -126,7 +122,7 @@ class GaussianComponents:
     @property
     def block_rows(self) -> int:
         """Rows to be treated at one time."""
-        return max(int(_BLOCK_ENTRIES // (self.means.size + 3 * len(self.means))), _FEWEST_ROWS)
+        return rows_in_block(self.means.size + 3 * len(self.means))
 
     def posterior(self, joint: Vector, rows: Vector, weights: Vector | None) -> tuple[Vector, Vector, ExpectedMoments]:
         """Posterior of the components and expected moments of some rows.
