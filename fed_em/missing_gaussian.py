@@ -177,6 +177,38 @@ class GaussianComponents:
                 means[here], variances[here] = given.expected, given.variances()
         return means, variances
 
+    def expectations(self, rows: Vector) -> tuple[Vector, Vector]:
+        """What each row adds to the moments of a component that holds it: x̂, and x̂x̂ᵀ + C.
+
+        Args:
+            rows: `(n, D)`, NaN where missing.
+
+        Returns:
+            `(K, n, D)`, and `(K, n, n_second_moments)` as in `ExpectedMoments.second`.
+
+        Raises:
+            CollapsedComponent: a covariance is not positive definite, naming the component.
+        """
+        if self.structure in ("diag", "spherical"):
+            expected, variances = _Uncorrelated.of(self, rows).conditional()
+            return expected, expected**2 + variances
+        n_components, n_columns = self.means.shape
+        upper, right = np.triu_indices(n_columns)
+        if not np.isnan(rows).any():
+            # The same for all components.
+            second = rows[:, upper] * rows[:, right]
+            return np.broadcast_to(rows, (n_components, *rows.shape)), np.broadcast_to(
+                second, (n_components, *second.shape)
+            )
+        first = np.empty((n_components, *rows.shape))
+        second = np.empty((n_components, len(rows), len(upper)))
+        for batch in pattern_batches(rows, self.means.size * n_columns):
+            given = self._observed_blocks(batch)
+            expected, residuals = given.expected, np.swapaxes(given.residuals[:, :, upper, right], 0, 1)
+            first[:, batch.places] = expected
+            second[:, batch.places] = expected[..., upper] * expected[..., right] + residuals[:, batch.patterns]
+        return first, second
+
     def draw(self, rows: Vector, labels: NDArray[np.int64], normals: Vector) -> Vector:
         """The rows with their missing cells drawn given the observed ones and the component.
 
@@ -280,6 +312,12 @@ class _Uncorrelated:
             deviations = (self.cells - mean) * observed
             out[k] = -0.5 * (deviations**2 @ (1.0 / variance) + observed @ (np.log(variance) + LOG_2PI))
         return out
+
+    def conditional(self) -> tuple[Vector, Vector]:
+        """Mean and variance of every cell given the observed ones, `(K, n, D)` each."""
+        unseen = self.missing > 0
+        expected = np.where(unseen, self.means[:, np.newaxis], self.cells)
+        return expected, np.where(unseen, self.variances[:, np.newaxis], 0.0)
 
     def moments(self, responsibilities: Vector) -> ExpectedMoments:
         unseen = responsibilities @ self.missing

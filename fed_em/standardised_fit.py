@@ -25,12 +25,12 @@ from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_moments import MixedMomentsModel, standard_columns, start_from_mixed_moments
-from fed_em.model import Model
+from fed_em.model import Model, Summand
 from fed_em.optimiser import EM, optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.statistics import Vector
 
-TotalFor = Callable[[Model, Coordinates], Total]
+TotalFor = Callable[[Summand, Coordinates], Total]
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,12 @@ from fed_em.em import Total
 from fed_em.errors import CallerError
 from fed_em.families import build_model
 from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
+from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
+from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
 from fed_em.standardised_fit import first_round
+from fed_em.statistic_products import StatisticProducts
 from fed_em.stepwise import StepwiseTotal
 from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.configuration import Table, complaint_of
@@ -185,6 +188,8 @@ class SessionDescription(Table):
     labels: LabelsColumn | None = None
     weights: WeightsColumn | None = None
     stream: Stream | None = None
+    standard_errors: Literal[True] | None = None
+    """Whether, once the model is fitted, one sum of statistic products (`fed_em.statistic_products`) is asked for."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -204,6 +209,11 @@ class SessionDescription(Table):
                 "a [stream] has no mixing weights of each tenant's own, which need all of its rows in every round: "
                 'set mixing = "shared" in [model], or leave [stream] out'
             )
+        if self.standard_errors and self.stream is not None:
+            raise ValueError(
+                "a [stream] ends at no maximum of a likelihood, and has no standard errors: leave one of them out"
+            )
+        _ = self.statistic_products  # making them says what there are no standard errors of
         if self.fitted_model.n_components > MAX_COMPONENTS:
             raise ValueError(
                 f"a session's model has at most {MAX_COMPONENTS} components, not {self.fitted_model.n_components}"
@@ -269,6 +279,15 @@ class SessionDescription(Table):
         return build_model({**self.model, "n_columns": len(self.columns), **may_be_missing})
 
     @cached_property
+    def statistic_products(self) -> StatisticProducts | None:
+        """What is summed for standard errors; None if there are to be none."""
+        if not self.standard_errors:
+            return None
+        model = self.fitted_model
+        assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+        return StatisticProducts(model)
+
+    @cached_property
     def first_round(self) -> Broadcast:
         """What the first round asks for: the moments that standardise the columns."""
         return first_round(self.fitted_model, self.low, self.high)
@@ -278,7 +297,7 @@ class SessionDescription(Table):
         """Whether cells of any column may be missing."""
         return any(column.missing for column in self.columns)
 
-    def total_of(self, model: Model, total: Total) -> Total:
+    def total_of(self, model: Summand, total: Total) -> Total:
         """What EM goes by, given the sums of a round: in a stream their running average, but for the moments before it."""
         if self.stream is None or model.describe() != self.fitted_model.describe():
             return total
@@ -305,13 +324,26 @@ class SessionDescription(Table):
         """Whether a broadcast is about this session's model."""
         return broadcast.model.describe() == self.fitted_model.describe()
 
+    def asks_for_standard_errors(self, broadcast: Broadcast) -> bool:
+        """Whether a broadcast asks for the products that standard errors follow from."""
+        products = self.statistic_products
+        return products is not None and broadcast.model.describe() == products.describe()
+
 
 def require_gateable(description: SessionDescription, mass_floor: float) -> None:
     """A session with a mass floor has no weights, or whoever chooses their column chooses whose records are summed, and is no stream.
 
+    Nor has it standard errors: their sum holds moments of the records between two components, however few, which no count bounds.
+
     Raises:
         CallerError: it has both.
     """
+    if mass_floor > 0 and description.standard_errors:
+        raise CallerError(
+            f"session '{description.title}' has standard errors and a mass floor: their sum holds moments of the records between two "
+            "components, and these may be one record where both components are large",
+            remedy="set standard_errors = false in [fit], or agree with all tenants on a session with mass_floor = 0",
+        )
     if mass_floor > 0 and description.stream is not None:
         raise CallerError(
             f"session '{description.title}' is a stream, which has no mass gate: components open in one batch and shut in the next "

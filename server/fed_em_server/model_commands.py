@@ -1,4 +1,4 @@
-"""Commands about tables and fitted models: `fed-em schema`, `fed-em predict`, `fed-em score` and `fed-em sample`."""
+"""Commands about tables and fitted models: `fed-em schema`, `estimates`, `predict`, `score` and `sample`."""
 
 from __future__ import annotations
 
@@ -74,6 +74,25 @@ def score(model: Model, data: Data, output: Output = None) -> None:
     for each in densities:
         n, total = n + len(each), total + float(each.sum())
     typer.echo(f"{n} rows, mean log density {total / n:.6f} nats in original units")
+
+
+def estimates(model: Model, output: Output = None) -> None:
+    """The model's parameters in the units of the table, with their standard errors if it has any; as a table with --output."""
+    import pyarrow as pa
+
+    from fed_em.estimates import Estimates
+    from fed_em.model_file import load_model
+
+    found = Estimates.of(load_model(model))
+    if output is None:
+        typer.echo(str(found))
+        if found.records is not None:
+            typer.echo(
+                f"standard errors of {found.records:g} records, {found.shift:.2g} of them from the maximum at most"
+            )
+        return
+    names = ("name", "kind", "component", "column", "level", "value", "error", "remark")
+    _write(iter([pa.table({name: [getattr(line, name) for line in found] for name in names})]), output)
 
 
 def sample(

@@ -11,12 +11,14 @@ from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
 from fed_em.errors import CallerError
 from fed_em.minibatches import MinibatchTotal
-from fed_em.model import Model, Rows
+from fed_em.model import Rows, Summand
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM
 from fed_em.records import Records
 from fed_em.row_stream import RowStream, TableStream, TotalOfStream
+from fed_em.standard_errors import standard_errors
 from fed_em.standardised_fit import StandardisedFit, TotalFor, fit_standardised
+from fed_em.statistic_products import StatisticProducts
 from fed_em.tenant_mixing import has_own_weights
 from fed_em.totals import TotalOfRows
 from fed_em_protocols.description import SessionDescription
@@ -32,8 +34,10 @@ def fit_pooled(
     """
     records = Records.of(rows)
 
-    def total_for(model: Model, coordinates: Coordinates) -> Total:
+    def total_for(model: Summand, coordinates: Coordinates) -> Total:
         there = replace(records, rows=coordinates.apply(records.rows))
+        if isinstance(model, StatisticProducts):
+            return TotalOfRows(model, there)
         # Labels are of components, and the moments of all records have none.
         if model is not description.fitted_model:
             return TotalOfRows(model, replace(there, admissible=None))
@@ -81,7 +85,7 @@ def fit_table(
         )
     rows = _Checked(description, table.rows(description.schema_of_columns))
 
-    def total_for(model: Model, coordinates: Coordinates) -> Total:
+    def total_for(model: Summand, coordinates: Coordinates) -> Total:
         return TotalOfStream(model, coordinates, rows, passed=passed)
 
     return _fit(description, total_for, stopping, seed, optimiser, observe)
@@ -103,7 +107,11 @@ def _fit(
     # Without weights, records are rows.
     n = int(result.fit.iterations[-1].records) if n_rows is None else n_rows
     provenance = {"rows": n, "converged": result.fit.converged}
-    return FittedModel(model, result.coordinates, description.names, result.fit.parameters, provenance), result
+    errors, products, parameters = None, description.statistic_products, result.fit.parameters
+    if products is not None:
+        errors = standard_errors(products, parameters, total_for(products, result.coordinates)(parameters).statistics)
+    fitted = FittedModel(model, result.coordinates, description.names, parameters, provenance, errors)
+    return fitted, result
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ def session_terms(trust: TrustTable, roster: Roster, description: SessionDescrip
     """
     threats, survivors = threats_of(trust, roster), survivors_of(trust, roster)
     graph = graph_of(roster, threats, survivors)
-    # A sum for the moments and one an iteration: a round each, or two with a mass gate.
-    planned = (1 + iterations) * (2 if trust.mass_floor else 1)
+    # A sum for the moments, one an iteration and one for standard errors: a round each, or two with a mass gate.
+    planned = (1 + iterations + bool(description.standard_errors)) * (2 if trust.mass_floor else 1)
     return SessionTerms(
         session=secrets.token_bytes(16),
         roster=roster.digest,

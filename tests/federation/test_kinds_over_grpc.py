@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_standard_error_sessions
 import test_streams
 import test_tenant_weights
-from small_federation import clustered_rows, session_toml, write_three_blocks
+from small_federation import MODEL, clustered_rows, session_toml, write_three_blocks
 from test_optimised_session import OVERLAPPING, gap
 from test_processes import FaultMaker
 
 from fed_em.em import Step
+from fed_em.records import Records
 from fed_em_client.take_part import OWN_MODEL_FOLDER
 from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_server.record import RoundRecord
@@ -80,3 +82,17 @@ def test_an_optimiser(tmp_path: Path) -> None:
     assert outcome.result.fit.converged
     rows = np.concatenate([one.rows for one in test_streams.records_of(federation).values()])
     assert gap(outcome, rows) < 1e-6
+
+
+def test_standard_errors(tmp_path: Path) -> None:
+    fit = "tolerance = 1e-9\nmax_iterations = 300\nstandard_errors = true"
+    federation = federation_of(tmp_path, MODEL, fit)
+    _, outcome = federate(federation)
+    told, fitted = outcome.record.standard_errors, outcome.fitted
+    assert told is not None and fitted.errors is not None
+    held = test_streams.records_of(federation)
+    records = Records.concatenated([held[name] for name in told.tenants])
+    test_standard_error_sessions.assert_same_errors(
+        fitted.errors, test_standard_error_sessions.in_one_place(fitted, records)
+    )
+    assert told.records == len(records)
