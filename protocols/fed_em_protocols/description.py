@@ -38,6 +38,7 @@ from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
 from fed_em.standardised_fit import first_round
 from fed_em.starts import start_candidates
+from fed_em.statistic_products import StatisticProducts
 from fed_em.stepwise import StepwiseTotal
 from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.configuration import Table, complaint_of
@@ -191,6 +192,8 @@ class SessionDescription(Table):
     weights: WeightsColumn | None = None
     stream: Stream | None = None
     starts: Starts | None = None
+    standard_errors: Literal[True] | None = None
+    """Whether, once the model is fitted, one sum of statistic products (`fed_em.statistic_products`) is asked for."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -210,6 +213,11 @@ class SessionDescription(Table):
                 "a [stream] has no mixing weights of each tenant's own, which need all of its rows in every round: "
                 'set mixing = "shared" in [model], or leave [stream] out'
             )
+        if self.standard_errors and self.stream is not None:
+            raise ValueError(
+                "a [stream] ends at no maximum of a likelihood, and has no standard errors: leave one of them out"
+            )
+        _ = self.statistic_products  # making them says what there are no standard errors of
         if self.fitted_model.n_components > MAX_COMPONENTS:
             raise ValueError(
                 f"a session's model has at most {MAX_COMPONENTS} components, not {self.fitted_model.n_components}"
@@ -302,6 +310,15 @@ class SessionDescription(Table):
         return rounds_with_failures(1 + self.candidate_rounds) if self.candidates else 0
 
     @cached_property
+    def statistic_products(self) -> StatisticProducts | None:
+        """What is summed for standard errors; None if there are to be none."""
+        if not self.standard_errors:
+            return None
+        model = self.fitted_model
+        assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+        return StatisticProducts(model)
+
+    @cached_property
     def first_round(self) -> Broadcast:
         """What the first round asks for: the moments that standardise the columns."""
         return first_round(self.fitted_model, self.low, self.high)
@@ -342,6 +359,11 @@ class SessionDescription(Table):
         """Whether a broadcast is about candidates that this session has."""
         return isinstance(broadcast.model, Candidates) and broadcast.model in self.candidates
 
+    def asks_for_standard_errors(self, broadcast: Broadcast) -> bool:
+        """Whether a broadcast asks for the products that standard errors follow from."""
+        products = self.statistic_products
+        return products is not None and broadcast.model.describe() == products.describe()
+
 
 def rounds_with_failures(planned: int) -> int:
     """The most rounds that are admitted where so many sums are planned: half as many again for rounds that fail."""
@@ -353,6 +375,8 @@ def require_gateable(description: SessionDescription, mass_floor: float) -> None
 
     It is no stream either, and has no rounds of candidates.
 
+    Nor has it standard errors: their sum holds moments of the records between two components, however few, which no count bounds.
+
     Raises:
         CallerError: it has one of them.
     """
@@ -361,6 +385,12 @@ def require_gateable(description: SessionDescription, mass_floor: float) -> None
             f"session '{description.title}' has rounds of candidates, and a mass floor: sums of several candidates "
             f"would differ by the components that the gate of each holds shut",
             remedy="set starts = 0 in [fit], or agree with all tenants on a session with mass_floor = 0",
+        )
+    if mass_floor > 0 and description.standard_errors:
+        raise CallerError(
+            f"session '{description.title}' has standard errors and a mass floor: their sum holds moments of the records between two "
+            "components, and these may be one record where both components are large",
+            remedy="set standard_errors = false in [fit], or agree with all tenants on a session with mass_floor = 0",
         )
     if mass_floor > 0 and description.stream is not None:
         raise CallerError(
