@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fed_em.beginnings import Beginning
 from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
 from fed_em.errors import CallerError
@@ -18,14 +19,18 @@ from fed_em.records import Records
 from fed_em.row_stream import RowStream, TableStream, TotalOfStream
 from fed_em.standard_errors import standard_errors
 from fed_em.standardised_fit import StandardisedFit, TotalFor, fit_standardised
-from fed_em.statistic_products import StatisticProducts
 from fed_em.tenant_mixing import has_own_weights
 from fed_em.totals import TotalOfRows
 from fed_em_protocols.description import SessionDescription
 
 
 def fit_pooled(
-    description: SessionDescription, rows: Rows | Records, stopping: Stopping, seed: int, optimiser: str = EM
+    description: SessionDescription,
+    rows: Rows | Records,
+    stopping: Stopping,
+    seed: int,
+    optimiser: str = EM,
+    beginning: Beginning | None = None,
 ) -> tuple[FittedModel, StandardisedFit]:
     """Fit a session's model to rows `(n, D)`, or records, in memory, through the very steps of a federated session.
 
@@ -36,17 +41,15 @@ def fit_pooled(
 
     def total_for(model: Summand, coordinates: Coordinates) -> Total:
         there = replace(records, rows=coordinates.apply(records.rows))
-        if isinstance(model, StatisticProducts):
-            return TotalOfRows(model, there)
         # Labels are of components, and the moments of all records have none.
-        if model is not description.fitted_model:
+        if model == description.first_round.model and model is not description.fitted_model:
             return TotalOfRows(model, replace(there, admissible=None))
-        if description.stream is None:
+        if description.stream is None or model is not description.fitted_model:
             return TotalOfRows(model, there)
         minibatches = description.stream.minibatches(b"pooled" + seed.to_bytes(8, "little"))
         return description.total_of(model, MinibatchTotal(model, there, minibatches))
 
-    return _fit(description, total_for, stopping, seed, optimiser, n_rows=len(records))
+    return _fit(description, total_for, stopping, seed, optimiser, beginning, n_rows=len(records))
 
 
 def needs_memory(description: SessionDescription) -> bool:
@@ -61,6 +64,7 @@ def fit_table(
     stopping: Stopping,
     seed: int,
     optimiser: str = EM,
+    beginning: Beginning | None = None,
     passed: Callable[[int], None] = lambda _: None,
     observe: Callable[[Iteration], None] = lambda _: None,
 ) -> tuple[FittedModel, StandardisedFit]:
@@ -72,6 +76,7 @@ def fit_table(
         stopping: When to stop.
         seed: Of the start.
         optimiser: One of `fed_em.optimiser.OPTIMISERS`.
+        beginning: Where EM starts; by default from one draw.
         passed: Told how many more rows were summed.
         observe: Called after every iteration.
 
@@ -88,7 +93,7 @@ def fit_table(
     def total_for(model: Summand, coordinates: Coordinates) -> Total:
         return TotalOfStream(model, coordinates, rows, passed=passed)
 
-    return _fit(description, total_for, stopping, seed, optimiser, observe)
+    return _fit(description, total_for, stopping, seed, optimiser, beginning, observe)
 
 
 def _fit(
@@ -97,12 +102,13 @@ def _fit(
     stopping: Stopping,
     seed: int,
     optimiser: str,
+    beginning: Beginning | None,
     observe: Callable[[Iteration], None] = lambda _: None,
     n_rows: int | None = None,
 ) -> tuple[FittedModel, StandardisedFit]:
     model = description.fitted_model
     result = fit_standardised(
-        model, (description.low, description.high), total_for, stopping, seed, observe, optimiser=optimiser
+        model, (description.low, description.high), total_for, stopping, seed, observe, optimiser, beginning
     )
     # Without weights, records are rows.
     n = int(result.fit.iterations[-1].records) if n_rows is None else n_rows
