@@ -35,13 +35,14 @@ from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.records import Records
 from fed_em.row_stream import RecordStream, TableStream, TotalOfStream, survey
+from fed_em.rows_start import responsibilities_by_sums
 from fed_em.step_size import StepSize, step_size_of
 from fed_em.stepwise import RunningStatistics, StepwiseTotal
 from fed_em.totals import TotalOfRows
 
 Vector = NDArray[np.float64]
 
-INITIALISATIONS = ("kmeans", "k-means++", "random", "random_from_data")
+INITIALISATIONS = ("kmeans", "k-means++", "random", "random_from_data", "sums")
 
 
 class GaussianMixture(FittedMixture):
@@ -64,7 +65,8 @@ class GaussianMixture(FittedMixture):
         reg_covar: Added to every variance; at least 0.
         max_iter: EM iterations at most; 0 keeps the start.
         n_init: Number of starts, of which the best is kept.
-        init_params: 'kmeans', 'k-means++', 'random' or 'random_from_data', as in scikit-learn.
+        init_params: 'kmeans', 'k-means++', 'random' or 'random_from_data', as in scikit-learn; or 'sums', the best of twenty draws
+            and a split start after a few rounds together, as sessions start (`fed_em.starts`).
         weights_init: `(K,)`, overrides the start's weights.
         means_init: `(K, D)`, overrides the start's means.
         precisions_init: Overrides the start's precisions, in the shape of `precisions_`.
@@ -311,7 +313,11 @@ class GaussianMixture(FittedMixture):
         given = self._given(model, coordinates)
         if len(given) == 3:
             return given
-        responsibilities = self._responsibilities(records, random_state)
+        if self.init_params == "sums":
+            seed = int(random_state.randint(2**31 - 1))
+            responsibilities = responsibilities_by_sums(model, records, seed)
+        else:
+            responsibilities = self._responsibilities(records, random_state)
         if records.admissible is not None:
             responsibilities = within_labels(responsibilities, records)
         if records.weights is not None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fed_em.broadcast import Broadcast
+from fed_em.candidates import Candidates
 from fed_em.component_counts import LEAST_ROWS, MASS
 from fed_em.coordinates import Coordinates
 from fed_em.em import Summed
@@ -31,7 +32,8 @@ class FederatedTotal:
     With a mass floor in the terms each sum is two, counts and then moments behind the gate that follows from them, over the same
     tenants and of whole vectors: terms of earlier rounds went through other gates.
 
-    The sums of a stream, and of the products that standard errors follow from, are of whole vectors too, over those who answer.
+    The sums of a stream, of candidates, and of the products that standard errors follow from, are of whole vectors too, over those who
+    answer.
 
     Attributes:
         sums: The secure sum.
@@ -39,7 +41,7 @@ class FederatedTotal:
         roster: Its tenants.
         description: The session's columns and model.
         model, coordinates: What is evaluated, and where.
-        opened: Called with every opened sum of moments.
+        opened: Called with every opened sum of statistics.
     """
 
     sums: FederatedSum
@@ -60,8 +62,9 @@ class FederatedTotal:
         """
         broadcast = Broadcast(self.model, self.coordinates, parameters)
         encoding = encoding_of(self.description, broadcast, self.roster.row_caps)
-        # In a stream each sum is of other rows, and stands for itself; of products there is one sum only.
-        whole = self.description.stream is not None or isinstance(self.model, StatisticProducts)
+        # In a stream each sum is of other rows, and stands for itself; so do those of candidates, and of products there is one sum only.
+        alone = isinstance(self.model, Candidates | StatisticProducts)
+        whole = self.description.stream is not None or alone
         request = SumRequest(broadcast.to_bytes(), encoding.digest, encoding.length, whole, ring=encoding.ring)
         held: tuple[int, ...] = ()
         if self.terms.mass_floor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.beginnings import Beginning
 from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
 from fed_em.errors import CallerError
@@ -19,14 +20,18 @@ from fed_em.records import Records
 from fed_em.row_stream import RecordStream, TableStream, TotalOfStream
 from fed_em.standard_errors import standard_errors
 from fed_em.standardised_fit import StandardisedFit, TotalFor, fit_standardised
-from fed_em.statistic_products import StatisticProducts
 from fed_em.tenant_mixing import has_own_weights
 from fed_em.totals import TotalOfRows
 from fed_em_protocols.description import SessionDescription
 
 
 def fit_pooled(
-    description: SessionDescription, rows: Rows | Records, stopping: Stopping, seed: int, optimiser: str = EM
+    description: SessionDescription,
+    rows: Rows | Records,
+    stopping: Stopping,
+    seed: int,
+    optimiser: str = EM,
+    beginning: Beginning | None = None,
 ) -> tuple[FittedModel, StandardisedFit]:
     """Fit a session's model to rows `(n, D)`, or records, in memory, through the very steps of a federated session.
 
@@ -37,17 +42,14 @@ def fit_pooled(
 
     def total_for(model: Summand, coordinates: Coordinates) -> Total:
         there = replace(records, rows=coordinates.apply(records.rows))
-        if isinstance(model, StatisticProducts):
-            return TotalOfRows(model, there)
-        # Labels are of components, and the moments of all records have none.
-        if model is not description.fitted_model:
+        if not _has_labels(description, model):
             return TotalOfRows(model, replace(there, admissible=None))
-        if description.stream is None:
+        if description.stream is None or model is not description.fitted_model:
             return TotalOfRows(model, there)
         minibatches = description.stream.minibatches(b"pooled" + seed.to_bytes(8, "little"))
         return description.total_of(model, MinibatchTotal(model, there, minibatches))
 
-    return _fit(description, total_for, stopping, seed, optimiser, n_rows=len(records))
+    return _fit(description, total_for, stopping, seed, optimiser, beginning, n_rows=len(records))
 
 
 def needs_memory(description: SessionDescription) -> bool:
@@ -61,6 +63,7 @@ def fit_table(
     stopping: Stopping,
     seed: int,
     optimiser: str = EM,
+    beginning: Beginning | None = None,
     passed: Callable[[int], None] = lambda _: None,
     observe: Callable[[Iteration], None] = lambda _: None,
 ) -> tuple[FittedModel, StandardisedFit]:
@@ -72,6 +75,7 @@ def fit_table(
         stopping: When to stop.
         seed: Of the start.
         optimiser: One of `fed_em.optimiser.OPTIMISERS`.
+        beginning: Where EM starts; by default from one draw.
         passed: Told how many more rows were summed.
         observe: Called after every iteration.
 
@@ -86,11 +90,11 @@ def fit_table(
     stream = _stream_of(description, table)
 
     def total_for(model: Summand, coordinates: Coordinates) -> Total:
-        labelled = model is description.fitted_model or isinstance(model, StatisticProducts)
-        return TotalOfStream(model, coordinates, _Checked(description, stream, labelled), passed=passed)
+        rows = _Checked(description, stream, _has_labels(description, model))
+        return TotalOfStream(model, coordinates, rows, passed=passed)
 
     n_rows = None if description.weights is None else sum(map(len, stream))
-    return _fit(description, total_for, stopping, seed, optimiser, observe, n_rows)
+    return _fit(description, total_for, stopping, seed, optimiser, beginning, observe, n_rows)
 
 
 def _stream_of(description: SessionDescription, table: TableStream) -> RecordStream:
@@ -103,18 +107,24 @@ def _stream_of(description: SessionDescription, table: TableStream) -> RecordStr
     return table.records(schema, of_weights, of_labels, model.n_components)
 
 
+def _has_labels(description: SessionDescription, model: Summand) -> bool:
+    """Whether labels count in a sum: they are of components, and the moments of all records have none."""
+    return model is description.fitted_model or model != description.first_round.model
+
+
 def _fit(
     description: SessionDescription,
     total_for: TotalFor,
     stopping: Stopping,
     seed: int,
     optimiser: str,
+    beginning: Beginning | None,
     observe: Callable[[Iteration], None] = lambda _: None,
     n_rows: int | None = None,
 ) -> tuple[FittedModel, StandardisedFit]:
     model = description.fitted_model
     result = fit_standardised(
-        model, (description.low, description.high), total_for, stopping, seed, observe, optimiser=optimiser
+        model, (description.low, description.high), total_for, stopping, seed, observe, optimiser, beginning
     )
     # Without weights, records are rows.
     n = int(result.fit.iterations[-1].records) if n_rows is None else n_rows
@@ -131,7 +141,7 @@ class _Checked:
     """Rows, or records, that are what a session declares. Implements `fed_em.row_stream.RecordStream`.
 
     Attributes:
-        labelled: Whether labels count: they are of components, and the moments of all records have none.
+        labelled: Whether labels count.
     """
 
     _description: SessionDescription
