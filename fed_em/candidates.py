@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.description import check_whole_number, read_mapping
-from fed_em.errors import CallerError
-from fed_em.layout import Layout
-from fed_em.model import COUNT, Model, Rows
+from fed_em.errors import CallerError, NotEvaluated
+from fed_em.held_out import HeldOut, summed_log_density
+from fed_em.layout import Block, Layout
+from fed_em.model import COUNT, LOG_LIKELIHOOD, Model, Rows
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.statistics import Statistics
@@ -28,6 +29,21 @@ FAMILY = "candidates"
 # How many there may be: of a description that came from anyone, before anything is made of it.
 MAX_CANDIDATES = 4096
 
+# Statistics of held-out rows: how many they count for, and after "r." their log-likelihood.
+HELD_OUT = "held_out"
+
+
+class CandidateNotEvaluated(NotEvaluated):
+    """One of several candidates has no statistics at its parameters; the others may have.
+
+    Attributes:
+        candidate: Which.
+    """
+
+    def __init__(self, candidate: int, cause: NotEvaluated) -> None:
+        super().__init__(f"candidate {candidate}: {cause.message}", remedy=cause.remedy)
+        self.candidate = candidate
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -36,14 +52,19 @@ class Candidates:
     Parameters and statistics of candidate r are named as the model names them, after "r." and from r = 0; but for `count` (), which is
     the same for all and stands once.
 
+    Where rows are held out, all of these are of the others. Of the held-out rows there are `held_out` (), how many they count for, and
+    "r.held_out" (), their log-likelihood under each candidate, in nats.
+
     Attributes:
         models: At least one, at most `MAX_CANDIDATES`.
+        held_out: Which rows are only scored; None if none.
 
     Raises:
         CallerError: there are none or too many, their columns differ in number, or one has mixing weights of each tenant's own.
     """
 
     models: tuple[Model, ...]
+    held_out: HeldOut | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.models) <= MAX_CANDIDATES:
@@ -69,14 +90,16 @@ class Candidates:
     def describe(self) -> dict[str, Any]:
         """The description as JSON-able values; equal models that follow each other are described once, with their number."""
         alike = ((model, len(list(group))) for model, group in groupby(self.models))
-        return {"family": FAMILY, "models": [{"model": dict(model.describe()), "copies": n} for model, n in alike]}
+        models = [{"model": dict(model.describe()), "copies": n} for model, n in alike]
+        held_out = {} if self.held_out is None else {"held_out": self.held_out.describe()}
+        return {"family": FAMILY, "models": models, **held_out}
 
     @classmethod
     def from_description(
         cls, description: Mapping[str, Any], build: Callable[[Mapping[str, Any]], Model]
     ) -> Candidates:
         """The candidates that `describe` described, their models made by `build`. Raises `CallerError` as that, and as the class."""
-        read_mapping("candidates", description, ("family", "models"))
+        read_mapping("candidates", description, ("family", "models"), ("held_out",))
         if not isinstance(description["models"], Sequence) or isinstance(description["models"], str):
             raise CallerError("the models of candidates must be a list")
         models: list[Model] = []
@@ -86,7 +109,8 @@ class Candidates:
             if len(models) + entry["copies"] > MAX_CANDIDATES:
                 raise CallerError(f"there must be at most {MAX_CANDIDATES} candidates")
             models += [build(entry["model"])] * entry["copies"]
-        return cls(tuple(models))
+        held_out = description.get("held_out")
+        return cls(tuple(models), None if held_out is None else HeldOut.from_description(held_out))
 
     def layout(self, column_bounds: NDArray[np.float64] | None = None) -> Layout:
         """The layouts of all candidates, end to end behind one `count`; arguments and errors are those of `Model.layout`."""
@@ -99,7 +123,14 @@ class Candidates:
     def _joined(self, column_bounds: NDArray[np.float64] | None) -> Layout:
         layouts = [model.layout(column_bounds) for model in self.models]
         blocks = (replace(block, name=_place(r, block.name)) for r, layout in enumerate(layouts) for block in layout)
-        return Layout((layouts[0][COUNT], *(block for block in blocks if block.name != COUNT)))
+        of_models = (layouts[0][COUNT], *(block for block in blocks if block.name != COUNT))
+        return Layout((*of_models, *self._held_out_blocks(layouts)))
+
+    def _held_out_blocks(self, layouts: Sequence[Layout]) -> tuple[Block, ...]:
+        if self.held_out is None:
+            return ()
+        scores = (replace(layout[LOG_LIKELIHOOD], name=_place(r, HELD_OUT)) for r, layout in enumerate(layouts))
+        return (replace(layouts[0][COUNT], name=HELD_OUT), *scores)
 
     def joined(self, parameters: Sequence[Parameters]) -> Parameters:
         """The parameters of all candidates as one."""
@@ -135,12 +166,28 @@ class Candidates:
             for r, layout in enumerate(own)
         ]
 
+    def held_out_of(self, statistics: Statistics) -> tuple[float, tuple[float, ...]]:
+        """For how many rows those held out count, and their log-likelihood under each candidate, in nats; some must be held out."""
+        scores = tuple(float(statistics[_place(r, HELD_OUT)]) for r in range(len(self.models)))
+        return float(statistics[HELD_OUT]), scores
+
     def e_step(self, parameters: Parameters, rows: Rows | Records, layout: Layout | None = None) -> Statistics:
-        """Expected sufficient statistics of `rows` at each candidate's parameters; raises as `Model.e_step`."""
-        parts: dict[str, NDArray[np.float64] | float] = {}
+        """Expected sufficient statistics of `rows` at each candidate's parameters.
+
+        Raises:
+            CandidateNotEvaluated: one of them has none.
+            FedEmError: as `Model.e_step`.
+        """
+        rows, held = (rows, None) if self.held_out is None else self.held_out.divide(Records.of(rows))
+        parts: dict[str, NDArray[np.float64] | float] = {} if held is None else {HELD_OUT: held.total_weight}
         for r, (model, each) in enumerate(zip(self.models, self.parameters_of(parameters), strict=True)):
-            sums = model.e_step(each, rows)
+            try:
+                sums = model.e_step(each, rows)
+            except NotEvaluated as error:
+                raise CandidateNotEvaluated(r, error) from error
             parts |= {_place(r, block.name): sums[block.name] for block in sums.layout}
+            if held is not None:
+                parts[_place(r, HELD_OUT)] = summed_log_density(model, each, held)
         return Statistics.of(self.layout() if layout is None else layout, parts)
 
     def validate(self, parameters: Parameters) -> None:
