@@ -30,10 +30,12 @@ from fed_em.model import COUNT, LOG_LIKELIHOOD
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.statistics import Statistics
+from fed_em.tenant_mixing import TenantMixedModel
 
 Vector = NDArray[np.float64]
 
 LLOYD_ROUNDS, EM_ROUNDS = 8, 10
+ROUNDS = LLOYD_ROUNDS + EM_ROUNDS
 
 # The standard deviation of a component in Lloyd's rounds; rows have 1. Log-densities stay within their declared bound for rows
 # up to 36 standard deviations away, on average.
@@ -55,6 +57,11 @@ class Start:
 
     parameters: Parameters
     objectives: tuple[float, ...]
+
+
+def start_candidates(model: TenantMixedModel, n_starts: int) -> Candidates:
+    """What every round of the starts is of: copies of the model with shared weights, `n_starts` that are drawn and one that is split."""
+    return Candidates((model.with_shared_weights,) * (n_starts + 1))
 
 
 def best_start(
@@ -79,7 +86,7 @@ def best_start(
     check_whole_number("n_starts", n_starts, 1)
     check_whole_number("seed", seed, 0)
     model = model.with_shared_weights
-    candidates = Candidates((_under_a_prior(model),) * (n_starts + 1))
+    candidates = start_candidates(model, n_starts)
     total = total_for(candidates)
     seeds = np.random.SeedSequence(seed).generate_state(n_starts).tolist()
     means = [start_from_moments(model, moments, each)["means"] for each in seeds]
@@ -148,13 +155,13 @@ def _after_em(
     total: Callable[[Parameters], Summed],
     parameters: list[Parameters],
 ) -> Start:
-    objectives = np.zeros(len(parameters))
+    objectives, under_a_prior = np.zeros(len(parameters)), _under_a_prior(model)
     for _ in range(EM_ROUNDS):
         sums = candidates.statistics_of(total(candidates.joined(parameters)).statistics)
         for r, (each, before) in enumerate(zip(sums, parameters, strict=True)):
             objectives[r] = (float(each[LOG_LIKELIHOOD]) + model.log_prior(before)) / float(each[COUNT])
             try:
-                parameters[r] = candidates.models[r].m_step(each, before)
+                parameters[r] = under_a_prior.m_step(each, before)
             except CollapsedComponent:
                 objectives[r] = -np.inf
     return Start(parameters[int(objectives.argmax())], tuple(objectives.tolist()))

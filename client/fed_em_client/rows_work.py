@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.broadcast import Broadcast
+from fed_em.candidates import Candidates
 from fed_em.component_counts import LEAST_ROWS, MASS, component_counts
 from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
@@ -87,6 +88,11 @@ class _Setting:
     encoding: Encoding
     column_bounds: NDArray[np.float64]
     records: Records = field(repr=False)
+
+    @property
+    def candidates(self) -> bool:
+        """Whether it is of several models side by side."""
+        return isinstance(self.model, Candidates)
 
     def serves(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast differs in its parameters only."""
@@ -195,7 +201,10 @@ class RowsWork:
             self._counting = None
         broadcast = Broadcast.from_bytes(asked.parameters, f"the server's request of round {asked.round}")
         setting = self._setting_of(broadcast)
-        _require_sound(asked, self._prepared().description.stream is not None)
+        description = self._prepared().description
+        _require_sound(asked, description.stream is not None, setting.candidates)
+        if setting.candidates and asked.round > description.last_candidate_round:
+            raise _not_agreed(asked, f"candidates later than in round {description.last_candidate_round}")
         of_asked = self._counted if asked.mode == Mode.COUNTS else self._summed
         try:
             encoding, statistics = of_asked(asked, setting, broadcast.parameters)
@@ -250,8 +259,8 @@ class RowsWork:
         return self._setting
 
     def _require_the_model(self, description: SessionDescription, broadcast: Broadcast) -> None:
-        """Moments first, then the session's model in one system of coordinates: nothing else is ever answered."""
-        if not description.asks_for_the_model(broadcast):
+        """Moments first, then the session's candidates and model in one system of coordinates: nothing else is ever answered."""
+        if not (description.asks_for_the_model(broadcast) or description.asks_for_candidates(broadcast)):
             raise CallerError(
                 f"the server asks for a model that session '{description.title}' is not about, or for its moments again",
                 remedy="ask the server's operator; this tenant answers for the agreed model only",
@@ -285,9 +294,9 @@ class RowsWork:
         return setting.encoding, statistics
 
     def _records_of(self, asked: Evaluate, setting: _Setting) -> Records:
-        """The records that a round is over: all, or in a stream the minibatch that follows from session and round."""
+        """The records that a round is over: all, or in a stream's rounds of the model the minibatch that follows from session and round."""
         stream = self._prepared().description.stream
-        if stream is None or setting.moments:
+        if stream is None or setting.moments or setting.candidates:
             return setting.records
         return setting.records[stream.minibatches(self._number or b"").rows_of(asked.round, len(setting.records))]
 
@@ -339,10 +348,10 @@ def _components_of(model: Summand) -> ComponentModel:
     return model
 
 
-def _require_sound(asked: Evaluate, stream: bool) -> None:
+def _require_sound(asked: Evaluate, stream: bool, candidates: bool) -> None:
     """Refuse what the session's terms do not admit: with a mass gate each sum is two, counts and then moments.
 
-    The rounds of a stream are over different rows, so its vectors are whole.
+    The rounds of a stream are over different rows, so its vectors are whole; so are those of candidates, of which no total is kept.
     """
     counts, gated = asked.mode == Mode.COUNTS, asked.mass_floor > 0
     refusals = (
@@ -352,6 +361,7 @@ def _require_sound(asked: Evaluate, stream: bool) -> None:
         (gated and not (counts or asked.held), "moments without the mass gate that the session's terms promise"),
         (gated and asked.mode == Mode.INCREMENT, "an increment, in a session with a mass gate"),
         (stream and asked.mode == Mode.INCREMENT, "an increment, in a stream"),
+        (candidates and asked.mode == Mode.INCREMENT, "an increment of candidates"),
     )
     for refused, what in refusals:
         if refused:

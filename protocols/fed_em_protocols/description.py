@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from fed_em.broadcast import Broadcast
+from fed_em.candidates import Candidates
 from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.columns import Column as DescribedColumn
 from fed_em.component_counts import counts_layout
@@ -34,12 +35,14 @@ from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
 from fed_em.standardised_fit import first_round
+from fed_em.starts import start_candidates
 from fed_em.stepwise import StepwiseTotal
-from fed_em.tenant_mixing import has_own_weights
+from fed_em.tenant_mixing import TenantMixedModel, has_own_weights
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
-from fed_em_protocols.limits import MAX_COMPONENTS
+from fed_em_protocols.limits import MAX_COMPONENTS, MAX_VECTOR_LENGTH
 from fed_em_protocols.roster import Name
+from fed_em_protocols.starts import Starts
 from fed_em_protocols.stream import Stream
 
 # Levels of a column, and the largest count that a column can declare.
@@ -185,6 +188,7 @@ class SessionDescription(Table):
     labels: LabelsColumn | None = None
     weights: WeightsColumn | None = None
     stream: Stream | None = None
+    starts: Starts | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -208,7 +212,16 @@ class SessionDescription(Table):
             raise ValueError(
                 f"a session's model has at most {MAX_COMPONENTS} components, not {self.fitted_model.n_components}"
             )
+        self._check_candidates()
         return self
+
+    def _check_candidates(self) -> None:
+        # A full covariance is broadcast whole, and its moments are summed without what stands twice.
+        longest = max((2 * candidates.layout().size for candidates in self.candidates), default=0)
+        if longest > MAX_VECTOR_LENGTH:
+            raise ValueError(
+                f"a round of all candidates is {longest} numbers, and a message holds {MAX_VECTOR_LENGTH}: set fewer starts"
+            )
 
     def _check_kinds(self) -> None:
         other = next((column for column in self.columns if column.kind != "gaussian"), None)
@@ -269,6 +282,28 @@ class SessionDescription(Table):
         return build_model({**self.model, "n_columns": len(self.columns), **may_be_missing})
 
     @cached_property
+    def candidates(self) -> tuple[Candidates, ...]:
+        """All that rounds of candidates may be of, between the moments and the rounds of the model; always of whole vectors."""
+        if self.starts is None:
+            return ()
+        assert isinstance(self.fitted_model, TenantMixedModel)
+        return (start_candidates(self.fitted_model, self.starts.n),)
+
+    @property
+    def candidate_rounds(self) -> int:
+        """How many sums of candidates the session takes where none fails."""
+        return 0 if self.starts is None else self.starts.rounds
+
+    @property
+    def last_candidate_round(self) -> int:
+        """The number of the last round that may be of candidates: behind the moments, half as many again for rounds that fail.
+
+        The server chooses the parameters of each candidate, so to one that is after more than the fit a round of R of them is worth R of
+        the model. The bound is on the number of the round: a tenant that has forgotten what it was asked keeps it too.
+        """
+        return rounds_with_failures(1 + self.candidate_rounds) if self.candidates else 0
+
+    @cached_property
     def first_round(self) -> Broadcast:
         """What the first round asks for: the moments that standardise the columns."""
         return first_round(self.fitted_model, self.low, self.high)
@@ -305,13 +340,30 @@ class SessionDescription(Table):
         """Whether a broadcast is about this session's model."""
         return broadcast.model.describe() == self.fitted_model.describe()
 
+    def asks_for_candidates(self, broadcast: Broadcast) -> bool:
+        """Whether a broadcast is about candidates that this session has."""
+        return isinstance(broadcast.model, Candidates) and broadcast.model in self.candidates
+
+
+def rounds_with_failures(planned: int) -> int:
+    """The most rounds that are admitted where so many sums are planned: half as many again for rounds that fail."""
+    return planned + max(20, planned // 2)
+
 
 def require_gateable(description: SessionDescription, mass_floor: float) -> None:
-    """A session with a mass floor has no weights, or whoever chooses their column chooses whose records are summed, and is no stream.
+    """A session with a mass floor has no weights, or whoever chooses their column chooses whose records are summed.
+
+    It is no stream either, and has no rounds of candidates.
 
     Raises:
-        CallerError: it has both.
+        CallerError: it has one of them.
     """
+    if mass_floor > 0 and description.candidates:
+        raise CallerError(
+            f"session '{description.title}' has rounds of candidates, and a mass floor: sums of several candidates "
+            f"would differ by the components that the gate of each holds shut",
+            remedy="set starts = 0 in [fit], or agree with all tenants on a session with mass_floor = 0",
+        )
     if mass_floor > 0 and description.stream is not None:
         raise CallerError(
             f"session '{description.title}' is a stream, which has no mass gate: components open in one batch and shut in the next "

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fed_em.broadcast import Broadcast
+from fed_em.candidates import Candidates
 from fed_em.component_counts import LEAST_ROWS, MASS
 from fed_em.coordinates import Coordinates
 from fed_em.em import Summed
 from fed_em.errors import CallerError
-from fed_em.model import Model
+from fed_em.model import Summand
 from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
 from fed_em_protocols.coordinator_state import SumOpened, SumRequest
@@ -30,7 +31,7 @@ class FederatedTotal:
     With a mass floor in the terms each sum is two, counts and then moments behind the gate that follows from them, over the same
     tenants and of whole vectors: terms of earlier rounds went through other gates.
 
-    The sums of a stream are of whole vectors too, over those who answer.
+    The sums of a stream are of whole vectors too, over those who answer, and so are those of candidates.
 
     Attributes:
         sums: The secure sum.
@@ -38,14 +39,14 @@ class FederatedTotal:
         roster: Its tenants.
         description: The session's columns and model.
         model, coordinates: What is evaluated, and where.
-        opened: Called with every opened sum of moments.
+        opened: Called with every opened sum of statistics.
     """
 
     sums: FederatedSum
     terms: SessionTerms
     roster: Roster
     description: SessionDescription
-    model: Model
+    model: Summand
     coordinates: Coordinates
     opened: Callable[[SumOpened], None]
 
@@ -59,8 +60,8 @@ class FederatedTotal:
         """
         broadcast = Broadcast(self.model, self.coordinates, parameters)
         encoding = encoding_of(self.description, broadcast, self.roster.row_caps)
-        # In a stream each sum is of other rows, and stands for itself.
-        whole = self.description.stream is not None
+        # In a stream each sum is of other rows, and a round of candidates needs those only who are there: each stands for itself.
+        whole = self.description.stream is not None or isinstance(self.model, Candidates)
         request = SumRequest(broadcast.to_bytes(), encoding.digest, encoding.length, whole, ring=encoding.ring)
         held: tuple[int, ...] = ()
         if self.terms.mass_floor:
