@@ -54,7 +54,7 @@ def fit_together(
         total: Of the candidates.
         starts: Of each.
         stopping: When each of them stops.
-        observe: Called after every round in which any of them still ran.
+        observe: Called after every round but the last, with the iterations of those that still ran.
         optimiser: One of `fed_em.optimiser.OPTIMISERS`; each has its own.
 
     Raises:
@@ -70,6 +70,7 @@ def fit_together(
         elif summed.whole or waited == GONE_AFTER:
             break
         else:
+            observe({})
             waited += 1
     return FitsTogether(
         tuple(run.parameters for run in runs), tuple(cast(Fit | NotEvaluated, run.outcome) for run in runs), summed

@@ -21,7 +21,7 @@ from fed_em.coordinates import Coordinates
 from fed_em.em import Summed
 from fed_em.errors import CallerError
 from fed_em.layout import Layout
-from fed_em.model import Model, Rows
+from fed_em.model import Rows, Summand
 from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import has_own_weights
@@ -96,7 +96,7 @@ class TotalOfStream:
     """Sums over rows that are read anew; with it `fed_em.em.fit` is plain EM in bounded memory.
 
     Attributes:
-        model: The model.
+        model: The model, or candidates of one.
         coordinates: Those of the parameters.
         stream: The rows, in original units.
         layout: The layout of the statistics; the model's own if None.
@@ -106,7 +106,7 @@ class TotalOfStream:
         CallerError: mixing weights are each tenant's own (`fed_em.tenant_mixing`).
     """
 
-    model: Model
+    model: Summand
     coordinates: Coordinates
     stream: RowStream
     layout: Layout | None = None

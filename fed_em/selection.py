@@ -14,6 +14,7 @@ from functools import cached_property
 
 from fed_em.candidates import Candidates
 from fed_em.criteria import BIC, HELD_OUT, Evidence, best_of, check_criterion
+from fed_em.description import check_whole_number
 from fed_em.em import Fit, Stopping, Total
 from fed_em.errors import CallerError
 from fed_em.held_out import HeldOut
@@ -31,17 +32,21 @@ class Choice:
         models: Distinct mixtures over the same columns.
         criterion: One of `fed_em.criteria.CRITERIA`.
         held_out: Which rows are only scored; None if none.
+        max_iterations: Of each fit, before one is picked; at least 1.
 
     Raises:
-        CallerError: there is no such criterion, it needs held-out rows and there are none, models are equal, or they are no candidates.
+        CallerError: a number is out of its range, there is no such criterion, it needs held-out rows and there are none, two models are
+            equal, or they are no candidates of one payload.
     """
 
     models: tuple[Model, ...]
     criterion: str = BIC
     held_out: HeldOut | None = None
+    max_iterations: int = 100
 
     def __post_init__(self) -> None:
         check_criterion(self.criterion)
+        check_whole_number("max_iterations", self.max_iterations, 1)
         if self.criterion == HELD_OUT and self.held_out is None:
             raise CallerError(f"criterion '{HELD_OUT}' needs rows that are held out", remedy="hold out a share of them")
         if len(set(self.models)) < len(self.models):
@@ -84,7 +89,7 @@ def pick(
     choice: Choice,
     total: Total,
     starts: Sequence[Parameters],
-    stopping: Stopping,
+    tolerance: float,
     observe: Callable[[RoundOfFits], None] = lambda _: None,
     optimiser: str = EM,
 ) -> Picked:
@@ -94,14 +99,15 @@ def pick(
         choice: The models and the criterion.
         total: Of `choice.candidates`.
         starts: Of each model.
-        stopping: When each of the fits stops.
-        observe: Called after every round in which any of them still ran.
+        tolerance: Of each fit (`fed_em.em.Stopping`).
+        observe: Called after every round but the last, from which the evidence is.
         optimiser: One of `fed_em.optimiser.OPTIMISERS`.
 
     Raises:
         CallerError: every model collapsed, or no rows were drawn to be held out.
         FedEmError: as `fit_together`.
     """
+    stopping = Stopping(tolerance, choice.max_iterations)
     fits = fit_together(choice.candidates, total, starts, stopping, observe, optimiser)
     evidence = _evidence(choice, fits)
     number = best_of(choice.criterion, evidence)

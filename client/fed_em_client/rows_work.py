@@ -146,6 +146,7 @@ class RowsWork:
         self._session: _Session | None = None
         self._setting: _Setting | None = None
         self._coordinates: Coordinates | None = None
+        self._picked: Summand | None = None
         self._counting: _Counting | None = None
 
     def prepare(self, description: bytes, mass_floor: int) -> None:
@@ -202,7 +203,9 @@ class RowsWork:
         broadcast = Broadcast.from_bytes(asked.parameters, f"the server's request of round {asked.round}")
         setting = self._setting_of(broadcast)
         description = self._prepared().description
-        _require_sound(asked, description.stream is not None, setting.candidates)
+        _require_sound(
+            asked, description.stream is not None, setting.candidates and description.takes_whole_vectors(setting.model)
+        )
         if setting.candidates and asked.round > description.last_candidate_round:
             raise _not_agreed(asked, f"candidates later than in round {description.last_candidate_round}")
         of_asked = self._counted if asked.mode == Mode.COUNTS else self._summed
@@ -238,7 +241,7 @@ class RowsWork:
         return replace(final, parameters=at_home(final.model, final.parameters, there))
 
     def _forget_rounds(self) -> None:
-        self._setting, self._coordinates, self._counting = None, None, None
+        self._setting, self._coordinates, self._picked, self._counting = None, None, None, None
 
     def _prepared(self) -> _Session:
         if self._session is None:
@@ -260,10 +263,16 @@ class RowsWork:
 
     def _require_the_model(self, description: SessionDescription, broadcast: Broadcast) -> None:
         """Moments first, then the session's candidates and model in one system of coordinates: nothing else is ever answered."""
-        if not (description.asks_for_the_model(broadcast) or description.asks_for_candidates(broadcast)):
+        of_model = description.asks_for_the_model(broadcast)
+        if not (of_model or description.asks_for_candidates(broadcast, self._number or b"")):
             raise CallerError(
                 f"the server asks for a model that session '{description.title}' is not about, or for its moments again",
                 remedy="ask the server's operator; this tenant answers for the agreed model only",
+            )
+        if of_model and self._picked is not None and self._picked != broadcast.model:
+            raise CallerError(
+                f"the server asks for another model than the one that it picked in session '{description.title}'",
+                remedy="ask the server's operator; once a model is picked, this tenant answers for that one only",
             )
         if self._coordinates is not None and self._coordinates != broadcast.coordinates:
             raise CallerError(
@@ -271,6 +280,8 @@ class RowsWork:
                 remedy="ask the server's operator; coordinates are fixed by the session's first round",
             )
         self._coordinates = broadcast.coordinates
+        if of_model:
+            self._picked = broadcast.model
 
     def _counted(self, asked: Evaluate, setting: _Setting, parameters: Parameters) -> tuple[Encoding, Statistics]:
         """How much each component holds."""
@@ -348,10 +359,10 @@ def _components_of(model: Summand) -> ComponentModel:
     return model
 
 
-def _require_sound(asked: Evaluate, stream: bool, candidates: bool) -> None:
+def _require_sound(asked: Evaluate, stream: bool, starts: bool) -> None:
     """Refuse what the session's terms do not admit: with a mass gate each sum is two, counts and then moments.
 
-    The rounds of a stream are over different rows, so its vectors are whole; so are those of candidates, of which no total is kept.
+    The rounds of a stream are over different rows, so its vectors are whole; so are those of starts, of which no total is kept.
     """
     counts, gated = asked.mode == Mode.COUNTS, asked.mass_floor > 0
     refusals = (
@@ -361,7 +372,7 @@ def _require_sound(asked: Evaluate, stream: bool, candidates: bool) -> None:
         (gated and not (counts or asked.held), "moments without the mass gate that the session's terms promise"),
         (gated and asked.mode == Mode.INCREMENT, "an increment, in a session with a mass gate"),
         (stream and asked.mode == Mode.INCREMENT, "an increment, in a stream"),
-        (candidates and asked.mode == Mode.INCREMENT, "an increment of candidates"),
+        (starts and asked.mode == Mode.INCREMENT, "an increment of candidates"),
     )
     for refused, what in refusals:
         if refused:

@@ -34,6 +34,7 @@ from fed_em.families import build_model
 from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
+from fed_em.selection import Choice
 from fed_em.standardised_fit import first_round
 from fed_em.starts import start_candidates
 from fed_em.stepwise import StepwiseTotal
@@ -42,6 +43,7 @@ from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.limits import MAX_COMPONENTS, MAX_VECTOR_LENGTH
 from fed_em_protocols.roster import Name
+from fed_em_protocols.selection import Selection
 from fed_em_protocols.starts import Starts
 from fed_em_protocols.stream import Stream
 
@@ -189,6 +191,7 @@ class SessionDescription(Table):
     weights: WeightsColumn | None = None
     stream: Stream | None = None
     starts: Starts | None = None
+    selection: Selection | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -200,7 +203,8 @@ class SessionDescription(Table):
             if key in self.model:
                 raise ValueError(f"`{key}` is no matter of [model]: {remedy}")
         self._check_kinds()
-        # Building it validates the description. Moments alone are a family too, and nothing to start EM from.
+        self._check_selection()
+        # Building them validates the description. Moments alone are a family too, and nothing to start EM from.
         if not isinstance(self.fitted_model, ComponentModel):
             raise ValueError(f"a model of the family '{self.fitted_model.family}' is no mixture to fit")
         if self.stream is not None and has_own_weights(self.fitted_model):
@@ -208,19 +212,36 @@ class SessionDescription(Table):
                 "a [stream] has no mixing weights of each tenant's own, which need all of its rows in every round: "
                 'set mixing = "shared" in [model], or leave [stream] out'
             )
-        if self.fitted_model.n_components > MAX_COMPONENTS:
-            raise ValueError(
-                f"a session's model has at most {MAX_COMPONENTS} components, not {self.fitted_model.n_components}"
-            )
+        most = max(model.n_components for model in self.models if isinstance(model, ComponentModel))
+        if most > MAX_COMPONENTS:
+            raise ValueError(f"a session's model has at most {MAX_COMPONENTS} components, not {most}")
         self._check_candidates()
         return self
 
+    def _check_selection(self) -> None:
+        if self.selection is None:
+            return
+        self.selection.check_model(self.model)
+        if self.stream is not None:
+            raise ValueError(
+                "a [stream] does not converge, and nothing says which model is best: leave out [selection]"
+            )
+        if self.labels is not None and len(self.selection.components) > 1:
+            raise ValueError("[labels] are of components, and say how many there are: name one number in [selection]")
+        if self.selection.covariances is not None and not len(self.schema_of_columns.gaussian):
+            raise ValueError("no column is Gaussian: leave `covariances` out of [selection]")
+        if has_own_weights(self.fitted_model):
+            raise ValueError(
+                "models to pick from have no mixing weights of each tenant's own: leave `mixing` out of [model]"
+            )
+
     def _check_candidates(self) -> None:
         # A full covariance is broadcast whole, and its moments are summed without what stands twice.
-        longest = max((2 * candidates.layout().size for candidates in self.candidates), default=0)
+        longest = max((2 * candidates.layout().size for candidates in self._all_candidates(b"")), default=0)
         if longest > MAX_VECTOR_LENGTH:
             raise ValueError(
-                f"a round of all candidates is {longest} numbers, and a message holds {MAX_VECTOR_LENGTH}: set fewer starts"
+                f"a round of all candidates is {longest} numbers, and a message holds {MAX_VECTOR_LENGTH}: set fewer starts, or fewer "
+                "models in [selection]"
             )
 
     def _check_kinds(self) -> None:
@@ -274,16 +295,34 @@ class SessionDescription(Table):
         return outside
 
     @cached_property
+    def models(self) -> tuple[Model, ...]:
+        """The model that the session fits, or all that it picks one from."""
+        described = [self.model] if self.selection is None else self.selection.models(self.model)
+        return tuple(build_model({**each, **self._columns_described}) for each in described)
+
+    @property
     def fitted_model(self) -> Model:
-        """The model that the session fits."""
+        """The model that the session fits; the first of those that it picks from, which differ in components and structure alone."""
+        return self.models[0]
+
+    @cached_property
+    def _columns_described(self) -> Mapping[str, Any]:
+        """The columns as the description of a model has them."""
         if self.model.get("family") == MIXED_MIXTURE:
-            return build_model({**self.model, "columns": self.schema_of_columns.describe()})
+            return {"columns": self.schema_of_columns.describe()}
         may_be_missing = {"missing": True} if self.has_missing else {}
-        return build_model({**self.model, "n_columns": len(self.columns), **may_be_missing})
+        return {"n_columns": len(self.columns), **may_be_missing}
+
+    def choice(self, session: bytes) -> Choice | None:
+        """What the session with this number picks its model from; None if it has one model."""
+        if self.selection is None:
+            return None
+        held_out = self.selection.held_out_rows(session)
+        return Choice(self.models, self.selection.criterion, held_out, self.selection.max_iterations)
 
     @cached_property
     def candidates(self) -> tuple[Candidates, ...]:
-        """All that rounds of candidates may be of, between the moments and the rounds of the model; always of whole vectors."""
+        """All that rounds of starts may be of, between the moments and the rounds of the model; always of whole vectors."""
         if self.starts is None:
             return ()
         assert isinstance(self.fitted_model, TenantMixedModel)
@@ -291,8 +330,17 @@ class SessionDescription(Table):
 
     @property
     def candidate_rounds(self) -> int:
-        """How many sums of candidates the session takes where none fails."""
-        return 0 if self.starts is None else self.starts.rounds
+        """How many sums of candidates the session takes at most where none fails."""
+        of_starts = 0 if self.starts is None else self.starts.rounds
+        return of_starts + (0 if self.selection is None else self.selection.rounds)
+
+    def takes_whole_vectors(self, model: Summand) -> bool:
+        """Whether no sums of a model are of increments.
+
+        In a stream each is of other rows. Starts go on from the sums of whoever is there; fits to pick from, as the fit of one model, from
+        the last terms of everybody.
+        """
+        return self.stream is not None or model in self.candidates
 
     @property
     def last_candidate_round(self) -> int:
@@ -301,7 +349,7 @@ class SessionDescription(Table):
         The server chooses the parameters of each candidate, so to one that is after more than the fit a round of R of them is worth R of
         the model. The bound is on the number of the round: a tenant that has forgotten what it was asked keeps it too.
         """
-        return rounds_with_failures(1 + self.candidate_rounds) if self.candidates else 0
+        return rounds_with_failures(1 + self.candidate_rounds) if self.candidate_rounds else 0
 
     @cached_property
     def first_round(self) -> Broadcast:
@@ -337,12 +385,16 @@ class SessionDescription(Table):
         return broadcast.model.describe() == first.model.describe() and broadcast.coordinates == first.coordinates
 
     def asks_for_the_model(self, broadcast: Broadcast) -> bool:
-        """Whether a broadcast is about this session's model."""
-        return broadcast.model.describe() == self.fitted_model.describe()
+        """Whether a broadcast is about this session's model, or any that it picks from."""
+        return any(broadcast.model.describe() == model.describe() for model in self.models)
 
-    def asks_for_candidates(self, broadcast: Broadcast) -> bool:
-        """Whether a broadcast is about candidates that this session has."""
-        return isinstance(broadcast.model, Candidates) and broadcast.model in self.candidates
+    def asks_for_candidates(self, broadcast: Broadcast, session: bytes) -> bool:
+        """Whether a broadcast is about candidates that the session with this number has."""
+        return isinstance(broadcast.model, Candidates) and broadcast.model in self._all_candidates(session)
+
+    def _all_candidates(self, session: bytes) -> tuple[Candidates, ...]:
+        choice = self.choice(session)
+        return self.candidates if choice is None else (*self.candidates, choice.candidates)
 
 
 def rounds_with_failures(planned: int) -> int:
@@ -358,11 +410,11 @@ def require_gateable(description: SessionDescription, mass_floor: float) -> None
     Raises:
         CallerError: it has one of them.
     """
-    if mass_floor > 0 and description.candidates:
+    if mass_floor > 0 and description.candidate_rounds:
         raise CallerError(
             f"session '{description.title}' has rounds of candidates, and a mass floor: sums of several candidates "
             f"would differ by the components that the gate of each holds shut",
-            remedy="set starts = 0 in [fit], or agree with all tenants on a session with mass_floor = 0",
+            remedy="set starts = 0 in [fit] and leave out [selection], or agree with all tenants on a session with mass_floor = 0",
         )
     if mass_floor > 0 and description.stream is not None:
         raise CallerError(

@@ -17,6 +17,7 @@ from fed_em_protocols.coordinator_state import Timetable
 from fed_em_protocols.description import Column, LabelsColumn, SessionDescription, WeightsColumn, require_gateable
 from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
 from fed_em_protocols.roster import Name
+from fed_em_protocols.selection import Selection
 from fed_em_protocols.stream import Stream
 from fed_em_protocols.terms import Trust
 
@@ -105,6 +106,8 @@ class ServerConfiguration(Table):
     """The column that says for how many rows each counts, if there is one; never in a session with a mass floor."""
     stream: Stream | None = None
     """Stepwise EM over minibatches; without it, every round is over all rows. Never in a session with a mass floor."""
+    selection: Selection | None = None
+    """Several models to pick one from; without it, there is the one of [model]. Never in a session with a mass floor, or a stream."""
     trust: TrustTable = TrustTable()
     fit: FitTable = FitTable()
     times: TimesTable = TimesTable()
@@ -155,6 +158,7 @@ class ServerConfiguration(Table):
             labels=self.labels,
             weights=self.weights,
             stream=self.stream,
+            selection=self.selection,
         )
 
 

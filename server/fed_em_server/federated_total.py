@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fed_em.broadcast import Broadcast
-from fed_em.candidates import Candidates
 from fed_em.component_counts import LEAST_ROWS, MASS
 from fed_em.coordinates import Coordinates
 from fed_em.em import Summed
@@ -31,7 +30,7 @@ class FederatedTotal:
     With a mass floor in the terms each sum is two, counts and then moments behind the gate that follows from them, over the same
     tenants and of whole vectors: terms of earlier rounds went through other gates.
 
-    The sums of a stream are of whole vectors too, over those who answer, and so are those of candidates.
+    The sums of a stream are of whole vectors too, over those who answer, and so are those of starts.
 
     Attributes:
         sums: The secure sum.
@@ -60,8 +59,7 @@ class FederatedTotal:
         """
         broadcast = Broadcast(self.model, self.coordinates, parameters)
         encoding = encoding_of(self.description, broadcast, self.roster.row_caps)
-        # In a stream each sum is of other rows, and a round of candidates needs those only who are there: each stands for itself.
-        whole = self.description.stream is not None or isinstance(self.model, Candidates)
+        whole = self.description.takes_whole_vectors(self.model)
         request = SumRequest(broadcast.to_bytes(), encoding.digest, encoding.length, whole, ring=encoding.ring)
         held: tuple[int, ...] = ()
         if self.terms.mass_floor:

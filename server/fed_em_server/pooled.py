@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fed_em.coordinates import Coordinates
-from fed_em.em import Iteration, Stopping, Total
+from fed_em.em import Stopping, Total
 from fed_em.errors import CallerError
 from fed_em.minibatches import MinibatchTotal
-from fed_em.model import Model, Rows
+from fed_em.model import Model, Rows, Summand
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM
 from fed_em.records import Records
 from fed_em.row_stream import RowStream, TableStream, TotalOfStream
-from fed_em.standardised_fit import StandardisedFit, TotalFor, fit_standardised
+from fed_em.standardised_fit import NOBODY, Onlooker, StandardisedFit, TotalFor, fit_standardised
 from fed_em.tenant_mixing import has_own_weights
 from fed_em.totals import TotalOfRows
 from fed_em_protocols.description import SessionDescription
@@ -32,22 +32,32 @@ def fit_pooled(
     """
     records = Records.of(rows)
 
-    def total_for(model: Model, coordinates: Coordinates) -> Total:
+    def total_for(model: Summand, coordinates: Coordinates) -> Total:
         there = replace(records, rows=coordinates.apply(records.rows))
         # Labels are of components, and the moments of all records have none.
-        if model is not description.fitted_model:
+        if model == description.first_round.model:
             return TotalOfRows(model, replace(there, admissible=None))
-        if description.stream is None:
+        if description.stream is None or not isinstance(model, Model):
             return TotalOfRows(model, there)
-        minibatches = description.stream.minibatches(b"pooled" + seed.to_bytes(8, "little"))
+        minibatches = description.stream.minibatches(_key(seed))
         return description.total_of(model, MinibatchTotal(model, there, minibatches))
 
     return _fit(description, total_for, stopping, seed, optimiser, n_rows=len(records))
 
 
+def _key(seed: int) -> bytes:
+    """What rows in one place are drawn by, where those of a session are by its number."""
+    return b"pooled" + seed.to_bytes(max(8, -(-seed.bit_length() // 8)), "little")
+
+
 def needs_memory(description: SessionDescription) -> bool:
-    """Whether a fit to rows in one place needs all of them at hand: for weights or labels, minibatches, or one tenant's own weights."""
-    besides = (description.labels, description.weights, description.stream)
+    """Whether a fit to rows in one place needs all of them at hand: for weights, labels, minibatches, held-out rows, own mixing weights."""
+    besides = (
+        description.labels,
+        description.weights,
+        description.stream,
+        description.selection and description.selection.share,
+    )
     return any(table is not None for table in besides) or has_own_weights(description.fitted_model)
 
 
@@ -58,7 +68,7 @@ def fit_table(
     seed: int,
     optimiser: str = EM,
     passed: Callable[[int], None] = lambda _: None,
-    observe: Callable[[Iteration], None] = lambda _: None,
+    onlooker: Onlooker = NOBODY,
 ) -> tuple[FittedModel, StandardisedFit]:
     """As `fit_pooled`, to a table that need not fit into memory.
 
@@ -69,7 +79,7 @@ def fit_table(
         seed: Of the start.
         optimiser: One of `fed_em.optimiser.OPTIMISERS`.
         passed: Told how many more rows were summed.
-        observe: Called after every iteration.
+        onlooker: Told of every round but the first.
 
     Raises:
         CallerError: as `fit_pooled`, or a value is outside its declared range, or missing where the session does not admit it;
@@ -81,10 +91,10 @@ def fit_table(
         )
     rows = _Checked(description, table.rows(description.schema_of_columns))
 
-    def total_for(model: Model, coordinates: Coordinates) -> Total:
+    def total_for(model: Summand, coordinates: Coordinates) -> Total:
         return TotalOfStream(model, coordinates, rows, passed=passed)
 
-    return _fit(description, total_for, stopping, seed, optimiser, observe)
+    return _fit(description, total_for, stopping, seed, optimiser, onlooker)
 
 
 def _fit(
@@ -93,17 +103,16 @@ def _fit(
     stopping: Stopping,
     seed: int,
     optimiser: str,
-    observe: Callable[[Iteration], None] = lambda _: None,
+    onlooker: Onlooker = NOBODY,
     n_rows: int | None = None,
 ) -> tuple[FittedModel, StandardisedFit]:
-    model = description.fitted_model
-    result = fit_standardised(
-        model, (description.low, description.high), total_for, stopping, seed, observe, optimiser=optimiser
-    )
+    model, ranges = description.fitted_model, (description.low, description.high)
+    choice = description.choice(_key(seed))
+    result = fit_standardised(model, ranges, total_for, stopping, seed, onlooker, optimiser, choice)
     # Without weights, records are rows.
     n = int(result.fit.iterations[-1].records) if n_rows is None else n_rows
     provenance = {"rows": n, "converged": result.fit.converged}
-    return FittedModel(model, result.coordinates, description.names, result.fit.parameters, provenance), result
+    return FittedModel(result.model, result.coordinates, description.names, result.fit.parameters, provenance), result
 
 
 @dataclass(frozen=True)

@@ -82,4 +82,4 @@ def _fit(parsed: ServerConfiguration, data: list[Path], progress: bool) -> tuple
     ]
     table = open_table(data, description.names, text=labelled)
     with fit_progress(None, progress) as shown:
-        return fit_table(description, table, *how, shown.passed, shown.iterated)
+        return fit_table(description, table, *how, shown.passed, shown)

@@ -1,0 +1,132 @@
+"""Sessions that pick their model: the pick and the parameters are those of all rows in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_federation import (
+    FIT,
+    Recorder,
+    clustered_rows,
+    memory_hub,
+    session_toml,
+    write_small_federation,
+    write_three_blocks,
+)
+from test_dropouts import TIMES, Trouble, nine_tenants, pool
+
+from fed_em.draws import keyed_share
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em_protocols.messages import Mode
+from fed_em_server.pooled import fit_pooled
+from fed_em_server.serve import open_server
+from fed_em_server.session import SessionOutcome, run_session
+from fed_em_simulations.federation_folder import FederationFolder
+from fed_em_simulations.memory_hub import Fate, MemoryHub
+
+FAMILY = 'family = "gaussian-mixture"'
+SELECTION = '\n[selection]\ncomponents = [1, 2, 3, 4]\ncovariances = ["full", "diag"]\n'
+
+
+def picking_session(selection: str = SELECTION, model: str = FAMILY, fit: str = FIT, times: str = TIMES) -> str:
+    return session_toml(model + selection, fit, times=times, optimiser="lbfgs")
+
+
+def run(federation: FederationFolder, hub: MemoryHub) -> SessionOutcome:
+    return run_session(open_server(federation.server).plan("memory"), hub, Recorder())
+
+
+def test_the_pick_and_its_parameters_are_those_of_the_pooled_rows(tmp_path: Path) -> None:
+    tenants = clustered_rows((120, 40, 75, 90, 200))
+    federation = write_small_federation(tmp_path / "f", tenants, picking_session())
+    outcome = run(federation, memory_hub(federation))
+    server = federation.server
+    fitted, pooled = fit_pooled(server.description, pool(tenants), server.fit.stopping, server.fit.seed, "lbfgs")
+    picked, expected = outcome.result.picked, pooled.picked
+    assert picked is not None and expected is not None and picked.complete
+    assert outcome.result.model == expected.model == GaussianMixtureModel(3, 3, "diag")
+    assert outcome.fitted.model == fitted.model
+    assert outcome.fitted.parameters.distance(fitted.parameters) < 1e-6
+    for ours, theirs in zip(picked.evidence, expected.evidence, strict=True):
+        assert ours is not None and theirs is not None
+        assert ours.bic == pytest.approx(theirs.bic, abs=0.05)
+    assert outcome.fitted.provenance["picked_by"] == "bic"
+    assert outcome.fitted.provenance["picked_from"] == 8
+
+
+def test_the_record_tells_the_course_and_the_reason(tmp_path: Path) -> None:
+    tenants = clustered_rows((60, 70, 80))
+    watcher = Recorder()
+    selection = '\n[selection]\ncomponents = [1, 3]\ncovariances = ["diag"]\nmax_iterations = 30\n'
+    federation = write_small_federation(tmp_path / "f", tenants, picking_session(selection))
+    outcome = run_session(open_server(federation.server).plan("memory"), memory_hub(federation), watcher)
+    assert watcher.record is not None and watcher.record.selection is None
+    assert watcher.record.model == (
+        "one of 2 models, from a Gaussian mixture with 1 component and diag covariances to a Gaussian mixture with 3 components and "
+        "diag covariances"
+    )
+    record = outcome.record
+    assert record.model == "Gaussian mixture with 3 components and diag covariances"
+    assert record.selection is not None and record.selection.rows == 210
+    together = [opened for opened in watcher.rounds if opened.fitted_together]
+    assert [opened.round for opened in watcher.rounds] == list(range(1, len(record.rounds) + 1))
+    assert [bool(opened.picked) for opened in together] == [False] * (len(together) - 1) + [True]
+    assert together[-1].picked.startswith(f"{record.model}: BIC ")
+    # One component stands still after its second sum, and is not fitted any more.
+    assert [one for one, _ in (opened.fitted_together for opened in together)][1:4].count(None) >= 1
+    afterwards = record.rounds[len(together) + 1 :]
+    assert len(afterwards) >= 2 and all(opened.weights for opened in afterwards)
+    climbed = [opened.log_likelihood for opened in record.rounds if opened.log_likelihood is not None]
+    assert climbed[-1] == max(climbed)
+
+
+@pytest.mark.parametrize("held_out", [0.3])
+def test_held_out_rows_are_each_tenants_own_and_the_picked_model_goes_on_over_all(
+    tmp_path: Path, held_out: float
+) -> None:
+    tenants = clustered_rows((150, 120, 200))
+    selection = (
+        f'\n[selection]\ncomponents = [1, 3]\ncriterion = "held-out"\nheld_out = {held_out}\nmax_iterations = 8\n'
+    )
+    federation = write_small_federation(tmp_path / "f", tenants, picking_session(selection))
+    plan = open_server(federation.server).plan("memory")
+    outcome = run_session(plan, memory_hub(federation), Recorder())
+    picked = outcome.result.picked
+    assert picked is not None and picked.number == 1
+    key = plan.terms.session
+    masks = {name: keyed_share(key, held_out, len(rows)) for name, rows in tenants.items()}
+    held = np.concatenate([rows[masks[name]] for name, rows in tenants.items()])
+    kept = np.concatenate([rows[~masks[name]] for name, rows in tenants.items()])
+    evidence = picked.evidence[1]
+    assert evidence is not None and evidence.held_out is not None
+    assert evidence.records == len(kept)
+    there = outcome.result.coordinates.apply
+    assert evidence.log_likelihood == pytest.approx(
+        picked.model.log_prob(picked.parameters, there(kept)).sum(), abs=1e-4
+    )
+    assert evidence.held_out == pytest.approx(picked.model.log_prob(picked.parameters, there(held)).mean(), abs=1e-6)
+    assert outcome.result.fit.iterations[-1].records == len(held) + len(kept) == 470
+    assert outcome.result.fit.converged
+
+
+def test_with_tenants_that_come_and_go_the_pick_and_the_optimum_are_those_of_everybody(tmp_path: Path) -> None:
+    tenants = nine_tenants()
+    selection = '\n[selection]\ncomponents = [2, 3]\ncovariances = ["full", "diag"]\nmax_iterations = 40\n'
+    session = picking_session(selection, fit="tolerance = 1e-6\nmax_iterations = 60")
+    federation = write_three_blocks(tmp_path / "f", tenants, session)
+    trouble = Trouble(lambda tenant, number: Fate.BREAK if number % 7 == 3 and tenant == number % 9 else Fate.DELIVER)
+    outcome = run(federation, memory_hub(federation, latency=0.02, interfere=trouble))
+    server = federation.server
+    fitted, pooled = fit_pooled(server.description, pool(tenants), server.fit.stopping, server.fit.seed, "lbfgs")
+    together = [opened for opened in outcome.record.rounds if opened.fitted_together]
+    assert sum(opened.stale > 0 for opened in together) > 3
+    assert {trouble.modes[opened.round] for opened in together[2:]} == {Mode.INCREMENT}
+    picked, expected = outcome.result.picked, pooled.picked
+    assert picked is not None and expected is not None and picked.number == expected.number
+    assert outcome.result.fit.converged
+    rows = outcome.result.coordinates.apply(pool(tenants))
+    for ours, theirs in ((outcome.fitted, fitted),):
+        gap = ours.model.log_prob(ours.parameters, rows).mean() - theirs.model.log_prob(theirs.parameters, rows).mean()
+        assert abs(gap) < 1e-4
