@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from fed_em.em import Iteration
 from fed_em.lock_step import RoundOfFits
 from fed_em.selection import Picked
+from fed_em.starts import StartRound
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class FitProgress:
         speed = self._progress.tasks[self._task].speed
         if speed is not None:
             self._progress.update(self._task, rate=f"{speed:,.0f} rows/s")
+
+    def started(self, seen: StartRound) -> None:
+        """A sum of the start is over."""
+        self._progress.update(self._task, completed=0, said=f"start, sum {seen.number}")
 
     def fitted_together(self, iterations: RoundOfFits) -> None:
         """A round of several models is over."""

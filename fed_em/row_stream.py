@@ -96,7 +96,7 @@ class TotalOfStream:
     """Sums over rows that are read anew; with it `fed_em.em.fit` is plain EM in bounded memory.
 
     Attributes:
-        model: The model, or candidates of one.
+        model: The model, or candidates.
         coordinates: Those of the parameters.
         stream: The rows, in original units.
         layout: The layout of the statistics; the model's own if None.

@@ -2,7 +2,7 @@
 
     moments     = M-step of one component over the declared ranges     (one sum; of observed cells, where some may be missing)
     coordinates = mean 0, variance 1, by those moments                 (of Gaussian columns; all others as they are)
-    start       = drawn from the moments, by seed
+    start       = drawn from the moments, by seed; the best of several  (one sum a round, of all of them); or from elsewhere
     parameters  = EM from there                                        (one sum an iteration)
 
 Where there are several models to pick from (`fed_em.selection`), all are started and fitted together before the last step, which is then of
@@ -21,19 +21,21 @@ from typing import Protocol
 
 import numpy as np
 
+from fed_em.beginnings import Beginning, OneDraw, Standardised, begin_each
 from fed_em.broadcast import Broadcast
 from fed_em.coordinates import Coordinates
 from fed_em.em import Fit, Iteration, Stopping, Total, fit
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
+from fed_em.initialisation import moments_model, standard_gaussian
 from fed_em.lock_step import RoundOfFits
 from fed_em.mixed_mixture import MixedMixtureModel
-from fed_em.mixed_moments import MixedMomentsModel, standard_columns, start_from_mixed_moments
+from fed_em.mixed_moments import MixedMomentsModel, standard_columns
 from fed_em.model import Model, Summand
 from fed_em.optimiser import EM, optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.selection import Choice, Picked, pick
+from fed_em.starts import StartRound
 from fed_em.statistics import Vector
 
 TotalFor = Callable[[Summand, Coordinates], Total]
@@ -61,6 +63,10 @@ class StandardisedFit:
 class Onlooker(Protocol):
     """Whoever is told of a fit's course."""
 
+    def started(self, seen: StartRound) -> None:
+        """A sum of the start is over."""
+        ...
+
     def fitted_together(self, iterations: RoundOfFits) -> None:
         """A round of the models to pick from is over; which of them took a step, and its iteration."""
         ...
@@ -76,6 +82,9 @@ class Onlooker(Protocol):
 
 class _Nobody:
     """Takes no notice."""
+
+    def started(self, seen: StartRound) -> None:
+        """Nothing."""
 
     def fitted_together(self, iterations: RoundOfFits) -> None:
         """Nothing."""
@@ -119,6 +128,7 @@ def fit_standardised(
     seed: int,
     onlooker: Onlooker = NOBODY,
     optimiser: str = EM,
+    beginning: Beginning | None = None,
     choice: Choice | None = None,
 ) -> StandardisedFit:
     """Standardise, start and fit, by sums alone.
@@ -126,24 +136,30 @@ def fit_standardised(
     Args:
         model: What to fit: a Gaussian or a mixed mixture; with a choice, any of its models.
         ranges: Declared lowest and highest value of each column, `(D,)` each; read of Gaussian columns only.
-        total_for: Makes the `Total` of a model over all rows in some coordinates.
+        total_for: Makes the `Total` of a model, or of candidates, over all rows in some coordinates.
         stopping: When to stop.
         seed: Of the start.
         onlooker: Told of every round but the first.
         optimiser: One of `fed_em.optimiser.OPTIMISERS`.
+        beginning: Where EM starts; by default from one draw.
         choice: What to pick the model from; None if there is one.
 
     Raises:
-        CallerError: a Gaussian column is constant over all rows, or any is missing in all; names it, or its index. Or every
-            model to pick from collapsed.
+        CallerError: a Gaussian column is constant over all rows, or any is missing in all; names it, or its index. Or as the
+            beginning, or every model to pick from collapsed.
     """
     first = first_round(model, *ranges)
     summed = total_for(first.one_model, first.coordinates)(first.parameters)
     moments = first.one_model.m_step(summed.statistics, first.parameters)
-    coordinates, start = _standardised(model, moments, first.coordinates, seed)
-    picked = None
-    if choice is not None:
-        starts = [_standardised(each, moments, first.coordinates, seed)[1] for each in choice.models]
+    coordinates, own = _standardised(model, moments, first.coordinates)
+    there = Standardised(
+        model, coordinates, own, lambda summand: total_for(summand, coordinates), seed, onlooker.started
+    )
+    begin, picked = beginning or OneDraw(), None
+    if choice is None:
+        start = begin.begin(there)
+    else:
+        starts = begin_each(begin, there, choice.models)
         total = total_for(choice.candidates, coordinates)
         picked = pick(choice, total, starts, stopping.tolerance, onlooker.fitted_together, optimiser)
         onlooker.picked(picked)
@@ -153,18 +169,18 @@ def fit_standardised(
     return StandardisedFit(model, coordinates, start, run, picked)
 
 
-def _standardised(model: Model, moments: Parameters, unit: Coordinates, seed: int) -> tuple[Coordinates, Parameters]:
-    """The coordinates that moments in `unit` ones define, and a start in them."""
+def _standardised(model: Model, moments: Parameters, unit: Coordinates) -> tuple[Coordinates, Parameters]:
+    """The coordinates that moments in `unit` ones define, and the moments in them."""
     if isinstance(model, GaussianMixtureModel):
-        return Coordinates.standardising(moments, unit), start_from_moments(model, _in_own_coordinates(moments), seed)
+        return Coordinates.standardising(moments, unit), _in_own_coordinates(moments)
     assert isinstance(model, MixedMixtureModel)
     schema, places = model.schema, model.schema.gaussian
     if not len(places):
-        return unit, start_from_mixed_moments(model, moments, seed)
+        return unit, moments
     of_ranges = Coordinates(unit.location[places], unit.scale[places])
     names = [schema.names[d] for d in places]
     coordinates = schema.coordinates(Coordinates.standardising(moments, of_ranges, names))
-    return coordinates, start_from_mixed_moments(model, _in_own_coordinates(moments), seed)
+    return coordinates, _in_own_coordinates(moments)
 
 
 def _in_own_coordinates(moments: Parameters) -> Parameters:

@@ -32,19 +32,21 @@ from fed_em.em import Total
 from fed_em.errors import CallerError
 from fed_em.families import build_model
 from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
+from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
+from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
 from fed_em.selection import Choice
 from fed_em.standardised_fit import first_round
 from fed_em.starts import start_candidates
 from fed_em.stepwise import StepwiseTotal
-from fed_em.tenant_mixing import TenantMixedModel, has_own_weights
+from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
-from fed_em_protocols.limits import MAX_COMPONENTS, MAX_VECTOR_LENGTH
+from fed_em_protocols.limits import MAX_COMPONENTS
 from fed_em_protocols.roster import Name
 from fed_em_protocols.selection import Selection
-from fed_em_protocols.starts import Starts
+from fed_em_protocols.starts import Starts, most_candidates
 from fed_em_protocols.stream import Stream
 
 # Levels of a column, and the largest count that a column can declare.
@@ -236,12 +238,9 @@ class SessionDescription(Table):
             )
 
     def _check_candidates(self) -> None:
-        # A full covariance is broadcast whole, and its moments are summed without what stands twice.
-        longest = max((2 * candidates.layout().size for candidates in self._all_candidates(b"")), default=0)
-        if longest > MAX_VECTOR_LENGTH:
+        if not all(most_candidates(candidates) for candidates in self._all_candidates(b"")):
             raise ValueError(
-                f"a round of all candidates is {longest} numbers, and a message holds {MAX_VECTOR_LENGTH}: set fewer starts, or fewer "
-                "models in [selection]"
+                "a round of all candidates is more than one message holds: set fewer starts, or fewer models in [selection]"
             )
 
     def _check_kinds(self) -> None:
@@ -325,8 +324,8 @@ class SessionDescription(Table):
         """All that rounds of starts may be of, between the moments and the rounds of the model; always of whole vectors."""
         if self.starts is None:
             return ()
-        assert isinstance(self.fitted_model, TenantMixedModel)
-        return (start_candidates(self.fitted_model, self.starts.n),)
+        mixtures = [model for model in self.models if isinstance(model, GaussianMixtureModel | MixedMixtureModel)]
+        return (start_candidates(mixtures, self.starts.n),)
 
     @property
     def candidate_rounds(self) -> int:
@@ -361,8 +360,8 @@ class SessionDescription(Table):
         """Whether cells of any column may be missing."""
         return any(column.missing for column in self.columns)
 
-    def total_of(self, model: Model, total: Total) -> Total:
-        """What EM goes by, given the sums of a round: in a stream their running average, but for the moments before it."""
+    def total_of(self, model: Summand, total: Total) -> Total:
+        """What EM goes by, given the sums of a round: in a stream their running average, but for the moments and starts before it."""
         if self.stream is None or model.describe() != self.fitted_model.describe():
             return total
         return StepwiseTotal(total, self.stream.schedule)

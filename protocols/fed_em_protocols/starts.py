@@ -10,10 +10,20 @@ from typing import Annotated
 
 from pydantic import Field
 
+from fed_em.model import Summand
 from fed_em.starts import ROUNDS
 from fed_em_protocols.configuration import Table
+from fed_em_protocols.limits import MAX_VECTOR_LENGTH
 
 MAX_STARTS = 256
+
+
+def most_candidates(model: Summand) -> int:
+    """How many copies of a model, or of candidates, a round may be of: all parameters are in one message, and so are all statistics.
+
+    A full covariance is broadcast whole, and its moments are summed without what stands twice.
+    """
+    return MAX_VECTOR_LENGTH // (2 * model.layout().size)
 
 
 class Starts(Table):

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fed_em.beginnings import Beginning
 from fed_em.coordinates import Coordinates
 from fed_em.em import Stopping, Total
 from fed_em.errors import CallerError
 from fed_em.minibatches import MinibatchTotal
-from fed_em.model import Model, Rows, Summand
+from fed_em.model import Rows, Summand
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM
 from fed_em.records import Records
@@ -23,7 +24,12 @@ from fed_em_protocols.description import SessionDescription
 
 
 def fit_pooled(
-    description: SessionDescription, rows: Rows | Records, stopping: Stopping, seed: int, optimiser: str = EM
+    description: SessionDescription,
+    rows: Rows | Records,
+    stopping: Stopping,
+    seed: int,
+    optimiser: str = EM,
+    beginning: Beginning | None = None,
 ) -> tuple[FittedModel, StandardisedFit]:
     """Fit a session's model to rows `(n, D)`, or records, in memory, through the very steps of a federated session.
 
@@ -35,14 +41,14 @@ def fit_pooled(
     def total_for(model: Summand, coordinates: Coordinates) -> Total:
         there = replace(records, rows=coordinates.apply(records.rows))
         # Labels are of components, and the moments of all records have none.
-        if model == description.first_round.model:
+        if model == description.first_round.model and model is not description.fitted_model:
             return TotalOfRows(model, replace(there, admissible=None))
-        if description.stream is None or not isinstance(model, Model):
+        if description.stream is None or model is not description.fitted_model:
             return TotalOfRows(model, there)
         minibatches = description.stream.minibatches(_key(seed))
         return description.total_of(model, MinibatchTotal(model, there, minibatches))
 
-    return _fit(description, total_for, stopping, seed, optimiser, n_rows=len(records))
+    return _fit(description, total_for, stopping, seed, optimiser, beginning, n_rows=len(records))
 
 
 def _key(seed: int) -> bytes:
@@ -67,6 +73,7 @@ def fit_table(
     stopping: Stopping,
     seed: int,
     optimiser: str = EM,
+    beginning: Beginning | None = None,
     passed: Callable[[int], None] = lambda _: None,
     onlooker: Onlooker = NOBODY,
 ) -> tuple[FittedModel, StandardisedFit]:
@@ -78,6 +85,7 @@ def fit_table(
         stopping: When to stop.
         seed: Of the start.
         optimiser: One of `fed_em.optimiser.OPTIMISERS`.
+        beginning: Where EM starts; by default from one draw.
         passed: Told how many more rows were summed.
         onlooker: Told of every round but the first.
 
@@ -94,7 +102,7 @@ def fit_table(
     def total_for(model: Summand, coordinates: Coordinates) -> Total:
         return TotalOfStream(model, coordinates, rows, passed=passed)
 
-    return _fit(description, total_for, stopping, seed, optimiser, onlooker)
+    return _fit(description, total_for, stopping, seed, optimiser, beginning, onlooker)
 
 
 def _fit(
@@ -103,12 +111,13 @@ def _fit(
     stopping: Stopping,
     seed: int,
     optimiser: str,
+    beginning: Beginning | None,
     onlooker: Onlooker = NOBODY,
     n_rows: int | None = None,
 ) -> tuple[FittedModel, StandardisedFit]:
     model, ranges = description.fitted_model, (description.low, description.high)
     choice = description.choice(_key(seed))
-    result = fit_standardised(model, ranges, total_for, stopping, seed, onlooker, optimiser, choice)
+    result = fit_standardised(model, ranges, total_for, stopping, seed, onlooker, optimiser, beginning, choice)
     # Without weights, records are rows.
     n = int(result.fit.iterations[-1].records) if n_rows is None else n_rows
     provenance = {"rows": n, "converged": result.fit.converged}

@@ -43,7 +43,11 @@ class RoundRecord(Table):
 
     round: int
     iteration: Annotated[int, Field(ge=0)]
-    """The EM iteration it served; 0 for the moments that standardise the columns."""
+    """The EM iteration it served; 0 for what comes before: the moments that standardise the columns, and the starts."""
+    start: Annotated[int, Field(ge=1)] | None = None
+    """Which sum of the start it served; None for the others."""
+    candidates: tuple[FiniteFloat | None, ...] = ()
+    """The objective of each candidate at its parameters, nats a row; None for one that collapsed. Empty where there is none."""
     counted: Annotated[int, Field(ge=1)] | None = None
     """The round of counts before it, that says which components it holds; None without a mass gate."""
     participation: tuple[Participation, ...]
@@ -58,8 +62,8 @@ class RoundRecord(Table):
     bytes_down: int
     """Bytes of messages to and from the server, all tenants together."""
     log_likelihood: float | None = None
-    """Nats a row of standardised columns, each row's at the parameters its term belongs to; None for the moments. Of a round of
-    models to pick from, that of the one that was picked in the end; None until then, or if it took no step."""
+    """Nats a row of standardised columns, each row's at the parameters its term belongs to; None for the moments and the starts. Of
+    a round of models to pick from, that of the one that was picked in the end; None until then, or if it took no step."""
     weights: tuple[float, ...] = ()
     """Mixing weights after the M-step."""
     step: Step = Step.EM
@@ -94,6 +98,11 @@ class RoundRecord(Table):
     def missing(self) -> int:
         """Of how many tenants there is no term."""
         return self.bases.count(0)
+
+    @property
+    def best_candidate(self) -> float | None:
+        """The best of the candidates' objectives; None without candidates."""
+        return max((objective for objective in self.candidates if objective is not None), default=None)
 
     @property
     def first_number(self) -> int:
@@ -196,6 +205,11 @@ class SessionRecord(Table):
     def certified(self) -> bool:
         """Whether a quorum of witnesses certified every round."""
         return self.trust == Trust.MALICIOUS_SERVER.label
+
+    @property
+    def start_rounds(self) -> tuple[RoundRecord, ...]:
+        """The rounds that the start took."""
+        return tuple(opened for opened in self.rounds if opened.start is not None)
 
     @property
     def n_blocks(self) -> int:

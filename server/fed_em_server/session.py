@@ -5,20 +5,23 @@ fit_standardised over FederatedTotal over FederatedSum over a hub
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
+from fed_em.beginnings import Beginning, OneDraw
 from fed_em.broadcast import Broadcast
 from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
 from fed_em.lock_step import RoundOfFits
-from fed_em.model import Model, Summand
+from fed_em.model import Summand
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM
 from fed_em.selection import Picked
 from fed_em.standardised_fit import StandardisedFit, fit_standardised
+from fed_em.starts import StartRound
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumOpened, Timetable
 from fed_em_protocols.description import SessionDescription
@@ -74,6 +77,7 @@ class SessionPlan:
     seed: int
     transport: str
     optimiser: str = EM
+    beginning: Beginning = field(default_factory=OneDraw)
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,29 @@ class SessionOutcome:
 def plan_session(
     configuration: ServerConfiguration, roster: Roster, identity: SigningKey, transport: str
 ) -> SessionPlan:
-    """The plan of a configuration, with a fresh session number. Raises `CallerError` if no sparse graph will do."""
+    """The plan of a configuration, with a fresh session number.
+
+    Raises:
+        CallerError: no sparse graph will do, or the model to start from is not there.
+        EnvironmentFault: it cannot be read.
+    """
     description = configuration.description
     fit = configuration.fit
-    terms = session_terms(configuration.trust, roster, description, fit.max_iterations)
+    beginning = configuration.beginning()
+    sums = beginning.rounds + fit.max_iterations + (description.selection.rounds if description.selection else 0)
+    terms = session_terms(configuration.trust, roster, description, sums)
     timetable = configuration.times.timetable()
     return SessionPlan(
-        roster, identity, description, terms, timetable, fit.stopping, fit.seed, transport, configuration.optimiser
+        roster,
+        identity,
+        description,
+        terms,
+        timetable,
+        fit.stopping,
+        fit.seed,
+        transport,
+        configuration.optimiser,
+        beginning,
     )
 
 
@@ -117,12 +137,22 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome
 
     def total_for(model: Summand, coordinates: Coordinates) -> Total:
         total = FederatedTotal(sums, plan.terms, plan.roster, plan.description, model, coordinates, keeper.opened)
-        return plan.description.total_of(model, total) if isinstance(model, Model) else total
+        return plan.description.total_of(model, total)
 
     description, choice = plan.description, plan.description.choice(plan.terms.session)
     model, ranges = description.fitted_model, (description.low, description.high)
     try:
-        result = fit_standardised(model, ranges, total_for, plan.stopping, plan.seed, keeper, plan.optimiser, choice)
+        result = fit_standardised(
+            model,
+            ranges,
+            total_for,
+            plan.stopping,
+            plan.seed,
+            keeper,
+            plan.optimiser,
+            plan.beginning,
+            choice,
+        )
     except BaseException:
         sums.close(CloseReason.FAILED)
         raise
@@ -161,6 +191,7 @@ class _RecordKeeper:
         self._bases = (0,) * plan.roster.n
         self._mark = (hub.now(), *hub.traffic())
         self._rounds: list[RoundRecord] = []
+        self._starts = 0
         self._happenings: list[Happening] = []
         self._record = _first_record(plan)
         self._standings = self._stood = Standings.at_start(self._record)
@@ -187,7 +218,7 @@ class _RecordKeeper:
         now, up, down = self._hub.now(), *self._hub.traffic()
         began, up_before, down_before = self._mark
         self._mark = (now, up, down)
-        iteration = len(self._rounds)
+        iteration = max(len(self._rounds) - self._starts, 0)
         counts = [number for number in self._summed if number < opened.round]
         self._summed = ()
         self._bases = tuple(self._base(index, opened) for index in range(self._plan.roster.n))
@@ -217,6 +248,15 @@ class _RecordKeeper:
         if name in self._asked:
             return Participation.STALE if name in self._uploaded else Participation.LATE
         return _PARTS.get(self._stood.of[name], Participation.AWAY)
+
+    def started(self, seen: StartRound) -> None:
+        """The round that was opened last was one of the start."""
+        objectives = (float(objective) for objective in seen.objectives)
+        candidates = tuple(objective if math.isfinite(objective) else None for objective in objectives)
+        done = self._rounds[-1].model_copy(update={"iteration": 0, "start": seen.number, "candidates": candidates})
+        self._starts += 1
+        self._rounds[-1] = done
+        self._watcher.round_opened(done)
 
     def iterated(self, iteration: Iteration) -> None:
         """The M-step of the round that was opened last is done."""

@@ -74,7 +74,7 @@ def _fit(parsed: ServerConfiguration, data: list[Path], progress: bool) -> tuple
     from fed_em_protocols.limits import MAX_ROW_CAP
     from fed_em_server.pooled import fit_pooled, fit_table, needs_memory
 
-    description, how = parsed.description, (parsed.fit.stopping, parsed.fit.seed, parsed.optimiser)
+    description, how = parsed.description, (parsed.fit.stopping, parsed.fit.seed, parsed.optimiser, parsed.beginning())
     if needs_memory(description) or any(path.suffix.lower() in (".npy", ".npz") for path in data):
         return fit_pooled(description, read_records(data, description, {}, MAX_ROW_CAP), *how)
     labelled = [

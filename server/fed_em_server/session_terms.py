@@ -44,16 +44,22 @@ def survivors_of(trust: TrustTable, roster: Roster) -> int:
     return default_survivors(roster, trust.minimum_cohort or threats.colluders + 2, threats.guarded, dropouts)
 
 
-def session_terms(trust: TrustTable, roster: Roster, description: SessionDescription, iterations: int) -> SessionTerms:
+def session_terms(trust: TrustTable, roster: Roster, description: SessionDescription, sums: int) -> SessionTerms:
     """Terms with a fresh session number.
+
+    Args:
+        trust: Against whom.
+        roster: Among whom.
+        description: What is fitted.
+        sums: How many the fit may take besides that of the moments, if none fails.
 
     Raises:
         CallerError: no sparse graph will do for a large roster; names the condition that fails and what to change.
     """
     threats, survivors = threats_of(trust, roster), survivors_of(trust, roster)
     graph = graph_of(roster, threats, survivors)
-    # A sum for the moments, those of candidates, and one an iteration: a round each, or two with a mass gate.
-    planned = (1 + description.candidate_rounds + iterations) * (2 if trust.mass_floor else 1)
+    # A round each, or two with a mass gate.
+    planned = (1 + sums) * (2 if trust.mass_floor else 1)
     return SessionTerms(
         session=secrets.token_bytes(16),
         roster=roster.digest,

@@ -22,7 +22,7 @@ from fed_em.initialisation import moments_model, standard_gaussian
 from fed_em.optimiser import EM, L_BFGS, SQUAREM, optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.row_blocks import use_threads
-from fed_em.starts import best_start
+from fed_em.starts import best_starts
 from fed_em.totals import TotalOfRows
 from tests.bench.figures import OptimiserFigures, RoundsFigures, StartFigures
 from tests.bench.hard_mixtures import HardMixture
@@ -76,7 +76,7 @@ def _of_mixture(mixture: HardMixture, most: int) -> RoundsFigures:
 def _start(model: GaussianMixtureModel, rows: Vector, seed: int) -> Parameters:
     one, gaussian = moments_model(model.n_columns), standard_gaussian(model.n_columns)
     moments = one.m_step(one.e_step(gaussian, rows), gaussian)
-    return best_start(model, lambda candidates: TotalOfRows(candidates, rows), moments, seed).parameters
+    return best_starts([model], lambda candidates: TotalOfRows(candidates, rows), moments, seed)[0].parameters
 
 
 def _em_and_its_optimum(model: GaussianMixtureModel, rows: Vector, start: Parameters) -> tuple[list[float], float]:

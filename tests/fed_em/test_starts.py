@@ -13,7 +13,7 @@ from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian
 from fed_em.parameters import Parameters
-from fed_em.starts import EM_ROUNDS, LLOYD_ROUNDS, Start, best_start
+from fed_em.starts import EM_ROUNDS, LLOYD_ROUNDS, Start, best_starts
 from fed_em.statistics import Statistics
 from fed_em.totals import TotalOfRows
 
@@ -35,7 +35,7 @@ def moments_of(rows: Vector) -> Parameters:
 
 
 def start_of(model: GaussianMixtureModel, rows: Vector, seed: int = 0, n_starts: int = 4) -> Start:
-    return best_start(model, lambda candidates: TotalOfRows(candidates, rows), moments_of(rows), seed, n_starts)
+    return best_starts([model], lambda candidates: TotalOfRows(candidates, rows), moments_of(rows), seed, n_starts)[0]
 
 
 def pairs_of_clusters() -> tuple[Vector, Vector]:
@@ -85,7 +85,7 @@ def test_a_start_takes_eighteen_sums_and_only_sums() -> None:
 
         return total  # type: ignore[return-value]
 
-    best_start(model, total_for, moments_of(rows), 0, 3)
+    best_starts([model], total_for, moments_of(rows), 0, 3)
     assert len(payloads) == LLOYD_ROUNDS + EM_ROUNDS == 18
     assert {payload.vector.size for payload in payloads} == {4 * (model.layout().size - 1) + 1}
 
