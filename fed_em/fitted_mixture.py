@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -11,8 +12,10 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from fed_em.criteria import Evidence
 from fed_em.description import check_real, check_whole_number
 from fed_em.errors import CallerError
+from fed_em.held_out import HeldOut, summed_log_density
 from fed_em.imputation import Imputation, impute_in
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model_file import FittedModel
@@ -82,6 +85,32 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     def aic(self, X: Any) -> float:
         """Akaike information criterion, −2 log L + 2 p; the lower the better."""
         return -2.0 * float(self.score_samples(X).sum()) + 2.0 * self._fitted.model.n_free_parameters
+
+    def icl(self, X: Any) -> float:
+        """Integrated completed likelihood, BIC − 2 Σ r log r: components that overlap cost; the lower the better."""
+        return self.evidence(X).icl
+
+    def evidence(self, X: Any, sample_weight: ArrayLike | None = None, held_out: HeldOut | None = None) -> Evidence:
+        """What the rows of a table say of the fit, for all criteria at once.
+
+        Args:
+            X: The table, n rows.
+            sample_weight: `(n,)`, at least 0; None for ones.
+            held_out: Which rows are scored apart from the others; None if none.
+
+        Raises:
+            CallerError: no rows are held out where some should be.
+        """
+        records = training_records(self._rows(X), sample_weight, None)
+        fitted = self._fitted
+        there = replace(records, rows=fitted.coordinates.apply(records.rows))
+        if held_out is None:
+            return Evidence.of(fitted.model, fitted.model.e_step(fitted.parameters, there))
+        kept, held = held_out.divide(there)
+        if not held.total_weight:
+            raise CallerError("no rows were drawn to be held out", remedy="hold out a larger share")
+        score = summed_log_density(fitted.model, fitted.parameters, held) / held.total_weight
+        return Evidence.of(fitted.model, fitted.model.e_step(fitted.parameters, kept), score)
 
     def anomaly_threshold(self, q: float) -> float:
         """The log-density, in nats, below which a share q in [0, 1] of the training rows lies.

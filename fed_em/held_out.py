@@ -59,9 +59,13 @@ class HeldOut:
         except (TypeError, ValueError) as error:
             raise CallerError(f"held-out rows: {error}") from None
 
+    def of(self, n: int) -> NDArray[np.bool_]:
+        """Which of n rows are held out, `(n,)`."""
+        return keyed_share(self.key, self.share, n)
+
     def divide(self, records: Records) -> tuple[Records, Records]:
         """The records to fit to, and those that are held out."""
-        held: NDArray[np.bool_] = keyed_share(self.key, self.share, len(records))
+        held = self.of(len(records))
         return records[~held], records[held]
 
 

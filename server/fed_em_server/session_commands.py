@@ -57,6 +57,13 @@ def fit(
     parsed = read_server_configuration(configuration)
     fitted, result = _fit(parsed, data, progress)
     save_model(output, fitted)
+    if result.picked is not None:
+        from fed_em_server.selection_record import doubts_in_words, reason_in_words, selection_record
+
+        selection = selection_record(result.picked)
+        typer.echo(f"picked a {selection.candidates[selection.picked].model}: {reason_in_words(selection)}")
+        for doubt in doubts_in_words(selection):
+            typer.echo(doubt)
     last = result.fit.iterations[-1]
     typer.echo(
         f"{fitted.provenance['rows']} rows, log-likelihood {last.log_likelihood:.6f} nats a row of standardised columns"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from mixed_federation import WEIGHTS, mixed_session, mixed_tables, records_of, write_mixed_federation
 from small_federation import (
     FIT,
     Recorder,
@@ -16,15 +20,22 @@ from small_federation import (
     write_three_blocks,
 )
 from test_dropouts import TIMES, Trouble, nine_tenants, pool
+from test_processes import federate
+from test_published_mixed import carcinoma_of, declared
+from typer.testing import CliRunner
 
 from fed_em.draws import keyed_share
+from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.model_file import FittedModel
+from fed_em.model_file import FittedModel, load_model
+from fed_em.records import Records
 from fed_em.standardised_fit import StandardisedFit
 from fed_em_protocols.messages import Mode
+from fed_em_server.configuration import read_server_configuration
 from fed_em_server.pooled import fit_pooled
 from fed_em_server.serve import open_server
 from fed_em_server.session import SessionOutcome, run_session
+from fed_em_simulations import command_line
 from fed_em_simulations.federation_folder import FederationFolder, Matrix
 from fed_em_simulations.memory_hub import Fate, MemoryHub
 
@@ -40,7 +51,7 @@ def run(federation: FederationFolder, hub: MemoryHub) -> SessionOutcome:
     return run_session(open_server(federation.server).plan("memory"), hub, Recorder())
 
 
-def pooled_fit(federation: FederationFolder, rows: Matrix) -> tuple[FittedModel, StandardisedFit]:
+def pooled_fit(federation: FederationFolder, rows: Matrix | Records) -> tuple[FittedModel, StandardisedFit]:
     server = federation.server
     return fit_pooled(
         server.description, rows, server.fit.stopping, server.fit.seed, server.optimiser, server.beginning()
@@ -92,7 +103,7 @@ def test_the_record_tells_the_course_and_the_reason(tmp_path: Path) -> None:
 
 def test_held_out_rows_are_each_tenants_own_and_the_picked_model_goes_on_over_all(tmp_path: Path) -> None:
     tenants = clustered_rows((150, 120, 200))
-    selection = f'\n[selection]\ncomponents = [1, 3]\ncriterion = "held-out"\nheld_out = 0.3\nmax_iterations = 8\n'
+    selection = '\n[selection]\ncomponents = [1, 3]\ncriterion = "held-out"\nheld_out = 0.3\nmax_iterations = 8\n'
     federation = write_small_federation(tmp_path / "f", tenants, picking_session(selection))
     plan = open_server(federation.server).plan("memory")
     outcome = run_session(plan, memory_hub(federation), Recorder())
@@ -132,3 +143,77 @@ def test_with_tenants_that_come_and_go_the_pick_and_the_optimum_are_those_of_eve
     for ours, theirs in ((outcome.fitted, fitted),):
         gap = ours.model.log_prob(ours.parameters, rows).mean() - theirs.model.log_prob(theirs.parameters, rows).mean()
         assert abs(gap) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("over_grpc", [False, True])
+def test_carcinoma_has_three_latent_classes_by_the_published_bic(
+    tmp_path: Path, shared_data: Callable[[str], Path], over_grpc: bool
+) -> None:
+    """poLCA (Linzer and Lewis 2011, J. Stat. Soft. 42/10) has BIC 706.0739 and 697.1357 for two and three classes of seven pathologists."""
+    tables = carcinoma_of(shared_data("carcinoma.csv"))
+    columns = declared([(name, 'kind = "categorical"\nlevels = ["1", "2"]') for name in "ABCDEFG"])
+    model = 'family = "mixed-mixture"\n[selection]\ncomponents = [1, 2, 3, 4]\nmax_iterations = 60'
+    session = session_toml(model, "tolerance = 1e-9\nstarts = 8", columns=columns, optimiser="lbfgs")
+    federation = write_mixed_federation(tmp_path / "f", tables, session)
+    outcome = federate(federation)[0] if over_grpc else run(federation, memory_hub(federation))
+    picked = outcome.result.picked
+    assert picked is not None and picked.number == 2
+    two, three = picked.evidence[1:3]
+    assert two is not None and three is not None
+    assert two.bic == pytest.approx(706.0739, abs=1e-3)
+    assert three.bic == pytest.approx(697.1357, abs=1e-3)
+    if over_grpc:
+        kept = load_model(federation.tenant("t0").state / "model")
+        assert kept.model == outcome.result.model
+        assert kept.parameters.distance(outcome.fitted.parameters) == 0.0
+
+
+def test_mixed_columns_with_holes_and_weights_are_picked_from_as_pooled_ones_are(tmp_path: Path) -> None:
+    tables = mixed_tables((60, 50, 70))
+    more = (
+        WEIGHTS + '\n[selection]\ncomponents = [1, 2]\ncovariances = ["diag"]\ncriterion = "icl"\nmax_iterations = 5\n'
+    )
+    session = mixed_session("diag", more, f"{FIT}\nstarts = 0").replace('n_components = 3\ncovariance = "diag"', "")
+    federation = write_mixed_federation(tmp_path / "f", tables, session)
+    outcome = run(federation, memory_hub(federation))
+    records = records_of(federation)
+    fitted, pooled = pooled_fit(federation, records)
+    assert outcome.result.picked is not None and pooled.picked is not None
+    assert outcome.fitted.model == fitted.model
+    assert outcome.fitted.parameters.distance(fitted.parameters) < 1e-6
+    for ours, theirs in zip(outcome.result.picked.evidence, pooled.picked.evidence, strict=True):
+        assert ours is not None and theirs is not None
+        assert ours.icl == pytest.approx(theirs.icl, rel=1e-6)
+        assert ours.records == pytest.approx(records.total_weight)
+
+
+@pytest.mark.parametrize("criterion", ["bic", "held-out"])
+def test_a_table_of_files_is_fitted_as_the_rows_in_memory_are(tmp_path: Path, criterion: str) -> None:
+    rows = pool(clustered_rows((60, 50, 40)))
+    selection = f'\n[selection]\ncomponents = [1, 3]\ncriterion = "{criterion}"\nmax_iterations = 10\n'
+    path = tmp_path / "session.toml"
+    path.write_text(picking_session(selection))
+    pq.write_table(pa.table(dict(zip("abc", rows.T, strict=True))), tmp_path / "rows.parquet")
+    arguments = ["fit", str(path), str(tmp_path / "rows.parquet"), "--output", str(tmp_path / "model")]
+    result = CliRunner().invoke(command_line.app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("picked a Gaussian mixture with 3 components and full covariances: ")
+    assert "3 components are the most that were tried" in result.output
+    parsed = read_server_configuration(path)
+    expected, _ = fit_pooled(
+        parsed.description, rows, parsed.fit.stopping, parsed.fit.seed, parsed.optimiser, parsed.beginning()
+    )
+    assert load_model(tmp_path / "model").parameters.distance(expected.parameters) < 1e-9
+
+
+def test_a_configuration_says_what_does_not_go_together(tmp_path: Path) -> None:
+    path = tmp_path / "session.toml"
+    for session, message in (
+        (picking_session(fit=f'{FIT}\nstart = "labels"'), "leave `start` out"),
+        (picking_session().replace("[trust]", "[trust]\nmass_floor = 5"), "rounds of candidates, and a mass floor"),
+        (picking_session("\n[selection]\ncomponents = [1, 2]\n[stream]\nbatches = 2\n"), "leave out .selection."),
+    ):
+        path.write_text(session)
+        with pytest.raises(CallerError, match=message):
+            read_server_configuration(path)
