@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
+from struct import Struct
 
 DIGEST_BYTES = 32
 NO_BYTES_DIGEST = hashlib.sha256(b"").digest()
@@ -26,19 +27,17 @@ def _tag(domain: str) -> bytes:
     return len(tag).to_bytes(8, "little") + tag
 
 
-_INTEGER_BYTES = (8).to_bytes(8, "little")
-
-
-def _framed(field: Field) -> tuple[bytes, bytes | memoryview]:
-    if isinstance(field, int):
-        return _INTEGER_BYTES, field.to_bytes(8, "little")
-    data = field.encode() if isinstance(field, str) else field
-    return len(data).to_bytes(8, "little"), data
+_length = Struct("<Q").pack
+_INTEGER = _length(8)
 
 
 def digest(domain: str, *fields: Field) -> bytes:
     """32-byte digest of `fields` under `domain`. Integers must lie in [0, 2^64)."""
-    parts: list[bytes | memoryview] = [_tag(domain), len(fields).to_bytes(8, "little")]
+    parts: list[bytes | memoryview] = [_tag(domain), _length(len(fields))]
     for field in fields:
-        parts += _framed(field)
+        if isinstance(field, int):
+            parts += (_INTEGER, field.to_bytes(8, "little"))
+        else:
+            data = field.encode() if isinstance(field, str) else field
+            parts += (_length(len(data)), data)
     return hashlib.sha256(b"".join(parts)).digest()

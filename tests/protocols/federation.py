@@ -64,6 +64,7 @@ def certificate_of(name: str) -> str:
     return built.public_bytes(serialization.Encoding.PEM).decode()
 
 
+@cache
 def identity_of(name: str) -> SigningKey:
     """The long-term key of a party in tests."""
     return SigningKey(digest("test identity", name))
