@@ -30,7 +30,7 @@ from fed_em_server.report_participation import participation_chart
 from fed_em_server.report_profile import profile_of
 from fed_em_server.report_selection import selection_chart, selection_section
 from fed_em_server.report_svg import N_PALETTE
-from fed_em_server.report_words import banner_in_words
+from fed_em_server.report_words import banner_in_words, starts_in_words
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -65,6 +65,7 @@ def _contents(record: SessionRecord, fitted: FittedModel, images: NDArray[np.flo
         "profile": profile_of(fitted),
         "selection": None if record.selection is None else selection_section(record.selection),
         "charts": _charts(record, fitted),
+        "starts": starts_in_words(record),
         "stale_rounds": sum(opened.stale > 0 for opened in record.rounds),
     }
 
@@ -76,6 +77,8 @@ def _charts(record: SessionRecord, fitted: FittedModel) -> dict[str, Markup]:
         drawn["selection"] = selection_chart(record.selection)
     if any(opened.log_likelihood is not None for opened in record.rounds):
         drawn["convergence"] = charts.convergence_chart(record.rounds)
+    if any(opened.best_candidate is not None for opened in record.rounds):
+        drawn["starts"] = charts.starts_chart(record.rounds)
     weights = record.rounds[-1].weights if record.rounds else ()
     if weights:
         drawn["weights"] = charts.weights_chart(record.rounds, component_names(len(weights)))

@@ -18,6 +18,7 @@ from fed_em_server.report_words import (
     ending_in_words,
     names_in_words,
     seconds_in_words,
+    starts_in_words,
 )
 
 # Lines of a comparison with a meaning of their own; every other line is a tenant's model, fitted to its rows alone.
@@ -57,7 +58,9 @@ def summary_panel(record: SessionRecord, folder: Path, files: Sequence[str]) -> 
     up, down = sum(r.bytes_up for r in rounds), sum(r.bytes_down for r in rounds)
     how = ending_in_words(record)
     last = next((r.log_likelihood for r in reversed(rounds) if r.log_likelihood is not None), None)
+    starts = starts_in_words(record)
     lines = {
+        **({"start": starts} if starts else {}),
         "fit": how if last is None else f"{how}, at {decimal(last)} nats a row",
         "rounds": f"{len(rounds)}: {complete} with every tenant in the sum, {len(rounds) - complete} with some",
         "trust": f"{record.trust}, f = {record.colluders}, {blocks_in_words(record)}",

@@ -44,7 +44,7 @@ SELECTION = '\n[selection]\ncomponents = [2, 3]\ncovariances = ["full", "diag"]\
 
 
 def picking_session(selection: str = SELECTION, fit: str = FIT, starts: int = 0) -> str:
-    return session_toml(FAMILY + selection, f"{fit}\nstarts = {starts}", times=TIMES, optimiser="lbfgs")
+    return session_toml(FAMILY + selection, fit, times=TIMES, optimiser="lbfgs", start=f"starts = {starts}")
 
 
 def run(federation: FederationFolder, hub: MemoryHub) -> SessionOutcome:
@@ -154,7 +154,7 @@ def test_carcinoma_has_three_latent_classes_by_the_published_bic(
     tables = carcinoma_of(shared_data("carcinoma.csv"))
     columns = declared([(name, 'kind = "categorical"\nlevels = ["1", "2"]') for name in "ABCDEFG"])
     model = 'family = "mixed-mixture"\n[selection]\ncomponents = [1, 2, 3, 4]\nmax_iterations = 60'
-    session = session_toml(model, "tolerance = 1e-9\nstarts = 8", columns=columns, optimiser="lbfgs")
+    session = session_toml(model, "tolerance = 1e-9", columns=columns, optimiser="lbfgs", start="starts = 8")
     federation = write_mixed_federation(tmp_path / "f", tables, session)
     outcome = federate(federation)[0] if over_grpc else run(federation, memory_hub(federation))
     picked = outcome.result.picked
@@ -174,7 +174,7 @@ def test_mixed_columns_with_holes_and_weights_are_picked_from_as_pooled_ones_are
     more = (
         WEIGHTS + '\n[selection]\ncomponents = [1, 2]\ncovariances = ["diag"]\ncriterion = "icl"\nmax_iterations = 5\n'
     )
-    session = mixed_session("diag", more, f"{FIT}\nstarts = 0").replace('n_components = 3\ncovariance = "diag"', "")
+    session = mixed_session("diag", more).replace('n_components = 3\ncovariance = "diag"', "")
     federation = write_mixed_federation(tmp_path / "f", tables, session)
     outcome = run(federation, memory_hub(federation))
     records = records_of(federation)
@@ -210,7 +210,7 @@ def test_a_table_of_files_is_fitted_as_the_rows_in_memory_are(tmp_path: Path, cr
 def test_a_configuration_says_what_does_not_go_together(tmp_path: Path) -> None:
     path = tmp_path / "session.toml"
     for session, message in (
-        (picking_session(fit=f'{FIT}\nstart = "labels"'), "leave `start` out"),
+        (picking_session().replace("starts = 0", 'start = "labels"'), "leave `start` out"),
         (picking_session().replace("[trust]", "[trust]\nmass_floor = 5"), "rounds of candidates, and a mass floor"),
         (picking_session("\n[selection]\ncomponents = [1, 2]\n[stream]\nbatches = 2\n"), "leave out .selection."),
     ):
