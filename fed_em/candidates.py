@@ -21,6 +21,7 @@ from fed_em.layout import Block, Layout
 from fed_em.model import COUNT, LOG_LIKELIHOOD, Model, Rows
 from fed_em.parameters import Parameters
 from fed_em.records import Records
+from fed_em.resampling import MOST, Resampled
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import has_own_weights
 
@@ -55,18 +56,26 @@ class Candidates:
     Where rows are held out, all of these are of the others. Of the held-out rows there are `held_out` (), how many they count for, and
     "r.held_out" (), their log-likelihood under each candidate, in nats.
 
+    Where each candidate sees a replicate of the records, each also has a count of its own, "r.count"; `count` is that of the records
+    themselves.
+
     Attributes:
         models: At least one, at most `MAX_CANDIDATES`.
         held_out: Which rows are only scored; None if none.
+        resampled: How replicates are drawn; None if all candidates see the records themselves.
 
     Raises:
-        CallerError: there are none or too many, their columns differ in number, or one has mixing weights of each tenant's own.
+        CallerError: there are none or too many, their columns differ in number, one has mixing weights of each tenant's own, or rows are
+            both held out and resampled.
     """
 
     models: tuple[Model, ...]
     held_out: HeldOut | None = None
+    resampled: Resampled | None = None
 
     def __post_init__(self) -> None:
+        if self.held_out is not None and self.resampled is not None:
+            raise CallerError("rows are held out or resampled, not both")
         if not 1 <= len(self.models) <= MAX_CANDIDATES:
             raise CallerError(f"there must be 1 to {MAX_CANDIDATES} candidates, not {len(self.models)}")
         columns = sorted({model.n_columns for model in self.models})
@@ -92,14 +101,15 @@ class Candidates:
         alike = ((model, len(list(group))) for model, group in groupby(self.models))
         models = [{"model": dict(model.describe()), "copies": n} for model, n in alike]
         held_out = {} if self.held_out is None else {"held_out": self.held_out.describe()}
-        return {"family": FAMILY, "models": models, **held_out}
+        resampled = {} if self.resampled is None else {"resampled": self.resampled.describe()}
+        return {"family": FAMILY, "models": models, **held_out, **resampled}
 
     @classmethod
     def from_description(
         cls, description: Mapping[str, Any], build: Callable[[Mapping[str, Any]], Model]
     ) -> Candidates:
         """The candidates that `describe` described, their models made by `build`. Raises `CallerError` as that, and as the class."""
-        read_mapping("candidates", description, ("family", "models"), ("held_out",))
+        read_mapping("candidates", description, ("family", "models"), ("held_out", "resampled"))
         if not isinstance(description["models"], Sequence) or isinstance(description["models"], str):
             raise CallerError("the models of candidates must be a list")
         models: list[Model] = []
@@ -109,8 +119,12 @@ class Candidates:
             if len(models) + entry["copies"] > MAX_CANDIDATES:
                 raise CallerError(f"there must be at most {MAX_CANDIDATES} candidates")
             models += [build(entry["model"])] * entry["copies"]
-        held_out = description.get("held_out")
-        return cls(tuple(models), None if held_out is None else HeldOut.from_description(held_out))
+        held_out, resampled = description.get("held_out"), description.get("resampled")
+        return cls(
+            tuple(models),
+            None if held_out is None else HeldOut.from_description(held_out),
+            None if resampled is None else Resampled.from_description(resampled),
+        )
 
     def layout(self, column_bounds: NDArray[np.float64] | None = None) -> Layout:
         """The layouts of all candidates, end to end behind one `count`; arguments and errors are those of `Model.layout`."""
@@ -122,14 +136,15 @@ class Candidates:
 
     def _joined(self, column_bounds: NDArray[np.float64] | None) -> Layout:
         layouts = [model.layout(column_bounds) for model in self.models]
-        blocks = (replace(block, name=_place(r, block.name)) for r, layout in enumerate(layouts) for block in layout)
+        of_weights = [layout.of_weights_up_to(self.largest_count) for layout in layouts]
+        blocks = (replace(block, name=self._place(r, block.name)) for r, own in enumerate(of_weights) for block in own)
         of_models = (layouts[0][COUNT], *(block for block in blocks if block.name != COUNT))
         return Layout((*of_models, *self._held_out_blocks(layouts)))
 
     def _held_out_blocks(self, layouts: Sequence[Layout]) -> tuple[Block, ...]:
         if self.held_out is None:
             return ()
-        scores = (replace(layout[LOG_LIKELIHOOD], name=_place(r, HELD_OUT)) for r, layout in enumerate(layouts))
+        scores = (replace(layout[LOG_LIKELIHOOD], name=self._place(r, HELD_OUT)) for r, layout in enumerate(layouts))
         return (replace(layouts[0][COUNT], name=HELD_OUT), *scores)
 
     def joined(self, parameters: Sequence[Parameters]) -> Parameters:
@@ -154,7 +169,7 @@ class Candidates:
     def layouts_of(self, layout: Layout) -> list[Layout]:
         """The layout of each candidate within one of all, with its bounds."""
         return [
-            Layout(tuple(replace(layout[_place(r, block.name)], name=block.name) for block in model.layout()))
+            Layout(tuple(replace(layout[self._place(r, block.name)], name=block.name) for block in model.layout()))
             for r, model in enumerate(self.models)
         ]
 
@@ -162,13 +177,13 @@ class Candidates:
         """The statistics of each candidate, in the layout of its model without column bounds."""
         own = self.layouts_of(self.layout())
         return [
-            Statistics.of(layout, {block.name: statistics[_place(r, block.name)] for block in layout})
+            Statistics.of(layout, {block.name: statistics[self._place(r, block.name)] for block in layout})
             for r, layout in enumerate(own)
         ]
 
     def held_out_of(self, statistics: Statistics) -> tuple[float, tuple[float, ...]]:
         """For how many rows those held out count, and their log-likelihood under each candidate, in nats; some must be held out."""
-        scores = tuple(float(statistics[_place(r, HELD_OUT)]) for r in range(len(self.models)))
+        scores = tuple(float(statistics[self._place(r, HELD_OUT)]) for r in range(len(self.models)))
         return float(statistics[HELD_OUT]), scores
 
     def e_step(self, parameters: Parameters, rows: Rows | Records, layout: Layout | None = None) -> Statistics:
@@ -180,14 +195,17 @@ class Candidates:
         """
         rows, held = (rows, None) if self.held_out is None else self.held_out.divide(Records.of(rows))
         parts: dict[str, NDArray[np.float64] | float] = {} if held is None else {HELD_OUT: held.total_weight}
+        if self.resampled is not None:
+            parts[COUNT] = Records.of(rows).total_weight
         for r, (model, each) in enumerate(zip(self.models, self.parameters_of(parameters), strict=True)):
+            seen = rows if self.resampled is None else self.resampled.records(r, Records.of(rows))
             try:
-                sums = model.e_step(each, rows)
+                sums = model.e_step(each, seen)
             except NotEvaluated as error:
                 raise CandidateNotEvaluated(r, error) from error
-            parts |= {_place(r, block.name): sums[block.name] for block in sums.layout}
+            parts |= {self._place(r, block.name): sums[block.name] for block in sums.layout}
             if held is not None:
-                parts[_place(r, HELD_OUT)] = summed_log_density(model, each, held)
+                parts[self._place(r, HELD_OUT)] = summed_log_density(model, each, held)
         return Statistics.of(self.layout() if layout is None else layout, parts)
 
     def validate(self, parameters: Parameters) -> None:
@@ -198,7 +216,11 @@ class Candidates:
             except CallerError as error:
                 raise CallerError(f"candidate {r}: {error.message}", remedy=error.remedy) from None
 
+    @property
+    def largest_count(self) -> int:
+        """How often a record counts at most in the statistics of a candidate."""
+        return 1 if self.resampled is None else MOST
 
-def _place(r: int, name: str) -> str:
-    """The name of a candidate's statistic among those of all."""
-    return COUNT if name == COUNT else f"{r}.{name}"
+    def _place(self, r: int, name: str) -> str:
+        """The name of a candidate's statistic among those of all."""
+        return COUNT if name == COUNT and self.resampled is None else f"{r}.{name}"

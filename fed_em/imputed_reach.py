@@ -57,7 +57,9 @@ def records_beyond_reach(
     beyond = np.zeros(model.n_columns, dtype=np.int64)
     if isinstance(model, Candidates):
         apart = zip(model.models, model.parameters_of(parameters), model.layouts_of(layout), strict=True)
-        for one, at, own in apart:
+        for one, at, counted in apart:
+            # A record that counts several times has as much more room.
+            own = counted.of_weights_up_to(1.0 / model.largest_count)
             np.maximum(beyond, records_beyond_reach(one, at, records, column_bounds, own), out=beyond)
         return beyond
     places = _gaussian_places(model)
