@@ -14,12 +14,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from fed_em.criteria import Evidence
 from fed_em.description import check_real, check_whole_number
+from fed_em.em import Total
 from fed_em.errors import CallerError
+from fed_em.estimates import Estimates
+from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.held_out import HeldOut, summed_log_density
 from fed_em.imputation import Imputation, impute_in
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model_file import FittedModel
 from fed_em.records import Records
+from fed_em.row_stream import TableStream, TotalOfStream
+from fed_em.standard_errors import standard_errors
+from fed_em.statistic_products import StatisticProducts
+from fed_em.totals import TotalOfRows
 
 Vector = NDArray[np.float64]
 RandomState = int | np.random.RandomState | None
@@ -38,6 +45,10 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
     def fit(self, X: Any, y: object = None, sample_weight: Any = None, admissible: Any = None) -> Self:
         """Fit to a table."""
+        raise NotImplementedError
+
+    def to_fitted_model(self) -> FittedModel:
+        """The fitted mixture, to be saved or served."""
         raise NotImplementedError
 
     def _rows(self, X: Any) -> Vector:
@@ -111,6 +122,39 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             raise CallerError("no rows were drawn to be held out", remedy="hold out a larger share")
         score = summed_log_density(fitted.model, fitted.parameters, held) / held.total_weight
         return Evidence.of(fitted.model, fitted.model.e_step(fitted.parameters, kept), score)
+
+    def standard_errors(
+        self, X: Any, sample_weight: ArrayLike | None = None, admissible: ArrayLike | None = None
+    ) -> Estimates:
+        """The fitted parameters with their standard errors, of the table that they were fitted to.
+
+        From outer products of scores (`fed_em.standard_errors`): those of maximum likelihood at the fitted parameters, so fit to
+        convergence, with a small `tol`; a prior's part is not in them. `shift` of what is given tells how far from a maximum they are.
+
+        Args:
+            X: The table, as in `fit`: in memory, or `open_table`'s.
+            sample_weight, admissible: As in `fit`.
+
+        Raises:
+            CallerError: the table does not fit, or there are too many parameters (`fed_em.statistic_products.MOST_STATISTICS`).
+            FedEmError: a row has no density.
+        """
+        fitted = self.to_fitted_model()
+        model = fitted.model
+        assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+        total: Total
+        if isinstance(X, TableStream):
+            require_plain_rows(sample_weight, admissible)
+            products = StatisticProducts(model)
+            total = TotalOfStream(products, fitted.coordinates, X.rows(self._filling_model().schema))
+        else:
+            records = training_records(self._rows(X), sample_weight, admissible)
+            if isinstance(model, GaussianMixtureModel) and np.isnan(records.rows).any():
+                model = replace(model, missing=True)
+            products = StatisticProducts(model)
+            total = TotalOfRows(products, replace(records, rows=fitted.coordinates.apply(records.rows)))
+        errors = standard_errors(products, fitted.parameters, total(fitted.parameters).statistics)
+        return Estimates.of(replace(fitted, errors=errors))
 
     def anomaly_threshold(self, q: float) -> float:
         """The log-density, in nats, below which a share q in [0, 1] of the training rows lies.

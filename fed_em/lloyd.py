@@ -1,15 +1,15 @@
 """Lloyd's algorithm by the E-step of a mixture itself, so that whoever sums need not know of it.
 
-    sharpened   parameters at which nearly all of a record goes to one component: equal weights, one small spherical covariance, and
-                probabilities of levels as if each record stood for several
-    clustered   from the statistics there: the clusters' sizes, centres, and the pooled covariance within them
+    sharpened   parameters at which nearly all of a record goes to one component: equal weights, and one small spherical covariance
+    clustered   from the statistics there: the clusters' sizes and centres, and the pooled covariance within them
 
-In Gaussian columns that is k-means, Lloyd (1982), "Least squares quantization in PCM"; with others besides it is near k-prototypes, Huang
-(1998), "Extensions to the k-means algorithm for clustering large data sets with categorical values". Counts are as they are.
+That is k-means, Lloyd (1982), "Least squares quantization in PCM", over the Gaussian columns; what other columns show counts as much as
+it does in the mixture. Where no column is Gaussian these are rounds of EM: clusters that are hard in levels, as k-modes has them, led to
+worse optima.
 
 A start may also be split: all its components begin at one place, and groups of them that are still together are cut in two along their
 longest axis (Linde, Buzo and Gray 1980, "An algorithm for vector quantizer design"). It is the same whatever the seed. Columns without
-numbers have no axis, and take part by what the groups differ in.
+numbers have no axis, and follow the groups.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.covariance import moved_scatter, restrict
-from fed_em.discrete_columns import LEVEL_PROBABILITIES, RATES, SUCCESS_PROBABILITIES, DiscreteColumns
+from fed_em.discrete_columns import LEVEL_PROBABILITIES, RATES, SUCCESS_PROBABILITIES
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import start_from_moments
 from fed_em.mixed_mixture import MixedMixtureModel
@@ -37,9 +37,6 @@ Mixture = GaussianMixtureModel | MixedMixtureModel
 # The standard deviation of a component in Lloyd's rounds; rows have 1. Up to `_WIDE` columns; of more it grows with the root of their
 # number, as distances do. So log-densities stay within their declared bound for rows up to 36 standard deviations away, on average.
 _NARROW, _WIDE = 0.1, 100
-
-# How many records each one stands for where it shows a level.
-_SHARPER = 4.0
 
 # Added to variances within clusters, which may be of single rows.
 _LEAST_VARIANCE = 1e-3
@@ -70,47 +67,38 @@ def together(model: Mixture, moments: Parameters) -> Parameters:
 
 def sharpened(model: Mixture, parameters: Parameters) -> Parameters:
     """Where to evaluate the E-step for a round of Lloyd's algorithm."""
-    k, gaussian, arrays = model.n_components, gaussian_part(model), dict(parameters)
-    arrays["weights"] = np.full(k, 1.0 / k)
-    if gaussian is not None:
-        narrow = _NARROW**2 * max(gaussian.n_columns / _WIDE, 1.0)
-        arrays["covariances"] = restrict(gaussian.covariance, narrow * np.eye(gaussian.n_columns), k)
-    if LEVEL_PROBABILITIES in parameters:
-        assert isinstance(model, MixedMixtureModel)
-        sharp = parameters[LEVEL_PROBABILITIES] ** _SHARPER
-        for levels in model.schema.level_slices:
-            sharp[:, levels] /= sharp[:, levels].sum(axis=1, keepdims=True)
-        arrays[LEVEL_PROBABILITIES] = sharp
-    if SUCCESS_PROBABILITIES in parameters:
-        yes = parameters[SUCCESS_PROBABILITIES] ** _SHARPER
-        no = (1.0 - parameters[SUCCESS_PROBABILITIES]) ** _SHARPER
-        arrays[SUCCESS_PROBABILITIES] = yes / (yes + no)
-    return Parameters(arrays)
+    k, gaussian = model.n_components, gaussian_part(model)
+    if gaussian is None:
+        return parameters
+    narrow = _NARROW**2 * max(gaussian.n_columns / _WIDE, 1.0)
+    covariances = restrict(gaussian.covariance, narrow * np.eye(gaussian.n_columns), k)
+    return Parameters({**parameters, "weights": np.full(k, 1.0 / k), "covariances": covariances})
 
 
-def clustered(model: Mixture, sums: Statistics, before: Parameters, prior: MixedMixturePrior) -> Parameters:
+def clustered(safe: Mixture, sums: Statistics, before: Parameters) -> Parameters:
     """The clusters as components; the centre of a cluster that nobody is in stays.
 
     Args:
-        model: The mixture.
+        safe: The mixture, under a prior (`guarded`).
         sums: Its statistics at sharpened parameters.
         before: The parameters that were sharpened.
-        prior: Of columns other than Gaussian ones, with pseudo-records for each kind.
     """
-    gaussian, discrete = gaussian_part(model), discrete_part(model)
-    counts = np.maximum(sums["responsibilities"], 0.0)
-    arrays: dict[str, Vector] = {"weights": (counts + 1) / (counts + 1).sum()}
-    if gaussian is not None:
-        held = counts[:, np.newaxis] > _NOBODY
-        means = np.divide(sums["first"], counts[:, np.newaxis], out=before["means"].copy(), where=held)
-        within = moved_scatter(gaussian.covariance, counts, sums["first"], sums["second"], means).sum(axis=0)
-        within = within / max(counts.sum(), _NOBODY)
-        matrix = np.diag(within) if within.ndim == 1 else within
-        ridge = _LEAST_VARIANCE * np.eye(len(matrix))
-        arrays["means"] = means
-        arrays["covariances"] = restrict(gaussian.covariance, matrix + ridge, model.n_components)
-    if discrete is not None:
-        arrays |= discrete.estimate(sums, before, prior)
+    gaussian, counts = gaussian_part(safe), np.maximum(sums["responsibilities"], 0.0)
+    if gaussian is None:
+        return safe.m_step(sums, before)
+    held = counts[:, np.newaxis] > _NOBODY
+    means = np.divide(sums["first"], counts[:, np.newaxis], out=before["means"].copy(), where=held)
+    within = moved_scatter(gaussian.covariance, counts, sums["first"], sums["second"], means).sum(axis=0)
+    within = within / max(counts.sum(), _NOBODY)
+    matrix = np.diag(within) if within.ndim == 1 else within
+    matrix = matrix + _LEAST_VARIANCE * np.eye(len(matrix))
+    arrays: dict[str, Vector] = {
+        "weights": (counts + 1) / (counts + 1).sum(),
+        "means": means,
+        "covariances": restrict(gaussian.covariance, matrix, safe.n_components),
+    }
+    if isinstance(safe, MixedMixtureModel):
+        arrays |= safe.discrete.estimate(sums, before, safe.prior or MixedMixturePrior())
     return Parameters(arrays)
 
 
@@ -193,10 +181,3 @@ def _filled(model: MixedMixtureModel, weak: MixedMixturePrior) -> MixedMixturePr
 def gaussian_part(model: Mixture) -> GaussianMixtureModel | None:
     """The mixture of the Gaussian columns alone; None if there are none."""
     return model if isinstance(model, GaussianMixtureModel) else model.gaussian
-
-
-def discrete_part(model: Mixture) -> DiscreteColumns | None:
-    """The other columns; None if there are none."""
-    if isinstance(model, GaussianMixtureModel) or not model.discrete.n_features:
-        return None
-    return model.discrete

@@ -23,11 +23,11 @@ from fed_em.errors import CallerError
 from fed_em.layout import Layout
 from fed_em.model import Rows, Summand
 from fed_em.parameters import Parameters
+from fed_em.row_blocks import rows_in_block
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import has_own_weights
 
-# Float64 entries of a block (8 MiB), of which a fit holds a few copies, and the fewest rows of one.
-_BLOCK_ENTRIES = 2**20
+# The fewest rows of a block, of which a fit holds a few copies.
 _FEWEST_ROWS = 1024
 
 # Rows of the sample that a fit starts from.
@@ -67,7 +67,7 @@ class TableStream(Protocol):
 
 def block_rows(n_columns: int) -> int:
     """Rows of a block, from the number of columns alone."""
-    return max(_BLOCK_ENTRIES // n_columns, _FEWEST_ROWS)
+    return rows_in_block(n_columns, _FEWEST_ROWS)
 
 
 def in_blocks(parts: Iterable[Rows], size: int) -> Iterator[Rows]:
@@ -96,7 +96,7 @@ class TotalOfStream:
     """Sums over rows that are read anew; with it `fed_em.em.fit` is plain EM in bounded memory.
 
     Attributes:
-        model: The model, or candidates.
+        model: The model, or what else is summed.
         coordinates: Those of the parameters.
         stream: The rows, in original units.
         layout: The layout of the statistics; the model's own if None.

@@ -24,7 +24,6 @@ from fed_em.description import check_whole_number
 from fed_em.em import Summed
 from fed_em.errors import CollapsedComponent
 from fed_em.lloyd import Mixture, Split, clustered, drawn, guarded, sharpened, together
-from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import COUNT, LOG_LIKELIHOOD
 from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
@@ -82,8 +81,7 @@ class _Candidate:
 
     def clustered(self, number: int, sums: Statistics) -> _Candidate:
         """After Lloyd's round `number`."""
-        prior = self.guarded.prior if isinstance(self.guarded.prior, MixedMixturePrior) else MixedMixturePrior()
-        found, split = clustered(self.model, sums, self.parameters, prior), self.split
+        found, split = clustered(self.guarded, sums, self.parameters), self.split
         if split is not None:
             split, found = split.cut(number, sums, found)
         return replace(self, parameters=found, split=split)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.column_cells import level_of
 from fed_em.columns import BernoulliColumn, CategoricalColumn, Column, PoissonColumn
 
 Vector = NDArray[np.float64]
@@ -50,22 +51,10 @@ def numbers_of(column: Column, texts: Sequence[str | None]) -> tuple[Vector, Com
         codes, what = _NO_AND_YES, "neither 0 nor 1"
         remedy = "write 0 and 1, or false and true, and leave the cell empty where the value is not known"
         texts = [None if text is None else text.lower() for text in texts]
-    cells = np.array([np.nan if text is None else codes.get(_label(text, codes), np.inf) for text in texts])
+    cells = np.array([np.nan if text is None else codes.get(level_of(text, codes), np.inf) for text in texts])
     wrong = np.isinf(cells)
     cells[wrong] = np.nan
     return cells, Complaint(wrong, what, remedy)
-
-
-def _label(text: str, known: dict[str, float]) -> str:
-    """The label that a cell stands for: "2.0" is 2 where no level is called so."""
-    stripped = text.strip()
-    if stripped in known:
-        return stripped
-    try:
-        number = float(stripped)
-    except ValueError:
-        return stripped
-    return str(int(number)) if number.is_integer() else stripped
 
 
 def complaints_of_counts(column: PoissonColumn, cells: Vector) -> list[Complaint]:
@@ -119,5 +108,5 @@ def admissible_of(texts: Sequence[str | None], n_components: int) -> tuple[Flags
 
 
 def _named(text: str, known: dict[str, float]) -> list[int] | None:
-    labels = [_label(part, known) for part in text.split(_BETWEEN_COMPONENTS)]
+    labels = [level_of(part, known) for part in text.split(_BETWEEN_COMPONENTS)]
     return [int(known[label]) for label in labels] if all(label in known for label in labels) else None

@@ -20,6 +20,7 @@ from fed_em.model import ComponentModel, CountedModel, Summand
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.silence import silence
+from fed_em.statistic_products import StatisticProducts
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import at_home, has_own_weights
 from fed_em_client.fingerprint import MIXED, fingerprint_of
@@ -148,6 +149,7 @@ class RowsWork:
         self._coordinates: Coordinates | None = None
         self._picked: Summand | None = None
         self._counting: _Counting | None = None
+        self._products_at: bytes | None = None
 
     def prepare(self, description: bytes, mass_floor: int) -> None:
         """Read the rows and check them against a session's description (JSON). The same offer again costs nothing.
@@ -208,6 +210,8 @@ class RowsWork:
         )
         if setting.candidates and asked.round > description.last_candidate_round:
             raise _not_agreed(asked, f"candidates later than in round {description.last_candidate_round}")
+        if isinstance(setting.model, StatisticProducts):
+            self._require_one_point(asked)
         of_asked = self._counted if asked.mode == Mode.COUNTS else self._summed
         try:
             encoding, statistics = of_asked(asked, setting, broadcast.parameters)
@@ -241,7 +245,8 @@ class RowsWork:
         return replace(final, parameters=at_home(final.model, final.parameters, there))
 
     def _forget_rounds(self) -> None:
-        self._setting, self._coordinates, self._picked, self._counting = None, None, None, None
+        self._setting, self._coordinates, self._picked = None, None, None
+        self._counting, self._products_at = None, None
 
     def _prepared(self) -> _Session:
         if self._session is None:
@@ -262,14 +267,20 @@ class RowsWork:
         return self._setting
 
     def _require_the_model(self, description: SessionDescription, broadcast: Broadcast) -> None:
-        """Moments first, then the session's candidates and model in one system of coordinates: nothing else is ever answered."""
-        of_model = description.asks_for_the_model(broadcast)
-        if not (of_model or description.asks_for_candidates(broadcast, self._number or b"")):
+        """Moments first, then the session's candidates, its model and its products, in one system of coordinates: nothing else is
+        ever answered.
+        """
+        if not (
+            description.asks_for_the_model(broadcast)
+            or description.asks_for_candidates(broadcast, self._number or b"")
+            or description.asks_for_standard_errors(broadcast)
+        ):
             raise CallerError(
                 f"the server asks for a model that session '{description.title}' is not about, or for its moments again",
                 remedy="ask the server's operator; this tenant answers for the agreed model only",
             )
-        if of_model and self._picked is not None and self._picked != broadcast.model:
+        of = broadcast.model.model if isinstance(broadcast.model, StatisticProducts) else broadcast.model
+        if not isinstance(of, Candidates) and self._picked not in (None, of):
             raise CallerError(
                 f"the server asks for another model than the one that it picked in session '{description.title}'",
                 remedy="ask the server's operator; once a model is picked, this tenant answers for that one only",
@@ -280,8 +291,16 @@ class RowsWork:
                 remedy="ask the server's operator; coordinates are fixed by the session's first round",
             )
         self._coordinates = broadcast.coordinates
-        if of_model:
-            self._picked = broadcast.model
+        if not isinstance(of, Candidates):
+            self._picked = of
+
+    def _require_one_point(self, asked: Evaluate) -> None:
+        """The products for standard errors are given whole, and at one point of the parameters, however often it is asked for."""
+        if asked.mode == Mode.INCREMENT:
+            raise _not_agreed(asked, "an increment of what standard errors are computed from")
+        if self._products_at not in (None, asked.parameters):
+            raise _not_agreed(asked, "standard errors at a second point of the parameters")
+        self._products_at = asked.parameters
 
     def _counted(self, asked: Evaluate, setting: _Setting, parameters: Parameters) -> tuple[Encoding, Statistics]:
         """How much each component holds."""

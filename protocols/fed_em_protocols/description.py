@@ -39,6 +39,7 @@ from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
 from fed_em.selection import Choice
 from fed_em.standardised_fit import first_round
 from fed_em.starts import start_candidates
+from fed_em.statistic_products import StatisticProducts
 from fed_em.stepwise import StepwiseTotal
 from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.configuration import Table, complaint_of
@@ -194,6 +195,8 @@ class SessionDescription(Table):
     stream: Stream | None = None
     starts: Starts | None = None
     selection: Selection | None = None
+    standard_errors: Literal[True] | None = None
+    """Whether, once the model is fitted, one sum of statistic products (`fed_em.statistic_products`) is asked for."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -214,6 +217,12 @@ class SessionDescription(Table):
                 "a [stream] has no mixing weights of each tenant's own, which need all of its rows in every round: "
                 'set mixing = "shared" in [model], or leave [stream] out'
             )
+        if self.standard_errors and self.stream is not None:
+            raise ValueError(
+                "a [stream] ends at no maximum of a likelihood, and has no standard errors: leave one of them out"
+            )
+        for model in self.models:
+            self.products_of(model)  # making them says what there are no standard errors of
         most = max(model.n_components for model in self.models if isinstance(model, ComponentModel))
         if most > MAX_COMPONENTS:
             raise ValueError(f"a session's model has at most {MAX_COMPONENTS} components, not {most}")
@@ -336,10 +345,10 @@ class SessionDescription(Table):
     def takes_whole_vectors(self, model: Summand) -> bool:
         """Whether no sums of a model are of increments.
 
-        In a stream each is of other rows. Starts go on from the sums of whoever is there; fits to pick from, as the fit of one model, from
-        the last terms of everybody.
+        In a stream each is of other rows, and of products there is one sum only. Starts go on from the sums of whoever is there; fits to
+        pick from, as the fit of one model, from the last terms of everybody.
         """
-        return self.stream is not None or model in self.candidates
+        return self.stream is not None or isinstance(model, StatisticProducts) or model in self.candidates
 
     @property
     def last_candidate_round(self) -> int:
@@ -349,6 +358,18 @@ class SessionDescription(Table):
         the model. The bound is on the number of the round: a tenant that has forgotten what it was asked keeps it too.
         """
         return rounds_with_failures(1 + self.candidate_rounds) if self.candidate_rounds else 0
+
+    @cached_property
+    def statistic_products(self) -> StatisticProducts | None:
+        """What is summed for standard errors of the one model; None if there are to be none."""
+        return self.products_of(self.fitted_model)
+
+    def products_of(self, model: Summand) -> StatisticProducts | None:
+        """What is summed for standard errors of a model that the session ends with; None if there are to be none."""
+        if not self.standard_errors:
+            return None
+        assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+        return StatisticProducts(model)
 
     @cached_property
     def first_round(self) -> Broadcast:
@@ -395,6 +416,12 @@ class SessionDescription(Table):
         choice = self.choice(session)
         return self.candidates if choice is None else (*self.candidates, choice.candidates)
 
+    def asks_for_standard_errors(self, broadcast: Broadcast) -> bool:
+        """Whether a broadcast asks for the products that standard errors follow from."""
+        return isinstance(broadcast.model, StatisticProducts) and any(
+            broadcast.model == self.products_of(model) for model in self.models
+        )
+
 
 def rounds_with_failures(planned: int) -> int:
     """The most rounds that are admitted where so many sums are planned: half as many again for rounds that fail."""
@@ -406,6 +433,8 @@ def require_gateable(description: SessionDescription, mass_floor: float) -> None
 
     It is no stream either, and has no rounds of candidates.
 
+    Nor has it standard errors: their sum holds moments of the records between two components, however few, which no count bounds.
+
     Raises:
         CallerError: it has one of them.
     """
@@ -414,6 +443,12 @@ def require_gateable(description: SessionDescription, mass_floor: float) -> None
             f"session '{description.title}' has rounds of candidates, and a mass floor: sums of several candidates "
             f"would differ by the components that the gate of each holds shut",
             remedy="set starts = 0 in [fit] and leave out [selection], or agree with all tenants on a session with mass_floor = 0",
+        )
+    if mass_floor > 0 and description.standard_errors:
+        raise CallerError(
+            f"session '{description.title}' has standard errors and a mass floor: their sum holds moments of the records between two "
+            "components, and these may be one record where both components are large",
+            remedy="set standard_errors = false in [fit], or agree with all tenants on a session with mass_floor = 0",
         )
     if mass_floor > 0 and description.stream is not None:
         raise CallerError(

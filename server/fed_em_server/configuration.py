@@ -79,6 +79,9 @@ class FitTable(Table):
     """What proposes the parameters of the next round; in rounds whose sum is not whole it is EM (`fed_em.optimiser`). By default
     L-BFGS, and EM where there is nothing else: in a stream, and with mixing weights of each tenant's own."""
 
+    standard_errors: bool = False
+    """Whether one more sum, once the model is fitted, gives standard errors of its parameters; never with a mass floor."""
+
     @property
     def stopping(self) -> Stopping:
         """As the EM loop takes it."""
@@ -213,6 +216,7 @@ class ServerConfiguration(Table):
             stream=self.stream,
             starts=starts,
             selection=self.selection,
+            standard_errors=True if self.fit.standard_errors else None,
         )
 
 

@@ -30,7 +30,8 @@ class FederatedTotal:
     With a mass floor in the terms each sum is two, counts and then moments behind the gate that follows from them, over the same
     tenants and of whole vectors: terms of earlier rounds went through other gates.
 
-    The sums of a stream are of whole vectors too, over those who answer, and so are those of starts.
+    The sums of a stream, of starts, and of the products that standard errors follow from, are of whole vectors too, over those who
+    answer.
 
     Attributes:
         sums: The secure sum.

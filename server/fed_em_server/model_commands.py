@@ -1,4 +1,4 @@
-"""Commands about tables and fitted models: `fed-em schema`, `fed-em predict`, `fed-em score` and `fed-em sample`."""
+"""Commands about tables and fitted models: `fed-em schema`, `estimates`, `predict`, `score` and `sample`."""
 
 from __future__ import annotations
 
@@ -59,6 +59,25 @@ def score(model: Model, data: Data, output: Output = None) -> None:
         typer.echo(f"{len(rows)} rows, mean log density {densities.mean():.6f} nats in original units")
     else:
         _write(pa.table({"log_density": densities}), output)
+
+
+def estimates(model: Model, output: Output = None) -> None:
+    """The model's parameters in the units of the table, with their standard errors if it has any; as a table with --output."""
+    import pyarrow as pa
+
+    from fed_em.estimates import Estimates
+    from fed_em.model_file import load_model
+
+    found = Estimates.of(load_model(model))
+    if output is None:
+        typer.echo(str(found))
+        if found.records is not None:
+            typer.echo(
+                f"standard errors of {found.records:g} records, {found.shift:.2g} of them from the maximum at most"
+            )
+        return
+    names = ("name", "kind", "component", "column", "level", "value", "error", "remark")
+    _write(pa.table({name: [getattr(line, name) for line in found] for name in names}), output)
 
 
 def sample(

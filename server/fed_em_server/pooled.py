@@ -17,6 +17,7 @@ from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM
 from fed_em.records import Records
 from fed_em.row_stream import RowStream, TableStream, TotalOfStream
+from fed_em.standard_errors import standard_errors
 from fed_em.standardised_fit import NOBODY, Onlooker, StandardisedFit, TotalFor, fit_standardised
 from fed_em.tenant_mixing import has_own_weights
 from fed_em.totals import TotalOfRows
@@ -121,7 +122,11 @@ def _fit(
     # Without weights, records are rows.
     n = int(result.fit.iterations[-1].records) if n_rows is None else n_rows
     provenance = {"rows": n, "converged": result.fit.converged}
-    return FittedModel(result.model, result.coordinates, description.names, result.fit.parameters, provenance), result
+    errors, products, parameters = None, description.products_of(result.model), result.fit.parameters
+    if products is not None:
+        errors = standard_errors(products, parameters, total_for(products, result.coordinates)(parameters).statistics)
+    fitted = FittedModel(result.model, result.coordinates, description.names, parameters, provenance, errors)
+    return fitted, result
 
 
 @dataclass(frozen=True)

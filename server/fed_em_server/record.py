@@ -110,6 +110,24 @@ class RoundRecord(Table):
         return self.counted or self.round
 
 
+class ErrorRound(Table):
+    """The sum after the fit that gave standard errors, or why there is none."""
+
+    round: int = 0
+    """Its number; 0 if it was not opened."""
+    tenants: tuple[str, ...] = ()
+    """Who is in it."""
+    records: float = 0.0
+    """How many records it is of, weights counted."""
+    shift: float = 0.0
+    """How far the parameters are from the maximum of the likelihood of those records, in standard errors."""
+    seconds: float
+    bytes_up: int
+    bytes_down: int
+    failure: str = ""
+    """Why there are no standard errors, in a sentence; empty if there are."""
+
+
 class Happening(Table):
     """Something worth telling apart from the rounds: a window, a fault, a tenant that left or came back."""
 
@@ -195,6 +213,8 @@ class SessionRecord(Table):
     """Whether sums were of minibatches and averaged: then nothing converges, and log-likelihoods are of the newest batch."""
     rounds: tuple[RoundRecord, ...] = ()
     happenings: tuple[Happening, ...] = ()
+    standard_errors: ErrorRound | None = None
+    """None if the session was to have none."""
     converged: bool = False
     seconds: float = 0.0
     comparison: tuple[Comparison, ...] = ()

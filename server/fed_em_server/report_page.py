@@ -18,6 +18,7 @@ from fed_em.model_file import FittedModel
 from fed_em_server import report_charts as charts
 from fed_em_server.record import SessionRecord
 from fed_em_server.report_clusters import planar_mixture
+from fed_em_server.report_estimates import estimate_lines
 from fed_em_server.report_findings import (
     comparison_lines,
     exposure_of,
@@ -64,6 +65,7 @@ def _contents(record: SessionRecord, fitted: FittedModel, images: NDArray[np.flo
         "components": _components(record, images),
         "profile": profile_of(fitted),
         "selection": None if record.selection is None else selection_section(record.selection),
+        "estimates": estimate_lines(fitted),
         "charts": _charts(record, fitted),
         "starts": starts_in_words(record),
         "stale_rounds": sum(opened.stale > 0 for opened in record.rounds),

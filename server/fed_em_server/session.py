@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -38,6 +38,7 @@ from fed_em_server.record import Happening, Participation, RoundRecord, SessionR
 from fed_em_server.report_words import HAPPENINGS, happening_of
 from fed_em_server.selection_record import reason_in_words, selection_record
 from fed_em_server.session_terms import BANNER, session_terms, warnings_of
+from fed_em_server.standard_error_round import sum_standard_errors
 from fed_em_server.standings import Standing, Standings
 
 # What a tenant that was not asked has to do with a round, from where it stands; the others are away.
@@ -157,9 +158,14 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome
         sums.close(CloseReason.FAILED)
         raise
     final = Broadcast(result.model, result.coordinates, result.fit.parameters)
+    try:
+        errors, error_round = sum_standard_errors(sums, hub, plan.terms, plan.roster, plan.description, final)
+    except BaseException:
+        sums.close(CloseReason.FAILED)
+        raise
     sums.close(CloseReason.FINISHED, final.to_bytes())
-    record = keeper.finished(result)
-    return SessionOutcome(_fitted_model(plan, result, record), result, record)
+    record = keeper.finished(result).model_copy(update={"standard_errors": error_round})
+    return SessionOutcome(replace(_fitted_model(plan, result, record), errors=errors), result, record)
 
 
 def _fitted_model(plan: SessionPlan, result: StandardisedFit, record: SessionRecord) -> FittedModel:

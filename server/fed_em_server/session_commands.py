@@ -71,6 +71,8 @@ def fit(
     unfinished = "not converged" if parsed.stream is None else "a stream ended"
     ending = "converged" if result.fit.converged else unfinished
     typer.echo(f"{ending} after {len(result.fit.iterations)} iterations; the model is in {output}")
+    if fitted.errors is not None:
+        typer.echo(f"`fed-em estimates {output}` shows its parameters with their standard errors")
 
 
 def _fit(parsed: ServerConfiguration, data: list[Path], progress: bool) -> tuple[FittedModel, StandardisedFit]:

@@ -51,7 +51,7 @@ def session_terms(trust: TrustTable, roster: Roster, description: SessionDescrip
         trust: Against whom.
         roster: Among whom.
         description: What is fitted.
-        sums: How many the fit may take besides that of the moments, if none fails.
+        sums: How many the fit may take besides those of the moments and for standard errors, if none fails.
 
     Raises:
         CallerError: no sparse graph will do for a large roster; names the condition that fails and what to change.
@@ -59,7 +59,7 @@ def session_terms(trust: TrustTable, roster: Roster, description: SessionDescrip
     threats, survivors = threats_of(trust, roster), survivors_of(trust, roster)
     graph = graph_of(roster, threats, survivors)
     # A round each, or two with a mass gate.
-    planned = (1 + sums) * (2 if trust.mass_floor else 1)
+    planned = (1 + sums + bool(description.standard_errors)) * (2 if trust.mass_floor else 1)
     return SessionTerms(
         session=secrets.token_bytes(16),
         roster=roster.digest,

@@ -34,6 +34,7 @@ from fed_em import (
     TotalOfStream,
     fit,
     open_table,
+    row_blocks,
 )
 from fed_em import row_stream as row_stream_module
 from fed_em.column_moments import ColumnMoments
@@ -75,7 +76,7 @@ def written(folder: Path, table: pa.Table, kind: str, n_files: int = 3) -> Path:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks that are far fewer rows than a table holds, or than a sample."""
-    monkeypatch.setattr(row_stream_module, "_BLOCK_ENTRIES", 1)
+    monkeypatch.setattr(row_blocks, "_MEMORY_ENTRIES", 1)
     monkeypatch.setattr(row_stream_module, "_FEWEST_ROWS", 600)
 
 
@@ -247,7 +248,7 @@ class TestMemory:
 
     def test_a_fit_holds_little_whatever_the_table(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What NumPy holds: the peak of four times the rows is the same. What Arrow holds is in the slow test."""
-        monkeypatch.setattr(row_stream_module, "_BLOCK_ENTRIES", 2**17)
+        monkeypatch.setattr(row_blocks, "_MEMORY_ENTRIES", 2**17)
         d, peaks = 16, []
         columns = ColumnSchema(tuple(GaussianColumn(f"x{k}") for k in range(d)))
         model = GaussianMixtureModel(2, d, "diag")

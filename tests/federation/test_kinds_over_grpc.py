@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_standard_error_sessions
 import test_streams
 import test_tenant_weights
-from small_federation import clustered_rows, session_toml, write_three_blocks
+from small_federation import MODEL, clustered_rows, session_toml, write_three_blocks
 from test_optimised_session import OVERLAPPING, gap
 from test_processes import FaultMaker
 
 from fed_em.em import Step
+from fed_em.records import Records
+from fed_em.starts import ROUNDS
 from fed_em_client.take_part import OWN_MODEL_FOLDER
 from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_server.record import RoundRecord
@@ -28,9 +31,13 @@ KILLED = "t1"
 TIMES = "gather = 60\npatience = 0.05\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
 
 
-def federation_of(tmp_path: Path, model: str, fit: str, optimiser: str = "em") -> FederationFolder:
+def federation_of(
+    tmp_path: Path, model: str, fit: str, optimiser: str = "em", start: str = "starts = 0"
+) -> FederationFolder:
     tenants = clustered_rows((60, 50, 40, 30, 40, 45, 35, 30, 55))
-    return write_three_blocks(tmp_path / "f", tenants, session_toml(model, fit, TIMES, optimiser=optimiser))
+    return write_three_blocks(
+        tmp_path / "f", tenants, session_toml(model, fit, TIMES, optimiser=optimiser, start=start)
+    )
 
 
 class Waiting(FaultMaker):
@@ -80,3 +87,20 @@ def test_an_optimiser(tmp_path: Path) -> None:
     assert outcome.result.fit.converged
     rows = np.concatenate([one.rows for one in test_streams.records_of(federation).values()])
     assert gap(outcome, rows) < 1e-6
+
+
+def test_starts_and_standard_errors(tmp_path: Path) -> None:
+    """It is killed in a round of candidates."""
+    fit = "tolerance = 1e-9\nmax_iterations = 300\nstandard_errors = true"
+    federation = federation_of(tmp_path, MODEL, fit, start="starts = 3")
+    _, outcome = federate(federation)
+    starts = outcome.record.start_rounds
+    assert len(starts) == ROUNDS and {opened.missing for opened in starts} == {0, 3}
+    told, fitted = outcome.record.standard_errors, outcome.fitted
+    assert told is not None and fitted.errors is not None
+    held = test_streams.records_of(federation)
+    records = Records.concatenated([held[name] for name in told.tenants])
+    test_standard_error_sessions.assert_same_errors(
+        fitted.errors, test_standard_error_sessions.in_one_place(fitted, records)
+    )
+    assert told.records == len(records)
