@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 from fed_em.alignment import align, reordered
 from fed_em.candidates import Candidates
 from fed_em.divergence import Mixture
-from fed_em.em import Fit, Stopping, Total
+from fed_em.em import GONE_AFTER, Fit, Stopping, Total
 from fed_em.errors import CallerError
 from fed_em.lock_step import RoundOfFits, fit_together
 from fed_em.optimiser import EM, L_BFGS
 from fed_em.parameters import Parameters
 from fed_em.resampling import Resampled, check_replicates
+from fed_em.standard_errors import Remark, StandardErrors
 from fed_em.tenant_mixing import has_own_weights
 
 Vector = NDArray[np.float64]
 
 ROUNDS = 25
+MOST_SUMS = ROUNDS + 1 + GONE_AFTER
 
 # Nats of all records together, within which a replicate is at its optimum: a parameter is then within a seventh of its standard error.
 _CLOSE = 0.01
@@ -47,6 +49,22 @@ class Bootstrap:
     errors: Mapping[str, Vector]
     replicates: tuple[Parameters, ...]
     n_collapsed: int
+
+    def standard_errors(self, fitted: Parameters, records: float) -> StandardErrors:
+        """The errors as those of any fit: what no replicate moved has none, and `shift` is how far their mean is from the fit.
+
+        Args:
+            fitted: What the replicates are of.
+            records: How many records it was fitted to.
+        """
+        shifts = []
+        for name, error in self.errors.items():
+            moved = np.abs(np.mean([each[name] for each in self.replicates], axis=0) - fitted[name])
+            shifts.append(np.divide(moved, error, out=np.zeros(error.shape), where=error > 0).max(initial=0.0))
+        still = {name: error == 0 for name, error in self.errors.items()}
+        errors = {name: np.where(still[name], np.nan, error) for name, error in self.errors.items()}
+        remarks = {name: np.where(known, Remark.BOUNDARY, Remark.NONE).astype(np.int8) for name, known in still.items()}
+        return StandardErrors(errors, remarks, records, float(max(shifts)))
 
 
 def replicates_of(model: Mixture, n: int, key: bytes = b"") -> Candidates:

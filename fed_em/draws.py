@@ -7,6 +7,9 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+# Of keys that descriptions hold.
+MAX_KEY_BYTES = 64
+
 
 def keyed_generator(key: bytes) -> np.random.Generator:
     """The generator of a key: `numpy.random.Generator(PCG64(·))`, seeded with its SHA-256.

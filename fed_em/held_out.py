@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.description import check_real, read_mapping
-from fed_em.draws import keyed_share
+from fed_em.draws import MAX_KEY_BYTES, keyed_share
 from fed_em.errors import CallerError, NotEvaluated
 from fed_em.model import LOG_LIKELIHOOD, Model
 from fed_em.parameters import Parameters
 from fed_em.records import Records
-
-MAX_KEY_BYTES = 64
 
 
 @dataclass(frozen=True)

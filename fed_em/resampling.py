@@ -8,7 +8,7 @@ samples using Poisson frequencies"; Chamandy et al. 2012, "Estimating uncertaint
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import poisson
 
 from fed_em.description import read_mapping
-from fed_em.draws import keyed_generator
+from fed_em.draws import MAX_KEY_BYTES, keyed_generator
 from fed_em.errors import CallerError
 from fed_em.records import Records
 
@@ -33,22 +33,34 @@ _UP_TO = poisson.cdf(np.arange(MOST), 1.0)
 class Resampled:
     """That each candidate sees a replicate of the records.
 
+    Rows that are summed in parts have positions within their part, so the parts have the same counts.
+
     Attributes:
-        key: What counts are drawn from. Whoever knows it and enough replicates could solve for single records: in a federation each party
-            has a secret one of its own, and a description has none.
+        key: What counts are drawn from; at most `MAX_KEY_BYTES`. Whoever knows it and enough replicates could solve for single records:
+            in a federation each party has a secret one of its own, and what is sent has an empty one.
+
+    Raises:
+        CallerError: the key is too long.
     """
 
-    key: bytes = b""
+    key: bytes = field(default=b"", repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.key) > MAX_KEY_BYTES:
+            raise CallerError(f"the key of resampled records has at most {MAX_KEY_BYTES} bytes, not {len(self.key)}")
 
     def describe(self) -> dict[str, Any]:
-        """As JSON-able values: nothing, as keys are nobody's business."""
-        return {}
+        """As JSON-able values."""
+        return {"key": self.key.hex()}
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Resampled:
-        """What `describe` described, without a key. Raises `CallerError` if it is that of anything else."""
-        read_mapping("resampled records", description, ())
-        return cls()
+        """What `describe` described. Raises `CallerError` as that, and as the class."""
+        read_mapping("resampled records", description, ("key",))
+        try:
+            return cls(bytes.fromhex(description["key"]))
+        except (TypeError, ValueError) as error:
+            raise CallerError(f"resampled records: {error}") from None
 
     def counts(self, replicate: int, n: int) -> Vector:
         """How often each of n records counts in a replicate, from 0, `(n,)`: whole numbers up to `MOST`."""

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from fed_em.bootstrap import replicates_of
 from fed_em.broadcast import Broadcast
 from fed_em.candidates import Candidates
 from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
@@ -53,6 +54,9 @@ from fed_em_protocols.stream import Stream
 # Levels of a column, and the largest count that a column can declare.
 MAX_LEVELS = 4096
 MAX_COUNT = 2**31
+
+# Of a bootstrap.
+MAX_REPLICATES = 256
 
 # Labels that mean a missing cell in a CSV file, whatever the session declares.
 READ_AS_MISSING = frozenset((
@@ -197,6 +201,8 @@ class SessionDescription(Table):
     selection: Selection | None = None
     standard_errors: Literal[True] | None = None
     """Whether, once the model is fitted, one sum of statistic products (`fed_em.statistic_products`) is asked for."""
+    bootstrap: Annotated[int, Field(ge=2, le=MAX_REPLICATES)] | None = None
+    """How many replicates (`fed_em.bootstrap`) are fitted once the model is; None for no bootstrap."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -220,6 +226,10 @@ class SessionDescription(Table):
         if self.standard_errors and self.stream is not None:
             raise ValueError(
                 "a [stream] ends at no maximum of a likelihood, and has no standard errors: leave one of them out"
+            )
+        if self.bootstrap and (self.stream is not None or self.standard_errors):
+            raise ValueError(
+                "a bootstrap is of a fit to all rows, and gives standard errors: leave out [stream] and standard_errors"
             )
         for model in self.models:
             self.products_of(model)  # making them says what there are no standard errors of
@@ -247,9 +257,10 @@ class SessionDescription(Table):
             )
 
     def _check_candidates(self) -> None:
-        if not all(most_candidates(candidates) for candidates in self._all_candidates(b"")):
+        replicates = (self.replicates_of(model) for model in self.models)
+        if not all(most_candidates(each) for each in (*self._all_candidates(b""), *replicates) if each is not None):
             raise ValueError(
-                "a round of all candidates is more than one message holds: set fewer starts, or fewer models in [selection]"
+                "a round of all candidates is more than one message holds: set fewer starts or replicates, or fewer models in [selection]"
             )
 
     def _check_kinds(self) -> None:
@@ -371,6 +382,13 @@ class SessionDescription(Table):
         assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
         return StatisticProducts(model)
 
+    def replicates_of(self, model: Summand) -> Candidates | None:
+        """The replicates of a model that the session ends with, without anybody's key; None if there are to be none."""
+        if not self.bootstrap:
+            return None
+        assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+        return replicates_of(model, self.bootstrap)
+
     @cached_property
     def first_round(self) -> Broadcast:
         """What the first round asks for: the moments that standardise the columns."""
@@ -422,6 +440,12 @@ class SessionDescription(Table):
             broadcast.model == self.products_of(model) for model in self.models
         )
 
+    def asks_for_replicates(self, broadcast: Broadcast) -> bool:
+        """Whether a broadcast is about replicates of a model that the session may end with."""
+        return isinstance(broadcast.model, Candidates) and any(
+            broadcast.model == self.replicates_of(model) for model in self.models
+        )
+
 
 def rounds_with_failures(planned: int) -> int:
     """The most rounds that are admitted where so many sums are planned: half as many again for rounds that fail."""
@@ -443,6 +467,12 @@ def require_gateable(description: SessionDescription, mass_floor: float) -> None
             f"session '{description.title}' has rounds of candidates, and a mass floor: sums of several candidates "
             f"would differ by the components that the gate of each holds shut",
             remedy="set starts = 0 in [fit] and leave out [selection], or agree with all tenants on a session with mass_floor = 0",
+        )
+    if mass_floor > 0 and description.bootstrap:
+        raise CallerError(
+            f"session '{description.title}' has a bootstrap and a mass floor: how much a component holds in a replicate is no number of "
+            "records",
+            remedy="leave bootstrap out of [fit], or agree with all tenants on a session with mass_floor = 0",
         )
     if mass_floor > 0 and description.standard_errors:
         raise CallerError(

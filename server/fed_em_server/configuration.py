@@ -18,7 +18,14 @@ from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, complaint_of, read_configuration
 from fed_em_protocols.coordinator_state import Timetable
-from fed_em_protocols.description import Column, LabelsColumn, SessionDescription, WeightsColumn, require_gateable
+from fed_em_protocols.description import (
+    MAX_REPLICATES,
+    Column,
+    LabelsColumn,
+    SessionDescription,
+    WeightsColumn,
+    require_gateable,
+)
 from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
 from fed_em_protocols.roster import Name
 from fed_em_protocols.selection import Selection
@@ -81,6 +88,8 @@ class FitTable(Table):
 
     standard_errors: bool = False
     """Whether one more sum, once the model is fitted, gives standard errors of its parameters; never with a mass floor."""
+    bootstrap: Annotated[int, Field(ge=2, le=MAX_REPLICATES)] | None = None
+    """How many replicates of the rows give them instead, by some thirty sums more of all of them; never with a mass floor."""
 
     @property
     def stopping(self) -> Stopping:
@@ -217,6 +226,7 @@ class ServerConfiguration(Table):
             starts=starts,
             selection=self.selection,
             standard_errors=True if self.fit.standard_errors else None,
+            bootstrap=self.fit.bootstrap,
         )
 
 

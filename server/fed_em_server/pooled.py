@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fed_em.beginnings import Beginning
+from fed_em.bootstrap import bootstrap
 from fed_em.coordinates import Coordinates
 from fed_em.em import Stopping, Total
 from fed_em.errors import CallerError
@@ -16,6 +17,7 @@ from fed_em.model import Rows, Summand
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM
 from fed_em.records import Records
+from fed_em.resampling import Resampled
 from fed_em.row_stream import RowStream, TableStream, TotalOfStream
 from fed_em.standard_errors import standard_errors
 from fed_em.standardised_fit import NOBODY, Onlooker, StandardisedFit, TotalFor, fit_standardised
@@ -58,12 +60,13 @@ def _key(seed: int) -> bytes:
 
 
 def needs_memory(description: SessionDescription) -> bool:
-    """Whether a fit to rows in one place needs all of them at hand: for weights, labels, minibatches, held-out rows, own mixing weights."""
+    """Whether a fit to rows in one place needs all of them at hand: by weights, labels, [stream], held-out or resampled rows, or mixing."""
     besides = (
         description.labels,
         description.weights,
         description.stream,
         description.selection and description.selection.share,
+        description.bootstrap,
     )
     return any(table is not None for table in besides) or has_own_weights(description.fitted_model)
 
@@ -125,6 +128,12 @@ def _fit(
     errors, products, parameters = None, description.products_of(result.model), result.fit.parameters
     if products is not None:
         errors = standard_errors(products, parameters, total_for(products, result.coordinates)(parameters).statistics)
+    replicates = description.replicates_of(result.model)
+    if replicates is not None:
+        keyed = replace(replicates, resampled=Resampled(_key(seed)))
+        records = result.fit.iterations[-1].records
+        spread = bootstrap(keyed, total_for(keyed, result.coordinates), parameters, records)
+        errors = spread.standard_errors(parameters, records)
     fitted = FittedModel(result.model, result.coordinates, description.names, parameters, provenance, errors)
     return fitted, result
 

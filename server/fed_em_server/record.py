@@ -111,12 +111,16 @@ class RoundRecord(Table):
 
 
 class ErrorRound(Table):
-    """The sum after the fit that gave standard errors, or why there is none."""
+    """The sum after the fit that gave standard errors, or the sums of a bootstrap, or why there are none."""
 
     round: int = 0
-    """Its number; 0 if it was not opened."""
+    """The number of the last; 0 if none was opened."""
+    sums: int = 1
+    """How many there were."""
+    replicates: int = 0
+    """Of a bootstrap; 0 if the errors are from outer products of scores."""
     tenants: tuple[str, ...] = ()
-    """Who is in it."""
+    """Who is in the last."""
     records: float = 0.0
     """How many records it is of, weights counted."""
     shift: float = 0.0

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from fed_em.beginnings import Beginning, OneDraw
+from fed_em.bootstrap import MOST_SUMS as BOOTSTRAP_ROUNDS
 from fed_em.broadcast import Broadcast
 from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
@@ -103,6 +104,7 @@ def plan_session(
     fit = configuration.fit
     beginning = configuration.beginning()
     sums = beginning.rounds + fit.max_iterations + (description.selection.rounds if description.selection else 0)
+    sums += BOOTSTRAP_ROUNDS if description.bootstrap else 0
     terms = session_terms(configuration.trust, roster, description, sums)
     timetable = configuration.times.timetable()
     return SessionPlan(
@@ -159,7 +161,9 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome
         raise
     final = Broadcast(result.model, result.coordinates, result.fit.parameters)
     try:
-        errors, error_round = sum_standard_errors(sums, hub, plan.terms, plan.roster, plan.description, final)
+        errors, error_round = sum_standard_errors(
+            sums, hub, plan.terms, plan.roster, plan.description, final, result.fit.iterations[-1].records
+        )
     except BaseException:
         sums.close(CloseReason.FAILED)
         raise

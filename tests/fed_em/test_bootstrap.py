@@ -11,6 +11,7 @@ from fed_em.bootstrap import Bootstrap, bootstrap, replicates_of
 from fed_em.candidates import Candidates
 from fed_em.em import Stopping, fit
 from fed_em.errors import CallerError
+from fed_em.estimators import GaussianMixture
 from fed_em.families import build_summand
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.held_out import HeldOut
@@ -93,11 +94,10 @@ class TestReplicates:
             assert said[0] == said[1]
         assert said[0] == [0, 1]
 
-    def test_a_description_tells_no_key(self) -> None:
+    def test_a_description_says_how_and_nothing_shows_the_key_unasked(self) -> None:
         candidates = replicates_of(MODEL, 3, b"secret")
-        described = candidates.describe()
-        assert described["resampled"] == {}
-        assert build_summand(described) == replicates_of(MODEL, 3)
+        assert build_summand(candidates.describe()) == candidates != replicates_of(MODEL, 3)
+        assert "secret" not in repr(candidates)
 
     def test_what_makes_no_bootstrap_is_refused(self) -> None:
         with pytest.raises(CallerError, match="at least 2 replicates"):
@@ -107,7 +107,7 @@ class TestReplicates:
         with pytest.raises(CallerError, match="not both"):
             Candidates((MODEL,) * 2, HeldOut(0.2), Resampled())
         with pytest.raises(CallerError, match="resampled records"):
-            build_summand({**replicates_of(MODEL, 2).describe(), "resampled": {"key": "00"}})
+            build_summand({**replicates_of(MODEL, 2).describe(), "resampled": {"key": 3}})
 
 
 class TestErrors:
@@ -143,6 +143,20 @@ class TestErrors:
         found = bootstrap(candidates, TotalOfRows(candidates, rows), fitted, 62)
         assert 0 < found.n_collapsed < 11
         assert len(found.replicates) == 12 - found.n_collapsed
+
+    def test_an_estimator_has_them_by_name_in_the_units_of_the_table(self) -> None:
+        rows = 1000.0 + 3.0 * rows_of(150, 6)
+        mixture = GaussianMixture(2, random_state=0, tol=1e-7, max_iter=500).fit(rows)
+        found, again = (mixture.bootstrap(rows, 12, random_state=4) for _ in range(2))
+        assert found == again != mixture.bootstrap(rows, 12, random_state=5)
+        assert found.records == 150 and found.shift is not None and found.shift < 1.5
+        by_scores = {line.name: line.error for line in mixture.standard_errors(rows).lines}
+        for line in found.lines:
+            other = by_scores[line.name]
+            # Twelve replicates: the logarithm of an error is off by 0.21; 1.1 is five of these.
+            assert line.error is not None and other is not None and abs(np.log(line.error / other)) < 1.1
+        with pytest.raises(CallerError, match="n_replicates"):
+            mixture.bootstrap(rows, 1)
 
     @pytest.mark.slow
     def test_errors_are_those_of_the_information_and_their_intervals_cover(self) -> None:

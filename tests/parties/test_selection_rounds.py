@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from fed_em.bootstrap import replicates_of
 from fed_em.broadcast import Broadcast
 from fed_em.draws import keyed_share
 from fed_em.errors import CallerError
@@ -17,12 +18,15 @@ from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
 from fed_em.model import COUNT, Model, Rows
 from fed_em.parameters import Parameters
+from fed_em_client import sharded_sums
+from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.description import SessionDescription, encoding_of
+from fed_em_protocols.keys import KEY_BYTES, derive
 from fed_em_protocols.limits import MAX_COMPONENTS
 from fed_em_protocols.messages import Mode
 from tests.parties.forest import Parties
 from tests.parties.test_candidate_rounds import with_tables
-from tests.parties.test_rows_work import Bench
+from tests.parties.test_rows_work import BEECH, Bench
 
 SESSION = bytes(range(16))
 COLUMNS = [{"name": "age", "low": 0, "high": 120}, {"name": "weight", "low": 0, "high": 300}]
@@ -185,3 +189,55 @@ def test_sessions_with_one_model_are_described_as_before(description: SessionDes
     picking = session_of({"components": [1, 2]})
     assert SessionDescription.from_json(picking.to_json()) == picking
     assert with_tables(picking, selection=picking.selection) == picking
+
+
+class TestReplicates:
+    @pytest.fixture
+    def bench(self, parties: Parties, rows: Rows, tmp_path: Path) -> Bench:
+        description = session_of({"components": [1, 2]}, bootstrap=3)
+        return Bench(parties, description, rows, tmp_path / "rows.npy")
+
+    @staticmethod
+    def replicates(bench: Bench, number: int, key: bytes = b"") -> Broadcast:
+        model = bench.description.models[number]
+        assert isinstance(model, GaussianMixtureModel)
+        candidates = replicates_of(model, 3, key)
+        return Broadcast(candidates, bench.coordinates, candidates.joined([start_of(bench, model)] * 3))
+
+    def work(self, bench: Bench, secret: bytes, session: bytes = SESSION) -> RowsWork:
+        work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, secret=secret)
+        work.prepare(bench.description.to_json(), 0)
+        work.changed(session)
+        return work
+
+    def test_counts_follow_from_the_secret_and_the_session_alone(self, bench: Bench) -> None:
+        asked = bench.request(self.replicates(bench, 1), 90)
+        vector = self.work(bench, b"mine").evaluate(asked)
+        assert np.array_equal(self.work(bench, b"mine").evaluate(replace(asked, mode=Mode.INCREMENT)), vector)
+        for other in (self.work(bench, b"yours"), self.work(bench, b"mine", bytes(16))):
+            assert not np.array_equal(other.evaluate(asked), vector)
+        key = derive("resampled rows", b"mine", KEY_BYTES, SESSION)
+        encoding = encoding_of(bench.description, self.replicates(bench, 1), bench.parties.roster.row_caps)
+        expected = self.replicates(bench, 1, key)
+        there = bench.coordinates.apply(bench.rows)
+        statistics = expected.model.e_step(expected.parameters, there, encoding.layout)
+        assert np.array_equal(vector, encoding.encode(statistics, BEECH))
+
+    def test_workers_draw_the_same_counts(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sharded_sums, "_SHARD_RECORDS", 16)
+        asked = bench.request(self.replicates(bench, 1), 90)
+        by_workers = RowsWork(bench.data, {}, bench.parties.roster, BEECH, workers=2, secret=b"mine")
+        by_workers.prepare(bench.description.to_json(), 0)
+        by_workers.changed(SESSION)
+        assert np.array_equal(by_workers.evaluate(asked), self.work(bench, b"mine").evaluate(asked))
+
+    def test_a_server_cannot_choose_the_counts(self, bench: Bench) -> None:
+        with pytest.raises(CallerError, match="is not about"):
+            self.work(bench, b"mine").evaluate(bench.request(self.replicates(bench, 1, b"known"), 90))
+
+    def test_they_are_of_the_picked_model_and_no_other_follows(self, bench: Bench) -> None:
+        work = self.work(bench, b"mine")
+        work.evaluate(bench.request(one_model(bench, 1), 3))
+        with pytest.raises(CallerError, match="another model than the one that it picked"):
+            work.evaluate(bench.request(self.replicates(bench, 0), 90))
+        work.evaluate(bench.request(self.replicates(bench, 1), 90))
