@@ -79,7 +79,8 @@ def test_the_record_tells_the_course_and_the_reason(tmp_path: Path) -> None:
     tenants = clustered_rows((60, 70, 80))
     watcher = Recorder()
     selection = '\n[selection]\ncomponents = [1, 3]\ncovariances = ["diag"]\nmax_iterations = 30\n'
-    federation = write_small_federation(tmp_path / "f", tenants, picking_session(selection))
+    session = picking_session(selection, f"{FIT}\nstandard_errors = true")
+    federation = write_small_federation(tmp_path / "f", tenants, session)
     outcome = run_session(open_server(federation.server).plan("memory"), memory_hub(federation), watcher)
     assert watcher.record is not None and watcher.record.selection is None
     assert watcher.record.model == (
@@ -87,6 +88,7 @@ def test_the_record_tells_the_course_and_the_reason(tmp_path: Path) -> None:
         "diag covariances"
     )
     record = outcome.record
+    assert outcome.fitted.errors is not None and outcome.fitted.errors.errors["means"].shape == (3, 3)
     assert record.model == "Gaussian mixture with 3 components and diag covariances"
     assert record.selection is not None and record.selection.rows == 210
     together = [opened for opened in watcher.rounds if opened.fitted_together]
