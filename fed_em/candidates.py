@@ -5,7 +5,7 @@ Rounds are dear and payload is cheap: twenty starts, or every number of componen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fed_em.description import check_whole_number, read_mapping
 from fed_em.errors import CallerError, NotEvaluated
+from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.held_out import HeldOut, summed_log_density
 from fed_em.layout import Block, Layout
 from fed_em.model import COUNT, LOG_LIKELIHOOD, Model, Rows
@@ -197,15 +198,11 @@ class Candidates:
         parts: dict[str, NDArray[np.float64] | float] = {} if held is None else {HELD_OUT: held.total_weight}
         if self.resampled is not None:
             parts[COUNT] = Records.of(rows).total_weight
-        for r, (model, each) in enumerate(zip(self.models, self.parameters_of(parameters), strict=True)):
-            seen = rows if self.resampled is None else self.resampled.records(r, Records.of(rows))
-            try:
-                sums = model.e_step(each, seen)
-            except NotEvaluated as error:
-                raise CandidateNotEvaluated(r, error) from error
+        points = self.parameters_of(parameters)
+        for r, sums in enumerate(self._sums(points, rows)):
             parts |= {self._place(r, block.name): sums[block.name] for block in sums.layout}
             if held is not None:
-                parts[self._place(r, HELD_OUT)] = summed_log_density(model, each, held)
+                parts[self._place(r, HELD_OUT)] = summed_log_density(self.models[r], points[r], held)
         return Statistics.of(self.layout() if layout is None else layout, parts)
 
     def validate(self, parameters: Parameters) -> None:
@@ -221,6 +218,34 @@ class Candidates:
         """How often a record counts at most in the statistics of a candidate."""
         return 1 if self.resampled is None else MOST
 
+    def _sums(self, points: Sequence[Parameters], rows: Rows | Records) -> Iterator[Statistics]:
+        """The statistics of each candidate, of those that are alike and see the same records together."""
+        if self.resampled is not None:
+            for r, (model, each) in enumerate(zip(self.models, points, strict=True)):
+                yield _evaluated(r, model, each, self.resampled.records(r, Records.of(rows)))
+            return
+        for model, group in groupby(range(len(self.models)), self.models.__getitem__):
+            places = list(group)
+            try:
+                together = _e_steps(model, [points[r] for r in places], rows)
+            except NotEvaluated:
+                # One by one, to tell whose.
+                together = [_evaluated(r, model, points[r], rows) for r in places]
+            yield from together
+
     def _place(self, r: int, name: str) -> str:
         """The name of a candidate's statistic among those of all."""
         return COUNT if name == COUNT and self.resampled is None else f"{r}.{name}"
+
+
+def _e_steps(model: Model, points: Sequence[Parameters], rows: Rows | Records) -> list[Statistics]:
+    if isinstance(model, GaussianMixtureModel):
+        return model.e_steps(points, rows)
+    return [model.e_step(each, rows) for each in points]
+
+
+def _evaluated(r: int, model: Model, parameters: Parameters, rows: Rows | Records) -> Statistics:
+    try:
+        return model.e_step(parameters, rows)
+    except NotEvaluated as error:
+        raise CandidateNotEvaluated(r, error) from error

@@ -25,9 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.broadcast import Broadcast
+from fed_em.columns import ColumnSchema, GaussianColumn
 from fed_em.coordinates import Coordinates
 from fed_em.description import check_whole_number, read_mapping
 from fed_em.errors import CallerError, EnvironmentFault
+from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.mixed_moments import MixedMomentsModel
 from fed_em.model import ComponentModel, Model, Rows
 from fed_em.parameters import Parameters
 from fed_em.standard_errors import StandardErrors
@@ -80,6 +83,13 @@ class FittedModel:
         canonical_json(dict(self.provenance))
         if self.errors is not None:
             self.errors.check_fits(self.parameters)
+
+    @property
+    def schema(self) -> ColumnSchema:
+        """The columns: those that the model is over, all Gaussian where it does not say."""
+        if isinstance(self.model, MixedMixtureModel | MixedMomentsModel):
+            return self.model.schema
+        return ColumnSchema(tuple(map(GaussianColumn, self.columns)))
 
     def score_samples(self, rows: Rows) -> NDArray[np.float64]:
         """Log density of each row `(n, D)`, of its observed cells if it holds NaN, per original units, `(n,)`, in nats."""

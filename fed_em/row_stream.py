@@ -9,7 +9,7 @@ of a sum. Besides one block, a fit holds a sample of rows: it starts from there,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -23,6 +23,7 @@ from fed_em.errors import CallerError
 from fed_em.layout import Layout
 from fed_em.model import Rows, Summand
 from fed_em.parameters import Parameters
+from fed_em.records import Records
 from fed_em.row_blocks import rows_in_block
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import has_own_weights
@@ -47,6 +48,17 @@ class RowStream(Protocol):
     def __iter__(self) -> Iterator[Rows]: ...
 
 
+class RecordStream(Protocol):
+    """As `RowStream`, with what may be known of the rows besides."""
+
+    @property
+    def n_columns(self) -> int:
+        """D."""
+        ...
+
+    def __iter__(self) -> Iterator[Rows] | Iterator[Records]: ...
+
+
 @runtime_checkable
 class TableStream(Protocol):
     """A table that is read anew every time; the estimators take it in place of one in memory."""
@@ -62,6 +74,10 @@ class TableStream(Protocol):
 
     def rows(self, schema: ColumnSchema) -> RowStream:
         """Its rows in the coding of a schema."""
+        ...
+
+    def records(self, schema: ColumnSchema, weights: str | None, labels: str | None, n_components: int) -> RecordStream:
+        """The same with weights, and partial labels of so many components, from columns of these names."""
         ...
 
 
@@ -98,7 +114,7 @@ class TotalOfStream:
     Attributes:
         model: The model, or what else is summed.
         coordinates: Those of the parameters.
-        stream: The rows, in original units.
+        stream: The rows, or records, in original units.
         layout: The layout of the statistics; the model's own if None.
         passed: Told of every block how many rows were summed.
 
@@ -108,7 +124,7 @@ class TotalOfStream:
 
     model: Summand
     coordinates: Coordinates
-    stream: RowStream
+    stream: RecordStream
     layout: Layout | None = None
     passed: Callable[[int], None] = lambda _: None
 
@@ -123,9 +139,14 @@ class TotalOfStream:
         """The statistics of all rows at `parameters`; nobody is ever missing."""
         total = Statistics.zero(self.model.layout() if self.layout is None else self.layout)
         for block in self.stream:
-            total += self.model.e_step(parameters, self.coordinates.apply(block), total.layout)
+            total += self.model.e_step(parameters, self._inner(block), total.layout)
             self.passed(len(block))
         return Summed(total)
+
+    def _inner(self, block: Rows | Records) -> Rows | Records:
+        if not isinstance(block, Records):
+            return self.coordinates.apply(block)
+        return replace(block, rows=self.coordinates.apply(block.rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,40 +155,43 @@ class Survey:
 
     Attributes:
         n_rows: n.
-        moments: Of each column's observed cells.
-        sample: `(min(n, size), D)`: rows drawn at random without replacement, in their order; always the same.
+        moments: Of each column's observed cells, weighted.
+        has_missing: Whether any cell is missing.
+        sample: min(n, size) records drawn at random without replacement, in their order; always the same.
     """
 
     n_rows: int
     moments: ColumnMoments
-    sample: Rows
-
-    @property
-    def has_missing(self) -> bool:
-        """Whether any cell is missing."""
-        return bool((self.moments.mass < self.n_rows).any())
+    has_missing: bool
+    sample: Records
 
 
-def survey(stream: RowStream, size: int = SAMPLE_ROWS) -> Survey:
+def survey(stream: RecordStream, size: int = SAMPLE_ROWS) -> Survey:
     """Look at all rows once.
 
     Every row gets a random number, and the sample is the rows with the least: which rows they are depends on n alone.
 
     Raises:
-        CallerError: there are no rows.
+        CallerError: there are no rows, or all have weight 0.
     """
     generator = np.random.Generator(np.random.PCG64(_SAMPLE_SEED))
     moments = ColumnMoments.zero(stream.n_columns)
-    n_rows, keys, sample = 0, np.empty(0), np.empty((0, stream.n_columns))
-    for block in stream:
-        n_rows += len(block)
-        moments += ColumnMoments.of(block)
+    n_rows, has_missing, weight = 0, False, 0.0
+    keys, sample = np.empty(0), Records(np.empty((0, stream.n_columns)))
+    for part in stream:
+        block = Records.of(part)
+        moments += ColumnMoments.of(block.rows, block.weights)
+        has_missing |= bool(np.isnan(block.rows).any())
+        weight += block.total_weight
         keys = np.concatenate((keys, generator.random(len(block))))
-        sample = np.concatenate((sample, block))
+        sample = Records.concatenated((sample, block)) if n_rows else block
+        n_rows += len(block)
         if len(keys) > size:
             # In the order of the rows again, which the least keys are not in.
             kept = np.sort(np.argpartition(keys, size)[:size])
             keys, sample = keys[kept], sample[kept]
     if not n_rows:
         raise CallerError("the table has no rows", remedy="give at least one row")
-    return Survey(n_rows, moments, sample)
+    if not weight:
+        raise CallerError("every weight of the table is zero", remedy="give at least one row that counts")
+    return Survey(n_rows, moments, has_missing, sample)

@@ -115,10 +115,10 @@ class TestErrors:
         """One component: σ/√n, and σ²√(2/n) of the variance. An estimate of a standard deviation from B replicates is off by 1/√(2B)."""
         one = GaussianMixtureModel(1, 1)
         rows = np.random.default_rng(4).normal(3.0, 2.0, (400, 1))
-        candidates = replicates_of(one, 300, b"k")
+        candidates = replicates_of(one, 150, b"k")
         fitted = one.m_step(one.e_step(start := Parameters({"weights": [1.0], **standard_gaussian(1)}), rows), start)
         found = bootstrap(candidates, TotalOfRows(candidates, rows), fitted, 400, accelerated=False)
-        spread = 5 / np.sqrt(2 * 300)
+        spread = 5 / np.sqrt(2 * 150)
         assert found.errors["means"][0, 0] == pytest.approx(rows.std() / 20, rel=spread)
         assert found.errors["covariances"][0, 0, 0] == pytest.approx(rows.var() * np.sqrt(2 / 400), rel=2 * spread)
         assert found.errors["weights"][0] == 0.0

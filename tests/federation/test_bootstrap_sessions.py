@@ -22,8 +22,8 @@ from fed_em_server.serve import open_server
 from fed_em_server.session import SessionOutcome, run_session
 from fed_em_simulations.federation_folder import FederationFolder, Matrix
 
-REPLICATES = 5
-FIT = f"tolerance = 1e-6\nmax_iterations = 60\nbootstrap = {REPLICATES}"
+REPLICATES = 4
+FIT = f"tolerance = 1e-5\nmax_iterations = 30\nbootstrap = {REPLICATES}"
 
 
 def run(federation: FederationFolder) -> tuple[SessionOutcome, bytes]:

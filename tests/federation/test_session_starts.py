@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from mixed_federation import LABELS, mixed_session, mixed_tables, records_of, write_mixed_federation
 from mixed_federation import run as run_mixed
+from rich.console import Console
 from small_federation import (
     Recorder,
     clustered_rows,
@@ -27,6 +28,8 @@ from fed_em.model_file import FittedModel, save_model
 from fed_em.starts import EM_ROUNDS, LLOYD_ROUNDS, ROUNDS
 from fed_em_protocols.messages import Mode
 from fed_em_server.configuration import ServerConfiguration, read_server_configuration
+from fed_em_server.live_picture import Picture
+from fed_em_server.live_view import Frame
 from fed_em_server.plain_log import PlainLog
 from fed_em_server.pooled import fit_pooled
 from fed_em_server.report import write_report
@@ -70,6 +73,9 @@ def test_a_session_starts_from_the_best_of_several_as_a_fit_in_one_place_does(tm
     assert first == pytest.approx(best, abs=1e-3)
     assert starts_in_words(outcome.record).startswith("best of 5 in 18 sums, at ")
     assert log.getvalue().count(", best of 5 candidates at -") == EM_ROUNDS
+    console = Console(width=120, height=40, record=True, file=io.StringIO())
+    console.print(Frame(replace(Picture.of(outcome.record), rounds=rounds[:15], round=15), 1.0))
+    assert "round 15  start 14, best of 5 candidates at " in console.export_text()
     page = write_report(tmp_path / "report", outcome.record, outcome.fitted).read_text(encoding="utf-8")
     assert "The start" in page and starts_in_words(outcome.record) in page
 
