@@ -35,6 +35,7 @@ from fed_em.totals import TotalOfRows
 if TYPE_CHECKING:
     from fed_em.estimators import GaussianMixture
     from fed_em.mixed_estimators import LatentClass, MixedMixture
+    from fed_em.search import MixtureSearch
     from fed_em.table_files import open_table
 
 __version__: str
@@ -64,6 +65,7 @@ __all__ = [
     "MixedMixture",
     "MixedMixtureModel",
     "MixedMixturePrior",
+    "MixtureSearch",
     "Model",
     "Parameters",
     "PoissonColumn",
@@ -99,6 +101,10 @@ def __getattr__(name: str) -> object:
         from fed_em import mixed_estimators  # noqa: PLC0415  as above
 
         return getattr(mixed_estimators, name)
+    if name == "MixtureSearch":
+        from fed_em.search import MixtureSearch  # noqa: PLC0415  as above
+
+        return MixtureSearch
     if name == "open_table":
         from fed_em.table_files import open_table  # noqa: PLC0415  Arrow takes a while to import
 

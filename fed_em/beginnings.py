@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from fed_em.coordinates import Coordinates
@@ -137,3 +137,13 @@ class FromModel:
     def begin(self, there: Standardised) -> Parameters:
         """As `fed_em.warm_start`."""
         return warm_start(there.mixture, self.columns, there.coordinates, self.fitted)
+
+
+def begin_each(beginning: Beginning, there: Standardised, models: Sequence[Model]) -> list[Parameters]:
+    """A start of each of several models over the same columns: the best of many of all of them in as many sums as of one."""
+    each = [replace(there, model=model) for model in models]
+    if not isinstance(beginning, BestOf):
+        return [beginning.begin(one) for one in each]
+    mixtures = [one.mixture for one in each]
+    best = best_starts(mixtures, there.total_for, there.moments, there.seed, beginning.n_starts, there.observe)
+    return [start.parameters for start in best]

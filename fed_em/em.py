@@ -39,10 +39,10 @@ stale terms and held components are no evidence of convergence.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, cast
 
 from fed_em.errors import CallerError, NotEvaluated
 from fed_em.evaluation import Evaluation
@@ -254,6 +254,34 @@ def fit(
         FedEmError: the sum holds no records, or the objective is not finite (naming the iteration).
         CallerError: components are held and the model has none.
     """
+    run = steps(model, start, stopping, observe, previous=previous, optimiser=optimiser)
+    try:
+        parameters = next(run)
+        while True:
+            try:
+                summed = total(parameters)
+            except NotEvaluated as error:
+                parameters = run.throw(error)
+            else:
+                parameters = run.send(summed)
+    except StopIteration as end:
+        return cast(Fit, end.value)
+
+
+def steps(
+    model: Model,
+    start: Parameters,
+    stopping: Stopping,
+    observe: Callable[[Iteration], None] = lambda _: None,
+    *,
+    previous: Iteration | None = None,
+    optimiser: Optimiser | None = None,
+) -> Generator[Parameters, Summed, Fit]:
+    """The loop of `fit`, with the sums left to whoever drives it; several can be driven in step (`fed_em.lock_step`).
+
+    It yields the parameters to evaluate next and is sent what the sum at them gave, or thrown the `NotEvaluated` that
+    it raised. Arguments, outcome and errors are those of `fit`.
+    """
     model.validate(start)
     fresh = PlainEM() if optimiser is None else optimiser
     course = _Course(start, fresh, fresh)
@@ -262,7 +290,7 @@ def fit(
     parameters = start
     for number in range(1, stopping.max_iterations + 1):
         try:
-            summed = total(course.parameters)
+            summed = yield course.parameters
             updated = _m_step(model, summed, course.parameters)
             iteration = _record(number, model, summed, course.parameters, updated)
         except NotEvaluated:

@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from fed_em.em import Iteration
+from fed_em.lock_step import RoundOfFits
+from fed_em.selection import Picked
+from fed_em.starts import StartRound
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,20 @@ class FitProgress:
         speed = self._progress.tasks[self._task].speed
         if speed is not None:
             self._progress.update(self._task, rate=f"{speed:,.0f} rows/s")
+
+    def started(self, seen: StartRound) -> None:
+        """A sum of the start is over."""
+        self._progress.update(self._task, completed=0, said=f"start, sum {seen.number}")
+
+    def fitted_together(self, iterations: RoundOfFits) -> None:
+        """A round of several models is over."""
+        self._progress.update(self._task, completed=0, said=f"{len(iterations)} models still run")
+
+    def picked(self, picked: Picked) -> None:
+        """One of them was picked."""
+        self._progress.update(
+            self._task, completed=0, said=f"model {picked.number + 1} of {len(picked.evidence)} goes on"
+        )
 
     def iterated(self, iteration: Iteration) -> None:
         """An iteration is over."""

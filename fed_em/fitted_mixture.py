@@ -13,12 +13,15 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from fed_em.bootstrap import bootstrap, replicates_of
 from fed_em.columns import ColumnSchema
+from fed_em.criteria import Evidence
 from fed_em.description import check_real, check_whole_number
 from fed_em.em import Total
 from fed_em.errors import CallerError
 from fed_em.estimates import Estimates
 from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.held_out import HeldOut, summed_log_density
 from fed_em.imputation import Imputation, impute_in
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model_file import FittedModel
@@ -108,12 +111,36 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
     def bic(self, X: Any) -> float:
         """Bayesian information criterion, −2 log L + p log n; the lower the better."""
-        densities = self.score_samples(X)
-        return -2.0 * float(densities.sum()) + self._fitted.model.n_free_parameters * math.log(len(densities))
+        return self.evidence(X).bic
 
     def aic(self, X: Any) -> float:
         """Akaike information criterion, −2 log L + 2 p; the lower the better."""
-        return -2.0 * float(self.score_samples(X).sum()) + 2.0 * self._fitted.model.n_free_parameters
+        return self.evidence(X).aic
+
+    def icl(self, X: Any) -> float:
+        """Integrated completed likelihood, BIC − 2 Σ r log r: components that overlap cost; the lower the better."""
+        return self.evidence(X).icl
+
+    def evidence(self, X: Any, sample_weight: ArrayLike | None = None, held_out: HeldOut | None = None) -> Evidence:
+        """What the rows of a table say of the fit, for all criteria at once.
+
+        Args:
+            X: The table, n rows.
+            sample_weight: `(n,)`, at least 0; None for ones.
+            held_out: Which rows are scored apart from the others; None if none.
+
+        Raises:
+            CallerError: no rows are held out where some should be.
+        """
+        model, there = self._fitted_to(X, sample_weight, None)
+        parameters = self._fitted.parameters
+        if held_out is None:
+            return Evidence.of(model, model.e_step(parameters, there))
+        kept, held = held_out.divide(there)
+        if not held.total_weight:
+            raise CallerError("no rows were drawn to be held out", remedy="hold out a larger share")
+        score = summed_log_density(model, parameters, held) / held.total_weight
+        return Evidence.of(model, model.e_step(parameters, kept), score)
 
     def standard_errors(
         self, X: Any, sample_weight: ArrayLike | None = None, admissible: ArrayLike | None = None
@@ -140,13 +167,49 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             stream = stream_of(X, self._schema_in(X), sample_weight, admissible, model.n_components)
             total = TotalOfStream(products, fitted.coordinates, stream)
         else:
-            records = training_records(self._rows(X), sample_weight, admissible)
-            if isinstance(model, GaussianMixtureModel) and np.isnan(records.rows).any():
-                model = replace(model, missing=True)
+            model, records = self._fitted_to(X, sample_weight, admissible)
             products = StatisticProducts(model)
-            total = TotalOfRows(products, replace(records, rows=fitted.coordinates.apply(records.rows)))
+            total = TotalOfRows(products, records)
         errors = standard_errors(products, fitted.parameters, total(fitted.parameters).statistics)
         return Estimates.of(replace(fitted, errors=errors))
+
+    def bootstrap(
+        self,
+        X: Any,
+        n_replicates: int = 50,
+        sample_weight: ArrayLike | None = None,
+        admissible: ArrayLike | None = None,
+        random_state: RandomState = None,
+    ) -> Estimates:
+        """The fitted parameters with standard errors by the bootstrap: the spread of fits to resampled rows (`fed_em.bootstrap`).
+
+        Fits to replicates start from this one. `shift` of what is given is how far their mean is from it, in standard errors.
+
+        Args:
+            X: The table that it was fitted to, in memory.
+            n_replicates: At least 2; the errors are off by 1 / √(2 · n_replicates), relative to them.
+            sample_weight, admissible: As in `fit`.
+            random_state: Seed or `numpy.random.RandomState` of how often rows count.
+
+        Raises:
+            CallerError: the table does not fit, or a component collapsed in all replicates but one.
+        """
+        check_whole_number("n_replicates", plain(n_replicates), 2)
+        model, records = self._fitted_to(X, sample_weight, admissible)
+        replicates = replicates_of(model, plain(n_replicates), seed_of(random_state).to_bytes(8, "little"))
+        fitted, n = self.to_fitted_model(), records.total_weight
+        spread = bootstrap(replicates, TotalOfRows(replicates, records), fitted.parameters, n)
+        return Estimates.of(replace(fitted, errors=spread.standard_errors(fitted.parameters, n)))
+
+    def _fitted_to(
+        self, X: Any, sample_weight: ArrayLike | None, admissible: ArrayLike | None
+    ) -> tuple[GaussianMixtureModel | MixedMixtureModel, Records]:
+        """The fitted model, which may see missing cells if there are any, and the records of a table in its coordinates."""
+        model, records = self._fitted.model, training_records(self._rows(X), sample_weight, admissible)
+        assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+        if isinstance(model, GaussianMixtureModel) and np.isnan(records.rows).any():
+            model = replace(model, missing=True)
+        return model, replace(records, rows=self._fitted.coordinates.apply(records.rows))
 
     def anomaly_threshold(self, q: float) -> float:
         """The log-density, in nats, below which a share q in [0, 1] of the training rows lies.

@@ -52,7 +52,7 @@ from fed_em.missing_gaussian import (
     posterior_of_records,
     reach_of,
 )
-from fed_em.model import COUNT, LOG_LIKELIHOOD, MISSING_ENTROPY, Rows
+from fed_em.model import COUNT, ENTROPY, LOG_LIKELIHOOD, MISSING_ENTROPY, Rows
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.records import Records
@@ -232,7 +232,7 @@ class GaussianMixtureModel:
                 Block(COUNT, (), 1.0),
                 Block(LOG_LIKELIHOOD, (), LOG_DENSITY_BOUND, "declared bound of a log-density"),
                 # With one component the entropy is 0, and any positive bound holds.
-                Block("entropy", (), math.log(max(k, 2)), "log of the number of components"),
+                Block(ENTROPY, (), math.log(max(k, 2)), "log of the number of components"),
                 Block("responsibilities", (k,), 1.0),
                 Block("first", (k, d), reach, source),
                 Block("second", (k, n_second_moments(self.covariance, d)), reach * reach, source),
@@ -300,7 +300,7 @@ class GaussianMixtureModel:
         parts: dict[str, Vector | float] = {
             COUNT: float(len(rows)),
             LOG_LIKELIHOOD: log_likelihood,
-            "entropy": entropy,
+            ENTROPY: entropy,
             "responsibilities": features[:, 0],
             "first": features[:, columns],
             "second": features[:, columns.stop :],
@@ -441,7 +441,7 @@ class GaussianMixtureModel:
         scatter = moved_scatter(self.covariance, counts, first, statistics["second"], means)
         normalisers = whitening.log_determinants - 0.5 * self.n_columns * math.log(2 * math.pi)
         expected = expected_log_weights(self.mixing, statistics, parameters) + counts @ normalisers
-        entropy = float(statistics["entropy"]) + (float(statistics[MISSING_ENTROPY]) if self.missing else 0.0)
+        entropy = float(statistics[ENTROPY]) + (float(statistics[MISSING_ENTROPY]) if self.missing else 0.0)
         return float(expected) - 0.5 * whitening.summed_distances(scatter) + entropy
 
     def log_prior(self, parameters: Parameters) -> float:

@@ -60,7 +60,9 @@ def records_beyond_reach(
         return records_beyond_reach(model.model, parameters, unweighted, column_bounds, of_mixture)
     if isinstance(model, Candidates):
         apart = zip(model.models, model.parameters_of(parameters), model.layouts_of(layout), strict=True)
-        for one, at, own in apart:
+        for one, at, counted in apart:
+            # A record that counts several times has as much more room.
+            own = counted.of_weights_up_to(1.0 / model.largest_count)
             np.maximum(beyond, records_beyond_reach(one, at, records, column_bounds, own), out=beyond)
         return beyond
     places = _gaussian_places(model)

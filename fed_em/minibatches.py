@@ -6,13 +6,13 @@ share of its rows, so a sum over parties is that of a random part of all rows, t
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.description import check_whole_number
+from fed_em.draws import keyed_generator
 from fed_em.em import Summed
 from fed_em.model import Model, Rows
 from fed_em.parameters import Parameters
@@ -40,14 +40,12 @@ class Minibatches:
     def rows_of(self, number: int, n: int) -> NDArray[np.intp]:
         """Which of n rows batch `number`, from 0, holds: ascending, maybe none if n < B.
 
-        The order of pass p is that of `numpy.random.Generator(PCG64(·)).permutation`, seeded with SHA-256 of the seed and p, so it
-        is the same on every machine as long as numpy keeps that stream.
+        The order of pass p is the permutation that `keyed_generator` draws from the seed and p.
         """
         if self.batches == 1:
             return np.arange(n)
         turn, part = divmod(number, self.batches)
-        drawn = hashlib.sha256(self.seed + turn.to_bytes(8, "little")).digest()
-        order = np.random.Generator(np.random.PCG64(int.from_bytes(drawn, "little"))).permutation(n)
+        order = keyed_generator(self.seed + turn.to_bytes(8, "little")).permutation(n)
         return np.sort(order[part :: self.batches])
 
 

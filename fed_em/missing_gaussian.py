@@ -37,7 +37,7 @@ from fed_em.expected_moments import LOG_2PI, ExpectedMoments
 from fed_em.gaussian_densities import LARGEST_CONDITION, conditions
 from fed_em.missing_blocks import MissingBlocks
 from fed_em.missing_patterns import PatternBatch, pattern_batches
-from fed_em.model import COUNT, LOG_LIKELIHOOD, MISSING_ENTROPY
+from fed_em.model import COUNT, ENTROPY, LOG_LIKELIHOOD, MISSING_ENTROPY
 from fed_em.observed_blocks import ObservedBlocks, cholesky
 from fed_em.posterior import normalise_in_place
 from fed_em.records import Records
@@ -364,7 +364,7 @@ def expected_sums(
     return {
         COUNT: records.total_weight,
         LOG_LIKELIHOOD: log_likelihood,
-        "entropy": entropy,
+        ENTROPY: entropy,
         "responsibilities": counts,
         "first": total.first,
         "second": total.second,

@@ -35,7 +35,7 @@ from fed_em.gaussian_mixture import LOG_DENSITY_BOUND, GaussianMixtureModel
 from fed_em.layout import Block, Layout
 from fed_em.missing_gaussian import GaussianComponents, weighted_sum
 from fed_em.mixed_priors import MixedMixturePrior
-from fed_em.model import COUNT, LOG_LIKELIHOOD, MISSING_ENTROPY, Rows
+from fed_em.model import COUNT, ENTROPY, LOG_LIKELIHOOD, MISSING_ENTROPY, Rows
 from fed_em.parameters import Parameters
 from fed_em.posterior import normalise_in_place
 from fed_em.records import Records
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 FAMILY = "mixed-mixture"
 
-ENTROPY, RESPONSIBILITIES = "entropy", "responsibilities"
+RESPONSIBILITIES = "responsibilities"
 _WEIGHTS, _MEANS, _COVARIANCES = "weights", "means", "covariances"
 
 # scikit-learn's guard of a component that no record belongs to.

@@ -19,6 +19,9 @@ Rows = NDArray[np.float64]
 COUNT = "count"
 LOG_LIKELIHOOD = "log_likelihood"
 
+# Every layout of a mixture carries the entropy of the components, given the rows: −Σ r log r, in nats.
+ENTROPY = "entropy"
+
 # And every layout of a model whose missing cells have a density: the entropy of those cells, given the component.
 MISSING_ENTROPY = "missing_entropy"
 

@@ -5,6 +5,9 @@
     start       = drawn from the moments, by seed; the best of several  (one sum a round, of all of them); or from elsewhere
     parameters  = EM from there                                        (one sum an iteration)
 
+Where there are several models to pick from (`fed_em.selection`), all are started and fitted together before the last step, which is then of
+the picked one, from where it was.
+
 Nobody's scale is seen: the first sum is over rows mapped to [−1, 1] by the declared ranges, the others over
 standardised rows. Pooled, simulated and federated fits all run this function; only what `total_for` returns
 differs.
@@ -14,21 +17,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from fed_em.beginnings import Beginning, OneDraw, Standardised
+from fed_em.beginnings import Beginning, OneDraw, Standardised, begin_each
 from fed_em.broadcast import Broadcast
 from fed_em.coordinates import Coordinates
 from fed_em.em import Fit, Iteration, Stopping, Total, fit
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian
+from fed_em.lock_step import RoundOfFits
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_moments import MixedMomentsModel, standard_columns
 from fed_em.model import Model, Summand
 from fed_em.optimiser import EM, optimiser_for
 from fed_em.parameters import Parameters
+from fed_em.selection import Choice, Picked, pick
 from fed_em.starts import StartRound
 from fed_em.statistics import Vector
 
@@ -40,14 +46,57 @@ class StandardisedFit:
     """What `fit_standardised` gives.
 
     Attributes:
+        model: What was fitted in the end.
         coordinates: The standardised coordinates, in which all parameters here are.
-        start: Where EM started.
-        fit: How it went.
+        start: Where EM started; of a picked model, where it was when it was picked.
+        fit: How it went from there.
+        picked: Why this model; None if it was the only one.
     """
 
+    model: Model
     coordinates: Coordinates
     start: Parameters
     fit: Fit
+    picked: Picked | None = None
+
+
+class Onlooker(Protocol):
+    """Whoever is told of a fit's course."""
+
+    def started(self, seen: StartRound) -> None:
+        """A sum of the start is over."""
+        ...
+
+    def fitted_together(self, iterations: RoundOfFits) -> None:
+        """A round of the models to pick from is over; which of them took a step, and its iteration."""
+        ...
+
+    def picked(self, picked: Picked) -> None:
+        """One of the models was picked, by the last round's sum."""
+        ...
+
+    def iterated(self, iteration: Iteration) -> None:
+        """An iteration of the one model is over."""
+        ...
+
+
+class _Nobody:
+    """Takes no notice."""
+
+    def started(self, seen: StartRound) -> None:
+        """Nothing."""
+
+    def fitted_together(self, iterations: RoundOfFits) -> None:
+        """Nothing."""
+
+    def picked(self, picked: Picked) -> None:
+        """Nothing."""
+
+    def iterated(self, iteration: Iteration) -> None:
+        """Nothing."""
+
+
+NOBODY = _Nobody()
 
 
 def first_round(model: Model, low: Vector, high: Vector) -> Broadcast:
@@ -77,35 +126,47 @@ def fit_standardised(
     total_for: TotalFor,
     stopping: Stopping,
     seed: int,
-    observe: Callable[[Iteration], None] = lambda _: None,
+    onlooker: Onlooker = NOBODY,
     optimiser: str = EM,
     beginning: Beginning | None = None,
-    observe_start: Callable[[StartRound], None] = lambda _: None,
+    choice: Choice | None = None,
 ) -> StandardisedFit:
     """Standardise, start and fit, by sums alone.
 
     Args:
-        model: What to fit: a Gaussian or a mixed mixture.
+        model: What to fit: a Gaussian or a mixed mixture; with a choice, any of its models.
         ranges: Declared lowest and highest value of each column, `(D,)` each; read of Gaussian columns only.
         total_for: Makes the `Total` of a model, or of candidates, over all rows in some coordinates.
         stopping: When to stop.
         seed: Of the start.
-        observe: Called after every iteration of EM.
+        onlooker: Told of every round but the first.
         optimiser: One of `fed_em.optimiser.OPTIMISERS`.
         beginning: Where EM starts; by default from one draw.
-        observe_start: Called after every sum that it takes.
+        choice: What to pick the model from; None if there is one.
 
     Raises:
-        CallerError: a Gaussian column is constant over all rows, or any is missing in all; names it, or its index. Or as the beginning.
+        CallerError: a Gaussian column is constant over all rows, or any is missing in all; names it, or its index. Or as the
+            beginning, or every model to pick from collapsed.
     """
     first = first_round(model, *ranges)
     summed = total_for(first.one_model, first.coordinates)(first.parameters)
     moments = first.one_model.m_step(summed.statistics, first.parameters)
     coordinates, own = _standardised(model, moments, first.coordinates)
+    there = Standardised(
+        model, coordinates, own, lambda summand: total_for(summand, coordinates), seed, onlooker.started
+    )
+    begin, picked = beginning or OneDraw(), None
+    if choice is None:
+        start = begin.begin(there)
+    else:
+        starts = begin_each(begin, there, choice.models)
+        total = total_for(choice.candidates, coordinates)
+        picked = pick(choice, total, starts, stopping.tolerance, onlooker.fitted_together, optimiser)
+        onlooker.picked(picked)
+        model, start = picked.model, picked.parameters
     total, steps = total_for(model, coordinates), optimiser_for(optimiser, model)
-    there = Standardised(model, coordinates, own, lambda summand: total_for(summand, coordinates), seed, observe_start)
-    start = (beginning or OneDraw()).begin(there)
-    return StandardisedFit(coordinates, start, fit(model, total, start, stopping, observe, optimiser=steps))
+    run = fit(model, total, start, stopping, onlooker.iterated, optimiser=steps)
+    return StandardisedFit(model, coordinates, start, run, picked)
 
 
 def _standardised(model: Model, moments: Parameters, unit: Coordinates) -> tuple[Coordinates, Parameters]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fed_em.em import Summed
 from fed_em.errors import CallerError
 from fed_em.layout import Layout
-from fed_em.model import Model, Rows, Summand
+from fed_em.model import Rows, Summand
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.statistics import Statistics
@@ -43,7 +43,7 @@ class IncrementalTotal:
     It remembers the last statistics of every party: use a new one for each fit.
 
     Args:
-        model: The model.
+        model: The model, or candidates of one.
         parts: The rows `(n, D)` or records of each party, by name, in the order in which they are added.
         answering: Given the number of the sum, 1 for the first, the names of those who answer it.
         layout: The layout of the statistics; the model's own if None.
@@ -51,7 +51,7 @@ class IncrementalTotal:
 
     def __init__(
         self,
-        model: Model,
+        model: Summand,
         parts: Mapping[str, Rows | Records],
         answering: Callable[[int], Collection[str]],
         layout: Layout | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from fed_em.imputed_reach import records_beyond_reach
 from fed_em.model import ComponentModel, CountedModel, Summand
 from fed_em.parameters import Parameters
 from fed_em.records import Records
+from fed_em.resampling import Resampled
 from fed_em.silence import silence
 from fed_em.statistic_products import StatisticProducts
 from fed_em.statistics import Statistics
@@ -29,6 +31,7 @@ from fed_em_client.sharded_sums import ShardedSums
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of, require_gateable
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import IllegalStep
+from fed_em_protocols.keys import KEY_BYTES, derive
 from fed_em_protocols.masks import RingVector
 from fed_em_protocols.mass_gate import held_components, held_from_bitmap, held_to_bitmap
 from fed_em_protocols.messages import Mode
@@ -75,7 +78,8 @@ class _Setting:
     """What stays the same from round to round: all but the parameters.
 
     Attributes:
-        model: What is evaluated.
+        asked: What is asked for.
+        model: What is evaluated: the same, but that replicates are drawn by this tenant's own key.
         coordinates: The coordinates of its E-step.
         moments: Whether it is the first round's, whose moments standardise the columns.
         encoding: The encoding of its statistics.
@@ -83,6 +87,7 @@ class _Setting:
         records: The records in those coordinates; without labels, which are of components, for the moments.
     """
 
+    asked: Summand
     model: Summand
     coordinates: Coordinates
     moments: bool
@@ -92,12 +97,12 @@ class _Setting:
 
     @property
     def candidates(self) -> bool:
-        """Whether it is of several models side by side."""
-        return isinstance(self.model, Candidates)
+        """Whether it is of several models side by side, before the session has one."""
+        return isinstance(self.asked, Candidates) and self.asked.resampled is None
 
     def serves(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast differs in its parameters only."""
-        return broadcast.coordinates == self.coordinates and broadcast.model.describe() == self.model.describe()
+        return broadcast.coordinates == self.coordinates and broadcast.model.describe() == self.asked.describe()
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,8 @@ class RowsWork:
         index: This tenant's place in it.
         marks: What outlives the process; without them, nothing does.
         workers: Processes that sum the rows.
+        secret: What the counts of a bootstrap are drawn from, the same whenever this tenant starts; by default one that lasts as long as
+            this object.
     """
 
     def __init__(
@@ -136,7 +143,9 @@ class RowsWork:
         index: int,
         marks: WorkMarks | None = None,
         workers: int = 1,
+        secret: bytes = b"",
     ) -> None:
+        self._secret = secret or secrets.token_bytes(KEY_BYTES)
         self._data = data
         self._columns = dict(columns)
         self._roster = roster
@@ -147,6 +156,7 @@ class RowsWork:
         self._session: _Session | None = None
         self._setting: _Setting | None = None
         self._coordinates: Coordinates | None = None
+        self._picked: Summand | None = None
         self._counting: _Counting | None = None
         self._products_at: bytes | None = None
 
@@ -204,7 +214,9 @@ class RowsWork:
         broadcast = Broadcast.from_bytes(asked.parameters, f"the server's request of round {asked.round}")
         setting = self._setting_of(broadcast)
         description = self._prepared().description
-        _require_sound(asked, description.stream is not None, setting.candidates)
+        _require_sound(
+            asked, description.stream is not None, setting.candidates and description.takes_whole_vectors(setting.asked)
+        )
         if setting.candidates and asked.round > description.last_candidate_round:
             raise _not_agreed(asked, f"candidates later than in round {description.last_candidate_round}")
         if isinstance(setting.model, StatisticProducts):
@@ -242,7 +254,8 @@ class RowsWork:
         return replace(final, parameters=at_home(final.model, final.parameters, there))
 
     def _forget_rounds(self) -> None:
-        self._setting, self._coordinates, self._counting, self._products_at = None, None, None, None
+        self._setting, self._coordinates, self._picked = None, None, None
+        self._counting, self._products_at = None, None
 
     def _prepared(self) -> _Session:
         if self._session is None:
@@ -259,7 +272,8 @@ class RowsWork:
             bounds = broadcast.coordinates.bounds(session.description.low, session.description.high)
             records = replace(session.records, rows=broadcast.coordinates.apply(session.records.rows))
             records = replace(records, admissible=None) if moments else records
-            self._setting = _Setting(broadcast.model, broadcast.coordinates, moments, encoding, bounds, records)
+            model = self._with_own_key(broadcast.model)
+            self._setting = _Setting(broadcast.model, model, broadcast.coordinates, moments, encoding, bounds, records)
         return self._setting
 
     def _require_the_model(self, description: SessionDescription, broadcast: Broadcast) -> None:
@@ -268,12 +282,19 @@ class RowsWork:
         """
         if not (
             description.asks_for_the_model(broadcast)
-            or description.asks_for_candidates(broadcast)
+            or description.asks_for_candidates(broadcast, self._number or b"")
             or description.asks_for_standard_errors(broadcast)
+            or description.asks_for_replicates(broadcast)
         ):
             raise CallerError(
                 f"the server asks for a model that session '{description.title}' is not about, or for its moments again",
                 remedy="ask the server's operator; this tenant answers for the agreed model only",
+            )
+        of = _one_model_of(broadcast.model)
+        if of is not None and self._picked not in (None, of):
+            raise CallerError(
+                f"the server asks for another model than the one that it picked in session '{description.title}'",
+                remedy="ask the server's operator; once a model is picked, this tenant answers for that one only",
             )
         if self._coordinates is not None and self._coordinates != broadcast.coordinates:
             raise CallerError(
@@ -281,6 +302,15 @@ class RowsWork:
                 remedy="ask the server's operator; coordinates are fixed by the session's first round",
             )
         self._coordinates = broadcast.coordinates
+        self._picked = of or self._picked
+
+    def _with_own_key(self, model: Summand) -> Summand:
+        """Replicates by counts that nobody else knows: they follow from this tenant's secret and the session's number."""
+        if not isinstance(model, Candidates) or model.resampled is None:
+            return model
+        return replace(
+            model, resampled=Resampled(derive("resampled rows", self._secret, KEY_BYTES, self._number or b""))
+        )
 
     def _require_one_point(self, asked: Evaluate) -> None:
         """The products for standard errors are given whole, and at one point of the parameters, however often it is asked for."""
@@ -344,6 +374,15 @@ class RowsWork:
         return held
 
 
+def _one_model_of(summand: Summand) -> Summand | None:
+    """The one model that products or replicates are of, or the model itself; None for several to start, or to pick from."""
+    if isinstance(summand, StatisticProducts):
+        return summand.model
+    if isinstance(summand, Candidates):
+        return summand.models[0] if summand.resampled is not None else None
+    return summand
+
+
 def _counted_of(model: Summand) -> CountedModel:
     if not isinstance(model, CountedModel):
         raise CallerError(f"a model of the family '{model.family}' has no components to count")
@@ -366,10 +405,10 @@ def _components_of(model: Summand) -> ComponentModel:
     return model
 
 
-def _require_sound(asked: Evaluate, stream: bool, candidates: bool) -> None:
+def _require_sound(asked: Evaluate, stream: bool, starts: bool) -> None:
     """Refuse what the session's terms do not admit: with a mass gate each sum is two, counts and then moments.
 
-    The rounds of a stream are over different rows, so its vectors are whole; so are those of candidates, of which no total is kept.
+    The rounds of a stream are over different rows, so its vectors are whole; so are those of starts, of which no total is kept.
     """
     counts, gated = asked.mode == Mode.COUNTS, asked.mass_floor > 0
     refusals = (
@@ -379,7 +418,7 @@ def _require_sound(asked: Evaluate, stream: bool, candidates: bool) -> None:
         (gated and not (counts or asked.held), "moments without the mass gate that the session's terms promise"),
         (gated and asked.mode == Mode.INCREMENT, "an increment, in a session with a mass gate"),
         (stream and asked.mode == Mode.INCREMENT, "an increment, in a stream"),
-        (candidates and asked.mode == Mode.INCREMENT, "an increment of candidates"),
+        (starts and asked.mode == Mode.INCREMENT, "an increment of candidates"),
     )
     for refused, what in refusals:
         if refused:

@@ -21,6 +21,7 @@ from fed_em_client.tenant_session import TenantSession
 from fed_em_protocols.addresses import split_address
 from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.errors import SERVER, PeerFault
+from fed_em_protocols.keys import KEY_BYTES, derive
 from fed_em_protocols.messages import Close, CloseReason
 from fed_em_protocols.party import PartyKeys, check_certificate, load_keys
 from fed_em_protocols.roster import Roster, load_pinned_roster
@@ -62,7 +63,9 @@ class Tenant:
     def work(self, marks: WorkMarks | None = None) -> RowsWork:
         """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed."""
         own = self.configuration
-        return RowsWork(own.data, own.columns, self.roster, self.index, marks, own.workers)
+        # Of the key that this tenant has anyway: a process that starts anew draws the same.
+        secret = derive("rows", self.keys.identity.seed, KEY_BYTES)
+        return RowsWork(own.data, own.columns, self.roster, self.index, marks, own.workers, secret)
 
     def session(
         self, marks: RoundMarks, work: RowsWork, report: Callable[[str], None] = lambda _: None

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from fed_em.bootstrap import replicates_of
 from fed_em.broadcast import Broadcast
 from fed_em.candidates import Candidates
 from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
@@ -36,6 +37,7 @@ from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
+from fed_em.selection import Choice
 from fed_em.standardised_fit import first_round
 from fed_em.starts import start_candidates
 from fed_em.statistic_products import StatisticProducts
@@ -45,12 +47,16 @@ from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.limits import MAX_COMPONENTS
 from fed_em_protocols.roster import Name
+from fed_em_protocols.selection import Selection
 from fed_em_protocols.starts import Starts, most_candidates
 from fed_em_protocols.stream import Stream
 
 # Levels of a column, and the largest count that a column can declare.
 MAX_LEVELS = 4096
 MAX_COUNT = 2**31
+
+# Of a bootstrap.
+MAX_REPLICATES = 256
 
 # Labels that mean a missing cell in a CSV file, whatever the session declares.
 READ_AS_MISSING = frozenset((
@@ -192,8 +198,11 @@ class SessionDescription(Table):
     weights: WeightsColumn | None = None
     stream: Stream | None = None
     starts: Starts | None = None
+    selection: Selection | None = None
     standard_errors: Literal[True] | None = None
     """Whether, once the model is fitted, one sum of statistic products (`fed_em.statistic_products`) is asked for."""
+    bootstrap: Annotated[int, Field(ge=2, le=MAX_REPLICATES)] | None = None
+    """How many replicates (`fed_em.bootstrap`) are fitted once the model is; None for no bootstrap."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -205,7 +214,8 @@ class SessionDescription(Table):
             if key in self.model:
                 raise ValueError(f"`{key}` is no matter of [model]: {remedy}")
         self._check_kinds()
-        # Building it validates the description. Moments alone are a family too, and nothing to start EM from.
+        self._check_selection()
+        # Building them validates the description. Moments alone are a family too, and nothing to start EM from.
         if not isinstance(self.fitted_model, ComponentModel):
             raise ValueError(f"a model of the family '{self.fitted_model.family}' is no mixture to fit")
         if self.stream is not None and has_own_weights(self.fitted_model):
@@ -217,17 +227,41 @@ class SessionDescription(Table):
             raise ValueError(
                 "a [stream] ends at no maximum of a likelihood, and has no standard errors: leave one of them out"
             )
-        _ = self.statistic_products  # making them says what there are no standard errors of
-        if self.fitted_model.n_components > MAX_COMPONENTS:
+        if self.bootstrap and (self.stream is not None or self.standard_errors):
             raise ValueError(
-                f"a session's model has at most {MAX_COMPONENTS} components, not {self.fitted_model.n_components}"
+                "a bootstrap is of a fit to all rows, and gives standard errors: leave out [stream] and standard_errors"
             )
+        for model in self.models:
+            self.products_of(model)  # making them says what there are no standard errors of
+        most = max(model.n_components for model in self.models if isinstance(model, ComponentModel))
+        if most > MAX_COMPONENTS:
+            raise ValueError(f"a session's model has at most {MAX_COMPONENTS} components, not {most}")
         self._check_candidates()
         return self
 
+    def _check_selection(self) -> None:
+        if self.selection is None:
+            return
+        self.selection.check_model(self.model)
+        if self.stream is not None:
+            raise ValueError(
+                "a [stream] does not converge, and nothing says which model is best: leave out [selection]"
+            )
+        if self.labels is not None and len(self.selection.components) > 1:
+            raise ValueError("[labels] are of components, and say how many there are: name one number in [selection]")
+        if self.selection.covariances is not None and not len(self.schema_of_columns.gaussian):
+            raise ValueError("no column is Gaussian: leave `covariances` out of [selection]")
+        if has_own_weights(self.fitted_model):
+            raise ValueError(
+                "models to pick from have no mixing weights of each tenant's own: leave `mixing` out of [model]"
+            )
+
     def _check_candidates(self) -> None:
-        if not all(most_candidates(candidates) for candidates in self.candidates):
-            raise ValueError("a round of all candidates is more than one message holds: set fewer starts")
+        replicates = (self.replicates_of(model) for model in self.models)
+        if not all(most_candidates(each) for each in (*self._all_candidates(b""), *replicates) if each is not None):
+            raise ValueError(
+                "a round of all candidates is more than one message holds: set fewer starts or replicates, or fewer models in [selection]"
+            )
 
     def _check_kinds(self) -> None:
         other = next((column for column in self.columns if column.kind != "gaussian"), None)
@@ -280,25 +314,52 @@ class SessionDescription(Table):
         return outside
 
     @cached_property
+    def models(self) -> tuple[Model, ...]:
+        """The model that the session fits, or all that it picks one from."""
+        described = [self.model] if self.selection is None else self.selection.models(self.model)
+        return tuple(build_model({**each, **self._columns_described}) for each in described)
+
+    @property
     def fitted_model(self) -> Model:
-        """The model that the session fits."""
+        """The model that the session fits; the first of those that it picks from, which differ in components and structure alone."""
+        return self.models[0]
+
+    @cached_property
+    def _columns_described(self) -> Mapping[str, Any]:
+        """The columns as the description of a model has them."""
         if self.model.get("family") == MIXED_MIXTURE:
-            return build_model({**self.model, "columns": self.schema_of_columns.describe()})
+            return {"columns": self.schema_of_columns.describe()}
         may_be_missing = {"missing": True} if self.has_missing else {}
-        return build_model({**self.model, "n_columns": len(self.columns), **may_be_missing})
+        return {"n_columns": len(self.columns), **may_be_missing}
+
+    def choice(self, session: bytes) -> Choice | None:
+        """What the session with this number picks its model from; None if it has one model."""
+        if self.selection is None:
+            return None
+        held_out = self.selection.held_out_rows(session)
+        return Choice(self.models, self.selection.criterion, held_out, self.selection.max_iterations)
 
     @cached_property
     def candidates(self) -> tuple[Candidates, ...]:
-        """All that rounds of candidates may be of, between the moments and the rounds of the model; always of whole vectors."""
+        """All that rounds of starts may be of, between the moments and the rounds of the model; always of whole vectors."""
         if self.starts is None:
             return ()
-        assert isinstance(self.fitted_model, GaussianMixtureModel | MixedMixtureModel)
-        return (start_candidates([self.fitted_model], self.starts.n),)
+        mixtures = [model for model in self.models if isinstance(model, GaussianMixtureModel | MixedMixtureModel)]
+        return (start_candidates(mixtures, self.starts.n),)
 
     @property
     def candidate_rounds(self) -> int:
-        """How many sums of candidates the session takes where none fails."""
-        return 0 if self.starts is None else self.starts.rounds
+        """How many sums of candidates the session takes at most where none fails."""
+        of_starts = 0 if self.starts is None else self.starts.rounds
+        return of_starts + (0 if self.selection is None else self.selection.rounds)
+
+    def takes_whole_vectors(self, model: Summand) -> bool:
+        """Whether no sums of a model are of increments.
+
+        In a stream each is of other rows, and of products there is one sum only. Starts go on from the sums of whoever is there; fits to
+        pick from, as the fit of one model, from the last terms of everybody.
+        """
+        return self.stream is not None or isinstance(model, StatisticProducts) or model in self.candidates
 
     @property
     def last_candidate_round(self) -> int:
@@ -307,16 +368,26 @@ class SessionDescription(Table):
         The server chooses the parameters of each candidate, so to one that is after more than the fit a round of R of them is worth R of
         the model. The bound is on the number of the round: a tenant that has forgotten what it was asked keeps it too.
         """
-        return rounds_with_failures(1 + self.candidate_rounds) if self.candidates else 0
+        return rounds_with_failures(1 + self.candidate_rounds) if self.candidate_rounds else 0
 
     @cached_property
     def statistic_products(self) -> StatisticProducts | None:
-        """What is summed for standard errors; None if there are to be none."""
+        """What is summed for standard errors of the one model; None if there are to be none."""
+        return self.products_of(self.fitted_model)
+
+    def products_of(self, model: Summand) -> StatisticProducts | None:
+        """What is summed for standard errors of a model that the session ends with; None if there are to be none."""
         if not self.standard_errors:
             return None
-        model = self.fitted_model
         assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
         return StatisticProducts(model)
+
+    def replicates_of(self, model: Summand) -> Candidates | None:
+        """The replicates of a model that the session ends with, without anybody's key; None if there are to be none."""
+        if not self.bootstrap:
+            return None
+        assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+        return replicates_of(model, self.bootstrap)
 
     @cached_property
     def first_round(self) -> Broadcast:
@@ -352,17 +423,28 @@ class SessionDescription(Table):
         return broadcast.model.describe() == first.model.describe() and broadcast.coordinates == first.coordinates
 
     def asks_for_the_model(self, broadcast: Broadcast) -> bool:
-        """Whether a broadcast is about this session's model."""
-        return broadcast.model.describe() == self.fitted_model.describe()
+        """Whether a broadcast is about this session's model, or any that it picks from."""
+        return any(broadcast.model.describe() == model.describe() for model in self.models)
 
-    def asks_for_candidates(self, broadcast: Broadcast) -> bool:
-        """Whether a broadcast is about candidates that this session has."""
-        return isinstance(broadcast.model, Candidates) and broadcast.model in self.candidates
+    def asks_for_candidates(self, broadcast: Broadcast, session: bytes) -> bool:
+        """Whether a broadcast is about candidates that the session with this number has."""
+        return isinstance(broadcast.model, Candidates) and broadcast.model in self._all_candidates(session)
+
+    def _all_candidates(self, session: bytes) -> tuple[Candidates, ...]:
+        choice = self.choice(session)
+        return self.candidates if choice is None else (*self.candidates, choice.candidates)
 
     def asks_for_standard_errors(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast asks for the products that standard errors follow from."""
-        products = self.statistic_products
-        return products is not None and broadcast.model.describe() == products.describe()
+        return isinstance(broadcast.model, StatisticProducts) and any(
+            broadcast.model == self.products_of(model) for model in self.models
+        )
+
+    def asks_for_replicates(self, broadcast: Broadcast) -> bool:
+        """Whether a broadcast is about replicates of a model that the session may end with."""
+        return isinstance(broadcast.model, Candidates) and any(
+            broadcast.model == self.replicates_of(model) for model in self.models
+        )
 
 
 def rounds_with_failures(planned: int) -> int:
@@ -380,11 +462,17 @@ def require_gateable(description: SessionDescription, mass_floor: float) -> None
     Raises:
         CallerError: it has one of them.
     """
-    if mass_floor > 0 and description.candidates:
+    if mass_floor > 0 and description.candidate_rounds:
         raise CallerError(
             f"session '{description.title}' has rounds of candidates, and a mass floor: sums of several candidates "
             f"would differ by the components that the gate of each holds shut",
-            remedy="set starts = 0 in [fit], or agree with all tenants on a session with mass_floor = 0",
+            remedy="set starts = 0 in [fit] and leave out [selection], or agree with all tenants on a session with mass_floor = 0",
+        )
+    if mass_floor > 0 and description.bootstrap:
+        raise CallerError(
+            f"session '{description.title}' has a bootstrap and a mass floor: how much a component holds in a replicate is no number of "
+            "records",
+            remedy="leave bootstrap out of [fit], or agree with all tenants on a session with mass_floor = 0",
         )
     if mass_floor > 0 and description.standard_errors:
         raise CallerError(

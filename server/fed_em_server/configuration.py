@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, FiniteFloat, PositiveFloat, ValidationError, model_validator
 
 from fed_em.beginnings import Beginning, BestOf, FromLabels, FromModel, OneDraw
+from fed_em.candidates import Candidates
 from fed_em.em import Stopping
 from fed_em.errors import CallerError
 from fed_em.model import ComponentModel
@@ -17,9 +18,17 @@ from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, complaint_of, read_configuration
 from fed_em_protocols.coordinator_state import Timetable
-from fed_em_protocols.description import Column, LabelsColumn, SessionDescription, WeightsColumn, require_gateable
+from fed_em_protocols.description import (
+    MAX_REPLICATES,
+    Column,
+    LabelsColumn,
+    SessionDescription,
+    WeightsColumn,
+    require_gateable,
+)
 from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
 from fed_em_protocols.roster import Name
+from fed_em_protocols.selection import Selection
 from fed_em_protocols.starts import MAX_STARTS, Starts, most_candidates
 from fed_em_protocols.stream import Stream
 from fed_em_protocols.terms import Trust
@@ -79,6 +88,8 @@ class FitTable(Table):
 
     standard_errors: bool = False
     """Whether one more sum, once the model is fitted, gives standard errors of its parameters; never with a mass floor."""
+    bootstrap: Annotated[int, Field(ge=2, le=MAX_REPLICATES)] | None = None
+    """How many replicates of the rows give them instead, by some thirty sums more of all of them; never with a mass floor."""
 
     @property
     def stopping(self) -> Stopping:
@@ -121,6 +132,8 @@ class ServerConfiguration(Table):
     """The column that says for how many rows each counts, if there is one; never in a session with a mass floor."""
     stream: Stream | None = None
     """Stepwise EM over minibatches; without it, every round is over all rows. Never in a session with a mass floor."""
+    selection: Selection | None = None
+    """Several models to pick one from; without it, there is the one of [model]. Never in a session with a mass floor, or a stream."""
     trust: TrustTable = TrustTable()
     fit: FitTable = FitTable()
     times: TimesTable = TimesTable()
@@ -139,6 +152,8 @@ class ServerConfiguration(Table):
     def _says_where_to_start(self) -> Self:
         if self.fit.start is not None and self.fit.starts:
             raise ValueError("a start is chosen from many (starts) or given (start): set one of them in [fit]")
+        if self.fit.start is not None and self.selection is not None:
+            raise ValueError("each model of a [selection] starts by itself: leave `start` out of [fit]")
         if self.fit.start == LABELS and (self.labels is None or has_own_weights(self.description.fitted_model)):
             raise ValueError(
                 'start = "labels" needs [labels], and mixing weights that all tenants share: leave it out of [fit]'
@@ -167,10 +182,11 @@ class ServerConfiguration(Table):
         """How many starts are drawn and compared; 0 if none are."""
         if self.fit.starts is not None:
             return self.fit.starts
-        model = self._with_starts(None).fitted_model
-        one = isinstance(model, ComponentModel) and model.n_components == 1
+        models = self._with_starts(None).models
+        one = all(isinstance(model, ComponentModel) and model.n_components == 1 for model in models)
         unsuited = one or self.stream is not None or self.trust.mass_floor > 0 or self.fit.start is not None
-        return 0 if unsuited else min(Starts().n, max(most_candidates(model) - 1, 0))
+        together = models[0] if len(models) == 1 else Candidates(models)
+        return 0 if unsuited else min(Starts().n, max(most_candidates(together) - 1, 0))
 
     def beginning(self) -> Beginning:
         """Where the fit starts.
@@ -208,7 +224,9 @@ class ServerConfiguration(Table):
             weights=self.weights,
             stream=self.stream,
             starts=starts,
+            selection=self.selection,
             standard_errors=True if self.fit.standard_errors else None,
+            bootstrap=self.fit.bootstrap,
         )
 
 

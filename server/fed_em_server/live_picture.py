@@ -36,7 +36,7 @@ class Picture:
     """A session at one moment.
 
     Attributes:
-        record: The record as it was when the session started.
+        record: The record as it was when the session started, but for the model once it is picked.
         now: Seconds of the session at the last change.
         stage, since: What the session does, and from which second.
         round: The last round that was started.
@@ -100,7 +100,8 @@ class Picture:
 
     def after_round(self, opened: RoundRecord, now: float) -> Picture:
         """The picture after a sum and its M-step."""
-        return replace(self, now=now, rounds=(*self.rounds, opened))
+        record = self.record.model_copy(update={"model": opened.picked}) if opened.picked else self.record
+        return replace(self, now=now, record=record, rounds=(*self.rounds, opened))
 
     def over(self, now: float) -> Picture:
         """The picture that stays."""

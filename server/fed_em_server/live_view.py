@@ -28,6 +28,7 @@ from fed_em_server.report_words import (
     names_in_words,
     seconds_in_words,
     start_in_words,
+    together_in_words,
     told_with_round,
 )
 from fed_em_server.standings import Standing
@@ -189,7 +190,9 @@ class Frame:
         return line
 
     def _curve(self, width: int) -> Text:
-        curve = self._picture.log_likelihoods
+        curve, rounds = self._picture.log_likelihoods, self._picture.rounds
+        if rounds and rounds[-1].fitted_together:
+            return Text(together_in_words(rounds[-1]), BLUE)
         line = Text("log-likelihood ")
         if not curve:
             return line.append("comes with the first iteration", GREY)

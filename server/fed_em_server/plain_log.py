@@ -20,6 +20,7 @@ from fed_em_server.report_words import (
     lacking_in_words,
     seconds_in_words,
     start_in_words,
+    together_in_words,
     told,
 )
 
@@ -78,6 +79,8 @@ class PlainLog:
         )
 
     def _progress(self, record: RoundRecord) -> str:
+        if record.fitted_together:
+            return together_in_words(record)
         if record.start is not None:
             return start_in_words(record)
         if record.log_likelihood is None:

@@ -9,17 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.beginnings import Beginning
+from fed_em.bootstrap import bootstrap
 from fed_em.coordinates import Coordinates
-from fed_em.em import Iteration, Stopping, Total
+from fed_em.em import Stopping, Total
 from fed_em.errors import CallerError
 from fed_em.minibatches import MinibatchTotal
 from fed_em.model import ComponentModel, Rows, Summand
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM
 from fed_em.records import Records
+from fed_em.resampling import Resampled
 from fed_em.row_stream import RecordStream, TableStream, TotalOfStream
 from fed_em.standard_errors import standard_errors
-from fed_em.standardised_fit import StandardisedFit, TotalFor, fit_standardised
+from fed_em.standardised_fit import NOBODY, Onlooker, StandardisedFit, TotalFor, fit_standardised
 from fed_em.tenant_mixing import has_own_weights
 from fed_em.totals import TotalOfRows
 from fed_em_protocols.description import SessionDescription
@@ -46,15 +48,21 @@ def fit_pooled(
             return TotalOfRows(model, replace(there, admissible=None))
         if description.stream is None or model is not description.fitted_model:
             return TotalOfRows(model, there)
-        minibatches = description.stream.minibatches(b"pooled" + seed.to_bytes(8, "little"))
+        minibatches = description.stream.minibatches(_key(seed))
         return description.total_of(model, MinibatchTotal(model, there, minibatches))
 
     return _fit(description, total_for, stopping, seed, optimiser, beginning, n_rows=len(records))
 
 
+def _key(seed: int) -> bytes:
+    """What rows in one place are drawn by, where those of a session are by its number."""
+    return b"pooled" + seed.to_bytes(max(8, -(-seed.bit_length() // 8)), "little")
+
+
 def needs_memory(description: SessionDescription) -> bool:
-    """Whether a fit to rows in one place needs all of them at hand: for minibatches, or mixing weights of one tenant's own."""
-    return description.stream is not None or has_own_weights(description.fitted_model)
+    """Whether a fit to rows in one place needs all of them at hand: for minibatches, held-out or resampled rows, or one tenant's weights."""
+    drawn = (description.stream, description.selection and description.selection.share, description.bootstrap)
+    return any(part is not None for part in drawn) or has_own_weights(description.fitted_model)
 
 
 def fit_table(
@@ -65,7 +73,7 @@ def fit_table(
     optimiser: str = EM,
     beginning: Beginning | None = None,
     passed: Callable[[int], None] = lambda _: None,
-    observe: Callable[[Iteration], None] = lambda _: None,
+    onlooker: Onlooker = NOBODY,
 ) -> tuple[FittedModel, StandardisedFit]:
     """As `fit_pooled`, to a table that need not fit into memory.
 
@@ -77,7 +85,7 @@ def fit_table(
         optimiser: One of `fed_em.optimiser.OPTIMISERS`.
         beginning: Where EM starts; by default from one draw.
         passed: Told how many more rows were summed.
-        observe: Called after every iteration.
+        onlooker: Told of every round but the first.
 
     Raises:
         CallerError: as `fit_pooled`, or a value is outside its declared range, or missing where the session does not admit it;
@@ -94,7 +102,7 @@ def fit_table(
         return TotalOfStream(model, coordinates, rows, passed=passed)
 
     n_rows = None if description.weights is None else sum(map(len, stream))
-    return _fit(description, total_for, stopping, seed, optimiser, beginning, observe, n_rows)
+    return _fit(description, total_for, stopping, seed, optimiser, beginning, onlooker, n_rows)
 
 
 def _stream_of(description: SessionDescription, table: TableStream) -> RecordStream:
@@ -119,20 +127,25 @@ def _fit(
     seed: int,
     optimiser: str,
     beginning: Beginning | None,
-    observe: Callable[[Iteration], None] = lambda _: None,
+    onlooker: Onlooker = NOBODY,
     n_rows: int | None = None,
 ) -> tuple[FittedModel, StandardisedFit]:
-    model = description.fitted_model
-    result = fit_standardised(
-        model, (description.low, description.high), total_for, stopping, seed, observe, optimiser, beginning
-    )
+    model, ranges = description.fitted_model, (description.low, description.high)
+    choice = description.choice(_key(seed))
+    result = fit_standardised(model, ranges, total_for, stopping, seed, onlooker, optimiser, beginning, choice)
     # Without weights, records are rows.
     n = int(result.fit.iterations[-1].records) if n_rows is None else n_rows
     provenance = {"rows": n, "converged": result.fit.converged}
-    errors, products, parameters = None, description.statistic_products, result.fit.parameters
+    errors, products, parameters = None, description.products_of(result.model), result.fit.parameters
     if products is not None:
         errors = standard_errors(products, parameters, total_for(products, result.coordinates)(parameters).statistics)
-    fitted = FittedModel(model, result.coordinates, description.names, parameters, provenance, errors)
+    replicates = description.replicates_of(result.model)
+    if replicates is not None:
+        keyed = replace(replicates, resampled=Resampled(_key(seed)))
+        records = result.fit.iterations[-1].records
+        spread = bootstrap(keyed, total_for(keyed, result.coordinates), parameters, records)
+        errors = spread.standard_errors(parameters, records)
+    fitted = FittedModel(result.model, result.coordinates, description.names, parameters, provenance, errors)
     return fitted, result
 
 

@@ -62,11 +62,16 @@ class RoundRecord(Table):
     bytes_down: int
     """Bytes of messages to and from the server, all tenants together."""
     log_likelihood: float | None = None
-    """Nats a row of standardised columns, each row's at the parameters its term belongs to; None for the moments and the starts."""
+    """Nats a row of standardised columns, each row's at the parameters its term belongs to; None for the moments and the starts. Of
+    a round of models to pick from, that of the one that was picked in the end; None until then, or if it took no step."""
     weights: tuple[float, ...] = ()
     """Mixing weights after the M-step."""
     step: Step = Step.EM
     """What the optimiser had to do with the round."""
+    fitted_together: tuple[FiniteFloat | None, ...] = ()
+    """Of a round of models to pick from: the log-likelihood of each, as above; None of those that took no step."""
+    picked: str = ""
+    """Which model was picked by this round's sum, and why, in a sentence."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -106,12 +111,16 @@ class RoundRecord(Table):
 
 
 class ErrorRound(Table):
-    """The sum after the fit that gave standard errors, or why there is none."""
+    """The sum after the fit that gave standard errors, or the sums of a bootstrap, or why there are none."""
 
     round: int = 0
-    """Its number; 0 if it was not opened."""
+    """The number of the last; 0 if none was opened."""
+    sums: int = 1
+    """How many there were."""
+    replicates: int = 0
+    """Of a bootstrap; 0 if the errors are from outer products of scores."""
     tenants: tuple[str, ...] = ()
-    """Who is in it."""
+    """Who is in the last."""
     records: float = 0.0
     """How many records it is of, weights counted."""
     shift: float = 0.0
@@ -131,6 +140,41 @@ class Happening(Table):
     kind: str
     tenants: tuple[str, ...]
     text: str
+
+
+class CandidateRecord(Table):
+    """One of several models to pick from, at its fitted parameters."""
+
+    model: str
+    """In words."""
+    components: int
+    covariance: str | None = None
+    """Its covariance structure; None if no column is Gaussian."""
+    parameters: int
+    """How many are free."""
+    converged: bool
+    criteria: dict[str, FiniteFloat]
+    """By the names of `fed_em.criteria.CRITERIA`, of rows in standardised columns; empty if a component collapsed."""
+
+
+class SelectionRecord(Table):
+    """The pick of a session's model."""
+
+    criterion: str
+    held_out: float | None = None
+    """The share of rows that was held out of the fits; None if none."""
+    rows: float
+    """How many the fits were of."""
+    candidates: tuple[CandidateRecord, ...]
+    picked: Annotated[int, Field(ge=0)]
+    complete: bool
+    """Whether the criteria are of all tenants' rows at the fitted parameters."""
+
+    @model_validator(mode="after")
+    def _one_is_picked(self) -> Self:
+        if self.picked >= len(self.candidates) or self.criterion not in self.candidates[self.picked].criteria:
+            raise ValueError("the picked model must be a candidate that the criterion is known of")
+        return self
 
 
 class Comparison(Table):
@@ -178,6 +222,8 @@ class SessionRecord(Table):
     converged: bool = False
     seconds: float = 0.0
     comparison: tuple[Comparison, ...] = ()
+    selection: SelectionRecord | None = None
+    """None if the session had one model."""
 
     @property
     def certified(self) -> bool:

@@ -35,6 +35,7 @@ def convergence_chart(rounds: Sequence[RoundRecord]) -> str:
     with figure(WIDE, 3.7) as drawn:
         axes = drawn.subplots()
         _draw_curve(axes, curve)
+        _mark_the_pick(axes, rounds)
         _name_axes(axes, "iteration", "log-likelihood, nats a row")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, labelcolor=THEME["ink"])
         _enlarge_the_end(axes, curve)
@@ -42,6 +43,16 @@ def convergence_chart(rounds: Sequence[RoundRecord]) -> str:
             drawn, "convergence", "Log-likelihood a row over the iterations",
             f"A line from {decimal(first[1])} at iteration {first[0]} to {decimal(last[1])} at iteration {last[0]}.",
         )  # fmt: skip
+
+
+def _mark_the_pick(axes: Axes, rounds: Sequence[RoundRecord]) -> None:
+    for opened in rounds:
+        if opened.picked:
+            axes.axvline(opened.iteration, color=THEME["muted"], linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+            axes.annotate(
+                "picked", (opened.iteration, 0), (5, 6), xycoords=("data", "axes fraction"), textcoords="offset points",
+                color=THEME["muted"],
+            )  # fmt: skip
 
 
 def starts_chart(rounds: Sequence[RoundRecord]) -> str:

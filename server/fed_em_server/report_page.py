@@ -29,6 +29,7 @@ from fed_em_server.report_findings import (
 from fed_em_server.report_images import png_of
 from fed_em_server.report_participation import participation_chart
 from fed_em_server.report_profile import profile_of
+from fed_em_server.report_selection import selection_chart, selection_section
 from fed_em_server.report_svg import N_PALETTE
 from fed_em_server.report_words import banner_in_words, starts_in_words
 
@@ -63,6 +64,7 @@ def _contents(record: SessionRecord, fitted: FittedModel, images: NDArray[np.flo
         "exposure": exposure_of(record),
         "components": _components(record, images),
         "profile": profile_of(fitted),
+        "selection": None if record.selection is None else selection_section(record.selection),
         "estimates": estimate_lines(fitted),
         "charts": _charts(record, fitted),
         "starts": starts_in_words(record),
@@ -73,6 +75,8 @@ def _contents(record: SessionRecord, fitted: FittedModel, images: NDArray[np.flo
 def _charts(record: SessionRecord, fitted: FittedModel) -> dict[str, Markup]:
     """The charts that this record and model allow, by name."""
     drawn: dict[str, str] = {}
+    if record.selection is not None and len({one.components for one in record.selection.candidates}) > 1:
+        drawn["selection"] = selection_chart(record.selection)
     if any(opened.log_likelihood is not None for opened in record.rounds):
         drawn["convergence"] = charts.convergence_chart(record.rounds)
     if any(opened.best_candidate is not None for opened in record.rounds):

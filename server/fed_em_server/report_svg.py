@@ -58,6 +58,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.spines.left": False,
     "axes.unicode_minus": True,
+    "axes.formatter.useoffset": False,
     "grid.color": THEME["grid"],
     "grid.linewidth": 0.7,
     "xtick.color": THEME["grid"],

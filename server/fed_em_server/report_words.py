@@ -103,6 +103,17 @@ def lacking_in_words(opened: RoundRecord) -> str:
     return ", ".join(said)
 
 
+def together_in_words(opened: RoundRecord) -> str:
+    """Of a round of models to pick from: `8 models, 5 of them still fitted, the best at −3.3802 nats a row`, or which was picked."""
+    seen = [value for value in opened.fitted_together if value is not None]
+    if opened.picked:
+        return f"picked a {opened.picked}"
+    n = len(opened.fitted_together)
+    if not seen:
+        return f"{n} models, all fitted: waiting for every tenant's terms"
+    return f"{n} models, {len(seen)} of them still fitted, the best of these at {decimal(max(seen))} nats a row"
+
+
 def start_in_words(opened: RoundRecord) -> str:
     """`start 3`, `start 12, best of 21 candidates at −1.2345`: a round of the start."""
     best = opened.best_candidate

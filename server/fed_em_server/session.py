@@ -12,17 +12,17 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from fed_em.beginnings import Beginning, OneDraw
+from fed_em.bootstrap import MOST_SUMS as BOOTSTRAP_ROUNDS
 from fed_em.broadcast import Broadcast
 from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
-from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.mixed_mixture import MixedMixtureModel
-from fed_em.model import ComponentModel, Model, Summand
+from fed_em.lock_step import RoundOfFits
+from fed_em.model import Summand
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM
+from fed_em.selection import Picked
 from fed_em.standardised_fit import StandardisedFit, fit_standardised
 from fed_em.starts import StartRound
-from fed_em.tenant_mixing import TenantMixedModel, has_own_weights
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumOpened, Timetable
 from fed_em_protocols.description import SessionDescription
@@ -34,8 +34,10 @@ from fed_em_server.configuration import ServerConfiguration
 from fed_em_server.federated_sum import FederatedSum
 from fed_em_server.federated_total import FederatedTotal
 from fed_em_server.hub import Hub
+from fed_em_server.model_words import model_in_words, models_in_words
 from fed_em_server.record import Happening, Participation, RoundRecord, SessionRecord
 from fed_em_server.report_words import HAPPENINGS, happening_of
+from fed_em_server.selection_record import reason_in_words, selection_record
 from fed_em_server.session_terms import BANNER, session_terms, warnings_of
 from fed_em_server.standard_error_round import sum_standard_errors
 from fed_em_server.standings import Standing, Standings
@@ -101,7 +103,9 @@ def plan_session(
     description = configuration.description
     fit = configuration.fit
     beginning = configuration.beginning()
-    terms = session_terms(configuration.trust, roster, description, beginning.rounds + fit.max_iterations)
+    sums = beginning.rounds + fit.max_iterations + (description.selection.rounds if description.selection else 0)
+    sums += BOOTSTRAP_ROUNDS if description.bootstrap else 0
+    terms = session_terms(configuration.trust, roster, description, sums)
     timetable = configuration.times.timetable()
     return SessionPlan(
         roster,
@@ -138,8 +142,8 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome
         total = FederatedTotal(sums, plan.terms, plan.roster, plan.description, model, coordinates, keeper.opened)
         return plan.description.total_of(model, total)
 
-    model = plan.description.fitted_model
-    ranges = (plan.description.low, plan.description.high)
+    description, choice = plan.description, plan.description.choice(plan.terms.session)
+    model, ranges = description.fitted_model, (description.low, description.high)
     try:
         result = fit_standardised(
             model,
@@ -147,17 +151,19 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome
             total_for,
             plan.stopping,
             plan.seed,
-            keeper.iterated,
+            keeper,
             plan.optimiser,
             plan.beginning,
-            keeper.started,
+            choice,
         )
     except BaseException:
         sums.close(CloseReason.FAILED)
         raise
-    final = Broadcast(model, result.coordinates, result.fit.parameters)
+    final = Broadcast(result.model, result.coordinates, result.fit.parameters)
     try:
-        errors, error_round = sum_standard_errors(sums, hub, plan.terms, plan.roster, plan.description, final)
+        errors, error_round = sum_standard_errors(
+            sums, hub, plan.terms, plan.roster, plan.description, final, result.fit.iterations[-1].records
+        )
     except BaseException:
         sums.close(CloseReason.FAILED)
         raise
@@ -167,7 +173,7 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome
 
 
 def _fitted_model(plan: SessionPlan, result: StandardisedFit, record: SessionRecord) -> FittedModel:
-    provenance: Mapping[str, object] = {
+    provenance: dict[str, object] = {
         "session": record.session,
         "federation": record.federation,
         "roster": plan.roster.digest.hex(),
@@ -175,13 +181,13 @@ def _fitted_model(plan: SessionPlan, result: StandardisedFit, record: SessionRec
         "rounds": len(record.rounds),
         "converged": record.converged,
     }
-    return FittedModel(
-        plan.description.fitted_model, result.coordinates, plan.description.names, result.fit.parameters, provenance
-    )
+    if record.selection is not None:
+        provenance |= {"picked_by": record.selection.criterion, "picked_from": len(record.selection.candidates)}
+    return FittedModel(result.model, result.coordinates, plan.description.names, result.fit.parameters, provenance)
 
 
 class _RecordKeeper:
-    """Turns notices, sums and iterations into the session's record."""
+    """Turns notices, sums, iterations and picks into the session's record. Implements `fed_em.standardised_fit.Onlooker`."""
 
     def __init__(self, plan: SessionPlan, hub: Hub, watcher: Watcher) -> None:
         self._plan = plan
@@ -271,6 +277,25 @@ class _RecordKeeper:
             "held": iteration.held,
             "step": iteration.step,
         }
+        self._done(seen)
+
+    def fitted_together(self, iterations: RoundOfFits) -> None:
+        """The M-steps of a round of models to pick from are done."""
+        n = len(self._plan.description.models)
+        each = [iterations[number].log_likelihood if number in iterations else None for number in range(n)]
+        self._done({"fitted_together": tuple(each)})
+
+    def picked(self, picked: Picked) -> None:
+        """The last round of models to pick from said which is best."""
+        selection = selection_record(picked)
+        self._record = self._record.model_copy(update={"selection": selection, "model": model_in_words(picked.model)})
+        said = f"{self._record.model}: {reason_in_words(selection)}"
+        each = [None if one is None else one.log_likelihood / one.records for one in picked.evidence]
+        self._done({"fitted_together": tuple(each), "picked": said})
+        self._rounds = [_of_candidate(opened, picked.number) for opened in self._rounds]
+
+    def _done(self, seen: Mapping[str, object]) -> None:
+        """The round that was opened last is over, and this was seen in it."""
         done = self._rounds[-1].model_copy(update=seen)
         self._rounds[-1] = done
         self._watcher.round_opened(done)
@@ -287,6 +312,13 @@ class _RecordKeeper:
         )
 
 
+def _of_candidate(opened: RoundRecord, number: int) -> RoundRecord:
+    """A round of models to pick from, as one of the picked model."""
+    if not opened.fitted_together:
+        return opened
+    return opened.model_copy(update={"log_likelihood": opened.fitted_together[number]})
+
+
 def _first_record(plan: SessionPlan) -> SessionRecord:
     trust = Trust(plan.terms.trust)
     return SessionRecord(
@@ -301,7 +333,7 @@ def _first_record(plan: SessionPlan) -> SessionRecord:
         tenants=tuple(tenant.name for tenant in plan.roster.tenants),
         blocks=_blocks_of(plan),
         columns=plan.description.names,
-        model=_in_words(plan.description.fitted_model),
+        model=models_in_words(plan.description.models),
         colluders=plan.terms.colluders,
         minimum_survivors=plan.terms.minimum_survivors,
         pause=plan.timetable.pause,
@@ -315,22 +347,3 @@ def _blocks_of(plan: SessionPlan) -> tuple[int, ...]:
         return ()
     blocks = plan.roster.blocks
     return tuple(next(k for k, block in enumerate(blocks) if index in block) for index in range(plan.roster.n))
-
-
-def _in_words(model: Model) -> str:
-    if has_own_weights(model):
-        assert isinstance(model, TenantMixedModel)
-        return f"{_in_words(model.with_shared_weights)}, and mixing weights of each tenant's own"
-    if isinstance(model, GaussianMixtureModel):
-        return f"Gaussian mixture with {_counted(model, 'component', 'components')} and {model.covariance} covariances"
-    if not isinstance(model, MixedMixtureModel):
-        return model.family
-    schema = model.schema
-    if len(schema.categorical) == len(schema.columns):
-        return f"latent class model with {_counted(model, 'class', 'classes')}"
-    covariances = f" and {model.covariance} covariances" if len(schema.gaussian) else ""
-    return f"mixture over columns of mixed kinds with {_counted(model, 'component', 'components')}{covariances}"
-
-
-def _counted(model: ComponentModel, one: str, several: str) -> str:
-    return f"1 {one}" if model.n_components == 1 else f"{model.n_components} {several}"

@@ -57,6 +57,13 @@ def fit(
     parsed = read_server_configuration(configuration)
     fitted, result = _fit(parsed, data, progress)
     save_model(output, fitted)
+    if result.picked is not None:
+        from fed_em_server.selection_record import doubts_in_words, reason_in_words, selection_record
+
+        selection = selection_record(result.picked)
+        typer.echo(f"picked a {selection.candidates[selection.picked].model}: {reason_in_words(selection)}")
+        for doubt in doubts_in_words(selection):
+            typer.echo(doubt)
     last = result.fit.iterations[-1]
     typer.echo(
         f"{fitted.provenance['rows']} rows, log-likelihood {last.log_likelihood:.6f} nats a row of standardised columns"
@@ -84,4 +91,4 @@ def _fit(parsed: ServerConfiguration, data: list[Path], progress: bool) -> tuple
         text.append(description.labels.column)
     table = open_table(data, description.file_columns, text=text)
     with fit_progress(None, progress) as shown:
-        return fit_table(description, table, *how, shown.passed, shown.iterated)
+        return fit_table(description, table, *how, shown.passed, shown)
