@@ -247,18 +247,16 @@ class TestFits:
 class TestUses:
     """What a fitted mixture says of a table in files is what it says of the same rows in memory, row by row."""
 
-    @pytest.mark.parametrize("missing", [False, True])
-    @pytest.mark.parametrize("kind", ["csv", "parquet"])
+    @pytest.mark.parametrize(("kind", "missing"), [("csv", True), ("parquet", False)])
     def test_gaussian_mixtures(self, kind: str, missing: bool, tmp_path: Path, small_blocks: None) -> None:
         rows = clusters(missing)
         table = open_table(written(tmp_path / "parts", table_of(rows), kind))
         model = GaussianMixture(3, random_state=0, tol=1e-2).fit(rows)
         assert_same_uses(model, table, rows)
 
-    @pytest.mark.parametrize("kind", ["csv", "parquet"])
-    def test_mixed_mixtures(self, kind: str, tmp_path: Path, small_blocks: None) -> None:
+    def test_mixed_mixtures(self, tmp_path: Path, small_blocks: None) -> None:
         rows = blanked(mixed().sample(mixed_parameters(), N, np.random.default_rng(5))[0])
-        table = open_table(written(tmp_path / "parts", table_of(rows, SCHEMA), kind))
+        table = open_table(written(tmp_path / "parts", table_of(rows, SCHEMA), "parquet"))
         model = MixedMixture(2, schema=SCHEMA, n_init=1, random_state=0, tol=1e-2).fit(SCHEMA.decode(rows))
         assert_same_uses(model, table, rows, SCHEMA.decode)
         draws = [each.draws for each in model.impute_blocks(table, n_draws=2, random_state=0)]
@@ -267,18 +265,18 @@ class TestUses:
         assert drawn.shape == (2, *rows.shape) and not np.isnan(drawn).any()
         np.testing.assert_array_equal(drawn[:, seen], np.stack([rows[seen]] * 2))
 
-    def test_little_is_held(self, tmp_path: Path) -> None:
-        """Of rows, that is: what is found of each row is eight bytes."""
-        path = tmp_path / "rows.parquet"
-        generator, d, peaks = np.random.default_rng(0), 16, []
-        model = GaussianMixture(2, covariance_type="diag").fit(generator.normal(size=(1000, d)))
-        for n in (50_000, 200_000):
-            pyarrow.parquet.write_table(table_of(generator.normal(size=(n, d))), path, row_group_size=10_000)
+    def test_little_is_held(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of rows, that is: what is found of each row is eight bytes, once in its block and once among all."""
+        monkeypatch.setattr(row_blocks, "_MEMORY_ENTRIES", 2**14)
+        path, generator, d, peaks = tmp_path / "rows.parquet", np.random.default_rng(0), 16, []
+        model = GaussianMixture(2, covariance_type="diag", tol=1.0).fit(generator.normal(size=(1000, d)))
+        for n in (1000, 10_000, 40_000):
+            pyarrow.parquet.write_table(table_of(generator.normal(size=(n, d))), path, row_group_size=5000)
             tracemalloc.start()
             assert len(model.predict(open_table(path))) == n
-            peaks.append(tracemalloc.get_traced_memory()[1] - 8 * n)
+            peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-        assert peaks[1] - peaks[0] < 8 * 200_000 + 2**20 < 0.2 * 8 * d * 150_000
+        assert peaks[2] - peaks[1] < 16 * 30_000 + 2**19 < 0.3 * 8 * d * 30_000
 
 
 def assert_same_uses(
@@ -324,7 +322,7 @@ class TestWeightsAndLabels:
         opened = open_table(written(tmp_path / "parts", table, kind), text=["k"])
         sure = parameters_of("full", spread=1.5)
         model = GaussianMixture(
-            3, tol=1e-5, weights_init=sure["weights"], means_init=sure["means"], precisions_init=np.linalg.inv(sure["covariances"])
+            3, tol=1e-3, weights_init=sure["weights"], means_init=sure["means"], precisions_init=np.linalg.inv(sure["covariances"])
         )  # fmt: skip
         there = clone(model).fit(
             opened, sample_weight="w" if "w" in which else None, admissible="k" if "k" in which else None
@@ -338,13 +336,12 @@ class TestWeightsAndLabels:
         assert there.feature_names_in_.tolist() == ["x0", "x1"]
         np.testing.assert_array_equal(there.predict(opened), here.predict(rows))
 
-    @pytest.mark.parametrize("schema", [SCHEMA, None], ids=["declared", "inferred"])
-    def test_mixed_mixtures(self, schema: ColumnSchema | None, tmp_path: Path, small_blocks: None) -> None:
+    def test_mixed_mixtures(self, tmp_path: Path, small_blocks: None) -> None:
         rows = blanked(mixed().sample(mixed_parameters(), N, np.random.default_rng(5))[0])
         weights, labels, admissible = self.notes(2)
         table = table_of(rows, SCHEMA).append_column("w", pa.array(weights)).append_column("k", pa.array(labels))
         opened = open_table(written(tmp_path / "parts", table, "csv"), text=["k"])
-        model = MixedMixture(2, schema=schema, n_init=1, random_state=0, tol=1e-10)
+        model = MixedMixture(2, n_init=1, random_state=0, tol=1e-9)
         there = clone(model).fit(opened, sample_weight="w", admissible="k")
         here = model.fit(SCHEMA.decode(rows), sample_weight=weights, admissible=admissible)
         assert there.schema_ == here.schema_
