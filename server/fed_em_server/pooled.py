@@ -60,7 +60,7 @@ def _key(seed: int) -> bytes:
 
 
 def needs_memory(description: SessionDescription) -> bool:
-    """Whether a fit to rows in one place needs all of them at hand: for minibatches, held-out or resampled rows, or one tenant's weights."""
+    """Whether a fit to rows in one place needs them all at hand: for minibatches, rows held out or resampled, or a tenant's own weights."""
     drawn = (description.stream, description.selection and description.selection.share, description.bootstrap)
     return any(part is not None for part in drawn) or has_own_weights(description.fitted_model)
 
