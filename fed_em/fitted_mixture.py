@@ -111,21 +111,22 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
     def bic(self, X: Any) -> float:
         """Bayesian information criterion, −2 log L + p log n; the lower the better."""
-        return self.evidence(X).bic
+        densities = self.score_samples(X)
+        return -2.0 * float(densities.sum()) + self._fitted.model.n_free_parameters * math.log(len(densities))
 
     def aic(self, X: Any) -> float:
         """Akaike information criterion, −2 log L + 2 p; the lower the better."""
-        return self.evidence(X).aic
+        return -2.0 * float(self.score_samples(X).sum()) + 2.0 * self._fitted.model.n_free_parameters
 
     def icl(self, X: Any) -> float:
-        """Integrated completed likelihood, BIC − 2 Σ r log r: components that overlap cost; the lower the better."""
+        """Integrated completed likelihood of a table in memory, BIC − 2 Σ r log r: components that overlap cost; the lower the better."""
         return self.evidence(X).icl
 
     def evidence(self, X: Any, sample_weight: ArrayLike | None = None, held_out: HeldOut | None = None) -> Evidence:
         """What the rows of a table say of the fit, for all criteria at once.
 
         Args:
-            X: The table, n rows.
+            X: The table, n rows, in memory.
             sample_weight: `(n,)`, at least 0; None for ones.
             held_out: Which rows are scored apart from the others; None if none.
 
