@@ -3,9 +3,8 @@
     sharpened   parameters at which nearly all of a record goes to one component: equal weights, and one small spherical covariance
     clustered   from the statistics there: the clusters' sizes and centres, and the pooled covariance within them
 
-That is k-means, Lloyd (1982), "Least squares quantization in PCM", over the Gaussian columns; what other columns show counts as much as
-it does in the mixture. Where no column is Gaussian these are rounds of EM: clusters that are hard in levels, as k-modes has them, led to
-worse optima.
+That is k-means, Lloyd (1982), "Least squares quantization in PCM", over the Gaussian columns, of which there must be one; what other
+columns show counts as much as it does in the mixture. Clusters that are hard in levels too, as k-modes has them, led to worse optima.
 
 A start may also be split: all its components begin at one place, and groups of them that are still together are cut in two along their
 longest axis (Linde, Buzo and Gray 1980, "An algorithm for vector quantizer design"). It is the same whatever the seed. Columns without
@@ -68,8 +67,7 @@ def together(model: Mixture, moments: Parameters) -> Parameters:
 def sharpened(model: Mixture, parameters: Parameters) -> Parameters:
     """Where to evaluate the E-step for a round of Lloyd's algorithm."""
     k, gaussian = model.n_components, gaussian_part(model)
-    if gaussian is None:
-        return parameters
+    assert gaussian is not None
     narrow = _NARROW**2 * max(gaussian.n_columns / _WIDE, 1.0)
     covariances = restrict(gaussian.covariance, narrow * np.eye(gaussian.n_columns), k)
     return Parameters({**parameters, "weights": np.full(k, 1.0 / k), "covariances": covariances})
@@ -84,8 +82,7 @@ def clustered(safe: Mixture, sums: Statistics, before: Parameters) -> Parameters
         before: The parameters that were sharpened.
     """
     gaussian, counts = gaussian_part(safe), np.maximum(sums["responsibilities"], 0.0)
-    if gaussian is None:
-        return safe.m_step(sums, before)
+    assert gaussian is not None
     held = counts[:, np.newaxis] > _NOBODY
     means = np.divide(sums["first"], counts[:, np.newaxis], out=before["means"].copy(), where=held)
     within = moved_scatter(gaussian.covariance, counts, sums["first"], sums["second"], means).sum(axis=0)

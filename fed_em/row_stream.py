@@ -56,7 +56,7 @@ class RecordStream(Protocol):
         """D."""
         ...
 
-    def __iter__(self) -> Iterator[Rows] | Iterator[Records]: ...
+    def __iter__(self) -> Iterator[Rows | Records]: ...
 
 
 @runtime_checkable
@@ -178,8 +178,7 @@ def survey(stream: RecordStream, size: int = SAMPLE_ROWS) -> Survey:
     moments = ColumnMoments.zero(stream.n_columns)
     n_rows, has_missing, weight = 0, False, 0.0
     keys, sample = np.empty(0), Records(np.empty((0, stream.n_columns)))
-    for part in stream:
-        block = Records.of(part)
+    for block in map(Records.of, stream):
         moments += ColumnMoments.of(block.rows, block.weights)
         has_missing |= bool(np.isnan(block.rows).any())
         weight += block.total_weight

@@ -5,7 +5,8 @@ k-means++ would have them do. Gaussian columns are in standardised coordinates.
 
 * R − 1 candidates are drawn from the moments of all records; the last one is split (`fed_em.lloyd`), or drawn too where no
   column is Gaussian.
-* Lloyd's rounds bring all of a candidate's components apart and to where records are.
+* Lloyd's rounds bring all of a candidate's components apart and to where records are. Where other columns than Gaussian ones count, every
+  second draw takes rounds of EM instead, and all do where no column is Gaussian: what is best depends on the columns.
 * EM rounds are under a weak prior if the model has none: without, the best of many starts would be one that is about to collapse.
 
 Several models may be started together, in as many rounds as one.
@@ -23,7 +24,8 @@ from fed_em.candidates import Candidates
 from fed_em.description import check_whole_number
 from fed_em.em import Summed
 from fed_em.errors import CollapsedComponent
-from fed_em.lloyd import Mixture, Split, clustered, drawn, guarded, sharpened, together
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.lloyd import Mixture, Split, clustered, drawn, gaussian_part, guarded, sharpened, together
 from fed_em.model import COUNT, LOG_LIKELIHOOD
 from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
@@ -68,6 +70,7 @@ class _Candidate:
     Attributes:
         model: What is to be fitted, with shared weights.
         guarded: The same under the prior of the starts.
+        hard: Whether its first rounds are Lloyd's; else they are EM's.
         parameters: Where it is.
         split: Of the split start.
         objective: At the parameters of the last EM round.
@@ -75,12 +78,20 @@ class _Candidate:
 
     model: Mixture
     guarded: Mixture
+    hard: bool
     parameters: Parameters
     split: Split | None = None
     objective: float = -np.inf
 
+    @property
+    def first_point(self) -> Parameters:
+        """Where its statistics are taken in a round of Lloyd's algorithm."""
+        return sharpened(self.model, self.parameters) if self.hard else self.parameters
+
     def clustered(self, number: int, sums: Statistics) -> _Candidate:
-        """After Lloyd's round `number`."""
+        """After round `number` of Lloyd's algorithm."""
+        if not self.hard:
+            return self.climbed(sums)
         found, split = clustered(self.guarded, sums, self.parameters), self.split
         if split is not None:
             split, found = split.cut(number, sums, found)
@@ -132,7 +143,7 @@ def best_starts(
 
     starts = [each for model in models for each in _begun(model.with_shared_weights, moments, seed, n_starts)]
     for number in range(LLOYD_ROUNDS):
-        sums = summed([sharpened(each.model, each.parameters) for each in starts])
+        sums = summed([each.first_point for each in starts])
         starts = [each.clustered(number, own) for each, own in zip(starts, sums, strict=True)]
         observe(StartRound(number + 1))
     for number in range(EM_ROUNDS):
@@ -148,7 +159,10 @@ def _begun(model: Mixture, moments: Parameters, seed: int, n_starts: int) -> lis
     split = Split.before(model, LLOYD_ROUNDS)
     points = [drawn(model, moments, each) for each in seeds[:n_starts]]
     last = drawn(model, moments, seeds[-1]) if split is None else together(model, moments)
-    return [*(_Candidate(model, safe, each) for each in points), _Candidate(model, safe, last, split)]
+    numbers = gaussian_part(model) is not None
+    hard = [numbers and (isinstance(model, GaussianMixtureModel) or r % 2 == 0) for r in range(n_starts)]
+    starts = [_Candidate(model, safe, each, point) for each, point in zip(hard, points, strict=True)]
+    return [*starts, _Candidate(model, safe, numbers, last, split)]
 
 
 def _best(starts: Sequence[_Candidate]) -> Start:

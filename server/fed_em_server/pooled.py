@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fed_em.beginnings import Beginning
 from fed_em.bootstrap import bootstrap
@@ -13,12 +14,12 @@ from fed_em.coordinates import Coordinates
 from fed_em.em import Stopping, Total
 from fed_em.errors import CallerError
 from fed_em.minibatches import MinibatchTotal
-from fed_em.model import Rows, Summand
+from fed_em.model import ComponentModel, Rows, Summand
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM
 from fed_em.records import Records
 from fed_em.resampling import Resampled
-from fed_em.row_stream import RowStream, TableStream, TotalOfStream
+from fed_em.row_stream import RecordStream, TableStream, TotalOfStream
 from fed_em.standard_errors import standard_errors
 from fed_em.standardised_fit import NOBODY, Onlooker, StandardisedFit, TotalFor, fit_standardised
 from fed_em.tenant_mixing import has_own_weights
@@ -43,8 +44,7 @@ def fit_pooled(
 
     def total_for(model: Summand, coordinates: Coordinates) -> Total:
         there = replace(records, rows=coordinates.apply(records.rows))
-        # Labels are of components, and the moments of all records have none.
-        if model == description.first_round.model and model is not description.fitted_model:
+        if not _has_labels(description, model):
             return TotalOfRows(model, replace(there, admissible=None))
         if description.stream is None or model is not description.fitted_model:
             return TotalOfRows(model, there)
@@ -60,15 +60,9 @@ def _key(seed: int) -> bytes:
 
 
 def needs_memory(description: SessionDescription) -> bool:
-    """Whether a fit to rows in one place needs all of them at hand: by weights, labels, [stream], held-out or resampled rows, or mixing."""
-    besides = (
-        description.labels,
-        description.weights,
-        description.stream,
-        description.selection and description.selection.share,
-        description.bootstrap,
-    )
-    return any(table is not None for table in besides) or has_own_weights(description.fitted_model)
+    """Whether a fit to rows in one place needs all of them at hand: for minibatches, held-out or resampled rows, or own mixing weights."""
+    drawn = description.bootstrap or (description.selection and description.selection.share)
+    return bool(drawn) or description.stream is not None or has_own_weights(description.fitted_model)
 
 
 def fit_table(
@@ -85,7 +79,7 @@ def fit_table(
 
     Args:
         description: The session, of which `needs_memory` is false.
-        table: With the session's columns, by their names.
+        table: With the session's columns, those of labels and weights included, by their names.
         stopping: When to stop.
         seed: Of the start.
         optimiser: One of `fed_em.optimiser.OPTIMISERS`.
@@ -101,12 +95,29 @@ def fit_table(
         raise CallerError(
             f"session '{description.title}' needs all rows at hand", remedy="read them into memory, and use fit_pooled"
         )
-    rows = _Checked(description, table.rows(description.schema_of_columns))
+    stream = _stream_of(description, table)
 
     def total_for(model: Summand, coordinates: Coordinates) -> Total:
+        rows = _Checked(description, stream, _has_labels(description, model))
         return TotalOfStream(model, coordinates, rows, passed=passed)
 
-    return _fit(description, total_for, stopping, seed, optimiser, beginning, onlooker)
+    n_rows = None if description.weights is None else sum(map(len, stream))
+    return _fit(description, total_for, stopping, seed, optimiser, beginning, onlooker, n_rows)
+
+
+def _stream_of(description: SessionDescription, table: TableStream) -> RecordStream:
+    schema, weights, labels = description.schema_of_columns, description.weights, description.labels
+    if weights is None and labels is None:
+        return table.rows(schema)
+    model = description.fitted_model
+    assert isinstance(model, ComponentModel)
+    of_weights, of_labels = (None if column is None else column.column for column in (weights, labels))
+    return table.records(schema, of_weights, of_labels, model.n_components)
+
+
+def _has_labels(description: SessionDescription, model: Summand) -> bool:
+    """Whether labels count in a sum: they are of components, and the moments of all records have none."""
+    return model is description.fitted_model or model != description.first_round.model
 
 
 def _fit(
@@ -140,19 +151,35 @@ def _fit(
 
 @dataclass(frozen=True)
 class _Checked:
-    """Rows that are what a session declares. Implements `fed_em.row_stream.RowStream`."""
+    """Rows, or records, that are what a session declares. Implements `fed_em.row_stream.RecordStream`.
+
+    Attributes:
+        labelled: Whether labels count.
+    """
 
     _description: SessionDescription
-    _rows: RowStream
+    _rows: RecordStream
+    labelled: bool
 
     @property
     def n_columns(self) -> int:
         return self._rows.n_columns
 
-    def __iter__(self) -> Iterator[Rows]:
-        for block in self._rows:
-            self._check(block)
-            yield block
+    def __iter__(self) -> Iterator[Records]:
+        for block in map(Records.of, self._rows):
+            self._check(block.rows)
+            if block.weights is not None:
+                self._check_weights(block.weights)
+            admissible = block.admissible if self.labelled else None
+            yield replace(block, admissible=admissible, weight_bound=self._description.weight_bound)
+
+    def _check_weights(self, weights: NDArray[np.float64]) -> None:
+        bound = self._description.weight_bound
+        if wrong := int((weights > bound).sum()):
+            raise CallerError(
+                f"{wrong} of {len(weights)} rows have weights above the session's largest, {bound:g}",
+                remedy="scale the weights, or declare a larger `upper` in [weights]",
+            )
 
     def _check(self, block: Rows) -> None:
         missing, outside = np.count_nonzero(np.isnan(block), axis=0), self._description.cells_outside(block)

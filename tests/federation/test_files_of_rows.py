@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from mixed_federation import mixed_session, mixed_tables, write_mixed_federation
+from mixed_federation import LABELS, WEIGHTS, mixed_session, mixed_tables, write_mixed_federation
 from small_federation import COLUMNS, clustered_rows, session_toml
 from test_missing_columns import WITH_MISSING
 from typer.testing import CliRunner
@@ -102,6 +102,30 @@ def test_mixed_columns_are_fitted_as_they_are_in_memory(tmp_path: Path) -> None:
         np.testing.assert_allclose(found.parameters[name], array, rtol=1e-9, atol=1e-9, err_msg=name)
     with pytest.raises(CallerError, match="the data has 70 rows, the roster's row cap of this tenant is 69"):
         read_records(data, parsed.description, {}, 69)
+
+
+@pytest.mark.parametrize("besides", [LABELS, WEIGHTS, LABELS + WEIGHTS])
+def test_weights_and_labels_are_columns_of_the_files(
+    besides: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_blocks, "_MEMORY_ENTRIES", 1)
+    monkeypatch.setattr(row_stream, "_FEWEST_ROWS", 50)
+    federation = write_mixed_federation(tmp_path / "f", mixed_tables((30, 40, 50)), mixed_session("full", besides))
+    data = [federation.tenant(name).data for name in federation.tenant_files]
+    assert said("fit", federation.session_file, *data, "--output", tmp_path / "model").startswith("120 rows")
+    parsed = read_server_configuration(federation.session_file)
+    records = read_records(data, parsed.description, {}, 1000)
+    assert not records.bare
+    expected, _ = fit_pooled(parsed.description, records, parsed.fit.stopping, parsed.fit.seed)
+    found = load_model(tmp_path / "model")
+    assert found.provenance == expected.provenance
+    for name, array in expected.parameters.items():
+        np.testing.assert_allclose(found.parameters[name], array, rtol=1e-9, atol=1e-9, err_msg=name)
+    if "weights" in besides:
+        session = federation.session_file.read_text().replace(WEIGHTS, WEIGHTS.replace("20", "1.5"))
+        federation.session_file.write_text(session)
+        with pytest.raises(CallerError, match=r"rows have weights above the session's largest, 1\.5"):
+            said("fit", federation.session_file, *data, "--output", tmp_path / "model")
 
 
 @pytest.mark.parametrize("table", ['\nmixing = "tenant"\n', "\n[stream]\nbatches = 4\nstep_size = 0.5\n"])

@@ -26,12 +26,13 @@ from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.model_file import FittedModel, save_model
 from fed_em.starts import EM_ROUNDS, LLOYD_ROUNDS, ROUNDS
+from fed_em.table_files import open_table
 from fed_em_protocols.messages import Mode
 from fed_em_server.configuration import ServerConfiguration, read_server_configuration
 from fed_em_server.live_picture import Picture
 from fed_em_server.live_view import Frame
 from fed_em_server.plain_log import PlainLog
-from fed_em_server.pooled import fit_pooled
+from fed_em_server.pooled import fit_pooled, fit_table
 from fed_em_server.report import write_report
 from fed_em_server.report_words import starts_in_words
 from fed_em_server.serve import open_server
@@ -214,3 +215,14 @@ class TestConfiguration:
     def test_what_does_not_go_together_is_refused(self, tmp_path: Path, text: str, why: str) -> None:
         with pytest.raises(CallerError, match=why):
             configured(tmp_path, text)
+
+
+def test_rows_that_are_read_from_files_start_so_too(tmp_path: Path) -> None:
+    rows = pool(clustered_rows((90, 110)))
+    np.savetxt(tmp_path / "rows.csv", rows, delimiter=",", header=",".join("abc"), comments="", fmt="%.17g")
+    server = configured(tmp_path, session_toml(fit=FIT, start=FOUR))
+    how = (server.fit.stopping, server.fit.seed, server.optimiser, server.beginning())
+    read, _ = fit_table(server.description, open_table(tmp_path / "rows.csv"), *how)
+    held, result = fit_pooled(server.description, rows, *how)
+    assert read.parameters.distance(held.parameters) < 1e-9
+    assert len(result.fit.iterations) == 5
