@@ -48,8 +48,8 @@ def fit(
 ) -> None:
     """Fit the same model to rows in one place, from the same configuration.
 
-    Tables need not fit into memory, unless the session is a [stream], or mixing weights are each tenant's own: all rows are then
-    those of one tenant.
+    Tables need not fit into memory, unless the session is a [stream], holds rows out or has a bootstrap, or mixing weights are each
+    tenant's own: all rows are then those of one tenant.
     """
     from fed_em.model_file import save_model
     from fed_em_server.configuration import read_server_configuration
