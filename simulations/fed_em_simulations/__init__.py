@@ -13,13 +13,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fed_em_simulations.federation import Federation, FederationOutcome
+    from fed_em_simulations.federation import Federation
+    from fed_em_simulations.federation_outcome import FederationOutcome
 
 __all__ = ["Federation", "FederationOutcome"]
 
 _HOMES = {
     "Federation": "federation",
-    "FederationOutcome": "federation",
+    "FederationOutcome": "federation_outcome",
 }
 
 
