@@ -57,17 +57,26 @@ class ScaleFigures:
     tenants_cpu: float
     memory: int
     virtual: float
+    agreements: int
+    remembered: int
+
+    @property
+    def milliseconds(self) -> float:
+        """Of processor time a tenant, the server's part included."""
+        return 1000 * (self.server_cpu + self.tenants_cpu) / self.tenants
+
+    @property
+    def kibibytes(self) -> float:
+        """Of memory a tenant."""
+        return self.memory / self.tenants / 1024
 
     def __str__(self) -> str:
-        done = f"n = {self.tenants}, k = {self.neighbours}, L = {_LENGTH}, {self.rounds} rounds"
-        each = 1000 * (self.server_cpu + self.tenants_cpu) / self.tenants
-        cost = (
-            f"{self.wall:.0f} s, processor {self.server_cpu:.0f} s server + {self.tenants_cpu:.0f} s tenants = {each:.0f} ms a "
-            f"tenant, memory {self.memory / 2**20:.0f} MiB = {self.memory / self.tenants / 1024:.0f} KiB a tenant"
-        )
-        return f"{done}: {cost}; {self.virtual:.1f} virtual seconds" + (
-            f"; ended early: {self.failure}" if self.failure else ""
-        )
+        return (
+            f"{self.trust}, n = {self.tenants}, k = {self.neighbours}, L = {_LENGTH}, {self.rounds} rounds: {self.wall:.0f} s; "
+            f"processor {self.server_cpu:.0f} s server + {self.tenants_cpu:.0f} s tenants, {self.milliseconds:.0f} ms a tenant; "
+            f"memory {self.memory / 2**20:.0f} MiB, {self.kibibytes:.0f} KiB a tenant; {self.agreements} agreements; "
+            f"{self.remembered} checks of public bytes remembered; {self.virtual:.1f} virtual seconds"
+        ) + (f"; ended early: {self.failure}" if self.failure else "")
 
 
 class _TimeIsUp(EnvironmentFault):
