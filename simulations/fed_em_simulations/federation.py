@@ -30,8 +30,7 @@ from fed_em_protocols.roster_shape import default_block_size
 from fed_em_protocols.tenant_state import TenantSelf
 from fed_em_protocols.terms import SUITE, Trust
 from fed_em_server.configuration import FitTable, ServerConfiguration, TimesTable, TrustTable
-from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, run_session
-from fed_em_server.session_terms import session_terms
+from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, plan_session, run_session
 from fed_em_server.watchers import Watchers
 from fed_em_simulations.costed_cipher import COSTED_SUITE, MOST_TENANTS, WARNING, costed_cipher
 from fed_em_simulations.costs import TYPICAL, CostModel
@@ -248,19 +247,9 @@ class Federation:
         )
 
     def _plan(self, about: SessionOfTables, parties: SimulatedParties) -> SessionPlan:
-        stopping = self._stopping(about)
-        terms = session_terms(self.trust_table, parties.roster, about.description, stopping.max_iterations)
-        return SessionPlan(
-            parties.roster,
-            parties.identity(SERVER),
-            about.description,
-            replace(terms, session=parties.session, suite=SUITE if self.cipher == "real" else COSTED_SUITE),
-            self.deadlines.timetable(),
-            stopping,
-            self.seed,
-            "memory",
-            self._optimiser(about),
-        )
+        plan = plan_session(self._configuration(about), parties.roster, parties.identity(SERVER), "memory")
+        suite = SUITE if self.cipher == "real" else COSTED_SUITE
+        return replace(plan, terms=replace(plan.terms, session=parties.session, suite=suite))
 
 
 class _Run:

@@ -63,6 +63,30 @@ class FederationOutcome:
         """Whether EM converged."""
         return self.record.converged
 
+    def __str__(self) -> str:
+        record = self.record
+        ended = (
+            f"ended without a model: {self.failure}"
+            if self.failure
+            else "converged"
+            if self.converged
+            else "not converged"
+        )
+        complete = sum(each.complete for each in self.rounds)
+        phases = ", ".join(
+            f"{name} {seconds:.2f}" for name, seconds in self.seconds_by_phase.items() if seconds > 0.005
+        )
+        lines = [
+            f"{len(record.tenants)} tenants, {record.trust}: {len(self.rounds)} sums, {complete} of them with everybody; {ended}",
+            f"{self.seconds:.2f} virtual seconds ({phases})" if phases else f"{self.seconds:.2f} seconds",
+        ]
+        if self.bytes_up:
+            lines.append(
+                f"{self.total_bytes_up / 1e6:.2f} MB to the server, {self.total_bytes_down / 1e6:.2f} MB from it"
+            )
+        lines += [f"{each.by} accuses {each.peer}: {each.fault}" for each in self.accusations]
+        return "\n".join([*record.warnings, *lines])
+
     @property
     def total_bytes_up(self) -> int:
         """Bytes of all messages to the server."""
