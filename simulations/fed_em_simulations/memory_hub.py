@@ -339,16 +339,11 @@ class MemoryHub:
             self._greet(tenant, anew=True)
             return None
 
-        self._at(self._now + after, happen)
+        self.later(after, happen)
 
-    def later(self, seconds: float, happen: Callable[[], None]) -> None:
-        """Have something happen after so many virtual seconds."""
-
-        def then() -> HubEvent | None:
-            happen()
-            return None
-
-        self._at(self._now + seconds, then)
+    def later(self, seconds: float, happen: Callable[[], HubEvent | None]) -> None:
+        """Have something happen after so many virtual seconds; the server is told of the event that it gives, if it gives one."""
+        self._at(self._now + seconds, happen)
 
     # --- events ---
 
@@ -396,7 +391,7 @@ class MemoryHub:
                 self._greet(tenant, anew=False)
             return None
 
-        self._at(self._now + after, dial)
+        self.later(after, dial)
 
     def _greet(self, tenant: int, anew: bool) -> None:
         """A new link: the old one, if it is still up, ends with all that is under way on it."""
