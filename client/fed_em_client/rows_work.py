@@ -176,10 +176,23 @@ class RowsWork:
             return
         parsed = SessionDescription.from_json(description)
         require_gateable(parsed, mass_floor)
-        records = read_records(self._data, parsed, self._columns, self._roster.row_caps[self._index])
+        records = self.read(parsed)
         _require_batches(parsed, len(records))
         self._session = _Session((description, mass_floor), parsed, records)
         self._forget_rounds()
+
+    @property
+    def components_asked(self) -> int:
+        """How many components, of all candidates together, the last request was about; raises `IllegalStep` before the first."""
+        if self._setting is None:
+            raise IllegalStep("nothing was asked")
+        model = self._setting.model
+        models = model.models if isinstance(model, Candidates) else (model,)
+        return sum(getattr(each, "n_components", 1) for each in models)
+
+    def read(self, description: SessionDescription) -> Records:
+        """The records that a session is about. Raises as `fed_em_client.rows.read_records`."""
+        return read_records(self._data, description, self._columns, self._roster.row_caps[self._index])
 
     @property
     def description(self) -> SessionDescription:

@@ -11,6 +11,7 @@ the encoding injective; the domain keeps digests of different things apart.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
 from functools import cache
 from struct import Struct
 
@@ -31,13 +32,31 @@ _length = Struct("<Q").pack
 _INTEGER = _length(8)
 
 
-def digest(domain: str, *fields: Field) -> bytes:
-    """32-byte digest of `fields` under `domain`. Integers must lie in [0, 2^64)."""
-    parts: list[bytes | memoryview] = [_tag(domain), _length(len(fields))]
+def _framed(fields: Iterable[Field]) -> list[bytes | memoryview]:
+    parts: list[bytes | memoryview] = []
     for field in fields:
         if isinstance(field, int):
             parts += (_INTEGER, field.to_bytes(8, "little"))
         else:
             data = field.encode() if isinstance(field, str) else field
             parts += (_length(len(data)), data)
-    return hashlib.sha256(b"".join(parts)).digest()
+    return parts
+
+
+def digest_of_more(domain: str, count: int, *fields: Field) -> Callable[..., bytes]:
+    """For many digests whose first fields are the same: takes the `count` others, and gives `digest(domain, *fields, *others)`."""
+    begun = hashlib.sha256(b"".join((_tag(domain), _length(len(fields) + count), *_framed(fields))))
+
+    def finished(*others: Field) -> bytes:
+        if len(others) != count:
+            raise ValueError(f"{len(others)} fields were given, {count} are to come")
+        found = begun.copy()
+        found.update(b"".join(_framed(others)))
+        return found.digest()
+
+    return finished
+
+
+def digest(domain: str, *fields: Field) -> bytes:
+    """32-byte digest of `fields` under `domain`. Integers must lie in [0, 2^64)."""
+    return hashlib.sha256(b"".join((_tag(domain), _length(len(fields)), *_framed(fields)))).digest()

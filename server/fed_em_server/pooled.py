@@ -167,7 +167,7 @@ class _Checked:
 
     def __iter__(self) -> Iterator[Records]:
         for block in map(Records.of, self._rows):
-            self._check(block.rows)
+            self._description.check_cells(block.rows)
             if block.weights is not None:
                 self._check_weights(block.weights)
             admissible = block.admissible if self.labelled else None
@@ -180,19 +180,3 @@ class _Checked:
                 f"{wrong} of {len(weights)} rows have weights above the session's largest, {bound:g}",
                 remedy="scale the weights, or declare a larger `upper` in [weights]",
             )
-
-    def _check(self, block: Rows) -> None:
-        missing, outside = np.count_nonzero(np.isnan(block), axis=0), self._description.cells_outside(block)
-        for d, column in enumerate(self._description.columns):
-            if missing[d] and not column.missing:
-                raise CallerError(
-                    f"column '{column.name}' has {missing[d]} missing cells among {len(block)} rows",
-                    remedy="leave such rows out, or declare the column with `missing = true`",
-                )
-            if outside[d]:
-                low, high = column.ends
-                raise CallerError(
-                    f"column '{column.name}' is outside the session's range [{low:g}, {high:g}] in "
-                    f"{outside[d]} of {len(block)} rows",
-                    remedy="check units and entries; leave such rows out, or declare a wider range",
-                )
