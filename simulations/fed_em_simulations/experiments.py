@@ -1,0 +1,12 @@
+"""All kinds of experiment, told apart by the field `experiment`."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from fed_em_simulations.methods_experiment import MethodsExperiment
+from fed_em_simulations.sensitivity_experiment import SensitivityExperiment
+
+AnyExperiment: TypeAlias = Annotated[MethodsExperiment | SensitivityExperiment, Field(discriminator="experiment")]
