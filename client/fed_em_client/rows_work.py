@@ -158,10 +158,14 @@ class RowsWork:
             return
         parsed = SessionDescription.from_json(description)
         require_gateable(parsed, mass_floor)
-        records = read_records(self._data, parsed, self._columns, self._roster.row_caps[self._index])
+        records = self.read(parsed)
         _require_batches(parsed, len(records))
         self._session = _Session((description, mass_floor), parsed, records)
         self._forget_rounds()
+
+    def read(self, description: SessionDescription) -> Records:
+        """The records that a session is about. Raises as `fed_em_client.rows.read_records`."""
+        return read_records(self._data, description, self._columns, self._roster.row_caps[self._index])
 
     @property
     def description(self) -> SessionDescription:

@@ -260,6 +260,23 @@ class SessionDescription(Table):
         outside: NDArray[np.intp] = np.count_nonzero((rows < self.low) | (rows > self.high), axis=0)
         return outside
 
+    def check_cells(self, rows: Rows) -> None:
+        """Raise `CallerError`, naming the column, unless all cells of rows `(n, D)` are there and in range, or declared as missing."""
+        missing, outside = np.count_nonzero(np.isnan(rows), axis=0), self.cells_outside(rows)
+        for d, column in enumerate(self.columns):
+            if missing[d] and not column.missing:
+                raise CallerError(
+                    f"column '{column.name}' has {missing[d]} missing cells among {len(rows)} rows",
+                    remedy="leave such rows out, or declare the column with `missing = true`",
+                )
+            if outside[d]:
+                low, high = column.ends
+                raise CallerError(
+                    f"column '{column.name}' is outside the session's range [{low:g}, {high:g}] in "
+                    f"{outside[d]} of {len(rows)} rows",
+                    remedy="check units and entries; leave such rows out, or declare a wider range",
+                )
+
     @cached_property
     def fitted_model(self) -> Model:
         """The model that the session fits."""

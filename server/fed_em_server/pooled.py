@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
 from fed_em.errors import CallerError
@@ -119,21 +117,5 @@ class _Checked:
 
     def __iter__(self) -> Iterator[Rows]:
         for block in self._rows:
-            self._check(block)
+            self._description.check_cells(block)
             yield block
-
-    def _check(self, block: Rows) -> None:
-        missing, outside = np.count_nonzero(np.isnan(block), axis=0), self._description.cells_outside(block)
-        for d, column in enumerate(self._description.columns):
-            if missing[d] and not column.missing:
-                raise CallerError(
-                    f"column '{column.name}' has {missing[d]} missing cells among {len(block)} rows",
-                    remedy="leave such rows out, or declare the column with `missing = true`",
-                )
-            if outside[d]:
-                low, high = column.ends
-                raise CallerError(
-                    f"column '{column.name}' is outside the session's range [{low:g}, {high:g}] in "
-                    f"{outside[d]} of {len(block)} rows",
-                    remedy="check units and entries; leave such rows out, or declare a wider range",
-                )

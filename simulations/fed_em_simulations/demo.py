@@ -26,12 +26,12 @@ from fed_em_server.report import write_report
 from fed_em_server.serve import MODEL_FOLDER, open_server
 from fed_em_server.session import Watcher, run_session
 from fed_em_server.watchers import Watchers
+from fed_em_simulations.demo_trouble import LAGGARD, VICTIM, Trouble
 from fed_em_simulations.digits import COLUMNS, DigitsFederation, digits_federation
 from fed_em_simulations.federation_folder import FederationFolder, write_federation_folder
 from fed_em_simulations.flower_fleet import FlowerFleet
 from fed_em_simulations.memory_hub import MemoryHub
 from fed_em_simulations.tenant_fleet import TenantFleet, tenant_processes
-from fed_em_simulations.trouble import LAGGARD, VICTIM, Trouble
 from fed_em_simulations.volatile_marks import VolatileMarks
 
 # Seconds a message takes in the demonstration in virtual time.

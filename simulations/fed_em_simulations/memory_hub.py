@@ -11,10 +11,13 @@ import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
 
 from fed_em.errors import FedEmError
-from fed_em_client.tenant_session import SessionLeft, TenantSession
+from fed_em_client.tenant_session import TenantSession
 from fed_em_server.hub import Arrived, HubEvent, Unlinked
+from fed_em_simulations.tenant_host import Answer, LocalTenants, TenantHost
+from fed_em_simulations.work import Measure, Work
 
 
 class Direction(Enum):
@@ -31,6 +34,7 @@ class Fate(Enum):
     LOSE = "lose"
     BREAK = "break"  # the link breaks before it is delivered, or sent; the tenant dials again
     KILL = "kill"  # the tenant dies before it reads, or right after it has written, this message
+    HOLD = "hold"  # the link breaks as above, and the tenant does not dial again before `let_back`
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,49 @@ class Passing:
 Interference = Callable[[Passing], Fate]
 
 
+class Prices(Protocol):
+    """What messages and work cost, in virtual seconds."""
+
+    def travelling(self, tenant: int, direction: Direction, size: int) -> tuple[float, float]:
+        """For how long a message of so many bytes keeps a tenant's link busy, and how long it is under way after that."""
+        ...
+
+    def passing_the_server(self, direction: Direction, size: int) -> float:
+        """For how long it keeps the server's own link busy, which all messages share."""
+        ...
+
+    def of_tenant(self, tenant: int, work: Work) -> float:
+        """What work takes a tenant."""
+        ...
+
+    def of_server(self, work: Work) -> float:
+        """What work takes the server."""
+        ...
+
+
+class OnlyLatency:
+    """Messages take their time, and nothing else does. Implements `Prices`."""
+
+    def __init__(self, latencies: Sequence[float]) -> None:
+        self.latencies = list(latencies)
+
+    def travelling(self, tenant: int, direction: Direction, size: int) -> tuple[float, float]:
+        """See `Prices`."""
+        return 0.0, self.latencies[tenant]
+
+    def passing_the_server(self, direction: Direction, size: int) -> float:
+        """See `Prices`."""
+        return 0.0
+
+    def of_tenant(self, tenant: int, work: Work) -> float:
+        """See `Prices`."""
+        return 0.0
+
+    def of_server(self, work: Work) -> float:
+        """See `Prices`."""
+        return 0.0
+
+
 # A tenant whose link breaks dials again after this many seconds.
 _REDIAL_SECONDS = 0.2
 
@@ -54,59 +101,78 @@ _REDIAL_SECONDS = 0.2
 class _Tenant:
     """A tenant's process and its link, by number. What is under way on links up to `broken` never arrives.
 
-    Nothing overtakes on a link, even if its latency falls: `reached` is when the last message arrives, by direction.
+    Nothing overtakes on a link, even if its latency falls: `reached` is when the last message arrives, by direction; until `taken`
+    the link is busy with those before. `latency` is in place of the price's, `busy_until` is when the tenant has done what it was asked.
     """
 
-    start: Callable[[], TenantSession]
-    latency: float
+    latency: float | None = None
     reached: dict[Direction, float] = field(default_factory=dict)
-    session: TenantSession | None = None
+    taken: dict[Direction, float] = field(default_factory=dict)
+    busy_until: float = 0.0
+    alive: bool = False
+    over: bool = False
+    held: bool = False
     link: int = 0
     up: bool = False
     broken: int = 0
     error: FedEmError | None = None
+    received: int = 0
+    sent: int = 0
 
 
 class MemoryHub:
-    """Links to tenants in this process, under a virtual clock that starts at 0.
+    """Links to simulated tenants, under a virtual clock that starts at 0.
 
     Args:
-        starts: Makes a tenant's session anew each time its "process" starts.
-        latency: Seconds a message takes, the same for all or one a tenant.
+        tenants: Makes a tenant's session anew each time its "process" starts; or who has the tenants, and how many they are.
+        latency: Seconds a message takes, the same for all or one a tenant; or prices of all that costs time.
         interfere: The fate of each message.
+        serving: The work that the server has done so far; 0 if it is not charged.
     """
 
     def __init__(
         self,
-        starts: Sequence[Callable[[], TenantSession]],
-        latency: float | Sequence[float] = 0.001,
+        tenants: Sequence[Callable[[], TenantSession]] | tuple[TenantHost, int],
+        latency: float | Sequence[float] | Prices = 0.001,
         interfere: Interference = lambda _: Fate.DELIVER,
+        serving: Callable[[], Work] = Work,
     ) -> None:
-        delays = [latency] * len(starts) if isinstance(latency, float) else list(latency)
-        self._tenants = [_Tenant(start, delay) for start, delay in zip(starts, delays, strict=True)]
+        if isinstance(tenants, tuple):
+            self._host, n = tenants
+        else:
+            self._host, n = LocalTenants(tenants), len(tenants)
+        if isinstance(latency, float):
+            latency = [latency] * n
+        self._prices: Prices = OnlyLatency(latency) if isinstance(latency, Sequence) else latency
+        self._tenants = [_Tenant() for _ in range(n)]
         self._interfere = interfere
+        self._serving = serving
+        self._served = serving()
+        self._done = Measure()
         self._queue: list[tuple[float, int, Callable[[], HubEvent | None]]] = []
+        self._asked: list[tuple[float, float]] = []
         self._number = 0
         self._now = self._busy_until = 0.0
-        self._received = self._sent = 0
-        for index in range(len(starts)):
+        self._passing = dict.fromkeys(Direction, 0.0)
+        for index in range(n):
             self.restart(index, 0.0)
 
     def now(self) -> float:
         """Virtual seconds since the start, at the server."""
+        self._charge_server()
         return max(self._now, self._busy_until)
 
     def busy(self, seconds: float) -> None:
         """The server does something else for a while; messages travel, and tenants answer, meanwhile."""
-        self._busy_until = self.now() + seconds
+        self._busy_until = max(self._now, self._busy_until) + seconds
 
     def error_of(self, tenant: int) -> FedEmError | None:
         """Why a tenant left of its own accord, if it did."""
         return self._tenants[tenant].error
 
     def session_of(self, tenant: int) -> TenantSession | None:
-        """The session of a tenant that is alive."""
-        return self._tenants[tenant].session
+        """The session of a tenant that is alive and lives in this process."""
+        return self._host.session(tenant) if isinstance(self._host, LocalTenants) else None
 
     def receive(self, until: float | None) -> HubEvent | None:
         """The next event for the server.
@@ -114,11 +180,17 @@ class MemoryHub:
         Raises:
             FedEmError: nothing is under way and there is no `until`: nothing could ever come.
         """
-        while self._queue and (until is None or self._queue[0][0] <= max(until, self._busy_until)):
-            self._now, _, happen = heapq.heappop(self._queue)
-            event = happen()
+        self._charge_server()
+        while True:
+            latest = None if until is None else max(until, self._busy_until)
+            if not self._queue or (latest is not None and self._queue[0][0] > latest):
+                if not self._asked:
+                    break
+                self._hear()
+                continue
+            event = self._next()
             if isinstance(event, Arrived):
-                self._received += len(event.data)
+                self._tenants[event.tenant].received += len(event.data)
             if event is not None:
                 return event
         if until is None:
@@ -128,9 +200,10 @@ class MemoryHub:
 
     def send(self, tenant: int, data: bytes) -> None:
         """Queue a message to a tenant."""
+        self._charge_server()
         party = self._tenants[tenant]
         link = party.link
-        self._sent += len(data)
+        party.sent += len(data)
 
         def happen() -> HubEvent | None:
             if not party.up or party.link != link:
@@ -138,48 +211,61 @@ class MemoryHub:
             fate = self._interfere(Passing(Direction.TO_TENANT, tenant, data, self._now))
             if fate is Fate.KILL:
                 self.kill(tenant)
-            elif fate is Fate.BREAK:
-                self.break_link(tenant)
+            elif fate in (Fate.BREAK, Fate.HOLD):
+                self.break_link(tenant, fate is Fate.HOLD)
             elif fate is Fate.DELIVER:
-                self._deliver(tenant, data)
+                self._host.deliver(tenant, data)
+                self._ask(tenant)
             return None
 
-        self._travel(party, Direction.TO_TENANT, happen)
+        self._travel(tenant, Direction.TO_TENANT, len(data), max(self._now, self._busy_until), happen)
 
     def traffic(self) -> tuple[int, int]:
         """Bytes of messages received and sent by the server so far."""
-        return self._received, self._sent
+        return sum(party.received for party in self._tenants), sum(party.sent for party in self._tenants)
 
-    def cut(self, tenant: int) -> None:
-        """Break a tenant's link from the server's side, with all that is under way on it. The tenant dials again."""
+    def traffic_of(self, tenant: int) -> tuple[int, int]:
+        """The same of one tenant."""
+        return self._tenants[tenant].received, self._tenants[tenant].sent
+
+    def tenants_work(self) -> Work:
+        """What all tenants together have done so far."""
+        return self._done.total
+
+    def cut(self, tenant: int, hold: bool = False) -> None:
+        """Break a tenant's link from the server's side, with all that is under way on it. The tenant dials again, unless it is held."""
         party = self._tenants[tenant]
         party.up = False
-        party.broken = link = party.link
+        party.held = party.held or hold
+        party.broken = party.link
+        if not party.held:
+            self._dial(tenant, _REDIAL_SECONDS)
 
-        def dial() -> HubEvent | None:
-            if party.link == link and party.session is not None and not party.session.over:
-                self._greet(tenant, party.session)
-            return None
-
-        self._after(_REDIAL_SECONDS, dial)
-
-    def break_link(self, tenant: int) -> None:
+    def break_link(self, tenant: int, hold: bool = False) -> None:
         """The same, from neither side: the server is told."""
-        self.cut(tenant)
+        self.cut(tenant, hold)
         self._tell_unlinked(tenant)
+
+    def let_back(self, tenant: int) -> None:
+        """Let a tenant dial again whose link broke for longer."""
+        party = self._tenants[tenant]
+        if party.held:
+            party.held = False
+            self._dial(tenant, 0.0)
 
     def close(self) -> None:
         """Let everything that is under way arrive."""
-        while self._queue:
-            self._now, _, happen = heapq.heappop(self._queue)
-            happen()
+        while self._queue or self._asked:
+            if self._queue:
+                self._next()
+            else:
+                self._hear()
+        self._host.close()
 
     def kill(self, tenant: int) -> None:
         """End a tenant's process. What it has sent still arrives, then its link goes down."""
-        party = self._tenants[tenant]
-        party.session = None
-        party.up = False
-        self._tell_unlinked(tenant)
+        self._host.end(tenant)
+        self._gone(tenant)
 
     def set_latency(self, tenant: int, seconds: float) -> None:
         """Let a tenant's messages, either way, take so long from now on."""
@@ -187,69 +273,126 @@ class MemoryHub:
 
     def restart(self, tenant: int, after: float) -> None:
         """Start a tenant's process (again) after some seconds."""
-        party = self._tenants[tenant]
 
         def happen() -> HubEvent | None:
-            party.session = party.start()
-            self._greet(tenant, party.session)
+            party = self._tenants[tenant]
+            party.alive, party.over, party.held = True, False, False
+            self._greet(tenant, anew=True)
             return None
 
-        self._after(after, happen)
+        self._at(self._now + after, happen)
 
-    def _greet(self, tenant: int, session: TenantSession) -> None:
+    def later(self, seconds: float, happen: Callable[[], None]) -> None:
+        """Have something happen after so many virtual seconds."""
+
+        def then() -> HubEvent | None:
+            happen()
+            return None
+
+        self._at(self._now + seconds, then)
+
+    # --- events ---
+
+    def _next(self) -> HubEvent | None:
+        """Let the next event happen, once nothing that tenants were asked for can come before it."""
+        if self._asked and self._queue[0][0] >= min(soonest for _, soonest in self._asked):
+            self._hear()
+        self._now, _, happen = heapq.heappop(self._queue)
+        return happen()
+
+    def _ask(self, tenant: int) -> None:
+        """A tenant owes an answer, which is heard before the first event that it could come before."""
+        latency = self._tenants[tenant].latency
+        soonest = self._prices.travelling(tenant, Direction.TO_SERVER, 0)[1] if latency is None else latency
+        self._asked.append((self._now, self._now + soonest))
+        if isinstance(self._host, LocalTenants):
+            self._hear()
+
+    def _hear(self) -> None:
+        """Take in what tenants answer to all that they were asked."""
+        asked, self._asked = self._asked, []
+        for (time, _), answer in zip(asked, self._host.answers(), strict=True):
+            self._answer(answer, time)
+
+    def _charge_server(self) -> None:
+        done = self._serving()
+        if done != self._served:
+            before, self._served = self._served, done
+            self.busy(self._prices.of_server(done) - self._prices.of_server(before))
+
+    def _dial(self, tenant: int, after: float) -> None:
+        party = self._tenants[tenant]
+        link = party.link
+
+        def dial() -> HubEvent | None:
+            self._hear()
+            if party.link == link and party.alive and not party.over and not party.held:
+                self._greet(tenant, anew=False)
+            return None
+
+        self._at(self._now + after, dial)
+
+    def _greet(self, tenant: int, anew: bool) -> None:
         """A new link: the old one, if it is still up, ends with all that is under way on it."""
         party = self._tenants[tenant]
         party.broken = party.link
         party.link += 1
         party.up = True
-        self._answer(tenant, session.greet())
+        self._host.greet(tenant, anew)
+        self._ask(tenant)
+
+    def _gone(self, tenant: int) -> None:
+        party = self._tenants[tenant]
+        party.alive = party.up = False
+        self._tell_unlinked(tenant)
 
     def _tell_unlinked(self, tenant: int) -> None:
         party = self._tenants[tenant]
         link = party.link
-        self._travel(party, Direction.TO_SERVER, lambda: Unlinked(tenant) if party.link == link else None)
+        self._travel(
+            tenant, Direction.TO_SERVER, 0, self._now, lambda: Unlinked(tenant) if party.link == link else None
+        )
 
-    def _deliver(self, tenant: int, data: bytes) -> None:
-        party = self._tenants[tenant]
-        assert party.session is not None
-        try:
-            answers = party.session.handle(data)
-        except SessionLeft as left:
-            party.error = left
-            self._answer(tenant, left.messages)
-            self.kill(tenant)
-        except FedEmError as error:
-            party.error = error
-            self.kill(tenant)
-        else:
-            self._answer(tenant, answers)
-
-    def _answer(self, tenant: int, messages: Sequence[bytes]) -> None:
-        party = self._tenants[tenant]
-        for data in messages:
-            fate = self._interfere(Passing(Direction.TO_SERVER, tenant, data, self._now))
-            if fate is Fate.BREAK:
-                self.break_link(tenant)
-                return
+    def _answer(self, answer: Answer, asked: float) -> None:
+        tenant, party = answer.tenant, self._tenants[answer.tenant]
+        party.over = answer.over
+        self._done.add(answer.work)
+        began = max(asked, party.busy_until)
+        party.busy_until = leaves = began + self._prices.of_tenant(tenant, answer.work)
+        for data in answer.messages:
+            fate = self._interfere(Passing(Direction.TO_SERVER, tenant, data, leaves))
+            if fate in (Fate.BREAK, Fate.HOLD):
+                self.break_link(tenant, fate is Fate.HOLD)
+                break
             if fate is not Fate.LOSE:
-                self._travel(party, Direction.TO_SERVER, self._arrival(tenant, data))
+                self._travel(tenant, Direction.TO_SERVER, len(data), leaves, self._arrival(tenant, data))
             if fate is Fate.KILL:
                 self.kill(tenant)
-                return
+                break
+        if answer.error is not None:
+            party.error = answer.error
+            self._gone(tenant)
 
     def _arrival(self, tenant: int, data: bytes) -> Callable[[], HubEvent | None]:
         party = self._tenants[tenant]
         link = party.link
         return lambda: Arrived(tenant, data) if link > party.broken else None
 
-    def _travel(self, party: _Tenant, direction: Direction, happen: Callable[[], HubEvent | None]) -> None:
-        leaves = self.now() if direction is Direction.TO_TENANT else self._now
-        arrives = max(leaves + party.latency, party.reached.get(direction, 0.0))
+    def _travel(
+        self, tenant: int, direction: Direction, size: int, leaves: float, happen: Callable[[], HubEvent | None]
+    ) -> None:
+        """Over the server's link, which all share, and the tenant's own."""
+        party = self._tenants[tenant]
+        occupied, latency = self._prices.travelling(tenant, direction, size)
+        latency = latency if party.latency is None else party.latency
+        shared = self._prices.passing_the_server(direction, size)
+        if shared:
+            leaves = self._passing[direction] = max(leaves, self._passing[direction]) + shared
+        if occupied:
+            leaves = party.taken[direction] = max(leaves, party.taken.get(direction, 0.0)) + occupied
+        arrives = max(leaves + latency, party.reached.get(direction, 0.0))
         party.reached[direction] = arrives
         self._at(arrives, happen)
-
-    def _after(self, delay: float, happen: Callable[[], HubEvent | None]) -> None:
-        self._at(self._now + delay, happen)
 
     def _at(self, time: float, happen: Callable[[], HubEvent | None]) -> None:
         self._number += 1

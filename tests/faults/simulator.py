@@ -44,6 +44,7 @@ from fed_em_protocols.policy import TermsPolicy
 from fed_em_protocols.ring import RING_64
 from fed_em_protocols.tenant_state import TenantSelf
 from fed_em_protocols.terms import guarded_units
+from fed_em_simulations.simulated_parties import seeded_randomness
 from tests.faults.plan import Fault, FaultKind, Plan
 from tests.protocols.auditor import Auditor
 from tests.protocols.federation import (
@@ -53,7 +54,6 @@ from tests.protocols.federation import (
     gate_of,
     identity_of,
     roster_of,
-    seeded_randomness,
     terms_of,
 )
 

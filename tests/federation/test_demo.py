@@ -11,9 +11,9 @@ from fed_em.errors import CallerError
 from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_server.record import Comparison, Participation, SessionRecord
 from fed_em_simulations.demo import Finished, run_demo
+from fed_em_simulations.demo_trouble import LAGGARD, VICTIM
 from fed_em_simulations.digits import TENANTS, digits_federation
 from fed_em_simulations.pace import Pace
-from fed_em_simulations.trouble import LAGGARD, VICTIM
 
 TROUBLED = (VICTIM, LAGGARD)
 

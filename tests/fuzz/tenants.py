@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 
+from fed_em_simulations.simulated_parties import seeded_randomness
 from tests.fuzz.changes import changed
 from tests.fuzz.choices import Choices, told_next
 from tests.fuzz.record import TenantMoment, recorded
 from tests.fuzz.signatures import noted_signatures
 from tests.fuzz.watched import PatientWork, WatchedSession
-from tests.protocols.federation import identity_of, seeded_randomness
+from tests.protocols.federation import identity_of
 
 _MOST_STEPS = 12
 _SERVER = identity_of("server")

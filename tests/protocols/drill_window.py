@@ -18,7 +18,8 @@ from fed_em_protocols.policy import TermsPolicy
 from fed_em_protocols.tenant import tenant_join, tenant_receive, tenant_start
 from fed_em_protocols.tenant_state import TenantSelf, TenantState, TenantStep
 from fed_em_protocols.window import WindowSecrets, WindowSetUp, draw_graph, setup_of
-from tests.protocols.federation import DESCRIPTION, MemoryMarks, identity_of, roster_of, seeded_randomness, terms_of
+from fed_em_simulations.simulated_parties import seeded_randomness
+from tests.protocols.federation import DESCRIPTION, MemoryMarks, identity_of, roster_of, terms_of
 
 # Takes whatever is on offer: what a policy demands is tested by itself.
 POLICY = TermsPolicy(allow_semi_honest=True, colluders=0, difference_guard=False, graph_bits=0)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from functools import cache
 
 import numpy as np
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from fed_em_client.tenant_session import TenantSession
 from fed_em_protocols.coordinator import coordinator_start
@@ -29,39 +25,15 @@ from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders
 from fed_em_protocols.wire import messages_pb2
 from fed_em_server.federated_sum import FederatedSum
 from fed_em_simulations.memory_hub import Fate, Interference, MemoryHub
+from fed_em_simulations.simulated_parties import seeded_certificate, seeded_randomness
 
 DESCRIPTION = b'{"test": true}'
-
-
-def seeded_randomness(seed: int) -> Callable[[int], bytes]:
-    """Reproducible bytes, for tests only."""
-    counter = 0
-
-    def draw(length: int) -> bytes:
-        nonlocal counter
-        counter += 1
-        return hashlib.shake_256(f"{seed}/{counter}".encode()).digest(length)
-
-    return draw
 
 
 @cache
 def certificate_of(name: str) -> str:
     """A self-signed certificate, the same in every run."""
-    key = ed25519.Ed25519PrivateKey.from_private_bytes(digest("test certificate", name))
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(start)
-        .not_valid_after(start + timedelta(days=3650))
-        .sign(key, None)
-    )
-    return built.public_bytes(serialization.Encoding.PEM).decode()
+    return seeded_certificate(name, digest("test certificate", name))
 
 
 def identity_of(name: str) -> SigningKey:

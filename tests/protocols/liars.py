@@ -12,7 +12,7 @@ from fed_em_protocols.envelope import Sealed, seal, unseal
 from fed_em_protocols.messages import Advertise, Deposit, Hello, Join, Payload, Ready, Refusal, Reveal
 from fed_em_protocols.round_keys import KeyChain
 from fed_em_protocols.tenant_state import TenantWindow
-from tests.protocols.federation import seeded_randomness
+from fed_em_simulations.simulated_parties import seeded_randomness
 
 Twist = Callable[["Liar", Any, bytes], "bytes | tuple[bytes, ...] | None"]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fed_em.errors import CallerError
 from fed_em_protocols.polynomials import values_at
 from fed_em_protocols.shamir import PRIME, SHARE_BYTES, combine, split, split_many
-from tests.protocols.federation import seeded_randomness
+from fed_em_simulations.simulated_parties import seeded_randomness
 from tests.protocols.uniformity import uniform_p_value
 
 SECRET = bytes(range(32))

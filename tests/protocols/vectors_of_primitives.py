@@ -18,7 +18,7 @@ from fed_em_protocols.merkle import includes, inclusion_path, leaf_hash, root
 from fed_em_protocols.ring import RINGS
 from fed_em_protocols.round_keys import AgreementKey, KeyChain, commitment, self_mask_key
 from fed_em_protocols.shamir import combine, split
-from tests.protocols.federation import seeded_randomness
+from fed_em_simulations.simulated_parties import seeded_randomness
 from tests.protocols.vector_cases import Case, error_of, hexes
 
 

@@ -30,7 +30,8 @@ from fed_em_server.record import Comparison, RoundRecord, SessionRecord
 from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, run_session
 from fed_em_simulations.digits import COLUMNS, DigitsFederation, digits_federation
 from fed_em_simulations.memory_hub import Direction, Fate, MemoryHub, Passing
-from tests.protocols.federation import MemoryMarks, certificate_of, identity_of, seeded_randomness
+from fed_em_simulations.simulated_parties import seeded_randomness
+from tests.protocols.federation import MemoryMarks, certificate_of, identity_of
 
 BLOCKS = 3
 

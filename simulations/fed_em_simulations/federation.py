@@ -1,0 +1,355 @@
+"""A federation in memory in one call: real tenants, the real coordinator, real cryptography, virtual time.
+
+    outcome = Federation([X1, X2, X3, ...], dropout=0.1, seed=0).fit(GaussianMixture(3))
+    outcome.model.predict(rows)
+
+Everything follows from the seed, byte by byte. Nothing is written to disk, and nobody's keys are worth anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from fed_em.description import check_real, check_whole_number
+from fed_em.em import Stopping
+from fed_em.errors import CallerError, FedEmError
+from fed_em.model_file import FittedModel
+from fed_em.optimiser import EM, L_BFGS, check_optimiser
+from fed_em.standardised_fit import StandardisedFit
+from fed_em.tenant_mixing import has_own_weights
+from fed_em_client.tenant_session import TenantSession
+from fed_em_protocols.configuration import complaint_of
+from fed_em_protocols.description import Column
+from fed_em_protocols.errors import SERVER, PeerFault, SumFailed
+from fed_em_protocols.limits import MAX_TENANTS, MIN_TENANTS
+from fed_em_protocols.policy import TermsPolicy
+from fed_em_protocols.roster_shape import default_block_size
+from fed_em_protocols.tenant_state import TenantSelf
+from fed_em_protocols.terms import Trust
+from fed_em_server.configuration import FitTable, TimesTable, TrustTable
+from fed_em_server.record import RoundRecord, SessionRecord
+from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, run_session
+from fed_em_server.session_terms import session_terms
+from fed_em_server.watchers import Watchers
+from fed_em_simulations.costs import TYPICAL, CostModel
+from fed_em_simulations.memory_hub import MemoryHub
+from fed_em_simulations.records_work import RecordsWork
+from fed_em_simulations.scene import Mischief, Mischiefs, Scene, Trouble
+from fed_em_simulations.session_memory import Accusation, SessionMemory
+from fed_em_simulations.session_of_tables import SessionOfTables, Target, session_of_tables
+from fed_em_simulations.simulated_parties import SimulatedParties
+from fed_em_simulations.trouble import Dropout
+from fed_em_simulations.volatile_marks import VolatileMarks
+from fed_em_simulations.work import Measure, Work, counted_work, measured
+
+_DEADLINES = TimesTable()
+
+# The virtual clock's zero, as records write it.
+_STARTED = "1970-01-01T00:00:00+00:00"
+
+
+@dataclass(frozen=True)
+class FederationOutcome:
+    """What a simulated federation came to.
+
+    Attributes:
+        record: The session's record, as far as it came; its seconds are virtual and begin at 0.
+        failure: Why it ended without a model; empty if it did not.
+        seconds: Virtual, of the whole session.
+        seconds_by_phase: The same, apart; see `fed_em_simulations.session_memory`.
+        bytes_up, bytes_down: Bytes of each tenant's messages to and from the server.
+        tenant_work, server_work: What all tenants together, and the server, had to do.
+        accusations: Who said that somebody broke the protocol, in the order of the roster; what the server says first.
+        left: Why tenants left of their own accord, by name, where nobody is accused.
+        result: How the fit went; None if it failed.
+    """
+
+    record: SessionRecord
+    failure: str
+    seconds: float
+    seconds_by_phase: Mapping[str, float]
+    bytes_up: tuple[int, ...]
+    bytes_down: tuple[int, ...]
+    tenant_work: Work
+    server_work: Work
+    accusations: tuple[Accusation, ...]
+    left: Mapping[str, str]
+    result: StandardisedFit | None = field(repr=False)
+    fitted: FittedModel | None = field(repr=False)
+
+    @property
+    def model(self) -> FittedModel:
+        """The fitted model. Raises `SumFailed` with the session's own reason if there is none."""
+        if self.fitted is None:
+            raise SumFailed(self.failure)
+        return self.fitted
+
+    @property
+    def rounds(self) -> tuple[RoundRecord, ...]:
+        """The opened rounds; the first is that of the moments."""
+        return self.record.rounds
+
+    @property
+    def converged(self) -> bool:
+        """Whether EM converged."""
+        return self.record.converged
+
+    @property
+    def total_bytes_up(self) -> int:
+        """Bytes of all messages to the server."""
+        return sum(self.bytes_up)
+
+    @property
+    def total_bytes_down(self) -> int:
+        """Bytes of all messages from the server."""
+        return sum(self.bytes_down)
+
+
+@dataclass(frozen=True)
+class Federation:
+    """Tenants with their tables, and the conditions that they meet under.
+
+    Attributes:
+        tables: One table a tenant, at least three, in roster order: rows `(n, D)`, a data frame, a mapping of columns, or `Records`; or
+            all of them by name. Kinds of columns, ranges, levels, largest counts and row caps are read off the tables unless `columns`
+            are given: in a real federation they are declared.
+        dropout: The probability, for each tenant and round, of being gone before it uploads and back for the next.
+        seed: Of keys, of randomness, of all trouble and of the fit's start.
+        names: The tenants'; t0, t1, … if None.
+        columns: Declared columns, as in a session's file; None to read them off.
+        title: Of the session.
+        trust: As in a session's file; tenants' policies admit it.
+        colluders: f; None for the usual one.
+        difference_guard: "blocks" or "off".
+        block_size: The least tenants of a block; f + 2 if None.
+        minimum_survivors: u_min; None for the usual one.
+        dropouts: δ that a sparse graph (more than 64 tenants) is made for; None for the usual one.
+        mass_floor: In records; 0: no gate.
+        window_rounds: W.
+        deadlines: As in a session's `[times]`; virtual seconds.
+        trouble: Whatever else happens; see `fed_em_simulations.trouble`.
+        costs: What messages and work cost in virtual time.
+        optimiser: "em", "squarem" or "lbfgs"; None for what an estimator says, or a session's usual one.
+        stopping: None for what an estimator says, or a session's usual one.
+        max_iterations: In place of that of `stopping`.
+        watchers: Told of everything, as by a real server.
+
+    Raises:
+        CallerError: a field is out of its range.
+    """
+
+    tables: Sequence[Any] | Mapping[str, Any] = field(repr=False)
+    dropout: float = 0.0
+    seed: int = 0
+    names: Sequence[str] | None = None
+    columns: Sequence[Column] | None = None
+    title: str = "simulation"
+    trust: Literal["malicious-server", "semi-honest"] = "malicious-server"
+    colluders: int | None = None
+    difference_guard: Literal["blocks", "off"] = "blocks"
+    block_size: int | None = None
+    minimum_survivors: int | None = None
+    dropouts: float | None = None
+    mass_floor: float = 0.0
+    window_rounds: int = 64
+    deadlines: TimesTable = _DEADLINES
+    trouble: Sequence[Trouble] = ()
+    costs: CostModel = TYPICAL
+    optimiser: Literal["em", "squarem", "lbfgs"] | None = None
+    stopping: Stopping | None = None
+    max_iterations: int | None = None
+    watchers: Sequence[Watcher] = ()
+
+    def __post_init__(self) -> None:
+        check_whole_number("seed", self.seed, 0)
+        check_real("dropout", self.dropout, 0.0)
+        if self.dropout >= 1:
+            raise CallerError(f"dropout = {self.dropout} leaves nobody", remedy="give a probability below 1")
+        if isinstance(self.tables, Mapping) and self.names is not None:
+            raise CallerError("tables by name have their names already", remedy="leave `names` out")
+        if self.names is not None and len(self.names) != len(self.tables):
+            raise CallerError(f"{len(self.names)} names do not belong to {len(self.tables)} tables")
+        if not MIN_TENANTS <= len(self.tables) <= MAX_TENANTS:
+            raise CallerError(
+                f"a federation of {len(self.tables)} tenants cannot sum",
+                remedy=f"give {MIN_TENANTS} to {MAX_TENANTS} tables",
+            )
+        if self.optimiser is not None:
+            check_optimiser(self.optimiser)
+        if self.max_iterations is not None:
+            check_whole_number("max_iterations", self.max_iterations, 1)
+        _ = self.trust_table
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """The tenants' names, in roster order."""
+        if isinstance(self.tables, Mapping):
+            return tuple(str(name) for name in self.tables)
+        return tuple(f"t{k}" for k in range(len(self.tables))) if self.names is None else tuple(self.names)
+
+    @property
+    def trust_table(self) -> TrustTable:
+        """The trust as a session's file would state it. Raises `CallerError` if none could."""
+        try:
+            return TrustTable(
+                mode=self.trust,
+                colluders=self.colluders,
+                minimum_survivors=self.minimum_survivors,
+                difference_guard=self.difference_guard,
+                mass_floor=self.mass_floor,
+                dropouts=self.dropouts,
+                window_rounds=self.window_rounds,
+            )
+        except ValidationError as error:
+            raise CallerError(f"a federation's trust: {complaint_of(error)}") from None
+
+    def fit(self, target: Target) -> FederationOutcome:
+        """Run one session.
+
+        Args:
+            target: An estimator or a model; see `fed_em_simulations.session_of_tables`.
+
+        Returns:
+            What it came to, also if it came to no model.
+
+        Raises:
+            CallerError: tables or target do not suit a session, or each other.
+        """
+        tables = list(self.tables.values()) if isinstance(self.tables, Mapping) else self.tables
+        about = session_of_tables(target, self.tenants, tables, self.columns, self.title)
+        parties = self._parties(about)
+        return _Run(self, about, parties, self._plan(about, parties)).outcome()
+
+    def _parties(self, about: SessionOfTables) -> SimulatedParties:
+        # One cap for all, as the usual roster has it.
+        cap = max(len(records) for records in about.records)
+        n = len(self.tables)
+        usual = default_block_size(n) if self.colluders is None else self.colluders + 2
+        try:
+            return SimulatedParties.of(
+                "simulation", self.tenants, [cap] * n, usual if self.block_size is None else self.block_size, self.seed
+            )
+        except ValidationError as error:
+            raise CallerError(f"these names make no roster: {complaint_of(error)}") from None
+
+    def _plan(self, about: SessionOfTables, parties: SimulatedParties) -> SessionPlan:
+        usual = FitTable()
+        stopping = self.stopping or about.stopping or usual.stopping
+        if self.max_iterations is not None:
+            stopping = replace(stopping, max_iterations=self.max_iterations)
+        terms = session_terms(self.trust_table, parties.roster, about.description, stopping.max_iterations)
+        return SessionPlan(
+            parties.roster,
+            parties.identity(SERVER),
+            about.description,
+            replace(terms, session=parties.session),
+            self.deadlines.timetable(),
+            stopping,
+            self.seed,
+            "memory",
+            self.optimiser or about.optimiser or (EM if has_own_weights(about.description.fitted_model) else L_BFGS),
+        )
+
+
+class _Run:
+    """One session of a federation."""
+
+    def __init__(
+        self, federation: Federation, about: SessionOfTables, parties: SimulatedParties, plan: SessionPlan
+    ) -> None:
+        self._federation = federation
+        self._about = about
+        self._parties = parties
+        self._plan = plan
+        self._server = Measure()
+
+    def outcome(self) -> FederationOutcome:
+        """Run it."""
+        with ExitStack() as stack:
+            stack.enter_context(counted_work())
+            stack.enter_context(measured(self._server))
+            prices = self._federation.costs.of_federation(self._plan.roster.n, self._federation.seed)
+            mischiefs = Mischiefs()
+            hub = MemoryHub(self._starts(), prices, mischiefs, lambda: self._server.total)
+            mischiefs.mischiefs = self._mischiefs(hub)
+            memory = SessionMemory(hub.now, mischiefs.noticed)
+            return self._summary(hub, memory, *self._session(hub, memory))
+
+    def _mischiefs(self, hub: MemoryHub) -> list[Mischief]:
+        federation, roster = self._federation, self._plan.roster
+        dropout = [Dropout(federation.dropout)] if federation.dropout else []
+        troubles = (*dropout, *federation.trouble)
+        return [each.begin(Scene(hub, roster, federation.seed, number)) for number, each in enumerate(troubles)]
+
+    def _session(self, hub: MemoryHub, memory: SessionMemory) -> tuple[SessionOutcome | None, str]:
+        """What it gave, or why it gave nothing."""
+        try:
+            finished = run_session(self._plan, hub, Watchers([memory, *self._federation.watchers]))
+        except CallerError:
+            raise
+        except FedEmError as error:
+            return None, error.diagnostics()
+        finally:
+            memory.finished()
+        return finished, ""
+
+    def _starts(self) -> list[Callable[[], TenantSession]]:
+        return [self._start(index) for index in range(self._plan.roster.n)]
+
+    def _start(self, index: int) -> Callable[[], TenantSession]:
+        roster, terms = self._plan.roster, self._plan.terms
+        name, marks, lives = roster.tenants[index].name, VolatileMarks(), 0
+        policy = TermsPolicy(
+            allow_semi_honest=terms.trust == Trust.SEMI_HONEST,
+            colluders=terms.colluders,
+            round_cap=terms.round_cap,
+            difference_guard=terms.blocks > 0,
+            mass_floor=terms.mass_floor / 1000,
+        )
+        me = TenantSelf(roster, index, self._parties.identity(name), policy, "simulated")
+
+        def start() -> TenantSession:
+            nonlocal lives
+            lives += 1
+            work = RecordsWork(self._about.records[index], roster, index, marks)
+            return TenantSession(me, work, marks, self._parties.randomness(name, lives))
+
+        return start
+
+    def _summary(
+        self, hub: MemoryHub, memory: SessionMemory, finished: SessionOutcome | None, failure: str
+    ) -> FederationOutcome:
+        names = self._federation.tenants
+        traffic = [hub.traffic_of(index) for index in range(len(names))]
+        errors = {name: hub.error_of(index) for index, name in enumerate(names)}
+        record = memory.record if finished is None else finished.record
+        return FederationOutcome(
+            record=record.model_copy(update={"started": _STARTED}),
+            failure=failure,
+            seconds=sum(memory.seconds.values()),
+            seconds_by_phase=memory.seconds,
+            bytes_up=tuple(up for up, _ in traffic),
+            bytes_down=tuple(down for _, down in traffic),
+            tenant_work=hub.tenants_work(),
+            server_work=self._server.total,
+            accusations=(
+                *memory.accusations,
+                *(
+                    Accusation(name, error.peer, error.fault, error.proves)
+                    for name, error in errors.items()
+                    if isinstance(error, PeerFault)
+                ),
+            ),
+            left={
+                name: error.message
+                for name, error in errors.items()
+                if error is not None and not isinstance(error, PeerFault)
+            },
+            result=None if finished is None else finished.result,
+            fitted=None if finished is None else finished.fitted,
+        )

@@ -1,0 +1,101 @@
+"""What trouble is made of: who is there, what happens when, and draws that depend on nothing but their labels.
+
+Trouble is a frozen description (`fed_em_simulations.trouble` and others). When a session begins, it is set to work in a scene, and from
+then on sees every message before it arrives, and every notice of the server's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+from fed_em_protocols.coordinator_state import Notice
+from fed_em_protocols.envelope import Sealed, unseal
+from fed_em_protocols.hashing import digest
+from fed_em_protocols.messages import KINDS
+from fed_em_protocols.roster import Roster
+from fed_em_protocols.wire import messages_pb2
+from fed_em_simulations.memory_hub import Fate, MemoryHub, Passing
+
+_KIND_OF_NUMBER = {number: kind for kind, number in KINDS.items()}
+
+
+@lru_cache(maxsize=64)
+def kind_of(data: bytes) -> type:
+    """The kind of a message on its way."""
+    return _KIND_OF_NUMBER[messages_pb2.Envelope.FromString(data).kind]
+
+
+@lru_cache(maxsize=64)
+def read(data: bytes) -> Sealed[Any]:
+    """A message on its way."""
+    return unseal(data, "somebody")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where trouble is made.
+
+    Attributes:
+        hub: The links, and the tenants' processes.
+        roster: Who they are.
+        seed: Of the federation.
+        number: Which of its troubles this one is: each draws for itself.
+    """
+
+    hub: MemoryHub
+    roster: Roster
+    seed: int
+    number: int
+
+    @property
+    def n(self) -> int:
+        """How many tenants there are."""
+        return self.roster.n
+
+    def draw(self, *labels: str | int | bytes) -> float:
+        """Uniform on [0, 1), the same for the same labels whenever it is drawn."""
+        drawn = digest("trouble", self.seed, self.number, *labels)
+        return int.from_bytes(drawn[:8], "little") / 2**64
+
+
+class Mischief(Protocol):
+    """Trouble at work in one session."""
+
+    def fate(self, passing: Passing) -> Fate:
+        """What becomes of a message."""
+        ...
+
+    def noticed(self, notice: Notice) -> None:
+        """The server tells of something, before it sends what follows from it."""
+        ...
+
+
+class Trouble(Protocol):
+    """A description of trouble."""
+
+    def begin(self, scene: Scene) -> Mischief:
+        """Set it to work. Raises `CallerError` if it does not fit the federation."""
+        ...
+
+
+class Mischiefs:
+    """Several at work in one session: the first that does not let a message through has its way.
+
+    An interference of the hub, and a watcher of the session's notices.
+    """
+
+    def __init__(self, mischiefs: Sequence[Mischief] = ()) -> None:
+        self.mischiefs = mischiefs
+
+    def __call__(self, passing: Passing) -> Fate:
+        """The fate of a message. All see it."""
+        fates = [each.fate(passing) for each in self.mischiefs]
+        return next((fate for fate in fates if fate is not Fate.DELIVER), Fate.DELIVER)
+
+    def noticed(self, notice: Notice) -> None:
+        """Tell all."""
+        for each in self.mischiefs:
+            each.noticed(notice)

@@ -1,0 +1,140 @@
+"""How much work a step is, in units whose prices are known: what virtual time is charged by.
+
+Work is counted where it is done, while `counted_work` lasts: every agreement, signature, mask and share that a machine asks for. So
+what a party is charged follows from what its own code did, on no second account of the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+from fed_em_protocols import hkdf, keys, masks, shamir
+from fed_em_simulations.substitution import substituted
+
+
+@dataclass(frozen=True)
+class Work:
+    """An amount of work.
+
+    Attributes:
+        agreements: X25519 operations: agreements, and key pairs made of secrets.
+        signatures: Made with Ed25519.
+        verifications: Of such signatures.
+        derivations: Keys made by HKDF.
+        masks: Keystreams added to a vector or taken off one.
+        mask_bytes: Their bytes.
+        shares: Shares that secrets were split into, and that secrets were rebuilt from.
+        densities: Rows times components of E-steps.
+    """
+
+    agreements: int = 0
+    signatures: int = 0
+    verifications: int = 0
+    derivations: int = 0
+    masks: int = 0
+    mask_bytes: int = 0
+    shares: int = 0
+    densities: int = 0
+
+
+NO_WORK = Work()
+
+
+class Measure:
+    """Work as it is done; attributes as those of `Work`."""
+
+    def __init__(self) -> None:
+        self.agreements = self.signatures = self.verifications = self.derivations = 0
+        self.masks = self.mask_bytes = self.shares = self.densities = 0
+
+    def add(self, work: Work) -> None:
+        """So much more."""
+        for name, amount in vars(work).items():
+            setattr(self, name, getattr(self, name) + amount)
+
+    @property
+    def total(self) -> Work:
+        """All of it so far."""
+        return Work(**vars(self))
+
+
+# Work goes to the innermost measure. The outermost is that of whoever asked for none.
+_MEASURES: list[Measure] = [Measure()]
+
+
+def current() -> Measure:
+    """Where work goes at the moment."""
+    return _MEASURES[-1]
+
+
+@contextmanager
+def measured(measure: Measure | None = None) -> Iterator[Measure]:
+    """Measure the work of the block apart from that around it; into a measure that is there already, if one is given."""
+    measure = Measure() if measure is None else measure
+    _MEASURES.append(measure)
+    try:
+        yield measure
+    finally:
+        _MEASURES.pop()
+
+
+@contextmanager
+def counted_work() -> Iterator[None]:
+    """Count what the protocol does, wherever in this process, while the context lasts."""
+    with ExitStack() as stack:
+        for function, name in (
+            (keys.agree, "agreements"),
+            (keys.agreement_key, "agreements"),
+            (keys.verifies, "verifications"),
+            (hkdf.expand, "derivations"),
+        ):
+            stack.enter_context(substituted(function, _counting(function, name)))
+        stack.enter_context(substituted(keys.SigningKey.sign, _counting(keys.SigningKey.sign, "signatures")))
+        stack.enter_context(substituted(masks.add_masks, _counting_masks(masks.add_masks)))
+        stack.enter_context(substituted(shamir.split_many, _counting_dealt(shamir.split_many)))
+        stack.enter_context(substituted(shamir.combine, _counting_combined(shamir.combine)))
+        yield
+
+
+def _counting(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    @wraps(function)
+    def counting(*arguments: Any) -> Any:
+        measure = _MEASURES[-1]
+        setattr(measure, name, getattr(measure, name) + 1)
+        return function(*arguments)
+
+    return counting
+
+
+def _counting_masks(function: Callable[..., None]) -> Callable[..., None]:
+    @wraps(function)
+    def counting(vector: Any, added: Any = (), subtracted: Any = (), *others: Any, **named: Any) -> None:
+        added, subtracted = list(added), list(subtracted)
+        streams = len(added) + len(subtracted)
+        _MEASURES[-1].masks += streams
+        _MEASURES[-1].mask_bytes += streams * vector.nbytes
+        function(vector, added, subtracted, *others, **named)
+
+    return counting
+
+
+def _counting_dealt(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def counting(secrets: Any, threshold: int, holders: Any, randomness: Any) -> Any:
+        _MEASURES[-1].shares += len(secrets) * len(holders)
+        return function(secrets, threshold, holders, randomness)
+
+    return counting
+
+
+def _counting_combined(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def counting(shares: Any, threshold: int) -> Any:
+        _MEASURES[-1].shares += threshold
+        return function(shares, threshold)
+
+    return counting
