@@ -38,7 +38,12 @@ class Experiment(Table):
 
     keys: ClassVar[tuple[str, ...]] = ()
     """Columns of the results that tell the rows of one run apart, such as the method."""
-    charts: ClassVar[tuple[Chart, ...]] = ()
+    every_chart: ClassVar[tuple[Chart, ...]] = ()
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """What a report shows."""
+        return self.every_chart
 
     @abstractmethod
     def run(self, seed: int) -> list[Row]:

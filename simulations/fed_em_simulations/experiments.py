@@ -8,5 +8,8 @@ from pydantic import Field
 
 from fed_em_simulations.methods_experiment import MethodsExperiment
 from fed_em_simulations.sensitivity_experiment import SensitivityExperiment
+from fed_em_simulations.sessions_experiment import SessionsExperiment
 
-AnyExperiment: TypeAlias = Annotated[MethodsExperiment | SensitivityExperiment, Field(discriminator="experiment")]
+AnyExperiment: TypeAlias = Annotated[
+    MethodsExperiment | SensitivityExperiment | SessionsExperiment, Field(discriminator="experiment")
+]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fed_em_simulations.attendance import Attendance, Pattern
 from fed_em_simulations.common_ground import CommonGround, common_ground
@@ -21,14 +21,16 @@ from fed_em_simulations.survivor_exposure import exposure
 from fed_em_simulations.tenants_data import Data
 
 # Methods that sum or average over the pattern, so that who answered matters.
-_IN_ROUNDS: frozenset[str] = frozenset({"increments", "own-weights", "whoever-came", "stepwise", "averaging"})
+_IN_ROUNDS: frozenset[str] = frozenset(
+    {"increments", "own-weights", "whoever-came", "stepwise", "averaging", "protocol"}
+)
 
 
 class MethodsExperiment(Experiment):
     """Every method on the same tenants, from the same start, with the same pattern of who answers."""
 
     keys: ClassVar[tuple[str, ...]] = ("method",)
-    charts: ClassVar[tuple[Chart, ...]] = (
+    every_chart: ClassVar[tuple[Chart, ...]] = (
         Chart(
             "loss", "Lost against all rows in one place", "nats a row",
             "Log-likelihood of the rows trained on below that at the pooled optimum, on a logarithmic scale; what is less than "
@@ -52,9 +54,17 @@ class MethodsExperiment(Experiment):
     attendance: Attendance = Attendance()
     model: MixtureToFit = MixtureToFit()
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 60
-    starts: Annotated[int, Field(ge=1)] = 10
-    """Starts that run side by side; every method begins at the best."""
+    starts: Annotated[int, Field(ge=0)] = 10
+    """Starts that run side by side, of which every method begins at the best; 0: at the one that a session draws."""
     methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = METHODS
+
+    @model_validator(mode="after")
+    def _starts_as_its_methods_do(self) -> Self:
+        if "protocol" in self.methods and self.starts:
+            raise ValueError(
+                "a session of the protocol draws a start of its own: for the method 'protocol' set starts = 0"
+            )
+        return self
 
     def run(self, seed: int) -> list[Row]:
         """One row for each method."""

@@ -26,7 +26,7 @@ class SensitivityExperiment(Experiment):
     """
 
     keys: ClassVar[tuple[str, ...]] = ("delta",)
-    charts: ClassVar[tuple[Chart, ...]] = (
+    every_chart: ClassVar[tuple[Chart, ...]] = (
         Chart(
             "means_error", "Error of the means", "standard deviations",
             "Root of the mean square difference from the true means, components matched, if missing cells are taken to be δ "

@@ -53,7 +53,9 @@ def test_a_single_component_overlaps_with_nothing() -> None:
     assert KnownMixture(components=1, columns=2).truth(0).overlap == 0
 
 
-@pytest.mark.parametrize("wrong", [{"components": 0}, {"overlap": 0.0}, {"overlap": 1.0}, {"covariance": "round"}, {"k": 3}])
+@pytest.mark.parametrize(
+    "wrong", [{"components": 0}, {"overlap": 0.0}, {"overlap": 1.0}, {"covariance": "round"}, {"k": 3}]
+)
 def test_what_is_out_of_range_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         KnownMixture.model_validate(wrong)
