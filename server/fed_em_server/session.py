@@ -97,8 +97,16 @@ def plan_session(
     )
 
 
-def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome:
+def run_session(
+    plan: SessionPlan, hub: Hub, watcher: Watcher, summing: type[FederatedSum] = FederatedSum
+) -> SessionOutcome:
     """Run a session to its end. Tenants are told of the end whatever happens.
+
+    Args:
+        plan: What fixes it.
+        hub: The links.
+        watcher: Who looks on.
+        summing: Who sums.
 
     Raises:
         SumFailed: a sum could not be opened, again and again, or a tenant could not compute its statistics.
@@ -112,7 +120,7 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome
         hub.close()
         raise
     keeper = _RecordKeeper(plan, hub, watcher)
-    sums = FederatedSum(state, hub, keeper.noticed)
+    sums = summing(state, hub, keeper.noticed)
 
     def total_for(model: Model, coordinates: Coordinates) -> Total:
         total = FederatedTotal(sums, plan.terms, plan.roster, plan.description, model, coordinates, keeper.opened)

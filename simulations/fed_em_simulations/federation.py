@@ -22,7 +22,7 @@ from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM, L_BFGS, check_optimiser
 from fed_em.standardised_fit import StandardisedFit
 from fed_em.tenant_mixing import has_own_weights
-from fed_em_client.tenant_session import TenantSession
+from fed_em_client.tenant_session import TenantSession, TenantWork
 from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.description import Column
 from fed_em_protocols.errors import SERVER, PeerFault, SumFailed
@@ -37,6 +37,7 @@ from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, run_sess
 from fed_em_server.session_terms import session_terms
 from fed_em_server.watchers import Watchers
 from fed_em_simulations.costs import TYPICAL, CostModel
+from fed_em_simulations.crashing_sum import CrashingSum
 from fed_em_simulations.memory_hub import MemoryHub
 from fed_em_simulations.records_work import RecordsWork
 from fed_em_simulations.scene import Mischief, Mischiefs, Scene, Trouble
@@ -124,6 +125,7 @@ class Federation:
         columns: Declared columns, as in a session's file; None to read them off.
         title: Of the session.
         trust: As in a session's file; tenants' policies admit it.
+        row_cap: The most rows that each tenant may hold, as the roster says; None: as many as the largest table has.
         colluders: f; None for the usual one.
         difference_guard: "blocks" or "off".
         block_size: The least tenants of a block; f + 2 if None.
@@ -150,6 +152,7 @@ class Federation:
     columns: Sequence[Column] | None = None
     title: str = "simulation"
     trust: Literal["malicious-server", "semi-honest"] = "malicious-server"
+    row_cap: int | None = None
     colluders: int | None = None
     difference_guard: Literal["blocks", "off"] = "blocks"
     block_size: int | None = None
@@ -226,8 +229,10 @@ class Federation:
         return _Run(self, about, parties, self._plan(about, parties)).outcome()
 
     def _parties(self, about: SessionOfTables) -> SimulatedParties:
-        # One cap for all, as the usual roster has it.
-        cap = max(len(records) for records in about.records)
+        largest = max(len(records) for records in about.records)
+        cap = largest if self.row_cap is None else self.row_cap
+        if cap < largest:
+            raise CallerError(f"a table has {largest} rows, more than row_cap = {cap}", remedy="raise it")
         n = len(self.tables)
         usual = default_block_size(n) if self.colluders is None else self.colluders + 2
         try:
@@ -284,15 +289,19 @@ class _Run:
         federation, roster = self._federation, self._plan.roster
         dropout = [Dropout(federation.dropout)] if federation.dropout else []
         troubles = (*dropout, *federation.trouble)
-        return [each.begin(Scene(hub, roster, federation.seed, number)) for number, each in enumerate(troubles)]
+        return [
+            each.begin(Scene(hub, roster, self._plan.identity, federation.seed, number))
+            for number, each in enumerate(troubles)
+        ]
 
     def _session(self, hub: MemoryHub, memory: SessionMemory) -> tuple[SessionOutcome | None, str]:
         """What it gave, or why it gave nothing."""
         try:
-            finished = run_session(self._plan, hub, Watchers([memory, *self._federation.watchers]))
-        except CallerError:
-            raise
+            finished = run_session(self._plan, hub, Watchers([memory, *self._federation.watchers]), CrashingSum)
         except FedEmError as error:
+            # What is wrong with the caller's own fields comes to light before there is any sum.
+            if isinstance(error, CallerError) and not memory.record.rounds:
+                raise
             return None, error.diagnostics()
         finally:
             memory.finished()
@@ -313,11 +322,17 @@ class _Run:
         )
         me = TenantSelf(roster, index, self._parties.identity(name), policy, "simulated")
 
+        troubles = self._federation.trouble
+        kinds = [kind for kind in (each.session_of(index) for each in troubles) if kind is not None]
+        session_kind = kinds[0] if kinds else TenantSession
+
         def start() -> TenantSession:
             nonlocal lives
             lives += 1
-            work = RecordsWork(self._about.records[index], roster, index, marks)
-            return TenantSession(me, work, marks, self._parties.randomness(name, lives))
+            work: TenantWork = RecordsWork(self._about.records[index], roster, index, marks)
+            for each in troubles:
+                work = each.work_of(index, work)
+            return session_kind(me, work, marks, self._parties.randomness(name, lives))
 
         return start
 

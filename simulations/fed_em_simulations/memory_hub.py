@@ -50,6 +50,41 @@ class Passing:
 Interference = Callable[[Passing], Fate]
 
 
+class ServerCrashed(Exception):
+    """The server's process ended, as a simulation had it, and begins anew: raised where it listens, once it is up again."""
+
+
+class Meddler(Protocol):
+    """Whoever has a hand in what passes."""
+
+    def fate(self, passing: Passing) -> Fate:
+        """What becomes of a message."""
+        ...
+
+    def lateness(self, passing: Passing) -> float:
+        """How many seconds later than it could a tenant sends a message."""
+        ...
+
+    def forged(self, tenant: int, data: bytes) -> Sequence[bytes]:
+        """What the server sends a tenant in place of a message."""
+        ...
+
+
+class HonestWorld:
+    """Everything passes as it is, but for what `interfere` says. Implements `Meddler`."""
+
+    def __init__(self, interfere: Interference = lambda _: Fate.DELIVER) -> None:
+        self.fate = interfere
+
+    def lateness(self, passing: Passing) -> float:
+        """See `Meddler`."""
+        return 0.0
+
+    def forged(self, tenant: int, data: bytes) -> Sequence[bytes]:
+        """See `Meddler`."""
+        return (data,)
+
+
 class Prices(Protocol):
     """What messages and work cost, in virtual seconds."""
 
@@ -126,7 +161,7 @@ class MemoryHub:
     Args:
         tenants: Makes a tenant's session anew each time its "process" starts; or who has the tenants, and how many they are.
         latency: Seconds a message takes, the same for all or one a tenant; or prices of all that costs time.
-        interfere: The fate of each message.
+        interfere: The fate of each message; or whoever meddles otherwise too.
         serving: The work that the server has done so far; 0 if it is not charged.
     """
 
@@ -134,7 +169,7 @@ class MemoryHub:
         self,
         tenants: Sequence[Callable[[], TenantSession]] | tuple[TenantHost, int],
         latency: float | Sequence[float] | Prices = 0.001,
-        interfere: Interference = lambda _: Fate.DELIVER,
+        interfere: Interference | Meddler = lambda _: Fate.DELIVER,
         serving: Callable[[], Work] = Work,
     ) -> None:
         if isinstance(tenants, tuple):
@@ -145,7 +180,8 @@ class MemoryHub:
             latency = [latency] * n
         self._prices: Prices = OnlyLatency(latency) if isinstance(latency, Sequence) else latency
         self._tenants = [_Tenant() for _ in range(n)]
-        self._interfere = interfere
+        self._meddler: Meddler = HonestWorld(interfere) if callable(interfere) else interfere
+        self._down_until: float | None = None
         self._serving = serving
         self._served = serving()
         self._done = Measure()
@@ -179,8 +215,11 @@ class MemoryHub:
 
         Raises:
             FedEmError: nothing is under way and there is no `until`: nothing could ever come.
+            ServerCrashed: it crashed, and is up again.
         """
         self._charge_server()
+        if self._down_until is not None:
+            self._come_up(self._down_until)
         while True:
             latest = None if until is None else max(until, self._busy_until)
             if not self._queue or (latest is not None and self._queue[0][0] > latest):
@@ -201,6 +240,11 @@ class MemoryHub:
     def send(self, tenant: int, data: bytes) -> None:
         """Queue a message to a tenant."""
         self._charge_server()
+        if self._down_until is None:
+            for each in self._meddler.forged(tenant, data):
+                self._send(tenant, each)
+
+    def _send(self, tenant: int, data: bytes) -> None:
         party = self._tenants[tenant]
         link = party.link
         party.sent += len(data)
@@ -208,7 +252,7 @@ class MemoryHub:
         def happen() -> HubEvent | None:
             if not party.up or party.link != link:
                 return None
-            fate = self._interfere(Passing(Direction.TO_TENANT, tenant, data, self._now))
+            fate = self._meddler.fate(Passing(Direction.TO_TENANT, tenant, data, self._now))
             if fate is Fate.KILL:
                 self.kill(tenant)
             elif fate in (Fate.BREAK, Fate.HOLD):
@@ -252,6 +296,19 @@ class MemoryHub:
         if party.held:
             party.held = False
             self._dial(tenant, 0.0)
+
+    def crash(self, seconds: float) -> None:
+        """End the server's process, and have it up again after some seconds; until then nobody is linked, and nothing is sent."""
+        self._down_until = self.now() + seconds
+        for index in range(len(self._tenants)):
+            self.cut(index)
+
+    def _come_up(self, time: float) -> None:
+        """Let happen what happens while nobody listens."""
+        while self._queue and self._queue[0][0] < time:
+            self._next()
+        self._now, self._down_until = max(self._now, time), None
+        raise ServerCrashed
 
     def close(self) -> None:
         """Let everything that is under way arrive."""
@@ -326,7 +383,9 @@ class MemoryHub:
 
         def dial() -> HubEvent | None:
             self._hear()
-            if party.link == link and party.alive and not party.over and not party.held:
+            if self._down_until is not None and self._now < self._down_until:
+                self._dial(tenant, _REDIAL_SECONDS)
+            elif party.link == link and party.alive and not party.over and not party.held:
                 self._greet(tenant, anew=False)
             return None
 
@@ -360,7 +419,9 @@ class MemoryHub:
         began = max(asked, party.busy_until)
         party.busy_until = leaves = began + self._prices.of_tenant(tenant, answer.work)
         for data in answer.messages:
-            fate = self._interfere(Passing(Direction.TO_SERVER, tenant, data, leaves))
+            passing = Passing(Direction.TO_SERVER, tenant, data, leaves)
+            leaves += self._meddler.lateness(passing)
+            fate = self._meddler.fate(passing)
             if fate in (Fate.BREAK, Fate.HOLD):
                 self.break_link(tenant, fate is Fate.HOLD)
                 break
@@ -386,13 +447,21 @@ class MemoryHub:
         occupied, latency = self._prices.travelling(tenant, direction, size)
         latency = latency if party.latency is None else party.latency
         shared = self._prices.passing_the_server(direction, size)
-        if shared:
+        if shared and direction is Direction.TO_TENANT:
             leaves = self._passing[direction] = max(leaves, self._passing[direction]) + shared
         if occupied:
             leaves = party.taken[direction] = max(leaves, party.taken.get(direction, 0.0)) + occupied
         arrives = max(leaves + latency, party.reached.get(direction, 0.0))
         party.reached[direction] = arrives
-        self._at(arrives, happen)
+        if shared and direction is Direction.TO_SERVER:
+            self._at(arrives, lambda: self._come_in(shared, happen))
+        else:
+            self._at(arrives, happen)
+
+    def _come_in(self, shared: float, happen: Callable[[], HubEvent | None]) -> None:
+        """Over the server's own line, in the order of arrival."""
+        self._passing[Direction.TO_SERVER] = max(self._now, self._passing[Direction.TO_SERVER]) + shared
+        self._at(self._passing[Direction.TO_SERVER], happen)
 
     def _at(self, time: float, happen: Callable[[], HubEvent | None]) -> None:
         self._number += 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fed_em.model import ComponentModel
+from collections.abc import Callable
+
 from fed_em.records import Records
 from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.description import SessionDescription
@@ -12,6 +13,8 @@ from fed_em_protocols.tenant_state import Evaluate
 from fed_em_simulations.volatile_marks import VolatileMarks
 from fed_em_simulations.work import current
 
+Source = Callable[[Records, SessionDescription], Records]
+
 
 class RecordsWork(RowsWork):
     """See `RowsWork`; the records fit the session."""
@@ -19,14 +22,18 @@ class RecordsWork(RowsWork):
     def __init__(self, records: Records, roster: Roster, index: int, marks: VolatileMarks) -> None:
         super().__init__((), {}, roster, index, marks)
         self._records = records
+        self._made_of: Source = lambda records, _: records
+
+    def over(self, made_of: Source) -> RecordsWork:
+        """The same work over what is made of the records, once the session's columns are known."""
+        self._made_of = made_of
+        return self
 
     def read(self, description: SessionDescription) -> Records:
         """The records."""
-        return self._records
+        return self._made_of(self._records, description)
 
     def evaluate(self, asked: Evaluate) -> RingVector:
         """As any tenant's; its densities are counted."""
-        model = self.description.fitted_model
-        components = model.n_components if isinstance(model, ComponentModel) else 1
-        current().densities += len(self._records) * components
+        current().densities += len(self._records) * int(self.description.model["n_components"])
         return super().evaluate(asked)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
+from fed_em_client.tenant_session import TenantSession, TenantWork
 from fed_em_protocols.coordinator_state import Notice
 from fed_em_protocols.envelope import Sealed, unseal
 from fed_em_protocols.hashing import digest
+from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.messages import KINDS
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.wire import messages_pb2
@@ -41,12 +43,14 @@ class Scene:
     Attributes:
         hub: The links, and the tenants' processes.
         roster: Who they are.
+        server: The server's long-term key, for a server that lies.
         seed: Of the federation.
         number: Which of its troubles this one is: each draws for itself.
     """
 
     hub: MemoryHub
     roster: Roster
+    server: SigningKey
     seed: int
     number: int
 
@@ -61,39 +65,65 @@ class Scene:
         return int.from_bytes(drawn[:8], "little") / 2**64
 
 
-class Mischief(Protocol):
-    """Trouble at work in one session."""
+class Mischief:
+    """Trouble at work in one session. This one does nothing."""
 
     def fate(self, passing: Passing) -> Fate:
         """What becomes of a message."""
-        ...
+        return Fate.DELIVER
+
+    def lateness(self, passing: Passing) -> float:
+        """How many seconds later than it could a tenant sends a message."""
+        return 0.0
+
+    def forged(self, tenant: int, data: bytes) -> Sequence[bytes]:
+        """What the server sends a tenant in place of a message."""
+        return (data,)
 
     def noticed(self, notice: Notice) -> None:
         """The server tells of something, before it sends what follows from it."""
-        ...
 
 
-class Trouble(Protocol):
-    """A description of trouble."""
+class Trouble:
+    """A description of trouble. This one makes none."""
 
     def begin(self, scene: Scene) -> Mischief:
         """Set it to work. Raises `CallerError` if it does not fit the federation."""
-        ...
+        return Mischief()
+
+    def session_of(self, tenant: int) -> type[TenantSession] | None:
+        """The kind of session that a tenant has, if it has another than tenants have."""
+        return None
+
+    def work_of(self, tenant: int, work: TenantWork) -> TenantWork:
+        """What a tenant does with its rows."""
+        return work
 
 
 class Mischiefs:
-    """Several at work in one session: the first that does not let a message through has its way.
+    """Several at work in one session: the first that does not let a message through has its way; they add to what is late.
 
-    An interference of the hub, and a watcher of the session's notices.
+    A `Meddler` of the hub's, told of the session's notices.
     """
 
     def __init__(self, mischiefs: Sequence[Mischief] = ()) -> None:
         self.mischiefs = mischiefs
 
-    def __call__(self, passing: Passing) -> Fate:
-        """The fate of a message. All see it."""
+    def fate(self, passing: Passing) -> Fate:
+        """See `Mischief`. All see every message."""
         fates = [each.fate(passing) for each in self.mischiefs]
         return next((fate for fate in fates if fate is not Fate.DELIVER), Fate.DELIVER)
+
+    def lateness(self, passing: Passing) -> float:
+        """See `Mischief`."""
+        return sum(each.lateness(passing) for each in self.mischiefs)
+
+    def forged(self, tenant: int, data: bytes) -> Sequence[bytes]:
+        """See `Mischief`: what one makes of a message goes through the next."""
+        messages: Sequence[bytes] = (data,)
+        for each in self.mischiefs:
+            messages = [forged for message in messages for forged in each.forged(tenant, message)]
+        return messages
 
     def noticed(self, notice: Notice) -> None:
         """Tell all."""

@@ -113,9 +113,7 @@ def _table_of(name: str, table: Any) -> TenantTable:
 def _schema_of(target: Target, tables: Sequence[TenantTable], columns: Sequence[Column] | None) -> ColumnSchema:
     if columns is not None:
         return ColumnSchema(tuple(column.described for column in columns))
-    if isinstance(target, MixedMixtureModel):
-        return target.schema
-    given: object = target.schema if isinstance(target, MixedMixture) else None
+    given = getattr(target, "schema", None)
     if isinstance(given, ColumnSchema):
         return given
     gaussian = isinstance(target, GaussianMixture | GaussianMixtureModel)

@@ -16,6 +16,7 @@ from fed_em_protocols import (
 from fed_em_protocols.messages import Advertise, Certificate, Endorsement, Opening, Upload
 from fed_em_protocols.ring import RING_64
 from fed_em_protocols.terms import Trust
+from fed_em_simulations.liars import with_changes
 from fed_em_simulations.memory_hub import Direction
 from tests.protocols import (
     test_blocks,
@@ -26,7 +27,6 @@ from tests.protocols import (
     test_round_sum,
     test_running_total,
 )
-from tests.protocols.liars import with_changes
 from tests.protocols.mutants import Mutation, method, test_of
 
 TO_TENANT, TO_SERVER = Direction.TO_TENANT, Direction.TO_SERVER

@@ -16,9 +16,9 @@ from fed_em_protocols.masks import MASK_KEY_BYTES, RingVector
 from fed_em_protocols.messages import Certificate, Counted, Header, Mode, Opening
 from fed_em_protocols.ring import RING_64
 from fed_em_protocols.tenant_outcome import tenant_gate
+from fed_em_simulations.liars import flipped
 from tests.protocols.drill import Drill
 from tests.protocols.federation import KnownVector, identity_of
-from tests.protocols.liars import flipped
 
 pytestmark = pytest.mark.usefixtures("remembered_keys")
 

@@ -37,12 +37,12 @@ from fed_em_protocols.messages import (
     Upload,
 )
 from fed_em_protocols.wire import messages_pb2
+from fed_em_simulations.liars import Liar, Twist, deals_falsely, flipped, lying, with_attachment, with_changes
 from fed_em_simulations.memory_hub import Direction, Fate, Passing
 from tests.protocols.auditor import Auditor
 from tests.protocols.drill_window import SPARSE
 from tests.protocols.examples import any_message, messages_of
 from tests.protocols.federation import TestFederation, identity_of, kind_of
-from tests.protocols.liars import Liar, Twist, deals_falsely, flipped, lying, with_attachment, with_changes
 
 pytestmark = pytest.mark.usefixtures("remembered_keys")
 

@@ -20,10 +20,10 @@ from fed_em_protocols.shamir import SHARE_BYTES
 from fed_em_protocols.tenant import tenant_receive
 from fed_em_protocols.tenant_state import TenantState, TenantStep, TenantWindow
 from fed_em_server.federated_sum import FederatedSum
+from fed_em_simulations.liars import flipped
 from fed_em_simulations.memory_hub import Direction, Fate, Passing
 from tests.protocols.drill import Drill
 from tests.protocols.federation import TestFederation, identity_of, kind_of
-from tests.protocols.liars import flipped
 
 ALL = range(4)
 

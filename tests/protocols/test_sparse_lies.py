@@ -12,10 +12,10 @@ from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_protocols.members import from_bitmap
 from fed_em_protocols.messages import Certificate, Deposit, Header, Opening, OpenWindow, Recover, Reveal, Shares
 from fed_em_protocols.terms import Trust
+from fed_em_simulations.liars import Liar, Twist, deals_falsely, flipped, lying, with_changes
 from fed_em_simulations.memory_hub import Fate, Passing
 from tests.protocols.federation import TestFederation, kind_of
 from tests.protocols.interferences import TO_TENANT, Watch, notices
-from tests.protocols.liars import Liar, Twist, deals_falsely, flipped, lying, with_changes
 from tests.protocols.sparse import graph_in_use, small
 
 pytestmark = pytest.mark.usefixtures("remembered_keys")

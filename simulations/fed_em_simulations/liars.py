@@ -35,8 +35,8 @@ class Liar(TenantSession):
     def sign(self, content: Payload, attachment: bytes = b"") -> bytes:
         """Sign with the key that the server expects for this kind."""
         window = self._window_of(content)
-        long_term = isinstance(content, _LONG_TERM) or window is None
-        key = self.state.me.identity if long_term else window.secrets.signing_key
+        identity = self.state.me.identity
+        key = identity if window is None or isinstance(content, _LONG_TERM) else window.secrets.signing_key
         return seal(content, key, attachment).to_bytes()
 
     def _window_of(self, content: Payload) -> TenantWindow | None:
@@ -66,7 +66,7 @@ def with_changes(**changes: Any) -> Twist:
     return lambda liar, content, attachment: liar.sign(replace(content, **changes), attachment)
 
 
-def deals_falsely(liar: Liar, content: Any, attachment: bytes) -> bytes:
+def deals_falsely(liar: Liar, content: Any, attachment: bytes) -> bytes:  # noqa: ARG001  as any twist
     """Shares of other secrets than those advertised, under roots that it signs."""
     window, me = liar.state.upcoming, liar.state.me
     assert window is not None and window.setup is not None
