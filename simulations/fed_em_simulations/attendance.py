@@ -13,10 +13,10 @@ from pydantic import Field, FiniteFloat
 
 from fed_em.errors import CallerError
 from fed_em_protocols.configuration import Table
-from fed_em_server.configuration import TimesTable
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
+from fed_em_server.configuration import TimesTable
 from fed_em_simulations.random_streams import stream
-from fed_em_simulations.scene import Mischief, Scene
+from fed_em_simulations.scene import Mischief, Scene, Trouble
 from fed_em_simulations.trouble import Absences, Step
 
 # The names of those who answer in each round.
@@ -52,7 +52,7 @@ def answering(pattern: Pattern) -> Callable[[int], frozenset[str]]:
 
 
 class _Comings(Absences):
-    """Absences that all end with the sum: whoever is gone in the next one as well has dialled again, and goes again."""
+    """Absences of a whole sum: nobody is back to certify it, everybody for the next, and whoever is gone in that one as well goes again."""
 
     def noticed(self, notice: Notice) -> None:
         """See `fed_em_simulations.scene.Mischief`."""
@@ -60,15 +60,16 @@ class _Comings(Absences):
             for tenant in sorted(self._held):
                 self._scene.hub.let_back(tenant)
             self._held.clear()
-        super().noticed(notice)
+        elif notice.kind is not NoticeKind.SURVIVORS:
+            super().noticed(notice)
 
 
 @dataclass(frozen=True)
-class Attended:
-    """Tenants that come to a session's sums as a pattern says. Implements `fed_em_simulations.scene.Trouble`.
+class Attended(Trouble):
+    """Tenants that come to a session's sums as a pattern says.
 
-    The server must wait for those who come back: `patience` longer than it waits for uploads, as in `WAITING`. If a sum fails without those who
-    do not come, all come to the next attempt.
+    The server must wait for those who come back: `patience` longer than it waits for uploads, as in `WAITING`. If a sum fails
+    without those who do not come, all come to the next attempt.
 
     Attributes:
         pattern: Who uploads to each sum of an E-step; to the first sum, of the moments, and beyond the pattern everybody does.

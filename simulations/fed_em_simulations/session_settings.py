@@ -16,9 +16,10 @@ from fed_em_server.configuration import TimesTable
 from fed_em_server.session import Watcher
 from fed_em_simulations.attendance import WAITING
 from fed_em_simulations.common_ground import CommonGround
-from fed_em_simulations.cost_settings import CostSettings
+from fed_em_simulations.cost_settings import CostSettings, OverTenants
 from fed_em_simulations.federation import Federation, FederationOutcome
 from fed_em_simulations.scene import Trouble
+from fed_em_simulations.trouble import Stragglers
 
 
 class SessionSettings(Table):
@@ -30,6 +31,8 @@ class SessionSettings(Table):
     block_size: Annotated[int, Field(ge=2)] | None = None
     minimum_survivors: Annotated[int, Field(ge=3)] | None = None
     times: TimesTable = WAITING
+    stragglers: OverTenants | None = None
+    """Seconds by which uploads are late, drawn anew in every sum."""
     costs: CostSettings = CostSettings()
 
     def federation(
@@ -40,6 +43,7 @@ class SessionSettings(Table):
         Raises:
             CallerError: there are too few tenants or too many, or the trust does not suit them.
         """
+        late = () if self.stragglers is None else (Stragglers(self.stragglers.distribution()),)
         return Federation(
             {member.name: member.records for member in ground.tenants.members},
             seed=ground.seed,
@@ -49,7 +53,7 @@ class SessionSettings(Table):
             block_size=self.block_size,
             minimum_survivors=self.minimum_survivors,
             deadlines=self.times,
-            trouble=tuple(trouble),
+            trouble=(*late, *trouble),
             costs=self.costs.model(),
             optimiser="em",
             stopping=Stopping(0.0, len(ground.pattern)),
@@ -71,7 +75,11 @@ def in_other_coordinates(parameters: Parameters, here: Coordinates, there: Coord
         here, there: Two coordinate systems.
     """
     covariances, ratio = parameters["covariances"], here.scale / there.scale
-    factor = {1: np.prod(ratio) ** (2 / len(ratio)), 2: ratio**2, 3: np.outer(ratio, ratio)}[covariances.ndim]
+    factors = {1: np.exp(2 * np.log(ratio).mean()), 2: ratio**2, 3: np.outer(ratio, ratio)}
     return Parameters(
-        {**parameters, "means": there.apply(here.restore(parameters["means"])), "covariances": covariances * factor}
+        {
+            **parameters,
+            "means": there.apply(here.restore(parameters["means"])),
+            "covariances": covariances * factors[covariances.ndim],
+        }
     )
