@@ -16,7 +16,6 @@ from fed_em.parameters import Parameters
 from fed_em_simulations.common_ground import CommonGround
 from fed_em_simulations.known_mixture import Truth
 from fed_em_simulations.methods import Fitted
-from fed_em_simulations.population import Tenants
 
 Vector = NDArray[np.float64]
 
@@ -28,7 +27,7 @@ class HeldOut:
     Attributes:
         mean: Over tenants, each counting alike.
         worst: Of the tenant for whom it is lowest.
-        lacking: Tenants for whom the method has nothing; they are in neither of the two.
+        lacking: Tenants for whom the method has nothing, or who have no such rows; they are in neither of the two.
         ari: Adjusted Rand index of most probable components and true ones, over all held-out rows (Hubert and Arabie 1985); NaN
             without a truth, or where tenants have models of their own.
     """
@@ -39,19 +38,19 @@ class HeldOut:
     ari: float
 
 
-def held_out(ground: CommonGround, tenants: Tenants, fitted: Fitted) -> HeldOut:
+def held_out(ground: CommonGround, fitted: Fitted) -> HeldOut:
     """How well a method does on the rows that nobody trained on; NaN where it has nothing for anybody."""
     each, found, true = [], [], []
-    for member in tenants.members:
+    for member in ground.tenants.members:
         parameters = fitted.of(member.name)
-        if parameters is None:
+        if parameters is None or not len(member.held_out):
             continue
         rows = ground.coordinates.apply(member.held_out)
         each.append(float(ground.model.log_prob(parameters, rows).mean()) + ground.coordinates.log_jacobian)
         if member.components is not None:
             found.append(ground.model.responsibilities(parameters, rows).argmax(axis=1))
             true.append(member.components)
-    lacking = len(tenants.members) - len(each)
+    lacking = len(ground.tenants.members) - len(each)
     if not each:
         return HeldOut(np.nan, np.nan, lacking, np.nan)
     comparable = bool(found) and fitted.parameters is not None

@@ -54,8 +54,10 @@ MethodName = Literal[
     "protocol",
 ]
 
-# All but the last, which is slow, and whose start is its own.
-METHODS: tuple[MethodName, ...] = get_args(MethodName)[:-1]
+# The real protocol: slow, and its start is its own.
+PROTOCOL: MethodName = "protocol"
+
+METHODS: tuple[MethodName, ...] = tuple(name for name in get_args(MethodName) if name != PROTOCOL)
 
 # A tenant alone, and a fit to samples: until little changes.
 _ALONE = Stopping(1e-6, 500)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from fed_em_simulations.attendance import Attendance, Pattern
+from fed_em_simulations.attendance import Attendance
 from fed_em_simulations.common_ground import CommonGround, common_ground
 from fed_em_simulations.experiment import Chart, Experiment
 from fed_em_simulations.fit_measures import held_out, loss, parameter_error
-from fed_em_simulations.methods import METHODS, Fitted, MethodName, run_method
+from fed_em_simulations.methods import METHODS, PROTOCOL, Fitted, MethodName, run_method
 from fed_em_simulations.mixture_to_fit import MixtureToFit
-from fed_em_simulations.population import Tenants
 from fed_em_simulations.results import Row
 from fed_em_simulations.survivor_exposure import exposure
 from fed_em_simulations.tenants_data import Data
 
 # Methods that sum or average over the pattern, so that who answered matters.
-_IN_ROUNDS: frozenset[str] = frozenset(
-    {"increments", "own-weights", "whoever-came", "stepwise", "averaging", "protocol"}
-)
+_IN_ROUNDS: frozenset[str] = frozenset({"increments", "own-weights", "whoever-came", "stepwise", "averaging", PROTOCOL})
 
 
 class MethodsExperiment(Experiment):
@@ -60,7 +58,7 @@ class MethodsExperiment(Experiment):
 
     @model_validator(mode="after")
     def _starts_as_its_methods_do(self) -> Self:
-        if "protocol" in self.methods and self.starts:
+        if PROTOCOL in self.methods and self.starts:
             raise ValueError(
                 "a session of the protocol draws a start of its own: for the method 'protocol' set starts = 0"
             )
@@ -73,18 +71,22 @@ class MethodsExperiment(Experiment):
         model = self.model.model(pooled.shape[1], missing=bool(np.isnan(pooled).any()))
         pattern = self.attendance.pattern(tenants.names, self.rounds, seed)
         ground = common_ground(model, tenants, pattern, self.starts, seed)
-        of_pattern = _of_pattern(pattern, tenants)
-        return [
-            {"method": name, **_measures(ground, tenants, run_method(name, ground)), **_if(name, of_pattern)}
-            for name in self.methods
-        ]
+        return rows_of(ground, self.methods)
 
 
-def _measures(ground: CommonGround, tenants: Tenants, fitted: Fitted) -> Row:
-    error = None
+def rows_of(ground: CommonGround, methods: Sequence[MethodName]) -> list[Row]:
+    """Each method on a common ground, and everything that is measured of it. Raises `FedEmError` if a fit fails."""
+    of_pattern = _of_pattern(ground)
+    return [
+        {"method": name, **_measures(ground, run_method(name, ground)), **_if(name, of_pattern)} for name in methods
+    ]
+
+
+def _measures(ground: CommonGround, fitted: Fitted) -> Row:
+    error, tenants = None, ground.tenants
     if tenants.truth is not None and fitted.parameters is not None:
         error = parameter_error(tenants.truth, ground.model, fitted.parameters, ground.coordinates)
-    outside = held_out(ground, tenants, fitted)
+    outside = held_out(ground, fitted)
     of_error = {f"{name}_error": math.nan for name in ("weights", "means", "covariances")}
     if error is not None:
         of_error = {f"{name}_error": value for name, value in asdict(error).items()}
@@ -100,10 +102,10 @@ def _measures(ground: CommonGround, tenants: Tenants, fitted: Fitted) -> Row:
     }
 
 
-def _of_pattern(pattern: Pattern, tenants: Tenants) -> Row:
+def _of_pattern(ground: CommonGround) -> Row:
     """How many came, and what sums over those who came would give away were nobody's statistics to change."""
-    cohorts = [len(names) for names in pattern]
-    given_away = exposure(pattern, tenants.names)
+    cohorts = [len(names) for names in ground.pattern]
+    given_away = exposure(ground.pattern, ground.tenants.names)
     return {
         "cohort": sum(cohorts) / len(cohorts),
         "cohort_least": min(cohorts),

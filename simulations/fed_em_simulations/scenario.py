@@ -107,7 +107,7 @@ class Scenario(Table):
         )
 
 
-def read_scenario(path: Path, changes: Mapping[str, Any] | None = None) -> Scenario:
+def read_scenario(path: str | Path, changes: Mapping[str, Any] | None = None) -> Scenario:
     """Read a scenario's file. Paths in it are relative to it.
 
     Args:
@@ -117,6 +117,7 @@ def read_scenario(path: Path, changes: Mapping[str, Any] | None = None) -> Scena
     Raises:
         CallerError: the file is missing or no TOML, or a key or value is wrong, also of a swept field; names it.
     """
+    path = Path(path)
     document = read_toml(path)
     sweep = document.get("sweep")
     for name, value in (changes or {}).items():

@@ -70,7 +70,7 @@ class SensitivityExperiment(Experiment):
                 model, ground.optimum, ground.parts, by_column, self.draws, Stopping(1e-6, 200), seed
             )
             error = parameter_error(tenants.truth, model, found, ground.coordinates)
-            outside = held_out(ground, tenants, Fitted(found))
+            outside = held_out(ground, Fitted(found))
             means = found["weights"] @ found["means"] - true_mean
             rows.append(
                 {
