@@ -16,7 +16,7 @@ _NotNegative = Annotated[FiniteFloat, Field(ge=0)]
 class ConstantSettings(Table):
     """The same for all tenants."""
 
-    over_tenants: Literal["constant"] = "constant"
+    over_tenants: Literal["constant"]
     value: _NotNegative
 
     def distribution(self) -> Distribution:

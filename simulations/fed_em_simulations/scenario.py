@@ -112,7 +112,8 @@ def read_scenario(path: str | Path, changes: Mapping[str, Any] | None = None) ->
 
     Args:
         path: A TOML file.
-        changes: Values to put in place of the file's, by dotted name; a name that is swept takes a list.
+        changes: Values to put in place of the file's, by dotted name: of a swept field, which takes a list too; of another field of the
+            experiment; or of the scenario itself, such as `replicates`.
 
     Raises:
         CallerError: the file is missing or no TOML, or a key or value is wrong, also of a swept field; names it.
@@ -124,7 +125,9 @@ def read_scenario(path: str | Path, changes: Mapping[str, Any] | None = None) ->
         if isinstance(sweep, dict) and name in sweep:
             sweep[name] = value if isinstance(value, list) else [value]
         else:
-            _put(document, name.split("."), value)
+            path_of_field = name.split(".")
+            own = path_of_field[0] in Scenario.model_fields
+            _put(document, path_of_field if own else ["experiment", *path_of_field], value)
     table = document.get("experiment")
     data = table.get("data") if isinstance(table, dict) else None
     if isinstance(data, dict) and isinstance(data.get("table"), str):

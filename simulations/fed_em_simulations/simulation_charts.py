@@ -96,12 +96,16 @@ def results_chart(results: Results, chart: Chart, own: Sequence[str], number: in
             axes.set_ylabel(chart.unit)
         handles, labels = grid[0].get_legend_handles_labels()
         if len(labels) > 1:
+            told = None if arrangement.lines is None or arrangement.lines in own else field_in_words(arrangement.lines)
             drawn.legend(
                 handles,
                 labels,
                 loc="outside upper left",
                 ncols=min(len(labels), _LEGEND_ABREAST),
                 labelcolor=THEME["ink"],
+                title=told,
+                title_fontsize=9.5,
+                alignment="left",
             )
         return inline_svg(drawn, f"chart-{number}", chart.title, f"{chart.note} All values are in the table.")
 
@@ -138,7 +142,7 @@ def _draw_line(
     )  # fmt: skip
     if chart.predicted is not None:
         expected = [group.summary(chart.predicted).mean for group in at if group.rows]
-        axes.plot(numbers[: len(expected)], expected, "--", color=colour, linewidth=1.1, label=f"{name}, predicted")
+        axes.plot(numbers[: len(expected)], expected, "--", color=colour, linewidth=1.1)
 
 
 def _scale(axes: Axes, across: Sequence[Value], numbers: Sequence[float], chart: Chart) -> None:

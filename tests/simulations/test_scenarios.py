@@ -69,7 +69,7 @@ class TestReading:
         assert keys[1] == read_scenario(tiny, {"seed": 1}).cells()[0].key
 
     def test_changes_set_fields_and_swept_values(self, tiny: Path) -> None:
-        changed = read_scenario(tiny, {SWEPT: 5, "replicates": 1, "experiment.data.tenants": 4})
+        changed = read_scenario(tiny, {SWEPT: 5, "replicates": 1, "data.tenants": 4})
         assert changed.sweep == {SWEPT: (5,)} and len(changed.cells()) == 1
         assert changed.experiment.model_dump()["data"]["tenants"] == 4
 
@@ -79,12 +79,12 @@ class TestReading:
             ("rounds = 3", "round = 3", r"tiny\.toml: unknown key 'experiment\.methods\.round'"),
             ("rounds = 3", "rounds = 0", r"experiment\.methods\.rounds: Input should be greater than or equal to 1"),
             ('experiment = "methods"', 'experiment = "magic"', r"experiment: Input tag 'magic'"),
-            ("concentration\" = [10, 1]", "concentration\" = [10, -1]", r"concentration = -1: .*greater than 0"),
-            ("mixing.concentration\"", "mixing.alpha\"", r"with .*alpha = 10"),
-            ("data.heterogeneity.mixing.concentration\"", "rounds.x\"", r"'rounds\.x' names no field"),
+            ('concentration" = [10, 1]', 'concentration" = [10, -1]', r"concentration = -1: .*greater than 0"),
+            ('mixing.concentration"', 'mixing.alpha"', r"with .*alpha = 10"),
+            ('data.heterogeneity.mixing.concentration"', 'rounds.x"', r"'rounds\.x' names no field"),
             ("replicates = 2", "replicates = 1000", "ok"),
             ("rows = 60", "rows = 2", "too few for 3 tenants"),
-            ("title = \"Tiny\"", "", "title: Field required"),
+            ('title = "Tiny"', "", "title: Field required"),
             ("title", "title", "ok"),
         ],
     )
@@ -210,7 +210,18 @@ class TestCommand:
         assert all(name in listed.output for name, _ in shipped_scenarios()) and "heterogeneity-part" in listed.output
         ran = runner.invoke(
             app,
-            ["simulate", str(tiny), "--output", str(tmp_path / "o"), "--jobs", "1", "--set", f"{SWEPT}=2", "--set", "replicates=1"],
+            [
+                "simulate",
+                str(tiny),
+                "--output",
+                str(tmp_path / "o"),
+                "--jobs",
+                "1",
+                "--set",
+                f"{SWEPT}=2",
+                "--set",
+                "replicates=1",
+            ],
         )
         assert ran.exit_code == 0, ran.output
         assert "increments" in ran.output and (tmp_path / "o" / "report.html").is_file()
