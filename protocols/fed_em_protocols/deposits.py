@@ -7,15 +7,16 @@ another leaf. At recovery a hash that does not fit the root names the holder; al
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 
 from fed_em_protocols.boxes import TAG_BYTES, Route
 from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.errors import MalformedMessage
-from fed_em_protocols.hashing import DIGEST_BYTES, digest
-from fed_em_protocols.hkdf import extract
-from fed_em_protocols.keys import KEY_BYTES, derive_from
+from fed_em_protocols.hashing import DIGEST_BYTES, digest, digest_of_more
+from fed_em_protocols.hkdf import expand, extract
+from fed_em_protocols.keys import KEY_BYTES
 from fed_em_protocols.merkle import includes, inclusion_path, leaf_hash, root
 from fed_em_protocols.messages import SALT_BYTES, Deposit, ReleasedShare, SharedSecret
 from fed_em_protocols.shamir import SHARE_BYTES, split_many
@@ -38,7 +39,7 @@ class HeldShares:
         salt_seed: 32 bytes, from the box.
         first_round: The first round whose shares are still held; earlier ones are dropped.
         shares: The pairs of shares (of a_t, of b_t) from that round on, end to end.
-        leaves: Leaf hashes of the whole window.
+        leaves: Leaf hashes of the whole window, end to end.
     """
 
     dealer: int
@@ -46,7 +47,7 @@ class HeldShares:
     salt_seed: bytes
     first_round: int
     shares: bytes
-    leaves: tuple[bytes, ...]
+    leaves: bytes
 
     def __repr__(self) -> str:
         return f"HeldShares(dealer={self.dealer}, holder={self.holder}, first_round={self.first_round})"
@@ -54,7 +55,10 @@ class HeldShares:
     def from_round(self, round_number: int) -> HeldShares:
         """The same without the shares of earlier rounds."""
         passed = (round_number - self.first_round) * _ROUND_BYTES
-        return replace(self, first_round=round_number, shares=self.shares[passed:])
+        # Called for every dealer in every round, where `replace` would be most of the time.
+        return HeldShares(
+            self.dealer, self.holder, self.salt_seed, round_number, shares=self.shares[passed:], leaves=self.leaves
+        )
 
     def share(self, round_number: int, secret: SharedSecret) -> bytes:
         """The share of one secret of a round that is still held."""
@@ -64,12 +68,13 @@ class HeldShares:
     def release(self, setup: WindowSetUp, round_number: int, secret: SharedSecret) -> ReleasedShare:
         """The share of one secret of one round, with its salt and its path to the dealer's root."""
         leaf = _leaf_index(setup, round_number, secret)
+        leaves = [self.leaves[k : k + DIGEST_BYTES] for k in range(0, len(self.leaves), DIGEST_BYTES)]
         return ReleasedShare(
             dealer=self.dealer,
             secret=int(secret),
             share=self.share(round_number, secret),
             salt=_salt(extract(self.salt_seed), leaf),
-            path=b"".join(inclusion_path(leaf, self.leaves)),
+            path=b"".join(inclusion_path(leaf, leaves)),
         )
 
 
@@ -145,7 +150,7 @@ def open_box(
     leaves = _leaves(setup.digest, dealer, holder, salt_seed, table)
     if root(leaves) != root_for(setup, deposit, dealer, holder):
         return None
-    return HeldShares(dealer, holder, salt_seed, setup.first_round, table, leaves)
+    return HeldShares(dealer, holder, salt_seed, setup.first_round, table, b"".join(leaves))
 
 
 def root_for(setup: WindowSetUp, deposit: Sealed[Deposit], dealer: int, holder: int) -> bytes:
@@ -159,34 +164,37 @@ def share_is_dealt(
 ) -> bool:
     """Whether a released share is the very one that its dealer committed to for this holder."""
     secret = SharedSecret(released.secret)
-    leaf = _leaf(
-        setup.digest,
-        released.dealer,
-        holder,
-        _leaf_index(setup, round_number, secret),
-        released.salt,
-        released.share,
-    )
+    index = _leaf_index(setup, round_number, secret)
+    leaf = _leaf_of(setup.digest, released.dealer, holder)(index, released.salt, released.share)
     path = [released.path[k : k + DIGEST_BYTES] for k in range(0, len(released.path), DIGEST_BYTES)]
     tree_root = root_for(setup, deposit, released.dealer, holder)
-    return includes(tree_root, 2 * setup.rounds, _leaf_index(setup, round_number, secret), leaf, path)
+    return includes(tree_root, 2 * setup.rounds, index, leaf, path)
 
 
 def _leaf_index(setup: WindowSetUp, round_number: int, secret: SharedSecret) -> int:
     return 2 * (round_number - setup.first_round) + int(secret)
 
 
+@cache
+def _salt_info(leaf: int) -> bytes:
+    return digest("derive/salt", leaf)
+
+
 def _salt(extracted_seed: bytes, leaf: int) -> bytes:
-    return derive_from(extracted_seed, "salt", SALT_BYTES, leaf)
+    """What `derive_from(extracted_seed, "salt", SALT_BYTES, leaf)` gives."""
+    return expand(extracted_seed, _salt_info(leaf), SALT_BYTES)
 
 
-def _leaf(setup: bytes, dealer: int, holder: int, leaf: int, salt: bytes, share: bytes) -> bytes:
-    return leaf_hash(digest("share", setup, dealer, holder, leaf, salt, share))
+_LeafOf = Callable[[int, bytes, bytes], bytes]
+
+
+def _leaf_of(setup: bytes, dealer: int, holder: int) -> _LeafOf:
+    """The hash of (set-up, dealer, holder, leaf, salt, share), given the last three."""
+    rest = digest_of_more("share", 3, setup, dealer, holder)
+    return lambda leaf, salt, share: leaf_hash(rest(leaf, salt, share))
 
 
 def _leaves(setup: bytes, dealer: int, holder: int, salt_seed: bytes, table: bytes) -> tuple[bytes, ...]:
-    seed = extract(salt_seed)
-    return tuple(
-        _leaf(setup, dealer, holder, k, _salt(seed, k), table[k * SHARE_BYTES : (k + 1) * SHARE_BYTES])
-        for k in range(len(table) // SHARE_BYTES)
-    )
+    seed, leaf_of = extract(salt_seed), _leaf_of(setup, dealer, holder)
+    shares = (table[k : k + SHARE_BYTES] for k in range(0, len(table), SHARE_BYTES))
+    return tuple(leaf_of(k, _salt(seed, k), share) for k, share in enumerate(shares))

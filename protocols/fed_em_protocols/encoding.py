@@ -14,6 +14,7 @@ check words are not zero was unmasked with a wrong seed (probability 2^-128 of m
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,8 +42,9 @@ def _limit(block: Block, row_cap: int) -> float:
 
 def _fits(block: Block, row_caps: Sequence[int], f: int, ring: Ring) -> bool:
     # Scaling by a power of two is exact, and so is everything after it.
-    scaled = [_limit(block, row_cap) * 2.0**f for row_cap in row_caps]
-    return all(map(math.isfinite, scaled)) and sum(map(round, scaled)) < 2 ** (ring.bits - 1)
+    scaled = [(_limit(block, row_cap) * 2.0**f, times) for row_cap, times in Counter(row_caps).items()]
+    finite = all(math.isfinite(limit) for limit, _ in scaled)
+    return finite and sum(round(limit) * times for limit, times in scaled) < 2 ** (ring.bits - 1)
 
 
 def fraction_bits(block: Block, row_caps: Sequence[int], ring: Ring = RING_64) -> int:

@@ -22,6 +22,8 @@ def expand(pseudorandom_key: bytes, info: bytes, length: int) -> bytes:
     """
     if not 0 <= length <= 255 * _HASH_BYTES:
         raise ValueError(f"HKDF-SHA-256 gives at most {255 * _HASH_BYTES} bytes, not {length}")
+    if length <= _HASH_BYTES:
+        return digest(pseudorandom_key, info + b"\x01", _HASH)[:length]
     block, found = b"", b""
     for number in range(1, -(-length // _HASH_BYTES) + 1):
         block = digest(pseudorandom_key, block + info + bytes((number,)), _HASH)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 
 def to_bitmap(members: Iterable[int], n: int) -> bytes:
     """Bit i of byte i // 8 (least significant first) is set if tenant i is a member; ⌈n/8⌉ bytes."""
@@ -23,7 +25,7 @@ def from_bitmap(bitmap: bytes, n: int) -> frozenset[int]:
     """
     if len(bitmap) != (n + 7) // 8:
         raise ValueError(f"a bitmap of {len(bitmap)} bytes does not fit a roster of {n}")
-    members = frozenset(i for i in range(8 * len(bitmap)) if bitmap[i // 8] >> (i % 8) & 1)
+    members = frozenset(np.flatnonzero(np.unpackbits(np.frombuffer(bitmap, np.uint8), bitorder="little")).tolist())
     if members and max(members) >= n:
         raise ValueError(f"a bitmap over a roster of {n} names tenant {max(members)}")
     return members

@@ -107,7 +107,7 @@ def _round_of(state: TenantState, header: Sealed[Header], marks: RoundMarks) -> 
 
 
 def _read_proposal(sealed: Sealed[Proposal], state: TenantState) -> tuple[frozenset[int], bytes]:
-    survivors = members_in(sealed.content.survivors, state.me.roster, frozenset(range(state.me.roster.n)), "survivors")
+    survivors = members_in(sealed.content.survivors, state.me.roster, range(state.me.roster.n), "survivors")
     if len(sealed.attachment) != EVIDENCE_BYTES * len(survivors):
         raise MalformedMessage(SERVER, f"shows uploads that do not belong to {len(survivors)} survivors")
     return survivors, sealed.attachment
@@ -125,7 +125,7 @@ def _require_outcome(header: Sealed[Header], survivors: frozenset[int], evidence
     if window is not None:
         require_witnesses(header.content, window.fixed, roster.n)
     if survivors and window is not None:
-        participants = members_in(header.content.participants, roster, frozenset(window.fixed.members), "participants")
+        participants = members_in(header.content.participants, roster, window.fixed.members, "participants")
         require_admissible(survivors, header.content, participants, window.fixed, roster)
         require_uploads(header, survivors, evidence, window.fixed, roster)
 
@@ -148,7 +148,7 @@ def on_certificate(
     survivors = certified.survivors or frozenset()
     if state.me.index not in survivors:
         raise OutOfTurn(SERVER, "asks this tenant to open a sum that does not hold its upload")
-    dropped = (current.participants - survivors).intersection(window.fixed.neighbours(state.me.index))
+    dropped = current.participants.intersection(window.fixed.neighbours(state.me.index)) - survivors
     keys = pair_keys(state, window, current, dropped)
     opening = Opening(
         session=state.accepted_terms.session,

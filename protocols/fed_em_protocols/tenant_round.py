@@ -180,7 +180,7 @@ def accept_header(state: TenantState, sealed: Sealed[Header], marks: RoundMarks)
     if header.length <= ring_of(header.ring, header.mode == Mode.COUNTS).tail_words:
         raise MalformedMessage(SERVER, f"asks for {header.length} integers, of which none would be a statistic")
     require_witnesses(header, setup, me.roster.n)
-    participants = members_in(header.participants, me.roster, frozenset(setup.members), "participants")
+    participants = members_in(header.participants, me.roster, setup.members, "participants")
     if len(participants) < terms.minimum_survivors:
         raise PeerFault(
             SERVER,
@@ -196,7 +196,7 @@ def accept_header(state: TenantState, sealed: Sealed[Header], marks: RoundMarks)
     adopted = window is state.upcoming
     return replace(
         state,
-        window=replace(window, secrets=secrets, held=kept),
+        window=replace(window, secrets=secrets, held=kept, answers={}),
         upcoming=None if adopted else state.upcoming,
         round=TenantRound(sealed, participants, mine, base=start),
         highest_round=header.round,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -269,12 +269,12 @@ def with_round(state: TenantState, current: TenantRound) -> TenantState:
     return replace(state, round=current)
 
 
-def members_in(bitmap: bytes, roster: Roster, within: frozenset[int], what: str) -> frozenset[int]:
+def members_in(bitmap: bytes, roster: Roster, within: Collection[int], what: str) -> frozenset[int]:
     """A set of tenants that the server names. Raises `PeerFault` if it is no subset of `within`."""
     try:
         found = from_bitmap(bitmap, roster.n)
     except ValueError as error:
         raise MalformedMessage(SERVER, str(error)) from None
-    if not found <= within:
+    if not found <= frozenset(within):
         raise PeerFault(SERVER, f"names {what} that cannot be any")
     return found

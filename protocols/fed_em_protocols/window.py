@@ -13,6 +13,7 @@ nonces of all witnesses, shown after H(set-up) is fixed, so neither the server n
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -296,12 +297,11 @@ def _with_advertisements(
     """The set-up with more advertisements at hand, without tables; each must be the one that the set-up's digests bind."""
     if len(members) != len(quoted):
         raise MalformedMessage(SERVER, f"sent {len(quoted)} advertisements for {len(members)} members")
-    places = {member: place for place, member in enumerate(setup.members)}
     found = dict(setup.advertisements)
     for index, each in zip(members, quoted, strict=True):
         sealed = unquote(each, Advertise, SERVER)
         check_advertisement(sealed, setup.opening, setup.terms, roster, index)
-        if sealed.digest != setup.digests[places[index]]:
+        if sealed.digest != setup.digests[bisect_left(setup.members, index)]:
             raise MalformedMessage(SERVER, "sent an advertisement that its set-up does not bind")
         found[index] = sealed
     keys = [sealed.content.window_key for sealed in found.values()]
@@ -322,7 +322,7 @@ def read_neighbours(message: Sealed[Neighbours], setup: WindowSetUp, own: int, r
     drawn = replace(setup, graph=draw_graph(setup, content.nonces))
     quoted = _read_members(content.quoted, roster)
     known = frozenset(setup.advertisements)
-    if not frozenset(quoted) <= frozenset(setup.members) - known:
+    if not all(_is_member(setup, index) and index not in known for index in quoted):
         raise MalformedMessage(SERVER, "quoted advertisements that nobody lacks")
     neighbours = drawn.neighbours(own)
     if not frozenset(neighbours) <= known | frozenset(quoted):
@@ -334,11 +334,26 @@ def read_neighbours(message: Sealed[Neighbours], setup: WindowSetUp, own: int, r
     found = dict(full.advertisements)
     for place, index in enumerate(neighbours):
         table = message.attachment[place * size : (place + 1) * size]
-        if hashlib.sha256(table).digest() != found[index].attachment_digest:
-            raise MalformedMessage(SERVER, "sent round keys that their tenant did not sign")
-        found[index] = replace(found[index], attached=table)
-        check_round_keys(found[index], setup.terms, roster.tenants[index].name)
+        found[index] = table_at_hand(found[index], table, setup.terms, roster.tenants[index].name)
     return replace(full, advertisements=found)
+
+
+def table_at_hand(sealed: Sealed[Advertise], table: bytes, terms: SessionTerms, name: str) -> Sealed[Advertise]:
+    """An advertisement with its table of round keys.
+
+    Raises:
+        PeerFault: the table is not the one that its tenant signed (names the server), or holds no such keys (names the tenant).
+    """
+    if hashlib.sha256(table).digest() != sealed.attachment_digest:
+        raise MalformedMessage(SERVER, "sent round keys that their tenant did not sign")
+    whole = replace(sealed, attached=table)
+    check_round_keys(whole, terms, name)
+    return whole
+
+
+def _is_member(setup: WindowSetUp, index: int) -> bool:
+    place = bisect_left(setup.members, index)
+    return place < len(setup.members) and setup.members[place] == index
 
 
 def draw_graph(setup: WindowSetUp, nonces: Sequence[bytes]) -> NeighbourGraph | None:

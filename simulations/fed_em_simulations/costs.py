@@ -37,7 +37,8 @@ class UnitPrices:
 
     def of(self, work: Work) -> float:
         """Seconds that an amount of work takes."""
-        return float(sum(getattr(self, each.name) * getattr(work, each.name) for each in fields(self)))
+        amounts = vars(work)
+        return float(sum(price * amounts[name] for name, price in vars(self).items()))
 
 
 # An office's line, and a machine like the one that the prices are of.

@@ -30,12 +30,13 @@ from fed_em_protocols.limits import MAX_TENANTS, MIN_TENANTS
 from fed_em_protocols.policy import TermsPolicy
 from fed_em_protocols.roster_shape import default_block_size
 from fed_em_protocols.tenant_state import TenantSelf
-from fed_em_protocols.terms import Trust
+from fed_em_protocols.terms import SUITE, Trust
 from fed_em_server.configuration import FitTable, TimesTable, TrustTable
 from fed_em_server.record import RoundRecord, SessionRecord
 from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, run_session
 from fed_em_server.session_terms import session_terms
 from fed_em_server.watchers import Watchers
+from fed_em_simulations.costed_cipher import COSTED_SUITE, MOST_TENANTS, WARNING, costed_cipher
 from fed_em_simulations.costs import TYPICAL, CostModel
 from fed_em_simulations.crashing_sum import CrashingSum
 from fed_em_simulations.memory_hub import MemoryHub
@@ -43,7 +44,10 @@ from fed_em_simulations.records_work import RecordsWork
 from fed_em_simulations.scene import Mischief, Mischiefs, Scene, Trouble
 from fed_em_simulations.session_memory import Accusation, SessionMemory
 from fed_em_simulations.session_of_tables import SessionOfTables, Target, session_of_tables
+from fed_em_simulations.shared_reading import shared_reading
 from fed_em_simulations.simulated_parties import SimulatedParties
+from fed_em_simulations.tenant_host import LocalTenants, TenantHost
+from fed_em_simulations.tenant_shards import TenantShards
 from fed_em_simulations.trouble import Dropout
 from fed_em_simulations.volatile_marks import VolatileMarks
 from fed_em_simulations.work import Measure, Work, counted_work, measured
@@ -139,6 +143,9 @@ class Federation:
         optimiser: "em", "squarem" or "lbfgs"; None for what an estimator says, or a session's usual one.
         stopping: None for what an estimator says, or a session's usual one.
         max_iterations: In place of that of `stopping`.
+        cipher: "real", or "costed": every cryptographic operation is replaced by its cost (`fed_em_simulations.costed_cipher`), which the
+            outcome's record says; it admits more tenants than real federations have.
+        workers: Processes that play the tenants; 1: this one, which also plays the server. No byte depends on it.
         watchers: Told of everything, as by a real server.
 
     Raises:
@@ -166,21 +173,27 @@ class Federation:
     optimiser: Literal["em", "squarem", "lbfgs"] | None = None
     stopping: Stopping | None = None
     max_iterations: int | None = None
+    cipher: Literal["real", "costed"] = "real"
+    workers: int = 1
     watchers: Sequence[Watcher] = ()
 
     def __post_init__(self) -> None:
         check_whole_number("seed", self.seed, 0)
         check_real("dropout", self.dropout, 0.0)
+        check_whole_number("workers", self.workers, 1)
         if self.dropout >= 1:
             raise CallerError(f"dropout = {self.dropout} leaves nobody", remedy="give a probability below 1")
         if isinstance(self.tables, Mapping) and self.names is not None:
             raise CallerError("tables by name have their names already", remedy="leave `names` out")
         if self.names is not None and len(self.names) != len(self.tables):
             raise CallerError(f"{len(self.names)} names do not belong to {len(self.tables)} tables")
-        if not MIN_TENANTS <= len(self.tables) <= MAX_TENANTS:
+        if self.cipher not in ("real", "costed"):
+            raise CallerError(f"no cipher '{self.cipher}'", remedy='"real" or "costed"')
+        most = MAX_TENANTS if self.cipher == "real" else MOST_TENANTS
+        if not MIN_TENANTS <= len(self.tables) <= most:
             raise CallerError(
                 f"a federation of {len(self.tables)} tenants cannot sum",
-                remedy=f"give {MIN_TENANTS} to {MAX_TENANTS} tables",
+                remedy=f'give {MIN_TENANTS} to {most} tables; more than {MAX_TENANTS} take cipher = "costed"',
             )
         if self.optimiser is not None:
             check_optimiser(self.optimiser)
@@ -252,7 +265,7 @@ class Federation:
             parties.roster,
             parties.identity(SERVER),
             about.description,
-            replace(terms, session=parties.session),
+            replace(terms, session=parties.session, suite=SUITE if self.cipher == "real" else COSTED_SUITE),
             self.deadlines.timetable(),
             stopping,
             self.seed,
@@ -276,11 +289,16 @@ class _Run:
     def outcome(self) -> FederationOutcome:
         """Run it."""
         with ExitStack() as stack:
+            if self._federation.cipher == "costed":
+                stack.enter_context(costed_cipher())
+            # Workers are forks: what is counted and shared here would be so twice there.
+            host = self._host(stack)
+            stack.enter_context(shared_reading())
             stack.enter_context(counted_work())
             stack.enter_context(measured(self._server))
             prices = self._federation.costs.of_federation(self._plan.roster.n, self._federation.seed)
             mischiefs = Mischiefs()
-            hub = MemoryHub(self._starts(), prices, mischiefs, lambda: self._server.total)
+            hub = MemoryHub(host, prices, mischiefs, lambda: self._server.total)
             mischiefs.mischiefs = self._mischiefs(hub)
             memory = SessionMemory(hub.now, mischiefs.noticed)
             return self._summary(hub, memory, *self._session(hub, memory))
@@ -307,8 +325,11 @@ class _Run:
             memory.finished()
         return finished, ""
 
-    def _starts(self) -> list[Callable[[], TenantSession]]:
-        return [self._start(index) for index in range(self._plan.roster.n)]
+    def _host(self, stack: ExitStack) -> tuple[TenantHost, int]:
+        starts, workers = [self._start(index) for index in range(self._plan.roster.n)], self._federation.workers
+        host: TenantHost = LocalTenants(starts) if workers == 1 else TenantShards(starts, workers)
+        stack.callback(host.close)
+        return host, len(starts)
 
     def _start(self, index: int) -> Callable[[], TenantSession]:
         roster, terms = self._plan.roster, self._plan.terms
@@ -343,8 +364,9 @@ class _Run:
         traffic = [hub.traffic_of(index) for index in range(len(names))]
         errors = {name: hub.error_of(index) for index, name in enumerate(names)}
         record = memory.record if finished is None else finished.record
+        warnings = (WARNING, *record.warnings) if self._federation.cipher == "costed" else record.warnings
         return FederationOutcome(
-            record=record.model_copy(update={"started": _STARTED}),
+            record=record.model_copy(update={"started": _STARTED, "warnings": warnings}),
             failure=failure,
             seconds=sum(memory.seconds.values()),
             seconds_by_phase=memory.seconds,

@@ -8,6 +8,7 @@ make trouble.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -186,7 +187,8 @@ class MemoryHub:
         self._served = serving()
         self._done = Measure()
         self._queue: list[tuple[float, int, Callable[[], HubEvent | None]]] = []
-        self._asked: list[tuple[float, float]] = []
+        self._asked: list[float] = []
+        self._soonest = math.inf
         self._number = 0
         self._now = self._busy_until = 0.0
         self._passing = dict.fromkeys(Direction, 0.0)
@@ -352,7 +354,7 @@ class MemoryHub:
 
     def _next(self) -> HubEvent | None:
         """Let the next event happen, once nothing that tenants were asked for can come before it."""
-        if self._asked and self._queue[0][0] >= min(soonest for _, soonest in self._asked):
+        if self._queue[0][0] >= self._soonest:
             self._hear()
         self._now, _, happen = heapq.heappop(self._queue)
         return happen()
@@ -361,15 +363,20 @@ class MemoryHub:
         """A tenant owes an answer, which is heard before the first event that it could come before."""
         latency = self._tenants[tenant].latency
         soonest = self._prices.travelling(tenant, Direction.TO_SERVER, 0)[1] if latency is None else latency
-        self._asked.append((self._now, self._now + soonest))
+        self._asked.append(self._now)
+        self._soonest = min(self._soonest, self._now + soonest)
         if isinstance(self._host, LocalTenants):
             self._hear()
 
     def _hear(self) -> None:
         """Take in what tenants answer to all that they were asked."""
-        asked, self._asked = self._asked, []
-        for (time, _), answer in zip(asked, self._host.answers(), strict=True):
-            self._answer(answer, time)
+        asked, self._asked, self._soonest = self._asked, [], math.inf
+        now = self._now
+        for time, answer in zip(asked, self._host.answers(), strict=True):
+            # What follows from it follows from when it was asked.
+            self._now = time
+            self._answer(answer)
+        self._now = now
 
     def _charge_server(self) -> None:
         done = self._serving()
@@ -412,11 +419,11 @@ class MemoryHub:
             tenant, Direction.TO_SERVER, 0, self._now, lambda: Unlinked(tenant) if party.link == link else None
         )
 
-    def _answer(self, answer: Answer, asked: float) -> None:
+    def _answer(self, answer: Answer) -> None:
         tenant, party = answer.tenant, self._tenants[answer.tenant]
         party.over = answer.over
         self._done.add(answer.work)
-        began = max(asked, party.busy_until)
+        began = max(self._now, party.busy_until)
         party.busy_until = leaves = began + self._prices.of_tenant(tenant, answer.work)
         for data in answer.messages:
             passing = Passing(Direction.TO_SERVER, tenant, data, leaves)

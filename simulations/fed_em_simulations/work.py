@@ -29,6 +29,8 @@ class Work:
         mask_bytes: Their bytes.
         shares: Shares that secrets were split into, and that secrets were rebuilt from.
         densities: Rows times components of E-steps.
+        remembered: Checks of public bytes that a process had made before (`fed_em_simulations.shared_reading`): their work is counted here
+            as everybody's own, and was done once.
     """
 
     agreements: int = 0
@@ -39,6 +41,7 @@ class Work:
     mask_bytes: int = 0
     shares: int = 0
     densities: int = 0
+    remembered: int = 0
 
 
 NO_WORK = Work()
@@ -49,12 +52,13 @@ class Measure:
 
     def __init__(self) -> None:
         self.agreements = self.signatures = self.verifications = self.derivations = 0
-        self.masks = self.mask_bytes = self.shares = self.densities = 0
+        self.masks = self.mask_bytes = self.shares = self.densities = self.remembered = 0
 
     def add(self, work: Work) -> None:
         """So much more."""
+        mine = vars(self)
         for name, amount in vars(work).items():
-            setattr(self, name, getattr(self, name) + amount)
+            mine[name] += amount
 
     @property
     def total(self) -> Work:
@@ -103,8 +107,7 @@ def counted_work() -> Iterator[None]:
 def _counting(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     @wraps(function)
     def counting(*arguments: Any) -> Any:
-        measure = _MEASURES[-1]
-        setattr(measure, name, getattr(measure, name) + 1)
+        vars(_MEASURES[-1])[name] += 1
         return function(*arguments)
 
     return counting

@@ -100,7 +100,7 @@ BREAKS_OF_OTHER_SYSTEMS = [
     Mutation(
         "one id accepted as dead and alive",
         tenant_state.members_in,
-        "if not found <= within:",
+        "if not found <= frozenset(within):",
         "if False:",
         (
             test_of(
@@ -372,8 +372,8 @@ PRIMITIVES = [
     Mutation(
         "the range is proved in floating point",
         encoding._fits,
-        "sum(map(round, scaled)) < 2 ** (ring.bits - 1)",
-        "math.fsum(scaled) < 2.0 ** (ring.bits - 1)",
+        "sum(round(limit) * times for limit, times in scaled) < 2 ** (ring.bits - 1)",
+        "math.fsum(limit * times for limit, times in scaled) < 2.0 ** (ring.bits - 1)",
         (test_of(test_encoding.test_bounds_next_to_the_edge_do_not_wrap, (1, 2**30)),),
     ),
     Mutation(

@@ -313,14 +313,14 @@ WINDOWS = [
     Mutation(
         "advertisements are not bound by the set-up",
         window._with_advertisements,
-        "if sealed.digest != setup.digests[places[index]]:",
+        "if sealed.digest != setup.digests[bisect_left(setup.members, index)]:",
         "if False:",
         (test_of(test_window_rules.test_a_setup_that_does_not_fit_is_refused),),
     ),
     Mutation(
         "round keys need no signature",
-        window.read_neighbours,
-        "if hashlib.sha256(table).digest() != found[index].attachment_digest:",
+        window.table_at_hand,
+        "if hashlib.sha256(table).digest() != sealed.attachment_digest:",
         "if False:",
         (test_of(test_window_rules.test_round_keys_that_their_tenant_did_not_sign_are_refused),),
     ),
