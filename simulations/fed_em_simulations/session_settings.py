@@ -34,6 +34,8 @@ class SessionSettings(Table):
     stragglers: OverTenants | None = None
     """Seconds by which uploads are late, drawn anew in every sum."""
     costs: CostSettings = CostSettings()
+    cipher: Literal["real", "costed"] = "real"
+    """`costed`: cryptography is replaced by what it costs, so that there may be thousands of tenants."""
 
     def federation(
         self, ground: CommonGround, trouble: Sequence[Trouble] = (), watchers: Sequence[Watcher] = ()
@@ -55,6 +57,7 @@ class SessionSettings(Table):
             deadlines=self.times,
             trouble=(*late, *trouble),
             costs=self.costs.model(),
+            cipher=self.cipher,
             optimiser="em",
             stopping=Stopping(0.0, len(ground.pattern)),
             watchers=watchers,
