@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 # How long `make fuzz` fuzzes each target.
 SECONDS ?= 60
 
-.PHONY: demo demo-flower test test-slow check fuzz bench bench-peers lock wire clean
+.PHONY: demo demo-flower test test-slow check fuzz bench bench-scale bench-peers lock wire clean
 
 demo: $(USERS)  ## A federation of ten processes on this machine, with a model and a report at the end.
 	$(BIN)/fed-em demo
@@ -37,6 +37,12 @@ fuzz: $(DEVELOPERS)  ## Messages of every kind that a fuzzer makes up, SECONDS (
 
 bench: $(DEVELOPERS)  ## Measurements, side by side in one run.
 	$(BIN)/python -m tests.bench
+
+bench-scale: $(DEVELOPERS)  ## Ten thousand simulated tenants with the real protocol; and as many rounds without trust in the server as fit.
+	mkdir -p bench-result
+	$(BIN)/python -m tests.bench.scale
+	$(BIN)/python -m tests.bench.scale --trust malicious-server --share 0.1 --seconds 600
+	$(BIN)/python -m tests.bench.scale --tenants 100 200 400 800 --plot bench-result/scale.png
 
 bench-peers:  ## An environment with other packages that fit mixtures; `make bench` measures them beside ours.
 	$(PYTHON) -m venv .venv-peers

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fed_em_simulations.comparison import compare
-    from fed_em_simulations.federation import Federation, FederationOutcome
+    from fed_em_simulations.federation import Federation
+    from fed_em_simulations.federation_outcome import FederationOutcome
     from fed_em_simulations.results import Results
     from fed_em_simulations.run_scenario import simulate
     from fed_em_simulations.scenario import Scenario, read_scenario
@@ -28,7 +29,7 @@ __all__ = ["Federation", "FederationOutcome", "Results", "Scenario", "compare", 
 
 _HOMES = {
     "Federation": "federation",
-    "FederationOutcome": "federation",
+    "FederationOutcome": "federation_outcome",
     "Results": "results",
     "Scenario": "scenario",
     "compare": "comparison",

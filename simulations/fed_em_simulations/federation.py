@@ -18,27 +18,25 @@ from pydantic import ValidationError
 from fed_em.description import check_real, check_whole_number
 from fed_em.em import Stopping
 from fed_em.errors import CallerError, FedEmError
-from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM, L_BFGS, check_optimiser
-from fed_em.standardised_fit import StandardisedFit
 from fed_em.tenant_mixing import has_own_weights
 from fed_em_client.tenant_session import TenantSession, TenantWork
 from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.description import Column
-from fed_em_protocols.errors import SERVER, PeerFault, SumFailed
+from fed_em_protocols.errors import SERVER, PeerFault
 from fed_em_protocols.limits import MAX_TENANTS, MIN_TENANTS
 from fed_em_protocols.policy import TermsPolicy
 from fed_em_protocols.roster_shape import default_block_size
 from fed_em_protocols.tenant_state import TenantSelf
 from fed_em_protocols.terms import SUITE, Trust
-from fed_em_server.configuration import FitTable, TimesTable, TrustTable
-from fed_em_server.record import RoundRecord, SessionRecord
-from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, run_session
-from fed_em_server.session_terms import session_terms
+from fed_em_server.configuration import FitTable, ServerConfiguration, TimesTable, TrustTable
+from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, plan_session, run_session
 from fed_em_server.watchers import Watchers
 from fed_em_simulations.costed_cipher import COSTED_SUITE, MOST_TENANTS, WARNING, costed_cipher
 from fed_em_simulations.costs import TYPICAL, CostModel
 from fed_em_simulations.crashing_sum import CrashingSum
+from fed_em_simulations.federation_outcome import FederationOutcome
+from fed_em_simulations.flower_federation import fit_under_flower
 from fed_em_simulations.memory_hub import MemoryHub
 from fed_em_simulations.records_work import RecordsWork
 from fed_em_simulations.scene import Mischief, Mischiefs, Scene, Trouble
@@ -50,69 +48,12 @@ from fed_em_simulations.tenant_host import LocalTenants, TenantHost
 from fed_em_simulations.tenant_shards import TenantShards
 from fed_em_simulations.trouble import Dropout
 from fed_em_simulations.volatile_marks import VolatileMarks
-from fed_em_simulations.work import Measure, Work, counted_work, measured
+from fed_em_simulations.work import Measure, counted_work, measured
 
 _DEADLINES = TimesTable()
 
 # The virtual clock's zero, as records write it.
 _STARTED = "1970-01-01T00:00:00+00:00"
-
-
-@dataclass(frozen=True)
-class FederationOutcome:
-    """What a simulated federation came to.
-
-    Attributes:
-        record: The session's record, as far as it came; its seconds are virtual and begin at 0.
-        failure: Why it ended without a model; empty if it did not.
-        seconds: Virtual, of the whole session.
-        seconds_by_phase: The same, apart; see `fed_em_simulations.session_memory`.
-        bytes_up, bytes_down: Bytes of each tenant's messages to and from the server.
-        tenant_work, server_work: What all tenants together, and the server, had to do.
-        accusations: Who said that somebody broke the protocol, in the order of the roster; what the server says first.
-        left: Why tenants left of their own accord, by name, where nobody is accused.
-        result: How the fit went; None if it failed.
-    """
-
-    record: SessionRecord
-    failure: str
-    seconds: float
-    seconds_by_phase: Mapping[str, float]
-    bytes_up: tuple[int, ...]
-    bytes_down: tuple[int, ...]
-    tenant_work: Work
-    server_work: Work
-    accusations: tuple[Accusation, ...]
-    left: Mapping[str, str]
-    result: StandardisedFit | None = field(repr=False)
-    fitted: FittedModel | None = field(repr=False)
-
-    @property
-    def model(self) -> FittedModel:
-        """The fitted model. Raises `SumFailed` with the session's own reason if there is none."""
-        if self.fitted is None:
-            raise SumFailed(self.failure)
-        return self.fitted
-
-    @property
-    def rounds(self) -> tuple[RoundRecord, ...]:
-        """The opened rounds; the first is that of the moments."""
-        return self.record.rounds
-
-    @property
-    def converged(self) -> bool:
-        """Whether EM converged."""
-        return self.record.converged
-
-    @property
-    def total_bytes_up(self) -> int:
-        """Bytes of all messages to the server."""
-        return sum(self.bytes_up)
-
-    @property
-    def total_bytes_down(self) -> int:
-        """Bytes of all messages from the server."""
-        return sum(self.bytes_down)
 
 
 @dataclass(frozen=True)
@@ -145,6 +86,8 @@ class Federation:
         max_iterations: In place of that of `stopping`.
         cipher: "real", or "costed": every cryptographic operation is replaced by its cost (`fed_em_simulations.costed_cipher`), which the
             outcome's record says; it admits more tenants than real federations have.
+        engine: "memory", or "flower": the same tenants inside the ClientApps of Flower's simulation runtime (the extra `simulation`), in
+            real time and with keys of chance. Trouble, costs and ciphers are the memory engine's alone.
         workers: Processes that play the tenants; 1: this one, which also plays the server. No byte depends on it.
         watchers: Told of everything, as by a real server.
 
@@ -174,6 +117,7 @@ class Federation:
     stopping: Stopping | None = None
     max_iterations: int | None = None
     cipher: Literal["real", "costed"] = "real"
+    engine: Literal["memory", "flower"] = "memory"
     workers: int = 1
     watchers: Sequence[Watcher] = ()
 
@@ -189,6 +133,10 @@ class Federation:
             raise CallerError(f"{len(self.names)} names do not belong to {len(self.tables)} tables")
         if self.cipher not in ("real", "costed"):
             raise CallerError(f"no cipher '{self.cipher}'", remedy='"real" or "costed"')
+        if self.engine not in ("memory", "flower"):
+            raise CallerError(f"no engine '{self.engine}'", remedy='"memory" or "flower"')
+        if self.engine == "flower":
+            self._check_flower()
         most = MAX_TENANTS if self.cipher == "real" else MOST_TENANTS
         if not MIN_TENANTS <= len(self.tables) <= most:
             raise CallerError(
@@ -200,6 +148,14 @@ class Federation:
         if self.max_iterations is not None:
             check_whole_number("max_iterations", self.max_iterations, 1)
         _ = self.trust_table
+
+    def _check_flower(self) -> None:
+        usual = {"dropout": 0.0, "trouble": (), "costs": TYPICAL, "cipher": "real", "workers": 1, "watchers": ()}
+        for name, value in usual.items():
+            if getattr(self, name) != value:
+                raise CallerError(
+                    f"{name} is a matter of the memory engine alone", remedy=f"leave {name} out under Flower"
+                )
 
     @property
     def tenants(self) -> tuple[str, ...]:
@@ -238,40 +194,62 @@ class Federation:
         """
         tables = list(self.tables.values()) if isinstance(self.tables, Mapping) else self.tables
         about = session_of_tables(target, self.tenants, tables, self.columns, self.title)
+        if self.engine == "flower":
+            return fit_under_flower(
+                self._configuration(about), self.tenants, about, self._row_cap(about), self._block_size
+            )
         parties = self._parties(about)
         return _Run(self, about, parties, self._plan(about, parties)).outcome()
 
-    def _parties(self, about: SessionOfTables) -> SimulatedParties:
+    def _row_cap(self, about: SessionOfTables) -> int:
         largest = max(len(records) for records in about.records)
         cap = largest if self.row_cap is None else self.row_cap
         if cap < largest:
             raise CallerError(f"a table has {largest} rows, more than row_cap = {cap}", remedy="raise it")
-        n = len(self.tables)
-        usual = default_block_size(n) if self.colluders is None else self.colluders + 2
+        return cap
+
+    @property
+    def _block_size(self) -> int:
+        usual = default_block_size(len(self.tables)) if self.colluders is None else self.colluders + 2
+        return usual if self.block_size is None else self.block_size
+
+    def _parties(self, about: SessionOfTables) -> SimulatedParties:
+        caps = [self._row_cap(about)] * len(self.tables)
         try:
-            return SimulatedParties.of(
-                "simulation", self.tenants, [cap] * n, usual if self.block_size is None else self.block_size, self.seed
-            )
+            return SimulatedParties.of("simulation", self.tenants, caps, self._block_size, self.seed)
         except ValidationError as error:
             raise CallerError(f"these names make no roster: {complaint_of(error)}") from None
 
-    def _plan(self, about: SessionOfTables, parties: SimulatedParties) -> SessionPlan:
-        usual = FitTable()
-        stopping = self.stopping or about.stopping or usual.stopping
-        if self.max_iterations is not None:
-            stopping = replace(stopping, max_iterations=self.max_iterations)
-        terms = session_terms(self.trust_table, parties.roster, about.description, stopping.max_iterations)
-        return SessionPlan(
-            parties.roster,
-            parties.identity(SERVER),
-            about.description,
-            replace(terms, session=parties.session, suite=SUITE if self.cipher == "real" else COSTED_SUITE),
-            self.deadlines.timetable(),
-            stopping,
-            self.seed,
-            "memory",
-            self.optimiser or about.optimiser or (EM if has_own_weights(about.description.fitted_model) else L_BFGS),
+    def _stopping(self, about: SessionOfTables) -> Stopping:
+        stopping = self.stopping or about.stopping or FitTable().stopping
+        return stopping if self.max_iterations is None else replace(stopping, max_iterations=self.max_iterations)
+
+    def _optimiser(self, about: SessionOfTables) -> str:
+        own = has_own_weights(about.description.fitted_model)
+        return self.optimiser or about.optimiser or (EM if own else L_BFGS)
+
+    def _configuration(self, about: SessionOfTables) -> ServerConfiguration:
+        """The same session as a server's file has it."""
+        stopping = self._stopping(about)
+        fit = {
+            "tolerance": stopping.tolerance,
+            "max_iterations": stopping.max_iterations,
+            "seed": self.seed,
+            "optimiser": self._optimiser(about),
+        }
+        described = about.description.model_dump(exclude_none=True)
+        return ServerConfiguration(
+            **described,
+            listen="127.0.0.1:0",
+            trust=self.trust_table,
+            fit=FitTable.model_validate(fit),
+            times=self.deadlines,
         )
+
+    def _plan(self, about: SessionOfTables, parties: SimulatedParties) -> SessionPlan:
+        plan = plan_session(self._configuration(about), parties.roster, parties.identity(SERVER), "memory")
+        suite = SUITE if self.cipher == "real" else COSTED_SUITE
+        return replace(plan, terms=replace(plan.terms, session=parties.session, suite=suite))
 
 
 class _Run:
@@ -367,6 +345,7 @@ class _Run:
         warnings = (WARNING, *record.warnings) if self._federation.cipher == "costed" else record.warnings
         return FederationOutcome(
             record=record.model_copy(update={"started": _STARTED, "warnings": warnings}),
+            terms=self._plan.terms,
             failure=failure,
             seconds=sum(memory.seconds.values()),
             seconds_by_phase=memory.seconds,

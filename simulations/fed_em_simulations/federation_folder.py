@@ -56,7 +56,7 @@ def write_federation_folder(
     federation: str,
     session_toml: str,
     columns: Sequence[str],
-    tenants: Mapping[str, Matrix],
+    tenants: Mapping[str, Matrix | pa.Table],
     row_cap: int,
     address: str,
     block_size: int | None = None,
@@ -69,7 +69,7 @@ def write_federation_folder(
         federation: Its name.
         session_toml: The server's configuration file.
         columns: Column names of the rows.
-        tenants: Rows `(n_i, D)` by tenant name.
+        tenants: Rows `(n_i, D)` by tenant name, or tables that have these columns.
         row_cap: Of every tenant.
         address: The server's "host:port", as tenants dial it.
         block_size: The least tenants of a block; by default f + 2.
@@ -89,11 +89,12 @@ def write_federation_folder(
     for home in (folder / "server", *(folder / "tenants" / name for name in tenants)):
         (home / "roster.json").write_text(roster.to_json(), encoding="utf-8")
     tenant_files = {}
-    for name, rows in tenants.items():
-        home = folder / "tenants" / name
-        pq.write_table(pa.table({column: rows[:, k] for k, column in enumerate(columns)}), home / "rows.parquet")
-        tenant_files[name] = home / "tenant.toml"
-        tenant_files[name].write_text(_tenant_toml(name, address, roster, policy), encoding="utf-8")
+    for tenant, rows in tenants.items():
+        home = folder / "tenants" / tenant
+        table = rows if isinstance(rows, pa.Table) else pa.table({name: rows[:, k] for k, name in enumerate(columns)})
+        pq.write_table(table, home / "rows.parquet")
+        tenant_files[tenant] = home / "tenant.toml"
+        tenant_files[tenant].write_text(_tenant_toml(tenant, address, roster, policy), encoding="utf-8")
     return FederationFolder(folder, roster, session_file, tenant_files)
 
 

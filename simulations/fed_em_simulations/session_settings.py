@@ -17,7 +17,8 @@ from fed_em_server.session import Watcher
 from fed_em_simulations.attendance import WAITING
 from fed_em_simulations.common_ground import CommonGround
 from fed_em_simulations.cost_settings import CostSettings, OverTenants
-from fed_em_simulations.federation import Federation, FederationOutcome
+from fed_em_simulations.federation import Federation
+from fed_em_simulations.federation_outcome import FederationOutcome
 from fed_em_simulations.scene import Trouble
 from fed_em_simulations.trouble import Stragglers
 

@@ -17,7 +17,7 @@ from fed_em_server.record import SessionRecord
 from fed_em_simulations.attendance import Attendance, Attended
 from fed_em_simulations.common_ground import CommonGround, common_ground
 from fed_em_simulations.experiment import Chart, Experiment
-from fed_em_simulations.federation import FederationOutcome
+from fed_em_simulations.federation_outcome import FederationOutcome
 from fed_em_simulations.first_attempts import FirstAttempts, predicted_share
 from fed_em_simulations.fit_measures import loss
 from fed_em_simulations.methods import Fitted
@@ -49,7 +49,8 @@ _CHARTS: dict[ChartName, Chart] = {
         Chart(
             "stale", "Terms of an earlier round", "share",
             "Of all terms in the sums. Dashed: if each tenant is gone by a toss of its own, a block's terms are stale "
-            "unless all of it is there.", predicted="stale_predicted",
+            "unless all of it is there. A sum that failed at first is taken again with everybody, which makes fewer.",
+            predicted="stale_predicted",
         ),
         Chart("cohort", "Tenants that answered", "tenants", "Mean over the sums."),
         Chart(

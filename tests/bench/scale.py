@@ -8,20 +8,25 @@ made once a process. The model has about a thousand statistics and a tenant twen
 
 from __future__ import annotations
 
+import argparse
+import math
 import multiprocessing
 import os
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from fed_em.em import Stopping
+from fed_em.errors import EnvironmentFault
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em_protocols.coordinator_state import Notice
+from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_protocols.terms import Trust
 from fed_em_server.record import RoundRecord, SessionRecord
-from fed_em_simulations import Federation, FederationOutcome
+from fed_em_simulations import Federation
 from fed_em_simulations.tenant_shards import resident
 
 _COMPONENTS, _COLUMNS, _ROWS = 11, 12, 20
@@ -39,10 +44,12 @@ class ScaleFigures:
         server_cpu, tenants_cpu: Processor seconds of this process, which plays the server, and of the workers.
         memory: The most bytes of all processes together, as seen whenever a round was opened or a window was.
         virtual: Seconds of the simulated session.
+        agreements, remembered: X25519 operations of all tenants, and checks that a process had made before.
     """
 
     tenants: int
     neighbours: int
+    trust: str
     rounds: int
     failure: str
     wall: float
@@ -50,46 +57,52 @@ class ScaleFigures:
     tenants_cpu: float
     memory: int
     virtual: float
+    agreements: int
+    remembered: int
+
+    @property
+    def milliseconds(self) -> float:
+        """Of processor time a tenant, the server's part included."""
+        return 1000 * (self.server_cpu + self.tenants_cpu) / self.tenants
+
+    @property
+    def kibibytes(self) -> float:
+        """Of memory a tenant."""
+        return self.memory / self.tenants / 1024
 
     def __str__(self) -> str:
-        done = f"n = {self.tenants}, k = {self.neighbours}, L = {_LENGTH}, {self.rounds} rounds"
-        each = 1000 * (self.server_cpu + self.tenants_cpu) / self.tenants
-        cost = (
-            f"{self.wall:.0f} s, processor {self.server_cpu:.0f} s server + {self.tenants_cpu:.0f} s tenants = {each:.0f} ms a "
-            f"tenant, memory {self.memory / 2**20:.0f} MiB = {self.memory / self.tenants / 1024:.0f} KiB a tenant"
-        )
-        return f"{done}: {cost}; {self.virtual:.1f} virtual seconds" + (
-            f"; ended early: {self.failure}" if self.failure else ""
-        )
+        return (
+            f"{self.trust}, n = {self.tenants}, k = {self.neighbours}, L = {_LENGTH}, {self.rounds} rounds: {self.wall:.0f} s; "
+            f"processor {self.server_cpu:.0f} s server + {self.tenants_cpu:.0f} s tenants, {self.milliseconds:.0f} ms a tenant; "
+            f"memory {self.memory / 2**20:.0f} MiB, {self.kibibytes:.0f} KiB a tenant; {self.agreements} agreements; "
+            f"{self.remembered} checks of public bytes remembered; {self.virtual:.1f} virtual seconds"
+        ) + (f"; ended early: {self.failure}" if self.failure else "")
 
 
-class _TimeIsUp(Exception):
+class _TimeIsUp(EnvironmentFault):
     """The bench has had its time."""
 
 
 class _Scales:
-    """A watcher that weighs all processes, and ends the session when its time is up."""
+    """A watcher that weighs all processes now and then, and ends the session when its time is up."""
 
     def __init__(self, seconds: float) -> None:
-        self.memory = self.rounds = 0
+        self.memory = 0
         self._until = time.monotonic() + seconds
-        self.record: SessionRecord | None = None
 
     def session_started(self, record: SessionRecord) -> None:
-        """Keep it."""
-        self.record = record
+        """Nothing to weigh yet."""
 
     def noticed(self, notice: Notice) -> None:
-        """Weigh now and then; look at the clock."""
-        if notice.kind.value in ("window-opened", "summed", "round-started"):
+        """Weigh; look at the clock."""
+        if notice.kind in (NoticeKind.WINDOW_OPENED, NoticeKind.SUMMED):
             workers = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
             self.memory = max(self.memory, sum(map(resident, [os.getpid(), *workers])))
-        if time.monotonic() > self._until:
-            raise _TimeIsUp
+        if time.monotonic() > self._until and notice.kind is NoticeKind.SUMMED:
+            raise _TimeIsUp("time is up")
 
     def round_opened(self, record: RoundRecord) -> None:
-        """Count."""
-        self.rounds = record.iteration + 1
+        """Nothing to weigh."""
 
 
 def measure_scale(n: int, rounds: int, workers: int, trust: Trust, share: float, seconds: float) -> ScaleFigures:
@@ -112,24 +125,22 @@ def measure_scale(n: int, rounds: int, workers: int, trust: Trust, share: float,
         watchers=(scales,),
     )
     before, began = _processor(), time.monotonic()
-    failure, virtual = "", 0.0
-    try:
-        outcome: FederationOutcome = federation.fit(GaussianMixtureModel(_COMPONENTS, _COLUMNS))
-        failure, virtual = outcome.failure, outcome.seconds
-    except _TimeIsUp:
-        failure = f"after {seconds:.0f} seconds"
-    after = _processor()
-    assert scales.record is not None
+    outcome = federation.fit(GaussianMixtureModel(_COMPONENTS, _COLUMNS))
+    wall, after = time.monotonic() - began, _processor()
+    assert outcome.terms is not None
     return ScaleFigures(
         tenants=n,
-        neighbours=federation.terms_of(scales.record).neighbours,
-        rounds=scales.rounds,
-        failure=failure,
-        wall=time.monotonic() - began,
+        neighbours=outcome.terms.neighbours,
+        trust=trust.label,
+        rounds=len(outcome.rounds),
+        failure=outcome.failure,
+        wall=wall,
         server_cpu=after[0] - before[0],
         tenants_cpu=after[1] - before[1],
         memory=scales.memory,
-        virtual=virtual,
+        virtual=outcome.seconds,
+        agreements=outcome.tenant_work.agreements,
+        remembered=outcome.tenant_work.remembered,
     )
 
 
@@ -138,3 +149,51 @@ def _processor() -> tuple[float, float]:
     spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     own, children = (each.ru_utime + each.ru_stime for each in spent)
     return own, children
+
+
+def draw(figures: Sequence[ScaleFigures], path: Path) -> None:
+    """Processor time and memory a tenant over n, and the number of neighbours that explains their growth."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    tenants = [each.tenants for each in figures]
+    drawing, (time_axes, memory_axes) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    time_axes.plot(tenants, [each.milliseconds for each in figures], "o-", label="processor time a tenant, ms")
+    time_axes.plot(
+        tenants, [10 * each.milliseconds / each.neighbours for each in figures], "s--", label="for ten neighbours"
+    )
+    memory_axes.plot(tenants, [each.kibibytes for each in figures], "o-", label="memory a tenant, KiB")
+    memory_axes.plot(
+        tenants, [10 * each.kibibytes / each.neighbours for each in figures], "s--", label="for ten neighbours"
+    )
+    for axes in (time_axes, memory_axes):
+        axes.set(xscale="log", xlabel="tenants", ylim=(0, None))
+        axes.legend()
+    drawing.savefig(path)
+    pyplot.close(drawing)
+
+
+def main() -> None:
+    """Print a line for each size, as it comes."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.scale", description=__doc__)
+    parser.add_argument("--tenants", type=int, nargs="+", default=[10_000])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--trust", choices=[each.label for each in Trust], default=Trust.SEMI_HONEST.label)
+    parser.add_argument("--share", type=float, default=0.05, help="of corrupt tenants, and of missing ones")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="no round begins later")
+    parser.add_argument("--plot", type=Path, help="an image of costs a tenant")
+    given = parser.parse_args()
+    trust = next(each for each in Trust if each.label == given.trust)
+    figures = []
+    for n in given.tenants:
+        figures.append(measure_scale(n, given.rounds, given.workers, trust, given.share, given.seconds))
+        print(figures[-1], flush=True)
+    if given.plot:
+        draw(figures, given.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,17 +14,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from small_federation import MODEL, Recorder, clustered_rows, session_toml, write_small_federation
 
+from fed_em import GaussianMixture
+from fed_em.em import Stopping
 from fed_em.errors import EnvironmentFault
 from fed_em.model_file import load_model
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.event_lines import lines_of, replay
 from fed_em_server.pooled import fit_pooled
 from fed_em_server.record import SessionRecord
+from fed_em_simulations import Federation, FederationOutcome
 from fed_em_simulations.federation_folder import FederationFolder, Matrix
 from fed_em_simulations.flower_fleet import FlowerFleet, FlowerSimulation
 
@@ -193,6 +197,20 @@ def test_a_session_in_the_simulation_runtime(tmp_path: Path) -> None:
             simulation.run(federation.session_file, federation=federation.folder, seconds=180)
     assert_pooled(federation, rows)
     assert not left_behind(tmp_path / "flower")
+
+
+@pytest.mark.usefixtures("warm_ray")
+def test_a_federation_in_one_call_gives_the_same_model_by_either_engine() -> None:
+    tables = clustered_rows(SIZES)
+
+    def run(engine: Literal["memory", "flower"]) -> FederationOutcome:
+        federation = Federation(tables, seed=4, stopping=Stopping(0.0, 3), optimiser="em", engine=engine)
+        return federation.fit(GaussianMixture(3))
+
+    memory, flower = run("memory"), run("flower")
+    assert flower.record.tenants == memory.record.tenants and len(flower.rounds) == len(memory.rounds) == 4
+    assert flower.model.parameters.distance(memory.model.parameters) < 1e-9
+    assert flower.record.transport == "flower, gRPC"
 
 
 def test_a_fleet_that_is_left_in_the_middle_of_a_run_leaves_nothing_behind(tmp_path: Path, doors: Path) -> None:

@@ -146,7 +146,7 @@ def check_the_table(results: Results) -> None:
 
 @pytest.mark.slow
 def test_heterogeneity_and_participation() -> None:
-    """In ten seeds no single replicate broke the order of means that is asserted over two; the seeds are fixed besides."""
+    """Of ten seeds none broke the order, and no two of them (45 pairs) what is asserted of means over two; the seeds are fixed besides."""
     changes = {"replicates": 2, "methods": list(ORDER)}
     results = simulate(read_scenario(scenario_path("heterogeneity-participation"), changes))
     check_the_table(results)

@@ -88,7 +88,7 @@ class TroubledHub(MemoryHub):
         self._uploads[passing.tenant] += 1
         meets = self._trouble.get((name, self._uploads[passing.tenant]))
         if isinstance(meets, float):
-            self._after(meets, lambda: Arrived(passing.tenant, passing.data))
+            self._at(passing.time + meets, lambda: Arrived(passing.tenant, passing.data))
             return Fate.LOSE
         if meets == KILLED:
             self.restart(passing.tenant, 0.04)
