@@ -23,7 +23,7 @@ from fed_em.errors import CallerError
 Bits = NDArray[np.int8]
 
 # Subsets of classes that are tried at most: a second or so.
-_MOST_TRIES = 20_000
+_MOST_TRIES = 6_000
 
 
 @dataclass(frozen=True)

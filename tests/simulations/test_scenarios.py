@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from typer.testing import CliRunner
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_simulations import Scenario, read_scenario, simulate
 from fed_em_simulations.command_line import app
+from fed_em_simulations.experiment import Chart
 from fed_em_simulations.methods_experiment import MethodsExperiment
 from fed_em_simulations.results import Results, Row, Summary, text_of
 from fed_em_simulations.shipped import scenario_path, shipped_scenarios
+from fed_em_simulations.simulation_charts import Arrangement, results_chart
 from fed_em_simulations.simulation_report import simulation_page, write_simulation_report
 
 TINY = """\
@@ -200,6 +203,40 @@ class TestReport:
         scenario = read_scenario(tiny)
         with pytest.raises(CallerError, match=r"fed-em\[plots\]"):
             write_simulation_report(tmp_path, scenario, Results((), ()))
+
+
+class TestCharts:
+    def results(self, *keys: str) -> Results:
+        values = {"a.share": (0.5, 1.0), "guard": ("on", "off"), "m": ("x", "y", "z")}
+        rows = [
+            {**dict(zip(keys, chosen, strict=True)), "replicate": r, "loss": 10.0 ** -(r + 1), "nothing": math.nan}
+            for chosen in product(*(values[key] for key in keys))
+            for r in (0, 1)
+        ]
+        return Results(tuple(rows), keys)
+
+    @pytest.mark.parametrize(
+        ("keys", "across", "lines", "panels"),
+        [
+            (("a.share", "guard", "m"), "a.share", "m", ("guard",)),
+            (("guard", "a.share"), "a.share", "guard", ()),
+            (("guard", "m"), "guard", "m", ()),
+            (("m",), "m", None, ()),
+        ],
+    )
+    @pytest.mark.parametrize("logarithmic", [False, True])
+    def test_every_key_has_its_place(
+        self, keys: tuple[str, ...], across: str, lines: str | None, panels: tuple[str, ...], logarithmic: bool
+    ) -> None:
+        results, own = self.results(*keys), tuple(key for key in keys if key == "m")
+        found = Arrangement.of(results, own)
+        assert (found.across, found.lines, found.panels) == (across, lines, panels)
+        svg = results_chart(results, Chart("loss", "Loss", "nats", logarithmic=logarithmic), own, 0)
+        shown = [str(value) for key in keys for value in results.values(key)]
+        assert all(f">{value.removesuffix('.0')}<" in svg or f" {value}<" in svg for value in shown)
+
+    def test_a_column_without_a_number_is_an_empty_chart(self) -> None:
+        assert "<svg" in results_chart(self.results("m"), Chart("nothing", "T", "u", logarithmic=True), ("m",), 0)
 
 
 class TestCommand:
