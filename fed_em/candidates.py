@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fed_em.description import check_whole_number, read_mapping
 from fed_em.errors import CallerError
+from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.layout import Layout
 from fed_em.model import COUNT, Model, Rows
 from fed_em.parameters import Parameters
@@ -138,9 +139,11 @@ class Candidates:
     def e_step(self, parameters: Parameters, rows: Rows | Records, layout: Layout | None = None) -> Statistics:
         """Expected sufficient statistics of `rows` at each candidate's parameters; raises as `Model.e_step`."""
         parts: dict[str, NDArray[np.float64] | float] = {}
-        for r, (model, each) in enumerate(zip(self.models, self.parameters_of(parameters), strict=True)):
-            sums = model.e_step(each, rows)
-            parts |= {_place(r, block.name): sums[block.name] for block in sums.layout}
+        points = self.parameters_of(parameters)
+        for model, group in groupby(range(len(self.models)), self.models.__getitem__):
+            places = list(group)
+            for r, sums in zip(places, _e_steps(model, [points[r] for r in places], rows), strict=True):
+                parts |= {_place(r, block.name): sums[block.name] for block in sums.layout}
         return Statistics.of(self.layout() if layout is None else layout, parts)
 
     def validate(self, parameters: Parameters) -> None:
@@ -150,6 +153,12 @@ class Candidates:
                 model.validate(each)
             except CallerError as error:
                 raise CallerError(f"candidate {r}: {error.message}", remedy=error.remedy) from None
+
+
+def _e_steps(model: Model, points: Sequence[Parameters], rows: Rows | Records) -> list[Statistics]:
+    if isinstance(model, GaussianMixtureModel):
+        return model.e_steps(points, rows)
+    return [model.e_step(each, rows) for each in points]
 
 
 def _place(r: int, name: str) -> str:

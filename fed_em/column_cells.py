@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,23 @@ def label_of(value: Any) -> str:
     if isinstance(value, bool | float) and math.isfinite(value) and float(value).is_integer():
         return str(int(value))
     return str(value)
+
+
+def level_of(value: Any, levels: Container[str]) -> str:
+    """The one of some levels that a cell stands for, by the label of its value; its own label if it is none of them.
+
+    Of a text blanks around it do not count, and "2.0" is level "2" where none is called "2.0".
+    """
+    label = label_of(value)
+    if label in levels or not isinstance(value, str):
+        return label
+    label = label.strip()
+    if label in levels:
+        return label
+    try:
+        return label_of(float(label))
+    except ValueError:
+        return label
 
 
 def coded(cells: Cells) -> CodedCells:

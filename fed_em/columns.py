@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_em.column_cells import Cells, CodedCells, cells_of, coded, label_of
+from fed_em.column_cells import Cells, CodedCells, cells_of, coded, level_of
 from fed_em.column_evidence import MOST_LEVELS, ColumnEvidence
 from fed_em.coordinates import Coordinates
 from fed_em.description import check_real, nearest, read_mapping
@@ -359,7 +359,7 @@ def _encoded(column: Column, cells: Cells) -> Vector:
 
 def _coded_levels(column: CategoricalColumn, cells: CodedCells) -> Vector:
     codes = {level: float(code) for code, level in enumerate(column.levels)}
-    encoded = cells.numbers(codes.get(label_of(value), -1.0) for value in cells.values)
+    encoded = cells.numbers(codes.get(level_of(value, codes), -1.0) for value in cells.values)
     unknown = int(np.sum(encoded == -1))
     if unknown:
         raise CallerError(

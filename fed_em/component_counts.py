@@ -28,6 +28,7 @@ from fed_em.layout import Block, Layout
 from fed_em.model import COUNT, CountedModel, Rows
 from fed_em.parameters import Parameters
 from fed_em.records import Records
+from fed_em.row_blocks import rows_in_block
 from fed_em.statistics import Statistics
 
 MASS = "mass"
@@ -42,8 +43,7 @@ OBSERVED_SUPPORTING = "observed_supporting"
 # that overlap, in which nobody is alone: that costs far more of the fit than it protects.
 LEAST_ROWS = 5
 
-# Responsibilities or cells held in memory at one time, in float64 entries (8 MiB), and the fewest rows that are worth a call.
-_CHUNK_ENTRIES = 2**20
+# The fewest rows that are worth a call.
 _FEWEST_ROWS = 1024
 
 
@@ -84,7 +84,7 @@ def component_counts(
         raise CallerError("records with weights cannot be counted: a weight singles records out")
     mass, observed = np.zeros(model.n_components), np.zeros((model.n_components, model.n_columns))
     width = max(model.n_components, model.n_columns if model.missing else 1)
-    for _, part in records.blocks(max(_CHUNK_ENTRIES // width, _FEWEST_ROWS)):
+    for _, part in records.blocks(rows_in_block(width, _FEWEST_ROWS)):
         responsibilities = model.responsibilities(parameters, part)
         mass += responsibilities.sum(axis=0)
         if model.missing:

@@ -25,7 +25,7 @@ from fed_em.em import Fit, Iteration, Stopping, Total
 from fed_em.em import fit as run_em
 from fed_em.errors import CallerError, FedEmError
 from fed_em.fit_progress import fit_progress
-from fed_em.fitted_mixture import FittedMixture, plain, require_plain_rows, training_records
+from fed_em.fitted_mixture import FittedMixture, columns_of_rows, plain, stream_of, training_records
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_start import within_labels
@@ -34,14 +34,15 @@ from fed_em.optimiser import EM, check_optimiser, optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.records import Records
-from fed_em.row_stream import RowStream, TableStream, TotalOfStream, survey
+from fed_em.row_stream import RecordStream, TableStream, TotalOfStream, survey
+from fed_em.rows_start import responsibilities_by_sums
 from fed_em.step_size import StepSize, step_size_of
 from fed_em.stepwise import RunningStatistics, StepwiseTotal
 from fed_em.totals import TotalOfRows
 
 Vector = NDArray[np.float64]
 
-INITIALISATIONS = ("kmeans", "k-means++", "random", "random_from_data")
+INITIALISATIONS = ("kmeans", "k-means++", "random", "random_from_data", "sums")
 
 
 class GaussianMixture(FittedMixture):
@@ -64,7 +65,8 @@ class GaussianMixture(FittedMixture):
         reg_covar: Added to every variance; at least 0.
         max_iter: EM iterations at most; 0 keeps the start.
         n_init: Number of starts, of which the best is kept.
-        init_params: 'kmeans', 'k-means++', 'random' or 'random_from_data', as in scikit-learn.
+        init_params: 'kmeans', 'k-means++', 'random' or 'random_from_data', as in scikit-learn; or 'sums', the best of twenty draws
+            and a split start after a few rounds together, as sessions start (`fed_em.starts`).
         weights_init: `(K,)`, overrides the start's weights.
         means_init: `(K, D)`, overrides the start's means.
         precisions_init: Overrides the start's precisions, in the shape of `precisions_`.
@@ -144,17 +146,19 @@ class GaussianMixture(FittedMixture):
         Args:
             X: The rows, or `open_table`'s.
             y: Ignored.
-            sample_weight: `(n,)`, at least 0; a weight counts as so many equal rows. None for ones. Weights and labels
-                are for rows in memory.
-            admissible: `(n, K)` booleans, whether the component may hold the row: partial labels. None if any may.
+            sample_weight: `(n,)`, at least 0; a weight counts as so many equal rows. None for ones. Of `open_table`'s, the name of
+                the column of weights.
+            admissible: `(n, K)` booleans, whether the component may hold the row: partial labels. None if any may. Of
+                `open_table`'s, the name of a column of labels (`fed_em.partial_labels`).
 
         Raises:
             CallerError: a parameter is out of its range or the rows do not fit; it is a `ValueError`.
             FedEmError: a covariance is not positive definite, naming the component.
         """
         if isinstance(X, TableStream):
-            require_plain_rows(sample_weight, admissible)
-            self._fit_table(X.names, X.rows(ColumnSchema(tuple(map(GaussianColumn, X.names)))))
+            names = columns_of_rows(X, sample_weight, admissible)
+            schema, k = ColumnSchema(tuple(map(GaussianColumn, names))), plain(self.n_components)
+            self._fit_table(names, stream_of(X, schema, sample_weight, admissible, k))
         else:
             rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2, ensure_all_finite="allow-nan")
             self._check_parameters(len(rows))
@@ -172,7 +176,7 @@ class GaussianMixture(FittedMixture):
         self._keep(model, coordinates, self._best(model, coordinates, records))
         self.log_densities_ = np.sort(self._fitted.score_samples(records.of_positive_weight().rows))
 
-    def _fit_table(self, names: tuple[str, ...], stream: RowStream) -> None:
+    def _fit_table(self, names: tuple[str, ...], stream: RecordStream) -> None:
         seen = survey(stream)
         self._check_parameters(seen.n_rows)
         seen.moments.require_values(names)
@@ -182,13 +186,13 @@ class GaussianMixture(FittedMixture):
             start, previous = self._last(coordinates), self._last_iteration
         else:
             given = self._given(model, coordinates)
-            start = given if len(given) == 3 else self._best(model, coordinates, Records(seen.sample)).parameters
+            start = given if len(given) == 3 else self._best(model, coordinates, seen.sample).parameters
         with fit_progress(seen.n_rows, self.progress) as shown:
             total = TotalOfStream(model, coordinates, stream, passed=shown.passed)
             run = self._run(model, total, start, previous, shown.iterated)
         self.n_features_in_, self.feature_names_in_ = stream.n_columns, np.array(names, dtype=object)
         self._keep(model, coordinates, run)
-        self.log_densities_ = np.sort(self._fitted.score_samples(seen.sample))
+        self.log_densities_ = np.sort(self._fitted.score_samples(seen.sample.of_positive_weight().rows))
 
     def _best(self, model: GaussianMixtureModel, coordinates: Coordinates, records: Records) -> Fit:
         """EM over rows in memory from every start; the run with the greatest objective, where several are equal the first."""
@@ -309,7 +313,11 @@ class GaussianMixture(FittedMixture):
         given = self._given(model, coordinates)
         if len(given) == 3:
             return given
-        responsibilities = self._responsibilities(records, random_state)
+        if self.init_params == "sums":
+            seed = int(random_state.randint(2**31 - 1))
+            responsibilities = responsibilities_by_sums(model, records, seed)
+        else:
+            responsibilities = self._responsibilities(records, random_state)
         if records.admissible is not None:
             responsibilities = within_labels(responsibilities, records)
         if records.weights is not None:
@@ -405,9 +413,15 @@ class GaussianMixture(FittedMixture):
         tags.input_tags.allow_nan = True
         return tags
 
+    def _schema_in(self, table: TableStream) -> ColumnSchema:
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", table.names)
+        if len(names) != self.n_features_in_:
+            raise CallerError(f"the table has {len(names)} columns, the rows of the fit had {self.n_features_in_}")
+        return ColumnSchema(tuple(GaussianColumn(str(name)) for name in names))
+
     def _filling_model(self) -> MixedMixtureModel:
-        columns = ColumnSchema(tuple(GaussianColumn(name) for name in self._fitted.columns))
-        return MixedMixtureModel(len(self.weights_), columns, self.covariance_type)
+        return MixedMixtureModel(len(self.weights_), self._fitted.schema, self.covariance_type)
 
 
 def _means_of_observed(records: Records) -> Vector:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fed_em import candidates, gaussian_mixture, mixed_mixture, mixed_moments, observed_moments
+from fed_em import candidates, gaussian_mixture, mixed_mixture, mixed_moments, observed_moments, statistic_products
 from fed_em.candidates import Candidates
 from fed_em.description import nearest
 from fed_em.errors import CallerError
@@ -14,6 +14,7 @@ from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_moments import MixedMomentsModel
 from fed_em.model import Model, Summand
 from fed_em.observed_moments import ObservedMomentsModel
+from fed_em.statistic_products import StatisticProducts
 
 FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], Model]] = {
     gaussian_mixture.FAMILY: GaussianMixtureModel.from_description,
@@ -41,7 +42,9 @@ def build_model(description: Mapping[str, Any]) -> Model:
 
 
 def build_summand(description: Mapping[str, Any]) -> Summand:
-    """The model, or the candidates, that `Summand.describe` described. Raises as `build_model`."""
+    """The model, or what is made of models, that `Summand.describe` described. Raises as `build_model`."""
     if isinstance(description, Mapping) and description.get("family") == candidates.FAMILY:
         return Candidates.from_description(description, build_model)
+    if isinstance(description, Mapping) and description.get("family") == statistic_products.FAMILY:
+        return StatisticProducts.from_description(description, build_model)
     return build_model(description)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,14 +13,23 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from fed_em.columns import ColumnSchema
 from fed_em.description import check_real, check_whole_number
+from fed_em.em import Total
 from fed_em.errors import CallerError
+from fed_em.estimates import Estimates
+from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.imputation import Imputation, impute_in
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model_file import FittedModel
 from fed_em.records import Records
+from fed_em.row_stream import RecordStream, TableStream, TotalOfStream
+from fed_em.standard_errors import standard_errors
+from fed_em.statistic_products import StatisticProducts
+from fed_em.totals import TotalOfRows
 
 Vector = NDArray[np.float64]
+T = TypeVar("T", np.float64, np.int64)
 RandomState = int | np.random.RandomState | None
 
 
@@ -37,8 +48,16 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """Fit to a table."""
         raise NotImplementedError
 
+    def to_fitted_model(self) -> FittedModel:
+        """The fitted mixture, to be saved or served."""
+        raise NotImplementedError
+
     def _rows(self, X: Any) -> Vector:
         """Rows `(n, D)` of a table, in the coding of the fitted model; raises if there is none."""
+        raise NotImplementedError
+
+    def _schema_in(self, table: TableStream) -> ColumnSchema:
+        """The columns of a table that the fitted model is over; raises if there is no model."""
         raise NotImplementedError
 
     def _filling_model(self) -> MixedMixtureModel:
@@ -56,19 +75,32 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         return self.fit(X, y, sample_weight, admissible).predict(X)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
-        """The most probable component of each row, `(n,)`."""
-        rows = self._rows(X)
-        return self._fitted.predict(rows)
+        """The most probable component of each row, `(n,)`; of `fed_em.open_table`'s tables too, as all that follows."""
+        return self._of_blocks(X, FittedModel.predict)
 
     def predict_proba(self, X: Any) -> Vector:
         """Posterior probability of each component for each row, given its observed cells, `(n, K)`."""
-        rows = self._rows(X)
-        return self._fitted.predict_proba(rows)
+        return self._of_blocks(X, FittedModel.predict_proba)
 
     def score_samples(self, X: Any) -> Vector:
         """Log density of the observed cells of each row, `(n,)`, in nats."""
-        rows = self._rows(X)
-        return self._fitted.score_samples(rows)
+        return self._of_blocks(X, FittedModel.score_samples)
+
+    def _of_blocks(self, X: Any, of_rows: Callable[[FittedModel, Vector], NDArray[T]]) -> NDArray[T]:
+        """What is found of the rows of a table, block by block where they are read anew, end to end."""
+        found = [of_rows(self._fitted, rows) for rows in self._blocks(X)]
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _blocks(self, X: Any) -> Iterator[Vector]:
+        if not isinstance(X, TableStream):
+            yield self._rows(X)
+            return
+        n_rows = 0
+        for block in X.rows(self._schema_in(X)):
+            n_rows += len(block)
+            yield block
+        if not n_rows:
+            raise CallerError("the table has no rows", remedy="give at least one row")
 
     def score(self, X: Any, y: object = None) -> float:  # noqa: ARG002  scikit-learn's signature
         """Mean log density of the rows, in nats; `y` is ignored."""
@@ -82,6 +114,39 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     def aic(self, X: Any) -> float:
         """Akaike information criterion, −2 log L + 2 p; the lower the better."""
         return -2.0 * float(self.score_samples(X).sum()) + 2.0 * self._fitted.model.n_free_parameters
+
+    def standard_errors(
+        self, X: Any, sample_weight: ArrayLike | None = None, admissible: ArrayLike | None = None
+    ) -> Estimates:
+        """The fitted parameters with their standard errors, of the table that they were fitted to.
+
+        From outer products of scores (`fed_em.standard_errors`): those of maximum likelihood at the fitted parameters, so fit to
+        convergence, with a small `tol`; a prior's part is not in them. `shift` of what is given tells how far from a maximum they are.
+
+        Args:
+            X: The table, as in `fit`: in memory, or `open_table`'s.
+            sample_weight, admissible: As in `fit`.
+
+        Raises:
+            CallerError: the table does not fit, or there are too many parameters (`fed_em.statistic_products.MOST_STATISTICS`).
+            FedEmError: a row has no density.
+        """
+        fitted = self.to_fitted_model()
+        model = fitted.model
+        assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+        total: Total
+        if isinstance(X, TableStream):
+            products = StatisticProducts(model)
+            stream = stream_of(X, self._schema_in(X), sample_weight, admissible, model.n_components)
+            total = TotalOfStream(products, fitted.coordinates, stream)
+        else:
+            records = training_records(self._rows(X), sample_weight, admissible)
+            if isinstance(model, GaussianMixtureModel) and np.isnan(records.rows).any():
+                model = replace(model, missing=True)
+            products = StatisticProducts(model)
+            total = TotalOfRows(products, replace(records, rows=fitted.coordinates.apply(records.rows)))
+        errors = standard_errors(products, fitted.parameters, total(fitted.parameters).statistics)
+        return Estimates.of(replace(fitted, errors=errors))
 
     def anomaly_threshold(self, q: float) -> float:
         """The log-density, in nats, below which a share q in [0, 1] of the training rows lies.
@@ -99,15 +164,29 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """Fill the missing cells of a table, n rows.
 
         Args:
-            X: The table.
+            X: The table, in memory.
             n_draws: How often to draw the missing cells besides, for multiple imputation.
             random_state: Seed or `numpy.random.RandomState` of the draws.
+
+        Raises:
+            CallerError: the table is one of `fed_em.open_table`'s: take `impute_blocks`.
         """
-        rows = self._rows(X)
+        if isinstance(X, TableStream):
+            raise CallerError(
+                "a filled table is as large as the table, which need not fit into memory",
+                remedy="go through it block by block with impute_blocks",
+            )
+        (filled,) = self.impute_blocks(X, n_draws, random_state)
+        return filled
+
+    def impute_blocks(self, X: Any, n_draws: int = 0, random_state: RandomState = None) -> Iterator[Imputation]:
+        """As `impute`, of a table of any size: block after block of its rows. What is put in is the same; draws are others."""
+        check_is_fitted(self)
         check_whole_number("n_draws", n_draws, 0)
         generator = np.random.default_rng(seed_of(random_state))
-        fitted = self._fitted
-        return impute_in(fitted.coordinates, self._filling_model(), fitted.parameters, rows, n_draws, generator)
+        fitted, model = self._fitted, self._filling_model()
+        for rows in self._blocks(X):
+            yield impute_in(fitted.coordinates, model, fitted.parameters, rows, n_draws, generator)
 
     def sample(self, n_samples: int = 1) -> tuple[Vector, NDArray[np.int64]]:
         """Draw independent complete rows `(n_samples, D)`, in the coding of the model, and the component of each `(n_samples,)`."""
@@ -144,9 +223,30 @@ def training_records(rows: Vector, sample_weight: ArrayLike | None, admissible: 
     )
 
 
-def require_plain_rows(sample_weight: object, admissible: object) -> None:
-    """Raise `CallerError` if a table that is not in memory comes with weights or labels."""
-    if sample_weight is not None or admissible is not None:
+def stream_of(
+    table: TableStream, schema: ColumnSchema, sample_weight: object, admissible: object, n_components: int
+) -> RecordStream:
+    """The records of a table that is not in memory, whose weights and labels are columns of it.
+
+    Raises:
+        CallerError: they are not given as the names of columns, or the table lacks one.
+    """
+    if sample_weight is None and admissible is None:
+        return table.rows(schema)
+    return table.records(
+        schema, _column("sample_weight", sample_weight), _column("admissible", admissible), n_components
+    )
+
+
+def columns_of_rows(table: TableStream, *besides: object) -> tuple[str, ...]:
+    """The columns of a table but those named besides."""
+    return tuple(name for name in table.names if not any(isinstance(one, str) and one == name for one in besides))
+
+
+def _column(argument: str, given: object) -> str | None:
+    if not isinstance(given, str | None):
         raise CallerError(
-            "weights and labels are for tables in memory", remedy="leave them out, or read the table into memory"
+            f"{argument} of a table that is not in memory is an array",
+            remedy="give the name of a column of the table, or read the table into memory",
         )
+    return given

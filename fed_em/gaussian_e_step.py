@@ -4,6 +4,9 @@
     r     = exp(joint) / Σ exp(joint)
     sums += r Φ(x)ᵀ          about the origin of the coordinates, whatever the shift c: what all parties add up
 
+Several mixtures of equally many components are evaluated together, by products of all of their components: Φ is shared, and narrow
+products are slow.
+
 With a shift other than 0, Φ is written twice. Mapping the sums back from the shift would be cheaper, but cost digits
 wherever the rows are closer to the origin than to the shift.
 """
@@ -31,13 +34,13 @@ class Sums:
     """Sums over rows.
 
     Attributes:
-        features: Σ_i r_ik Φ(x_i), `(K, F)`.
-        log_likelihood, entropy: In nats; not finite where a row has no density.
+        features: Σ_i r_ik Φ(x_i), `(R K, F)`, mixture after mixture.
+        log_likelihoods, entropies: Of each mixture, `(R,)`, in nats; not finite where a row has no density.
     """
 
     features: Vector
-    log_likelihood: float
-    entropy: float
+    log_likelihoods: Vector
+    entropies: Vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,25 +51,27 @@ class GaussianEStep:
         structure: Which second moments are summed.
         densities: The joint log-densities at the parameters.
         kernels: The inner loops.
+        n_mixtures: R; the densities are of the R K components of all.
     """
 
     structure: CovarianceStructure
     densities: GaussianDensities
     kernels: Kernels
+    n_mixtures: int = 1
 
     def sums(self, rows: Vector) -> Sums:
         """The sums over rows `(n, D)`; the same bits for any number of threads."""
         total = np.zeros((self._n_features, self._n_components))
-        log_likelihood = entropy = 0.0
+        log_likelihoods, entropies = np.zeros(self.n_mixtures), np.zeros(self.n_mixtures)
         with one_blas_thread():
             for part in over_segments(lambda segment: self._sums_of_segment(rows, segment), self._segments(rows)):
                 total += part.features
-                log_likelihood += part.log_likelihood
-                entropy += part.entropy
-        return Sums(total.T, log_likelihood, entropy)
+                log_likelihoods += part.log_likelihoods
+                entropies += part.entropies
+        return Sums(total.T, log_likelihoods, entropies)
 
     def posterior(self, rows: Vector) -> tuple[Vector, Vector]:
-        """Log-densities `(n,)`, not finite where a row has none, and responsibilities `(n, K)` of rows `(n, D)`."""
+        """Log-densities `(n,)` under one mixture, not finite where a row has none, and responsibilities `(n, K)` of rows `(n, D)`."""
         log_densities, responsibilities = np.empty(len(rows)), np.empty((len(rows), self._n_components))
 
         def of_segment(segment: Segment) -> None:
@@ -95,17 +100,17 @@ class GaussianEStep:
         # `_blocks` gives features `(F, n)` and joint log-densities `(n, K)`: in this order BLAS is fastest.
         total = np.zeros((self._n_features, self._n_components))
         product = np.empty_like(total)
-        log_likelihood = entropy = 0.0
+        log_likelihoods, entropies = np.zeros(self.n_mixtures), np.zeros(self.n_mixtures)
         with np.errstate(all="ignore"):
             for block, joint, features in self._blocks(rows, segment):
-                log_densities, entropies = self.kernels.normalise_in_place(joint)
-                log_likelihood += float(log_densities.sum())
-                entropy += float(entropies.sum())
+                of_rows = self.kernels.normalise_in_place(joint.reshape(len(joint) * self.n_mixtures, -1))
+                for summed, each in zip((log_likelihoods, entropies), of_rows, strict=True):
+                    summed += [each[r :: self.n_mixtures].sum() for r in range(self.n_mixtures)]
                 # What `_blocks` has written may be about another point, or nothing.
                 if self.densities.shift is not None or not self.densities.need_features:
                     write_features(self.structure, rows[block], None, features, self.kernels)
                 total += np.matmul(features, joint, out=product)
-        return Sums(total, log_likelihood, entropy)
+        return Sums(total, log_likelihoods, entropies)
 
     def _blocks(self, rows: Vector, segment: Segment) -> Iterator[tuple[slice, Vector, Vector]]:
         """Blocks: which rows, log w_k N(x; μ_k, Σ_k) `(n, K)`, and Φ `(F, n)` about the shift, if needed; memory is reused."""

@@ -13,7 +13,7 @@ known: it stays as it is while any component is held.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -263,16 +263,47 @@ class GaussianMixtureModel:
             return self._e_step_of_records(parameters, Records.of(rows), layout)
         rows = self._checked_rows(rows)
         sums = self._e_step(parameters, rows).sums(rows)
-        if not math.isfinite(sums.log_likelihood):
+        return self._statistics(rows, sums.features, sums.log_likelihoods[0], sums.entropies[0], layout)
+
+    def e_steps(self, points: Sequence[Parameters], rows: Rows | Records) -> list[Statistics]:
+        """E-steps at several parameters, for bare rows by one product of all; arguments and errors are those of `e_step`."""
+        bare = rows.rows if isinstance(rows, Records) and rows.bare else rows
+        if len(points) < 2 or self.mixing is not None or isinstance(bare, Records) or np.isnan(bare).any():
+            return [self.e_step(each, rows) for each in points]
+        bare, n = self._checked_rows(bare), len(points)
+        together, parameters = self._side_by_side(points)
+        sums = replace(together._e_step(parameters, bare), n_mixtures=n).sums(bare)
+        # Each one's weights are an n-th of its own.
+        log_likelihoods, features = sums.log_likelihoods + len(bare) * math.log(n), np.split(sums.features, n)
+        return [
+            self._statistics(bare, own, log_likelihood, entropy, None)
+            for own, log_likelihood, entropy in zip(features, log_likelihoods, sums.entropies, strict=True)
+        ]
+
+    def _side_by_side(self, points: Sequence[Parameters]) -> tuple[GaussianMixtureModel, Parameters]:
+        """One mixture of the components of all, in their order; tied covariances as full ones, whose statistics are the same."""
+        n, k = len(points), self.n_components
+        arrays = {name: np.concatenate([each[name] for each in points]) for name in points[0]}
+        tied = self.covariance == "tied"
+        if tied:
+            arrays["covariances"] = np.repeat(np.stack([each["covariances"] for each in points]), k, axis=0)
+        together = replace(self, n_components=n * k, covariance="full" if tied else self.covariance, prior=None)
+        return together, Parameters({**arrays, "weights": arrays["weights"] / n})
+
+    def _statistics(
+        self, rows: Rows, features: Vector, log_likelihood: float, entropy: float, layout: Layout | None
+    ) -> Statistics:
+        """Of complete rows."""
+        if not math.isfinite(log_likelihood):
             raise _no_density(rows)
         columns = slice(1, 1 + self.n_columns)
         parts: dict[str, Vector | float] = {
             COUNT: float(len(rows)),
-            LOG_LIKELIHOOD: sums.log_likelihood,
-            "entropy": sums.entropy,
-            "responsibilities": sums.features[:, 0],
-            "first": sums.features[:, columns],
-            "second": sums.features[:, columns.stop :],
+            LOG_LIKELIHOOD: log_likelihood,
+            "entropy": entropy,
+            "responsibilities": features[:, 0],
+            "first": features[:, columns],
+            "second": features[:, columns.stop :],
             **({MISSING_ENTROPY: 0.0} if self.missing else {}),
         }
         return Statistics.of(self._unit_layout if layout is None else layout, parts)

@@ -27,13 +27,11 @@ from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import Summand
 from fed_em.parameters import Parameters
 from fed_em.records import Records
+from fed_em.row_blocks import rows_in_block
+from fed_em.statistic_products import StatisticProducts
 from fed_em.tenant_mixing import at_home
 
 Vector = NDArray[np.float64]
-
-# Float64 entries that the expected cells of one block of rows may fill (8 MiB), and the fewest rows that are worth a block.
-_BLOCK_ENTRIES = 2**20
-_FEWEST_ROWS = 256
 
 # Rounding, relative, of an expected second moment.
 _SLACK = 1e-9
@@ -45,7 +43,7 @@ def records_beyond_reach(
     """How many records expect a missing cell of each column beyond the reach of a layout, `(D,)`; the most at any of several candidates.
 
     Args:
-        model: Any, or candidates; only mixtures with Gaussian columns whose cells may be missing expect any.
+        model: Any, candidates, or products; only mixtures with Gaussian columns whose cells may be missing expect any.
         parameters: Admissible ones, in the coordinates of the records.
         records: All records of one party that the E-step is over.
         column_bounds: `(D,)`, as the layout was made with.
@@ -55,6 +53,11 @@ def records_beyond_reach(
         FedEmError: as `model.responsibilities` does.
     """
     beyond = np.zeros(model.n_columns, dtype=np.int64)
+    if isinstance(model, StatisticProducts):
+        # Of products w (r m)² ≤ w_max R⁴ for any weight, that is r m ≤ R².
+        unweighted = replace(records.of_positive_weight(), weights=None, weight_bound=1.0)
+        of_mixture = model.model.layout(column_bounds)
+        return records_beyond_reach(model.model, parameters, unweighted, column_bounds, of_mixture)
     if isinstance(model, Candidates):
         apart = zip(model.models, model.parameters_of(parameters), model.layouts_of(layout), strict=True)
         for one, at, own in apart:
@@ -72,7 +75,7 @@ def records_beyond_reach(
     components = GaussianComponents(model.covariance, means, covariances)
     parameters = at_home(model, parameters, records)
     records = records[incomplete].of_positive_weight()
-    for _, block in records.blocks(max(_BLOCK_ENTRIES // means.size, _FEWEST_ROWS)):
+    for _, block in records.blocks(rows_in_block(means.size)):
         shares = model.responsibilities(parameters, replace(block, weights=None))
         if block.weights is not None:
             shares = shares * (block.weights / records.weight_bound)[:, np.newaxis]

@@ -41,7 +41,7 @@ from fed_em.model import COUNT, LOG_LIKELIHOOD, MISSING_ENTROPY
 from fed_em.observed_blocks import ObservedBlocks, cholesky
 from fed_em.posterior import normalise_in_place
 from fed_em.records import Records
-from fed_em.row_blocks import over_segments
+from fed_em.row_blocks import over_segments, rows_in_block
 
 Vector = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -57,10 +57,6 @@ _RANGES, _UNITS = 2.0, 32.0
 # The declared bound of the entropy of a record's missing cells, in nats on average. A differential entropy has no bound:
 # this one admits 1000 missing cells of standard deviation e^64.
 MISSING_ENTROPY_BOUND = 2.0**16
-
-# Float64 entries that the arrays of one block of rows may fill (8 MiB), and the fewest rows that are worth a block.
-_BLOCK_ENTRIES = 2**20
-_FEWEST_ROWS = 256
 
 # What `MissingBlocks` forms of each row, products over all columns and over the missing ones, costs more than the Cholesky factor
 # that it spares each pattern from so many rows times 1 + m missing columns a pattern on (measured at D = 10 and 20).
@@ -126,7 +122,7 @@ class GaussianComponents:
     @property
     def block_rows(self) -> int:
         """Rows to be treated at one time."""
-        return max(int(_BLOCK_ENTRIES // (self.means.size + 3 * len(self.means))), _FEWEST_ROWS)
+        return rows_in_block(self.means.size + 3 * len(self.means))
 
     def posterior(self, joint: Vector, rows: Vector, weights: Vector | None) -> tuple[Vector, Vector, ExpectedMoments]:
         """Posterior of the components and expected moments of some rows.
@@ -180,6 +176,38 @@ class GaussianComponents:
                 here = np.ix_(which, batch.places)
                 means[here], variances[here] = given.expected, given.variances()
         return means, variances
+
+    def expectations(self, rows: Vector) -> tuple[Vector, Vector]:
+        """What each row adds to the moments of a component that holds it: x̂, and x̂x̂ᵀ + C.
+
+        Args:
+            rows: `(n, D)`, NaN where missing.
+
+        Returns:
+            `(K, n, D)`, and `(K, n, n_second_moments)` as in `ExpectedMoments.second`.
+
+        Raises:
+            CollapsedComponent: a covariance is not positive definite, naming the component.
+        """
+        if self.structure in ("diag", "spherical"):
+            expected, variances = _Uncorrelated.of(self, rows).conditional()
+            return expected, expected**2 + variances
+        n_components, n_columns = self.means.shape
+        upper, right = np.triu_indices(n_columns)
+        if not np.isnan(rows).any():
+            # The same for all components.
+            second = rows[:, upper] * rows[:, right]
+            return np.broadcast_to(rows, (n_components, *rows.shape)), np.broadcast_to(
+                second, (n_components, *second.shape)
+            )
+        first = np.empty((n_components, *rows.shape))
+        second = np.empty((n_components, len(rows), len(upper)))
+        for batch in pattern_batches(rows, self.means.size * n_columns):
+            given = self._observed_blocks(batch)
+            expected, residuals = given.expected, np.swapaxes(given.residuals[:, :, upper, right], 0, 1)
+            first[:, batch.places] = expected
+            second[:, batch.places] = expected[..., upper] * expected[..., right] + residuals[:, batch.patterns]
+        return first, second
 
     def draw(self, rows: Vector, labels: NDArray[np.int64], normals: Vector) -> Vector:
         """The rows with their missing cells drawn given the observed ones and the component.
@@ -284,6 +312,12 @@ class _Uncorrelated:
             deviations = (self.cells - mean) * observed
             out[k] = -0.5 * (deviations**2 @ (1.0 / variance) + observed @ (np.log(variance) + LOG_2PI))
         return out
+
+    def conditional(self) -> tuple[Vector, Vector]:
+        """Mean and variance of every cell given the observed ones, `(K, n, D)` each."""
+        unseen = self.missing > 0
+        expected = np.where(unseen, self.means[:, np.newaxis], self.cells)
+        return expected, np.where(unseen, self.variances[:, np.newaxis], 0.0)
 
     def moments(self, responsibilities: Vector) -> ExpectedMoments:
         unseen = responsibilities @ self.missing

@@ -26,7 +26,7 @@ from fed_em.em import Fit, Iteration, Stopping, Total
 from fed_em.em import fit as run_em
 from fed_em.errors import CallerError, CollapsedComponent, FedEmError
 from fed_em.fit_progress import fit_progress
-from fed_em.fitted_mixture import FittedMixture, RandomState, require_plain_rows, training_records
+from fed_em.fitted_mixture import FittedMixture, RandomState, columns_of_rows, stream_of, training_records
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.mixed_start import (
@@ -40,7 +40,7 @@ from fed_em.optimiser import EM, check_optimiser, optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.pruning import merge, prune
 from fed_em.records import Records
-from fed_em.row_stream import RowStream, TableStream, TotalOfStream, survey
+from fed_em.row_stream import RecordStream, TableStream, TotalOfStream, survey
 from fed_em.step_size import StepSize, step_size_of
 from fed_em.stepwise import RunningStatistics, StepwiseTotal
 from fed_em.totals import TotalOfRows
@@ -144,9 +144,10 @@ class MixedMixture(FittedMixture):
         Args:
             X: The table, n rows.
             y: Ignored.
-            sample_weight: `(n,)`, at least 0; a weight counts as so many equal rows. None for ones. Weights and labels
-                are for tables in memory.
-            admissible: `(n, K)` booleans, whether the component may hold the row: partial labels. None if any may.
+            sample_weight: `(n,)`, at least 0; a weight counts as so many equal rows. None for ones. Of `open_table`'s, the name of
+                the column of weights.
+            admissible: `(n, K)` booleans, whether the component may hold the row: partial labels. None if any may. Of
+                `open_table`'s, the name of a column of labels (`fed_em.partial_labels`).
 
         Raises:
             CallerError: a parameter is out of its range or the table does not fit; it is a `ValueError`.
@@ -158,10 +159,10 @@ class MixedMixture(FittedMixture):
                 "components that labels name cannot be pruned or merged",
                 remedy="leave least_weight and least_distance at 0",
             )
-        schema = self._schema_of(X)
+        schema = self._schema_of(X, sample_weight, admissible)
         if isinstance(X, TableStream):
-            require_plain_rows(sample_weight, admissible)
-            self._fit_table(schema, X.rows(schema))
+            stream = stream_of(X, schema, sample_weight, admissible, self.n_components)
+            self._fit_table(schema, stream, labelled=admissible is not None)
         else:
             records = training_records(schema.encode(X), sample_weight, admissible)
             records.check_labels(self.n_components)
@@ -182,12 +183,13 @@ class MixedMixture(FittedMixture):
             run = _in_canonical_order(model, run)
         self._keep(model, run, coordinates, records)
 
-    def _fit_table(self, schema: ColumnSchema, stream: RowStream) -> None:
+    def _fit_table(self, schema: ColumnSchema, stream: RecordStream, labelled: bool) -> None:
         seen = survey(stream)
         seen.moments.require_values(schema.names)
         coordinates = _centring(schema, seen.moments)
         model = self._model(schema, seen.moments, coordinates)
-        start = self._best(model, Records(coordinates.apply(seen.sample)), check_random_state(self.random_state))
+        inner = replace(seen.sample, rows=coordinates.apply(seen.sample.rows))
+        start = self._best(model, inner, check_random_state(self.random_state))
         with fit_progress(seen.n_rows, self.progress) as shown:
 
             def total_of(fewer: MixedMixtureModel) -> Total:
@@ -195,7 +197,9 @@ class MixedMixture(FittedMixture):
 
             run = self._run(model, total_of(model), start.parameters, shown.iterated)
             model, run = self._simplified(model, run, total_of)
-        self._keep(model, _in_canonical_order(model, run), coordinates, Records(seen.sample))
+        if not labelled:
+            run = _in_canonical_order(model, run)
+        self._keep(model, run, coordinates, seen.sample)
 
     def partial_fit(
         self,
@@ -248,13 +252,13 @@ class MixedMixture(FittedMixture):
         self._running = RunningStatistics()
         return model, coordinates, self._start(model, inner, embedded(schema, inner.rows), 0, random_state)
 
-    def _schema_of(self, X: Table | TableStream) -> ColumnSchema:
+    def _schema_of(self, X: Table | TableStream, *besides: object) -> ColumnSchema:
         if self.schema is not None and not isinstance(self.schema, ColumnSchema):
             raise CallerError(
                 f"schema must be a ColumnSchema or None, not {type(self.schema).__name__}",
                 remedy="read a file with fed_em.read_schema",
             )
-        return ColumnSchema.of_evidence(_evidence(X)) if self.schema is None else self.schema
+        return ColumnSchema.of_evidence(_evidence(X, *besides)) if self.schema is None else self.schema
 
     def _check_parameters(self) -> None:
         check_whole_number("n_components", self.n_components, 1)
@@ -380,6 +384,10 @@ class MixedMixture(FittedMixture):
         check_is_fitted(self)
         return self.schema_.encode(X)
 
+    def _schema_in(self, table: TableStream) -> ColumnSchema:  # noqa: ARG002  its columns are those of the fit
+        check_is_fitted(self)
+        return self.schema_
+
     def _filling_model(self) -> MixedMixtureModel:
         assert isinstance(self._fitted.model, MixedMixtureModel)
         return self._fitted.model
@@ -422,13 +430,17 @@ class LatentClass(MixedMixture):
         self.random_state = random_state
         self.progress = progress
 
-    def _schema_of(self, X: Table | TableStream) -> ColumnSchema:
-        seen = _evidence(X)
+    def _schema_of(self, X: Table | TableStream, *besides: object) -> ColumnSchema:
+        seen = _evidence(X, *besides)
         return ColumnSchema.of_evidence(seen, dict.fromkeys(seen, "categorical"))
 
 
-def _evidence(X: Table | TableStream) -> Mapping[str, ColumnEvidence]:
-    return X.evidence() if isinstance(X, TableStream) else evidence_of(X)
+def _evidence(X: Table | TableStream, *besides: object) -> Mapping[str, ColumnEvidence]:
+    """What the columns of a table show; without those of one not in memory that hold weights and labels."""
+    if not isinstance(X, TableStream):
+        return evidence_of(X)
+    seen = X.evidence()
+    return {name: seen[name] for name in columns_of_rows(X, *besides)}
 
 
 def _centring(schema: ColumnSchema, moments: ColumnMoments) -> Coordinates:

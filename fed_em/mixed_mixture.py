@@ -11,10 +11,11 @@ and `fed_em.discrete_columns`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +39,14 @@ from fed_em.model import COUNT, LOG_LIKELIHOOD, MISSING_ENTROPY, Rows
 from fed_em.parameters import Parameters
 from fed_em.posterior import normalise_in_place
 from fed_em.records import Records
+from fed_em.row_blocks import over_segments, rows_in_block
 from fed_em.silence import check_held, keep_held, silence
 from fed_em.sphere_chart import WeightsChart
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import MIXING_KEYS, TenantMixing, e_step_at_home, expected_log_weights, no_chart
 
 Vector = NDArray[np.float64]
+T = TypeVar("T")
 
 FAMILY = "mixed-mixture"
 
@@ -54,10 +57,6 @@ _WEIGHTS, _MEANS, _COVARIANCES = "weights", "means", "covariances"
 _EMPTY_COMPONENT = 10 * np.finfo(np.float64).eps
 
 _WEIGHT_SUM_TOLERANCE = 1e-6
-
-# Float64 entries that the arrays of one block of rows may fill (8 MiB), and the fewest rows that are worth a block.
-_BLOCK_ENTRIES = 2**20
-_FEWEST_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +78,36 @@ class _Posterior:
     responsibilities: Vector
     features: Vector
     log_factorials: Vector
+    moments: ExpectedMoments | None
+
+    def sums(self, weights: Vector | None) -> _Sums:
+        """What the records add to the statistics; weights `(n,)`, None for ones."""
+        return _Sums(
+            weighted_sum(self.log_densities, weights),
+            weighted_sum(self.entropies, weights),
+            weighted_sum(self.log_factorials, weights),
+            self.responsibilities.sum(axis=1),
+            self.responsibilities @ self.features.T,
+            self.moments,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Sums over a block of records.
+
+    Attributes:
+        log_likelihood, entropy, log_factorials: Weighted, in nats.
+        responsibilities: `(K,)`.
+        features: `(K, F)`, of the discrete columns.
+        moments: As in the posterior.
+    """
+
+    log_likelihood: float
+    entropy: float
+    log_factorials: float
+    responsibilities: Vector
+    features: Vector
     moments: ExpectedMoments | None
 
 
@@ -255,7 +284,7 @@ class MixedMixtureModel:
         return Layout((*shared, *self.discrete.blocks(self.n_components)))
 
     def e_step(self, parameters: Parameters, rows: Rows | Records, layout: Layout | None = None) -> Statistics:
-        """Expected sufficient statistics of `rows`; bit for bit the same for the same input.
+        """Expected sufficient statistics of `rows`; bit for bit the same for the same input, however many threads there are.
 
         Args:
             parameters: As `validate` admits them.
@@ -271,51 +300,65 @@ class MixedMixtureModel:
         records = Records.of(rows).of_positive_weight()
         statistics = Statistics.zero(self.layout() if layout is None else layout)
         sums = np.zeros((self.n_components, self.discrete.n_features))
-        for block in self._posteriors(parameters, records):
-            weights = None if records.weights is None else records.weights[block.part]
-            statistics[LOG_LIKELIHOOD][...] += weighted_sum(block.log_densities, weights)
-            statistics[ENTROPY][...] += weighted_sum(block.entropies, weights)
-            statistics[RESPONSIBILITIES][...] += block.responsibilities.sum(axis=1)
-            if block.moments is not None:
-                statistics["first"][...] += block.moments.first
-                statistics["second"][...] += block.moments.second
-                statistics[MISSING_ENTROPY][...] += block.moments.missing_entropy
+
+        def of_block(block: _Posterior) -> _Sums:
+            return block.sums(None if records.weights is None else records.weights[block.part])
+
+        for part in self._over_blocks(of_block, parameters, records):
+            statistics[LOG_LIKELIHOOD][...] += part.log_likelihood
+            statistics[ENTROPY][...] += part.entropy
+            statistics[RESPONSIBILITIES][...] += part.responsibilities
+            if part.moments is not None:
+                statistics["first"][...] += part.moments.first
+                statistics["second"][...] += part.moments.second
+                statistics[MISSING_ENTROPY][...] += part.moments.missing_entropy
             if len(self.schema.poisson):
-                statistics[LOG_FACTORIALS][...] += weighted_sum(block.log_factorials, weights)
-            sums += block.responsibilities @ block.features.T
+                statistics[LOG_FACTORIALS][...] += part.log_factorials
+            sums += part.features
         statistics[COUNT][...] = records.total_weight
-        for name, part in self.discrete.statistic_slices.items():
-            statistics[name][...] = sums[:, part]
+        for name, place in self.discrete.statistic_slices.items():
+            statistics[name][...] = sums[:, place]
         return statistics
 
-    def _posteriors(self, parameters: Parameters, records: Records) -> Iterator[_Posterior]:
-        """The posterior of the records, block by block."""
+    def _over_blocks(self, work: Callable[[_Posterior], T], parameters: Parameters, records: Records) -> Iterator[T]:
+        """`work` of the posterior of each block of the records, in their order, over threads (`fed_em.row_blocks`)."""
         self.schema.check_width(records.rows)
         coefficients = self.discrete.coefficients(parameters)
         components = None
         if self.gaussian is not None:
             components = GaussianComponents(self.covariance, parameters[_MEANS], parameters[_COVARIANCES])
-        entries = self.discrete.n_features + self.n_components * (len(self.schema.gaussian) + 3)
-        with one_blas_thread(), np.errstate(all="ignore"):
-            for part, block in records.blocks(max(_BLOCK_ENTRIES // entries, _FEWEST_ROWS)):
-                features = self.discrete.features(block.rows)
-                if not self.discrete.all_fit(block.rows, features) or np.isinf(block.rows).any():
+
+        def of_block(block: tuple[slice, Records]) -> T:
+            part, shown = block
+            with np.errstate(all="ignore"):
+                features = self.discrete.features(shown.rows)
+                if not self.discrete.all_fit(shown.rows, features) or np.isinf(shown.rows).any():
                     self.schema.check_rows(records.rows)
-                log_factorials = self.discrete.log_factorials(block.rows)
-                joint = block.log_prior_joint(parameters[_WEIGHTS])
+                joint = shown.log_prior_joint(parameters[_WEIGHTS])
                 joint += self.discrete.log_densities(coefficients, features)
-                moments = None
-                if components is not None:
-                    of_gaussian = block.rows[:, self.schema.gaussian]
-                    log_densities, entropies, moments = components.posterior(joint, of_gaussian, block.weights)
-                else:
-                    log_densities, entropies = normalise_in_place(joint)
-                    if block.weights is not None:
-                        joint *= block.weights
-                if not np.isfinite(log_densities).all():
-                    raise _no_density()
-                log_densities -= log_factorials
-                yield _Posterior(part, log_densities, entropies, joint, features, log_factorials, moments)
+                return work(self._posterior(part, shown, joint, features, components))
+
+        entries = self.discrete.n_features + self.n_components * (len(self.schema.gaussian) + 3)
+        with one_blas_thread():
+            yield from over_segments(of_block, list(records.blocks(rows_in_block(entries))))
+
+    def _posterior(
+        self, part: slice, block: Records, joint: Vector, features: Vector, components: GaussianComponents | None
+    ) -> _Posterior:
+        """The posterior of a block, from `joint` `(K, n)`, log density of all but the Gaussian columns; it is overwritten."""
+        log_factorials = self.discrete.log_factorials(block.rows)
+        moments = None
+        if components is not None:
+            of_gaussian = block.rows[:, self.schema.gaussian]
+            log_densities, entropies, moments = components.posterior(joint, of_gaussian, block.weights)
+        else:
+            log_densities, entropies = normalise_in_place(joint)
+            if block.weights is not None:
+                joint *= block.weights
+        if not np.isfinite(log_densities).all():
+            raise _no_density()
+        log_densities -= log_factorials
+        return _Posterior(part, log_densities, entropies, joint, features, log_factorials, moments)
 
     def m_step(self, statistics: Statistics, parameters: Parameters, held: tuple[int, ...] = ()) -> Parameters:
         """The maximiser: the posterior modes of `fed_em.priors` and `fed_em.mixed_priors`, without a prior the likelihood's.
@@ -448,16 +491,22 @@ class MixedMixtureModel:
         """Log density of the observed cells of each row, and its label, `(n,)`, in nats; raises as `e_step` does."""
         records = replace(Records.of(rows), weights=None)
         out = np.empty(len(records))
-        for block in self._posteriors(parameters, records):
+
+        def keep(block: _Posterior) -> None:
             out[block.part] = block.log_densities
+
+        deque(self._over_blocks(keep, parameters, records), maxlen=0)
         return out
 
     def responsibilities(self, parameters: Parameters, rows: Rows | Records) -> Vector:
         """Posterior probabilities of the components, `(n, K)`, rows summing to 1, without weights; raises as `e_step` does."""
         records = replace(Records.of(rows), weights=None)
         out = np.empty((len(records), self.n_components))
-        for block in self._posteriors(parameters, records):
+
+        def keep(block: _Posterior) -> None:
             out[block.part] = block.responsibilities.T
+
+        deque(self._over_blocks(keep, parameters, records), maxlen=0)
         return out
 
     def sample(self, parameters: Parameters, n: int, generator: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:

@@ -38,15 +38,12 @@ from fed_em.model import COUNT, LOG_LIKELIHOOD, Rows
 from fed_em.observed_moments import OBSERVED, ObservedMomentsModel
 from fed_em.parameters import Parameters
 from fed_em.records import Records
+from fed_em.row_blocks import rows_in_block
 from fed_em.statistics import Statistics
 
 Vector = NDArray[np.float64]
 
 FAMILY = "mixed-moments"
-
-# Float64 entries that the features of one block of rows may fill (8 MiB), and the fewest rows that are worth a block.
-_BLOCK_ENTRIES = 2**20
-_FEWEST_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -159,7 +156,7 @@ class MixedMomentsModel:
         return statistics
 
     def _blocks(self, records: Records) -> Iterator[tuple[slice, Records]]:
-        return records.blocks(max(_BLOCK_ENTRIES // (self.discrete.n_features + 1), _FEWEST_ROWS))
+        return records.blocks(rows_in_block(self.discrete.n_features + 1))
 
     def m_step(self, statistics: Statistics, parameters: Parameters) -> Parameters:
         """The moments of the observed cells.

@@ -1,8 +1,10 @@
-"""A fitted model and its two files: `model.safetensors` and `manifest.json`.
+"""A fitted model and its files: `model.safetensors` and `manifest.json`, and `standard_errors.safetensors` if it has any.
 
 The tensors are those of `fed_em.broadcast.Broadcast.to_bytes`, so they stand by themselves; the manifest says
-what they are, in text, with their SHA-256. Each file is replaced atomically, tensors first: whoever reads
+what they are, in text, with their SHA-256. Each file is replaced atomically, the manifest last: whoever reads
 after a crash between the two sees hashes that disagree, and an error, never a mixture of two models.
+
+A manifest of format 1 is of a model without standard errors, one of format 2 of a model with them.
 """
 
 from __future__ import annotations
@@ -23,16 +25,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.broadcast import Broadcast
+from fed_em.columns import ColumnSchema, GaussianColumn
 from fed_em.coordinates import Coordinates
 from fed_em.description import check_whole_number, read_mapping
 from fed_em.errors import CallerError, EnvironmentFault
+from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.mixed_moments import MixedMomentsModel
 from fed_em.model import ComponentModel, Model, Rows
 from fed_em.parameters import Parameters
+from fed_em.standard_errors import StandardErrors
 from fed_em.tensors import canonical_json, parse_json
 
-FORMAT = 1
+FORMAT, FORMAT_WITH_ERRORS = 1, 2
 TENSORS_FILE = "model.safetensors"
 MANIFEST_FILE = "manifest.json"
+ERRORS_FILE = "standard_errors.safetensors"
 
 _SOFTWARE = ("fed-em", "numpy", "scipy", "safetensors")
 _RESTORE = "save the model again, or restore the folder from a backup"
@@ -48,6 +55,7 @@ class FittedModel:
         columns: D distinct, non-empty names, in the order of a row's values.
         parameters: Admissible parameters, in `coordinates`.
         provenance: Where the model comes from, as JSON-able values; nothing here reads it.
+        errors: Standard errors of the parameters; None if there are none.
 
     Raises:
         CallerError: the parts do not fit each other.
@@ -58,6 +66,7 @@ class FittedModel:
     columns: tuple[str, ...]
     parameters: Parameters
     provenance: Mapping[str, Any]
+    errors: StandardErrors | None = None
 
     def __post_init__(self) -> None:
         Broadcast(self.model, self.coordinates, self.parameters)
@@ -72,6 +81,15 @@ class FittedModel:
         if not isinstance(self.provenance, Mapping):
             raise CallerError("the provenance must be a mapping of JSON-able values")
         canonical_json(dict(self.provenance))
+        if self.errors is not None:
+            self.errors.check_fits(self.parameters)
+
+    @property
+    def schema(self) -> ColumnSchema:
+        """The columns: those that the model is over, all Gaussian where it does not say."""
+        if isinstance(self.model, MixedMixtureModel | MixedMomentsModel):
+            return self.model.schema
+        return ColumnSchema(tuple(map(GaussianColumn, self.columns)))
 
     def score_samples(self, rows: Rows) -> NDArray[np.float64]:
         """Log density of each row `(n, D)`, of its observed cells if it holds NaN, per original units, `(n,)`, in nats."""
@@ -102,18 +120,20 @@ class FittedModel:
 
 
 def save_model(folder: str | os.PathLike[str], fitted: FittedModel) -> None:
-    """Write the two files into `folder`, which is made if need be; a model already there is replaced.
+    """Write the files into `folder`, which is made if need be; a model already there is replaced.
 
     Raises:
         EnvironmentFault: the files cannot be written.
     """
     folder = Path(folder)
     tensors = Broadcast(fitted.model, fitted.coordinates, fitted.parameters).to_bytes()
+    errors = None if fitted.errors is None else fitted.errors.to_bytes()
     manifest = {
-        "format": FORMAT,
+        "format": FORMAT if errors is None else FORMAT_WITH_ERRORS,
         "model": fitted.model.describe(),
         "columns": list(fitted.columns),
         "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
+        **({} if errors is None else {"errors_sha256": hashlib.sha256(errors).hexdigest()}),
         "software": {"python": platform.python_version(), **{name: _version(name) for name in _SOFTWARE}},
         "provenance": dict(fitted.provenance),
     }
@@ -121,7 +141,11 @@ def save_model(folder: str | os.PathLike[str], fitted: FittedModel) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _replace(folder / TENSORS_FILE, tensors)
+        if errors is not None:
+            _replace(folder / ERRORS_FILE, errors)
         _replace(folder / MANIFEST_FILE, text.encode("utf-8"))
+        if errors is None:
+            (folder / ERRORS_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise EnvironmentFault(
             f"cannot write a model into '{folder}': {error.strerror}",
@@ -139,31 +163,42 @@ def load_model(folder: str | os.PathLike[str]) -> FittedModel:
     folder = Path(folder)
     manifest_path, tensors_path = folder / MANIFEST_FILE, folder / TENSORS_FILE
     manifest = _checked_manifest(manifest_path)
-    data = _read(tensors_path)
-    if hashlib.sha256(data).hexdigest() != manifest["tensors_sha256"]:
-        raise CallerError(f"'{tensors_path}' is not the file that '{manifest_path}' describes", remedy=_RESTORE)
+    data = _described(tensors_path, manifest["tensors_sha256"], manifest_path)
     broadcast = Broadcast.from_bytes(data, f"'{tensors_path}'")
     if canonical_json(manifest["model"]) != canonical_json(broadcast.model.describe()):
         raise CallerError(f"'{manifest_path}' describes another model than '{tensors_path}' holds", remedy=_RESTORE)
     columns, provenance = manifest["columns"], manifest["provenance"]
     if not isinstance(columns, Sequence) or isinstance(columns, str):
         raise CallerError(f"'columns' in '{manifest_path}' is not a list of names", remedy=_RESTORE)
-    return FittedModel(broadcast.one_model, broadcast.coordinates, tuple(columns), broadcast.parameters, provenance)
+    errors = None
+    if "errors_sha256" in manifest:
+        path = folder / ERRORS_FILE
+        errors = StandardErrors.from_bytes(_described(path, manifest["errors_sha256"], manifest_path), f"'{path}'")
+    return FittedModel(
+        broadcast.one_model, broadcast.coordinates, tuple(columns), broadcast.parameters, provenance, errors
+    )
+
+
+def _described(path: Path, sha256: object, manifest: Path) -> bytes:
+    """The bytes of a file that a manifest describes."""
+    data = _read(path)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise CallerError(f"'{path}' is not the file that '{manifest}' describes", remedy=_RESTORE)
+    return data
 
 
 def _checked_manifest(path: Path) -> Mapping[str, Any]:
     document = parse_json(_read(path), f"'{path}'")
     what = f"the manifest '{path}'"
     # The format first: the keys of a newer one are not ours to judge.
-    if isinstance(document, dict) and "format" in document:
-        number = document["format"]
-        if type(number) is not int or number != FORMAT:
-            raise CallerError(
-                f"{what} has format {number!r}, this version reads format {FORMAT}",
-                remedy="update fed-em, or save the model with this version",
-            )
+    number = document["format"] if isinstance(document, dict) and "format" in document else FORMAT
+    if type(number) is not int or number not in (FORMAT, FORMAT_WITH_ERRORS):
+        raise CallerError(
+            f"{what} has format {number!r}, this version reads formats {FORMAT} and {FORMAT_WITH_ERRORS}",
+            remedy="update fed-em, or save the model with this version",
+        )
     keys = ("format", "model", "columns", "tensors_sha256", "software", "provenance")
-    return read_mapping(what, document, keys)
+    return read_mapping(what, document, (*keys, "errors_sha256") if number == FORMAT_WITH_ERRORS else keys)
 
 
 def _version(distribution: str) -> str:

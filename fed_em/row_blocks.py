@@ -28,6 +28,9 @@ THREADS_VARIABLE = "FED_EM_THREADS"
 # 2000 and more at 2.
 _CACHE_ENTRIES = 2**17
 _FEWEST_ROWS, _MOST_ROWS = 192, 2048
+# Float64 entries that the arrays of a block may fill where they need not stay in a cache (8 MiB), and the fewest rows worth a block.
+_MEMORY_ENTRIES = 2**20
+_FEWEST_ROWS_IN_MEMORY = 256
 # Where even the fewest rows are this many entries (64 MiB a thread), blocks are smaller still.
 _MOST_ENTRIES = 2**23
 _FEWEST_WIDE_ROWS = 16
@@ -66,6 +69,16 @@ def use_threads(n: int) -> Iterator[None]:
         yield
     finally:
         _threads = before
+
+
+def rows_in_block(n_entries: int, fewest: int = _FEWEST_ROWS_IN_MEMORY) -> int:
+    """Rows of a block that is treated at one time, outside of `cut_into_segments`: by these two numbers alone.
+
+    Args:
+        n_entries: Float64 entries that are held for one row, at least 1.
+        fewest: Rows of a block at least.
+    """
+    return max(_MEMORY_ENTRIES // n_entries, fewest)
 
 
 def cut_into_segments(n_rows: int, n_entries: int) -> list[Segment]:

@@ -9,7 +9,7 @@ of a sum. Besides one block, a fit holds a sample of rows: it starts from there,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -21,13 +21,14 @@ from fed_em.coordinates import Coordinates
 from fed_em.em import Summed
 from fed_em.errors import CallerError
 from fed_em.layout import Layout
-from fed_em.model import Model, Rows
+from fed_em.model import Rows, Summand
 from fed_em.parameters import Parameters
+from fed_em.records import Records
+from fed_em.row_blocks import rows_in_block
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import has_own_weights
 
-# Float64 entries of a block (8 MiB), of which a fit holds a few copies, and the fewest rows of one.
-_BLOCK_ENTRIES = 2**20
+# The fewest rows of a block, of which a fit holds a few copies.
 _FEWEST_ROWS = 1024
 
 # Rows of the sample that a fit starts from.
@@ -47,6 +48,17 @@ class RowStream(Protocol):
     def __iter__(self) -> Iterator[Rows]: ...
 
 
+class RecordStream(Protocol):
+    """As `RowStream`, with what may be known of the rows besides."""
+
+    @property
+    def n_columns(self) -> int:
+        """D."""
+        ...
+
+    def __iter__(self) -> Iterator[Rows | Records]: ...
+
+
 @runtime_checkable
 class TableStream(Protocol):
     """A table that is read anew every time; the estimators take it in place of one in memory."""
@@ -64,10 +76,14 @@ class TableStream(Protocol):
         """Its rows in the coding of a schema."""
         ...
 
+    def records(self, schema: ColumnSchema, weights: str | None, labels: str | None, n_components: int) -> RecordStream:
+        """The same with weights, and partial labels of so many components, from columns of these names."""
+        ...
+
 
 def block_rows(n_columns: int) -> int:
     """Rows of a block, from the number of columns alone."""
-    return max(_BLOCK_ENTRIES // n_columns, _FEWEST_ROWS)
+    return rows_in_block(n_columns, _FEWEST_ROWS)
 
 
 def in_blocks(parts: Iterable[Rows], size: int) -> Iterator[Rows]:
@@ -96,9 +112,9 @@ class TotalOfStream:
     """Sums over rows that are read anew; with it `fed_em.em.fit` is plain EM in bounded memory.
 
     Attributes:
-        model: The model.
+        model: The model, or what else is summed.
         coordinates: Those of the parameters.
-        stream: The rows, in original units.
+        stream: The rows, or records, in original units.
         layout: The layout of the statistics; the model's own if None.
         passed: Told of every block how many rows were summed.
 
@@ -106,9 +122,9 @@ class TotalOfStream:
         CallerError: mixing weights are each tenant's own (`fed_em.tenant_mixing`).
     """
 
-    model: Model
+    model: Summand
     coordinates: Coordinates
-    stream: RowStream
+    stream: RecordStream
     layout: Layout | None = None
     passed: Callable[[int], None] = lambda _: None
 
@@ -123,9 +139,14 @@ class TotalOfStream:
         """The statistics of all rows at `parameters`; nobody is ever missing."""
         total = Statistics.zero(self.model.layout() if self.layout is None else self.layout)
         for block in self.stream:
-            total += self.model.e_step(parameters, self.coordinates.apply(block), total.layout)
+            total += self.model.e_step(parameters, self._inner(block), total.layout)
             self.passed(len(block))
         return Summed(total)
+
+    def _inner(self, block: Rows | Records) -> Rows | Records:
+        if not isinstance(block, Records):
+            return self.coordinates.apply(block)
+        return replace(block, rows=self.coordinates.apply(block.rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,40 +155,42 @@ class Survey:
 
     Attributes:
         n_rows: n.
-        moments: Of each column's observed cells.
-        sample: `(min(n, size), D)`: rows drawn at random without replacement, in their order; always the same.
+        moments: Of each column's observed cells, weighted.
+        has_missing: Whether any cell is missing.
+        sample: min(n, size) records drawn at random without replacement, in their order; always the same.
     """
 
     n_rows: int
     moments: ColumnMoments
-    sample: Rows
-
-    @property
-    def has_missing(self) -> bool:
-        """Whether any cell is missing."""
-        return bool((self.moments.mass < self.n_rows).any())
+    has_missing: bool
+    sample: Records
 
 
-def survey(stream: RowStream, size: int = SAMPLE_ROWS) -> Survey:
+def survey(stream: RecordStream, size: int = SAMPLE_ROWS) -> Survey:
     """Look at all rows once.
 
     Every row gets a random number, and the sample is the rows with the least: which rows they are depends on n alone.
 
     Raises:
-        CallerError: there are no rows.
+        CallerError: there are no rows, or all have weight 0.
     """
     generator = np.random.Generator(np.random.PCG64(_SAMPLE_SEED))
     moments = ColumnMoments.zero(stream.n_columns)
-    n_rows, keys, sample = 0, np.empty(0), np.empty((0, stream.n_columns))
-    for block in stream:
-        n_rows += len(block)
-        moments += ColumnMoments.of(block)
+    n_rows, has_missing, weight = 0, False, 0.0
+    keys, sample = np.empty(0), Records(np.empty((0, stream.n_columns)))
+    for block in map(Records.of, stream):
+        moments += ColumnMoments.of(block.rows, block.weights)
+        has_missing |= bool(np.isnan(block.rows).any())
+        weight += block.total_weight
         keys = np.concatenate((keys, generator.random(len(block))))
-        sample = np.concatenate((sample, block))
+        sample = Records.concatenated((sample, block)) if n_rows else block
+        n_rows += len(block)
         if len(keys) > size:
             # In the order of the rows again, which the least keys are not in.
             kept = np.sort(np.argpartition(keys, size)[:size])
             keys, sample = keys[kept], sample[kept]
     if not n_rows:
         raise CallerError("the table has no rows", remedy="give at least one row")
-    return Survey(n_rows, moments, sample)
+    if not weight:
+        raise CallerError("every weight of the table is zero", remedy="give at least one row that counts")
+    return Survey(n_rows, moments, has_missing, sample)

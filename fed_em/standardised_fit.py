@@ -2,7 +2,7 @@
 
     moments     = M-step of one component over the declared ranges     (one sum; of observed cells, where some may be missing)
     coordinates = mean 0, variance 1, by those moments                 (of Gaussian columns; all others as they are)
-    start       = drawn from the moments, by seed
+    start       = drawn from the moments, by seed; the best of several  (one sum a round, of all of them); or from elsewhere
     parameters  = EM from there                                        (one sum an iteration)
 
 Nobody's scale is seen: the first sum is over rows mapped to [−1, 1] by the declared ranges, the others over
@@ -17,20 +17,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fed_em.beginnings import Beginning, OneDraw, Standardised
 from fed_em.broadcast import Broadcast
 from fed_em.coordinates import Coordinates
 from fed_em.em import Fit, Iteration, Stopping, Total, fit
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
+from fed_em.initialisation import moments_model, standard_gaussian
 from fed_em.mixed_mixture import MixedMixtureModel
-from fed_em.mixed_moments import MixedMomentsModel, standard_columns, start_from_mixed_moments
-from fed_em.model import Model
+from fed_em.mixed_moments import MixedMomentsModel, standard_columns
+from fed_em.model import Model, Summand
 from fed_em.optimiser import EM, optimiser_for
 from fed_em.parameters import Parameters
+from fed_em.starts import StartRound
 from fed_em.statistics import Vector
 
-TotalFor = Callable[[Model, Coordinates], Total]
+TotalFor = Callable[[Summand, Coordinates], Total]
 
 
 @dataclass(frozen=True)
@@ -77,41 +79,47 @@ def fit_standardised(
     seed: int,
     observe: Callable[[Iteration], None] = lambda _: None,
     optimiser: str = EM,
+    beginning: Beginning | None = None,
+    observe_start: Callable[[StartRound], None] = lambda _: None,
 ) -> StandardisedFit:
     """Standardise, start and fit, by sums alone.
 
     Args:
         model: What to fit: a Gaussian or a mixed mixture.
         ranges: Declared lowest and highest value of each column, `(D,)` each; read of Gaussian columns only.
-        total_for: Makes the `Total` of a model over all rows in some coordinates.
+        total_for: Makes the `Total` of a model, or of candidates, over all rows in some coordinates.
         stopping: When to stop.
         seed: Of the start.
         observe: Called after every iteration of EM.
         optimiser: One of `fed_em.optimiser.OPTIMISERS`.
+        beginning: Where EM starts; by default from one draw.
+        observe_start: Called after every sum that it takes.
 
     Raises:
-        CallerError: a Gaussian column is constant over all rows, or any is missing in all; names it, or its index.
+        CallerError: a Gaussian column is constant over all rows, or any is missing in all; names it, or its index. Or as the beginning.
     """
     first = first_round(model, *ranges)
     summed = total_for(first.one_model, first.coordinates)(first.parameters)
     moments = first.one_model.m_step(summed.statistics, first.parameters)
-    coordinates, start = _standardised(model, moments, first.coordinates, seed)
+    coordinates, own = _standardised(model, moments, first.coordinates)
     total, steps = total_for(model, coordinates), optimiser_for(optimiser, model)
+    there = Standardised(model, coordinates, own, lambda summand: total_for(summand, coordinates), seed, observe_start)
+    start = (beginning or OneDraw()).begin(there)
     return StandardisedFit(coordinates, start, fit(model, total, start, stopping, observe, optimiser=steps))
 
 
-def _standardised(model: Model, moments: Parameters, unit: Coordinates, seed: int) -> tuple[Coordinates, Parameters]:
-    """The coordinates that moments in `unit` ones define, and a start in them."""
+def _standardised(model: Model, moments: Parameters, unit: Coordinates) -> tuple[Coordinates, Parameters]:
+    """The coordinates that moments in `unit` ones define, and the moments in them."""
     if isinstance(model, GaussianMixtureModel):
-        return Coordinates.standardising(moments, unit), start_from_moments(model, _in_own_coordinates(moments), seed)
+        return Coordinates.standardising(moments, unit), _in_own_coordinates(moments)
     assert isinstance(model, MixedMixtureModel)
     schema, places = model.schema, model.schema.gaussian
     if not len(places):
-        return unit, start_from_mixed_moments(model, moments, seed)
+        return unit, moments
     of_ranges = Coordinates(unit.location[places], unit.scale[places])
     names = [schema.names[d] for d in places]
     coordinates = schema.coordinates(Coordinates.standardising(moments, of_ranges, names))
-    return coordinates, start_from_mixed_moments(model, _in_own_coordinates(moments), seed)
+    return coordinates, _in_own_coordinates(moments)
 
 
 def _in_own_coordinates(moments: Parameters) -> Parameters:

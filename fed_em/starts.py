@@ -1,51 +1,44 @@
 """Many starts at once, by sums only: drawn from the moments, then Lloyd's rounds, then EM rounds; the best goes on.
 
-Every round is one sum of the model's own statistics at all candidates (`fed_em.candidates`); nobody's rows choose a start, as
-k-means++ would have them do. Rows are in standardised coordinates.
+Every round is one sum of the models' own statistics at all candidates (`fed_em.candidates`); nobody's rows choose a start, as
+k-means++ would have them do. Gaussian columns are in standardised coordinates.
 
-* R − 1 candidates have means drawn from the one Gaussian of all records; the last is split: all its components begin at the
-  mean of all, and after every other round each group of them that are still together is cut in two along its longest axis (Linde,
-  Buzo and Gray 1980, "An algorithm for vector quantizer design"). It is the same whatever the seed.
-* Lloyd's rounds are E-steps under equal weights and one small spherical covariance, so that nearly all of a record goes to the nearest
-  mean, of which only the means are kept. Then all components have the pooled covariance within clusters.
+* R − 1 candidates are drawn from the moments of all records; the last one is split (`fed_em.lloyd`), or drawn too where no
+  column is Gaussian.
+* Lloyd's rounds bring all of a candidate's components apart and to where records are. Where other columns than Gaussian ones count, every
+  second draw takes rounds of EM instead, and all do where no column is Gaussian: what is best depends on the columns.
 * EM rounds are under a weak prior if the model has none: without, the best of many starts would be one that is about to collapse.
+
+Several models may be started together, in as many rounds as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.candidates import Candidates
-from fed_em.covariance import moved_scatter, restrict
 from fed_em.description import check_whole_number
 from fed_em.em import Summed
 from fed_em.errors import CollapsedComponent
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.initialisation import start_from_moments
+from fed_em.lloyd import Mixture, Split, clustered, drawn, gaussian_part, guarded, sharpened, together
 from fed_em.model import COUNT, LOG_LIKELIHOOD
 from fed_em.parameters import Parameters
-from fed_em.priors import GaussianMixturePrior
 from fed_em.statistics import Statistics
 
 Vector = NDArray[np.float64]
 
 LLOYD_ROUNDS, EM_ROUNDS = 8, 10
-
-# The standard deviation of a component in Lloyd's rounds; rows have 1. Log-densities stay within their declared bound for rows
-# up to 36 standard deviations away, on average.
-_NARROW = 0.1
-
-# Added to variances within clusters, which may be of single rows.
-_LEAST_VARIANCE = 1e-3
+ROUNDS = LLOYD_ROUNDS + EM_ROUNDS
 
 
 @dataclass(frozen=True)
 class Start:
-    """The best of the starts.
+    """The best of a model's starts.
 
     Attributes:
         parameters: Where EM goes on from.
@@ -57,104 +50,121 @@ class Start:
     objectives: tuple[float, ...]
 
 
-def best_start(
-    model: GaussianMixtureModel,
+@dataclass(frozen=True)
+class StartRound:
+    """One sum of all candidates, for anyone who watches.
+
+    Attributes:
+        number: From 1 to `ROUNDS`.
+        objectives: As those of `Start`, in this round and of all models' candidates; empty in Lloyd's rounds, which have none.
+    """
+
+    number: int
+    objectives: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """One start on its way.
+
+    Attributes:
+        model: What is to be fitted, with shared weights.
+        guarded: The same under the prior of the starts.
+        hard: Whether its first rounds are Lloyd's; else they are EM's.
+        parameters: Where it is.
+        split: Of the split start.
+        objective: At the parameters of the last EM round.
+    """
+
+    model: Mixture
+    guarded: Mixture
+    hard: bool
+    parameters: Parameters
+    split: Split | None = None
+    objective: float = -np.inf
+
+    @property
+    def first_point(self) -> Parameters:
+        """Where its statistics are taken in a round of Lloyd's algorithm."""
+        return sharpened(self.model, self.parameters) if self.hard else self.parameters
+
+    def clustered(self, number: int, sums: Statistics) -> _Candidate:
+        """After round `number` of Lloyd's algorithm."""
+        if not self.hard:
+            return self.climbed(sums)
+        found, split = clustered(self.guarded, sums, self.parameters), self.split
+        if split is not None:
+            split, found = split.cut(number, sums, found)
+        return replace(self, parameters=found, split=split)
+
+    def climbed(self, sums: Statistics) -> _Candidate:
+        """After a round of EM."""
+        objective = (float(sums[LOG_LIKELIHOOD]) + self.model.log_prior(self.parameters)) / float(sums[COUNT])
+        try:
+            return replace(self, parameters=self.guarded.m_step(sums, self.parameters), objective=objective)
+        except CollapsedComponent:
+            return replace(self, objective=-np.inf)
+
+
+def start_candidates(models: Sequence[Mixture], n_starts: int) -> Candidates:
+    """What every round of the starts is of: of each model, with shared weights, `n_starts` + 1 copies."""
+    return Candidates(tuple(model.with_shared_weights for model in models for _ in range(n_starts + 1)))
+
+
+def best_starts(
+    models: Sequence[Mixture],
     total_for: Callable[[Candidates], Callable[[Parameters], Summed]],
     moments: Parameters,
     seed: int,
     n_starts: int = 20,
-) -> Start:
-    """The best of `n_starts` starts from the moments and one that is split, after `LLOYD_ROUNDS` + `EM_ROUNDS` sums.
+    observe: Callable[[StartRound], None] = lambda _: None,
+) -> tuple[Start, ...]:
+    """The best of `n_starts` starts from the moments and one more, of each model, after `ROUNDS` sums for all of them together.
 
     Args:
-        model: What is to be fitted; starts are found with shared weights.
+        models: What is to be fitted, over the same columns; starts are found with shared weights.
         total_for: Makes the total of some candidates.
-        moments: One Gaussian of all records, in standardised coordinates.
+        moments: Of all records, in standardised coordinates: those that `fed_em.initialisation.start_from_moments` or
+            `fed_em.mixed_moments.start_from_mixed_moments` takes.
         seed: At least 0; the same seed gives the same starts.
         n_starts: At least 1.
+        observe: Called after every round.
 
     Raises:
-        CallerError: the seed or the number is out of its range, or the moments do not fit the model.
+        CallerError: the seed or the number is out of its range, or the moments do not fit a model.
     """
     check_whole_number("n_starts", n_starts, 1)
     check_whole_number("seed", seed, 0)
-    model = model.with_shared_weights
-    candidates = Candidates((_under_a_prior(model),) * (n_starts + 1))
+    candidates = start_candidates(models, n_starts)
     total = total_for(candidates)
-    seeds = np.random.SeedSequence(seed).generate_state(n_starts).tolist()
-    means = [start_from_moments(model, moments, each)["means"] for each in seeds]
-    means.append(np.tile(moments["means"][0], (model.n_components, 1)))
-    groups = np.zeros(model.n_components, dtype=np.intp)
+
+    def summed(points: Sequence[Parameters]) -> list[Statistics]:
+        return candidates.statistics_of(total(candidates.joined(points)).statistics)
+
+    starts = [each for model in models for each in _begun(model.with_shared_weights, moments, seed, n_starts)]
     for number in range(LLOYD_ROUNDS):
-        summed = total(candidates.joined([_narrow(model, each) for each in means]))
-        sums = candidates.statistics_of(summed.statistics)
-        parameters = [_clustered(model, each, centres) for each, centres in zip(sums, means, strict=True)]
-        means = [each["means"] for each in parameters]
-        if number % 2 == 0:
-            groups, means[-1] = _split(model, sums[-1], groups, means[-1])
-    return _after_em(model, candidates, total, parameters)
+        sums = summed([each.first_point for each in starts])
+        starts = [each.clustered(number, own) for each, own in zip(starts, sums, strict=True)]
+        observe(StartRound(number + 1))
+    for number in range(EM_ROUNDS):
+        sums = summed([each.parameters for each in starts])
+        starts = [each.climbed(own) for each, own in zip(starts, sums, strict=True)]
+        observe(StartRound(LLOYD_ROUNDS + number + 1, tuple(each.objective for each in starts)))
+    return tuple(_best(starts[k : k + n_starts + 1]) for k in range(0, len(starts), n_starts + 1))
 
 
-def _under_a_prior(model: GaussianMixtureModel) -> GaussianMixtureModel:
-    if model.prior is not None:
-        return model
-    zeros, ones = [0.0] * model.n_columns, [1.0] * model.n_columns
-    return replace(model, prior=GaussianMixturePrior.weakly_informative(model.n_components, zeros, ones))
+def _begun(model: Mixture, moments: Parameters, seed: int, n_starts: int) -> list[_Candidate]:
+    """All starts of one model."""
+    seeds, safe = np.random.SeedSequence(seed).generate_state(n_starts + 1).tolist(), guarded(model, moments)
+    split = Split.before(model, LLOYD_ROUNDS)
+    points = [drawn(model, moments, each) for each in seeds[:n_starts]]
+    last = drawn(model, moments, seeds[-1]) if split is None else together(model, moments)
+    numbers = gaussian_part(model) is not None
+    hard = [numbers and (isinstance(model, GaussianMixtureModel) or r % 2 == 0) for r in range(n_starts)]
+    starts = [_Candidate(model, safe, each, point) for each, point in zip(hard, points, strict=True)]
+    return [*starts, _Candidate(model, safe, numbers, last, split)]
 
 
-def _narrow(model: GaussianMixtureModel, means: Vector) -> Parameters:
-    covariances = restrict(model.covariance, _NARROW**2 * np.eye(model.n_columns), model.n_components)
-    weights = np.full(model.n_components, 1.0 / model.n_components)
-    return Parameters({"weights": weights, "means": means, "covariances": covariances})
-
-
-def _clustered(model: GaussianMixtureModel, sums: Statistics, before: Vector) -> Parameters:
-    """The clusters as components: their sizes and means, and the pooled covariance within them; a mean that nobody is at stays."""
-    counts = np.maximum(sums["responsibilities"], 0.0)
-    held = counts[:, np.newaxis] > 1e-6
-    means = np.divide(sums["first"], counts[:, np.newaxis], out=before.copy(), where=held)
-    within = moved_scatter(model.covariance, counts, sums["first"], sums["second"], means).sum(axis=0) / counts.sum()
-    matrix = np.diag(within) if within.ndim == 1 else within
-    covariances = restrict(model.covariance, matrix + _LEAST_VARIANCE * np.eye(len(matrix)), model.n_components)
-    return Parameters({"weights": (counts + 1) / (counts + 1).sum(), "means": means, "covariances": covariances})
-
-
-def _split(
-    model: GaussianMixtureModel, sums: Statistics, groups: NDArray[np.intp], means: Vector
-) -> tuple[NDArray[np.intp], Vector]:
-    """Each group of components at one place cut in two, one standard deviation apart along its longest axis."""
-    groups, means = groups.copy(), means.copy()
-    for group in range(groups.max() + 1):
-        members = np.flatnonzero(groups == group)
-        if len(members) == 1:
-            continue
-        counts, first, second = (sums[name][members] for name in ("responsibilities", "first", "second"))
-        centres = np.tile(means[members].mean(axis=0), (len(members), 1))
-        scatter = moved_scatter(model.covariance, counts, first, second, centres).sum(axis=0) / max(counts.sum(), 1e-6)
-        spreads, axes = np.linalg.eigh(np.diag(scatter) if scatter.ndim == 1 else scatter)
-        apart = axes[:, -1] * np.sqrt(max(float(spreads[-1]), _LEAST_VARIANCE)) / 2
-        # The sign of an eigenvector is the library's whim.
-        apart *= np.sign(apart[np.abs(apart).argmax()])
-        half = len(members) // 2
-        means[members] = centres + apart
-        means[members[:half]] -= 2 * apart
-        groups[members[half:]] = groups.max() + 1
-    return groups, means
-
-
-def _after_em(
-    model: GaussianMixtureModel,
-    candidates: Candidates,
-    total: Callable[[Parameters], Summed],
-    parameters: list[Parameters],
-) -> Start:
-    objectives = np.zeros(len(parameters))
-    for _ in range(EM_ROUNDS):
-        sums = candidates.statistics_of(total(candidates.joined(parameters)).statistics)
-        for r, (each, before) in enumerate(zip(sums, parameters, strict=True)):
-            objectives[r] = (float(each[LOG_LIKELIHOOD]) + model.log_prior(before)) / float(each[COUNT])
-            try:
-                parameters[r] = candidates.models[r].m_step(each, before)
-            except CollapsedComponent:
-                objectives[r] = -np.inf
-    return Start(parameters[int(objectives.argmax())], tuple(objectives.tolist()))
+def _best(starts: Sequence[_Candidate]) -> Start:
+    objectives = tuple(each.objective for each in starts)
+    return Start(starts[int(np.argmax(objectives))].parameters, objectives)

@@ -26,7 +26,9 @@ from fed_em.columns import ColumnSchema
 from fed_em.description import nearest
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em.model import Rows
-from fed_em.row_stream import RowStream, block_rows, in_blocks
+from fed_em.partial_labels import BETWEEN_COMPONENTS, admissible_components
+from fed_em.records import Records
+from fed_em.row_stream import RecordStream, RowStream, block_rows, in_blocks
 
 FilePath = str | os.PathLike[str]
 Source: TypeAlias = FilePath | Sequence[FilePath] | pad.Dataset
@@ -165,6 +167,23 @@ class TableFiles:
             part.require(schema.names)
         return _Rows(self, schema)
 
+    def records(self, schema: ColumnSchema, weights: str | None, labels: str | None, n_components: int) -> RecordStream:
+        """As `rows`, with what columns besides say of each row.
+
+        Args:
+            schema: The columns of the rows.
+            weights: The column of weights, at least 0; None for ones.
+            labels: The column of partial labels (`fed_em.partial_labels`); None for none.
+            n_components: How many components labels are of.
+
+        Raises:
+            CallerError: as `rows`, of these columns too.
+        """
+        besides = tuple(name for name in (weights, labels) if name is not None)
+        for part in self._parts:
+            part.require((*schema.names, *besides))
+        return _Records(self, schema, weights, labels, n_components)
+
     def _batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for part in self._parts:
             yield from part.batches(names)
@@ -186,6 +205,59 @@ class _Rows:
 
     def _encoded(self, batch: pa.RecordBatch) -> Rows:
         return self._schema.encode({name: _cells(batch[name]) for name in self._schema.names})
+
+
+@dataclass(frozen=True)
+class _Records:
+    """Implements `fed_em.row_stream.RecordStream`."""
+
+    _table: TableFiles
+    _schema: ColumnSchema
+    _weights: str | None
+    _labels: str | None
+    _n_components: int
+
+    @property
+    def n_columns(self) -> int:
+        return len(self._schema.columns)
+
+    def __iter__(self) -> Iterator[Records]:
+        names = dict.fromkeys((*self._schema.names, *filter(None, (self._weights, self._labels))))
+        parts = map(self._side_by_side, self._table._batches(tuple(names)))
+        return map(self._apart, in_blocks(parts, block_rows(self.n_columns)))
+
+    def _side_by_side(self, batch: pa.RecordBatch) -> Rows:
+        """Rows, weights, and labels as 0 and 1, `(n, D + 1 + K)`: cut into blocks as one."""
+        rows = self._schema.encode({name: _cells(batch[name]) for name in self._schema.names})
+        weights = np.ones(len(rows)) if self._weights is None else _weights_of(self._weights, batch[self._weights])
+        if self._labels is None:
+            return np.column_stack((rows, weights))
+        admissible, wrong = admissible_components(_cells(batch[self._labels]), self._n_components)
+        if wrong.any():
+            raise CallerError(
+                f"{wrong.sum()} values of column '{self._labels}' are no components from 0 to {self._n_components - 1}",
+                remedy=f'write "1", or "0{BETWEEN_COMPONENTS}1" for several, and leave the cell empty where nothing is known',
+            )
+        return np.column_stack((rows, weights, admissible))
+
+    def _apart(self, block: Rows) -> Records:
+        d = self.n_columns
+        weights = None if self._weights is None else block[:, d].copy()
+        largest = 1.0 if weights is None else float(weights.max()) or 1.0
+        admissible = None if self._labels is None else block[:, d + 1 :] == 1
+        return Records(block[:, :d].copy(), weights, admissible, largest)
+
+
+def _weights_of(name: str, column: pa.Array) -> Rows:
+    cells = _cells(column)
+    if isinstance(cells, CodedCells):
+        raise CallerError(f"column '{name}' holds values that are not numbers, and no weights")
+    wrong = int(np.sum(~((cells >= 0) & (cells < np.inf))))
+    if wrong:
+        raise CallerError(
+            f"{wrong} values of column '{name}' are no weights", remedy="give every row a number of at least 0"
+        )
+    return cells
 
 
 def _cells(column: pa.Array) -> Cells:

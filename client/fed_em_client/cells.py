@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.column_cells import cells_of, level_of
 from fed_em.columns import BernoulliColumn, CategoricalColumn, Column, PoissonColumn
+from fed_em.partial_labels import BETWEEN_COMPONENTS, admissible_components
 
 Vector = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 _NO_AND_YES = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
-_BETWEEN_COMPONENTS = "|"
 
 
 @dataclass(frozen=True)
@@ -50,22 +51,10 @@ def numbers_of(column: Column, texts: Sequence[str | None]) -> tuple[Vector, Com
         codes, what = _NO_AND_YES, "neither 0 nor 1"
         remedy = "write 0 and 1, or false and true, and leave the cell empty where the value is not known"
         texts = [None if text is None else text.lower() for text in texts]
-    cells = np.array([np.nan if text is None else codes.get(_label(text, codes), np.inf) for text in texts])
+    cells = np.array([np.nan if text is None else codes.get(level_of(text, codes), np.inf) for text in texts])
     wrong = np.isinf(cells)
     cells[wrong] = np.nan
     return cells, Complaint(wrong, what, remedy)
-
-
-def _label(text: str, known: dict[str, float]) -> str:
-    """The label that a cell stands for: "2.0" is 2 where no level is called so."""
-    stripped = text.strip()
-    if stripped in known:
-        return stripped
-    try:
-        number = float(stripped)
-    except ValueError:
-        return stripped
-    return str(int(number)) if number.is_integer() else stripped
 
 
 def complaints_of_counts(column: PoissonColumn, cells: Vector) -> list[Complaint]:
@@ -99,25 +88,6 @@ def complaints_of_weights(cells: Vector, upper: float) -> list[Complaint]:
 
 def admissible_of(texts: Sequence[str | None], n_components: int) -> tuple[Flags, Complaint]:
     """The components that labels leave open `(n, K)`: those that a cell names, all where it is empty."""
-    admissible = np.ones((len(texts), n_components), dtype=np.bool_)
-    wrong = np.zeros(len(texts), dtype=np.bool_)
-    known = {str(k): float(k) for k in range(n_components)}
-    of_text: dict[str, list[int] | None] = {}
-    for i, text in enumerate(texts):
-        if text is None:
-            continue
-        if text not in of_text:
-            of_text[text] = _named(text, known)
-        named = of_text[text]
-        if named is None:
-            wrong[i] = True
-        else:
-            admissible[i] = False
-            admissible[i, named] = True
-    remedy = f'write the number of a component, or several as in "0{_BETWEEN_COMPONENTS}1", and leave the cell empty where nothing is known'
+    admissible, wrong = admissible_components(cells_of(texts), n_components)
+    remedy = f'write the number of a component, or several as in "0{BETWEEN_COMPONENTS}1", and leave the cell empty where nothing is known'
     return admissible, Complaint(wrong, f"no components from 0 to {n_components - 1}", remedy)
-
-
-def _named(text: str, known: dict[str, float]) -> list[int] | None:
-    labels = [_label(part, known) for part in text.split(_BETWEEN_COMPONENTS)]
-    return [int(known[label]) for label in labels] if all(label in known for label in labels) else None

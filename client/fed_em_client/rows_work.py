@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.broadcast import Broadcast
+from fed_em.candidates import Candidates
 from fed_em.component_counts import LEAST_ROWS, MASS, component_counts
 from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
@@ -19,6 +20,7 @@ from fed_em.model import ComponentModel, CountedModel, Summand
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.silence import silence
+from fed_em.statistic_products import StatisticProducts
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import at_home, has_own_weights
 from fed_em_client.fingerprint import MIXED, fingerprint_of
@@ -88,6 +90,11 @@ class _Setting:
     column_bounds: NDArray[np.float64]
     records: Records = field(repr=False)
 
+    @property
+    def candidates(self) -> bool:
+        """Whether it is of several models side by side."""
+        return isinstance(self.model, Candidates)
+
     def serves(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast differs in its parameters only."""
         return broadcast.coordinates == self.coordinates and broadcast.model.describe() == self.model.describe()
@@ -141,6 +148,7 @@ class RowsWork:
         self._setting: _Setting | None = None
         self._coordinates: Coordinates | None = None
         self._counting: _Counting | None = None
+        self._products_at: bytes | None = None
 
     def prepare(self, description: bytes, mass_floor: int) -> None:
         """Read the rows and check them against a session's description (JSON). The same offer again costs nothing.
@@ -162,6 +170,15 @@ class RowsWork:
         _require_batches(parsed, len(records))
         self._session = _Session((description, mass_floor), parsed, records)
         self._forget_rounds()
+
+    @property
+    def components_asked(self) -> int:
+        """How many components, of all candidates together, the last request was about; raises `IllegalStep` before the first."""
+        if self._setting is None:
+            raise IllegalStep("nothing was asked")
+        model = self._setting.model
+        models = model.models if isinstance(model, Candidates) else (model,)
+        return sum(getattr(each, "n_components", 1) for each in models)
 
     def read(self, description: SessionDescription) -> Records:
         """The records that a session is about. Raises as `fed_em_client.rows.read_records`."""
@@ -199,7 +216,12 @@ class RowsWork:
             self._counting = None
         broadcast = Broadcast.from_bytes(asked.parameters, f"the server's request of round {asked.round}")
         setting = self._setting_of(broadcast)
-        _require_sound(asked, self._prepared().description.stream is not None)
+        description = self._prepared().description
+        _require_sound(asked, description.stream is not None, setting.candidates)
+        if setting.candidates and asked.round > description.last_candidate_round:
+            raise _not_agreed(asked, f"candidates later than in round {description.last_candidate_round}")
+        if isinstance(setting.model, StatisticProducts):
+            self._require_one_point(asked)
         of_asked = self._counted if asked.mode == Mode.COUNTS else self._summed
         try:
             encoding, statistics = of_asked(asked, setting, broadcast.parameters)
@@ -233,7 +255,7 @@ class RowsWork:
         return replace(final, parameters=at_home(final.model, final.parameters, there))
 
     def _forget_rounds(self) -> None:
-        self._setting, self._coordinates, self._counting = None, None, None
+        self._setting, self._coordinates, self._counting, self._products_at = None, None, None, None
 
     def _prepared(self) -> _Session:
         if self._session is None:
@@ -254,8 +276,14 @@ class RowsWork:
         return self._setting
 
     def _require_the_model(self, description: SessionDescription, broadcast: Broadcast) -> None:
-        """Moments first, then the session's model in one system of coordinates: nothing else is ever answered."""
-        if not description.asks_for_the_model(broadcast):
+        """Moments first, then the session's candidates, its model and its products, in one system of coordinates: nothing else is
+        ever answered.
+        """
+        if not (
+            description.asks_for_the_model(broadcast)
+            or description.asks_for_candidates(broadcast)
+            or description.asks_for_standard_errors(broadcast)
+        ):
             raise CallerError(
                 f"the server asks for a model that session '{description.title}' is not about, or for its moments again",
                 remedy="ask the server's operator; this tenant answers for the agreed model only",
@@ -266,6 +294,14 @@ class RowsWork:
                 remedy="ask the server's operator; coordinates are fixed by the session's first round",
             )
         self._coordinates = broadcast.coordinates
+
+    def _require_one_point(self, asked: Evaluate) -> None:
+        """The products for standard errors are given whole, and at one point of the parameters, however often it is asked for."""
+        if asked.mode == Mode.INCREMENT:
+            raise _not_agreed(asked, "an increment of what standard errors are computed from")
+        if self._products_at not in (None, asked.parameters):
+            raise _not_agreed(asked, "standard errors at a second point of the parameters")
+        self._products_at = asked.parameters
 
     def _counted(self, asked: Evaluate, setting: _Setting, parameters: Parameters) -> tuple[Encoding, Statistics]:
         """How much each component holds."""
@@ -289,9 +325,9 @@ class RowsWork:
         return setting.encoding, statistics
 
     def _records_of(self, asked: Evaluate, setting: _Setting) -> Records:
-        """The records that a round is over: all, or in a stream the minibatch that follows from session and round."""
+        """The records that a round is over: all, or in a stream's rounds of the model the minibatch that follows from session and round."""
         stream = self._prepared().description.stream
-        if stream is None or setting.moments:
+        if stream is None or setting.moments or setting.candidates:
             return setting.records
         return setting.records[stream.minibatches(self._number or b"").rows_of(asked.round, len(setting.records))]
 
@@ -343,10 +379,10 @@ def _components_of(model: Summand) -> ComponentModel:
     return model
 
 
-def _require_sound(asked: Evaluate, stream: bool) -> None:
+def _require_sound(asked: Evaluate, stream: bool, candidates: bool) -> None:
     """Refuse what the session's terms do not admit: with a mass gate each sum is two, counts and then moments.
 
-    The rounds of a stream are over different rows, so its vectors are whole.
+    The rounds of a stream are over different rows, so its vectors are whole; so are those of candidates, of which no total is kept.
     """
     counts, gated = asked.mode == Mode.COUNTS, asked.mass_floor > 0
     refusals = (
@@ -356,6 +392,7 @@ def _require_sound(asked: Evaluate, stream: bool) -> None:
         (gated and not (counts or asked.held), "moments without the mass gate that the session's terms promise"),
         (gated and asked.mode == Mode.INCREMENT, "an increment, in a session with a mass gate"),
         (stream and asked.mode == Mode.INCREMENT, "an increment, in a stream"),
+        (candidates and asked.mode == Mode.INCREMENT, "an increment of candidates"),
     )
     for refused, what in refusals:
         if refused:

@@ -328,7 +328,7 @@ def on_opening(state: CoordinatorState, index: int, sealed: Sealed[Opening], now
         return CoordinatorStep(state)
     if current.certificate is None or index not in current.survivors:
         raise OutOfTurn(name, f"opened round {current.number} without being asked")
-    if index in current.opened:
+    if index in current.self_seeds:
         return CoordinatorStep(state)
     sealed.require_signature(window.fixed.window_key(index), name)
     content, dropped = sealed.content, _dropped_neighbours(window.fixed, current, index)

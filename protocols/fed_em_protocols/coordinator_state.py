@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from fed_em.errors import CallerError
 from fed_em_protocols.envelope import Sealed
@@ -309,7 +309,7 @@ class Round:
     @property
     def dropped(self) -> frozenset[int]:
         """P∖U."""
-        return self.participants - self.survivors
+        return _without(self.participants, self.survivors)
 
     @property
     def pair_keys(self) -> dict[tuple[int, int], bytes]:
@@ -320,6 +320,11 @@ class Round:
     def opened(self) -> frozenset[int]:
         """Survivors whose own mask is known."""
         return frozenset(self.self_seeds)
+
+
+# The same sets of many tenants at each of their messages.
+_both = lru_cache(maxsize=8)(frozenset[int].intersection)
+_without = lru_cache(maxsize=8)(frozenset[int].difference)
 
 
 @dataclass(frozen=True)
@@ -442,11 +447,11 @@ class CoordinatorState:
         if self.phase is CoordinatorPhase.CLOSING and unresolved:
             expected = endorsers_of(self, window, unresolved.header.content, unresolved.outcome)
         elif self.phase is CoordinatorPhase.UPLOADING and current:
-            expected = (current.participants & window.active).difference(current.uploads)
+            expected = _both(current.participants, window.active).difference(current.uploads)
         elif self.phase is CoordinatorPhase.CERTIFYING and current and current.outcome:
             expected = endorsers_of(self, window, current.header.content, current.outcome)
         elif self.phase is CoordinatorPhase.OPENING and current:
-            expected = (current.survivors & window.active).difference(current.self_seeds)
+            expected = _both(current.survivors, window.active).difference(current.self_seeds)
         elif self.phase is CoordinatorPhase.RECOVERING and current:
             expected = current.asked & window.active
         return expected
@@ -488,7 +493,7 @@ def with_member(state: CoordinatorState, index: int, member: Member) -> Coordina
 def endorsers_of(state: CoordinatorState, window: Window, header: Header, outcome: Outcomes) -> frozenset[int]:
     """Witnesses of a round that can endorse under a window's keys (its set-up is over for them) and have not."""
     witnesses = from_bitmap(header.witnesses, state.roster.n).intersection(window.fixed.witnesses, window.held)
-    return (witnesses & same_process(state, window)) - frozenset(outcome.endorsements)
+    return same_process(state, window, witnesses.difference(outcome.endorsements))
 
 
 def setup_involved(state: CoordinatorState, window: Window) -> frozenset[int]:
@@ -505,15 +510,23 @@ def setup_involved(state: CoordinatorState, window: Window) -> frozenset[int]:
     return frozenset()
 
 
-def same_process(state: CoordinatorState, window: Window) -> frozenset[int]:
-    """Members that advertised and are still the process that did."""
-    return frozenset(i for i, sealed in window.advertisements.items() if state.members[i].boot == sealed.content.boot)
+def same_process(state: CoordinatorState, window: Window, whom: frozenset[int] | None = None) -> frozenset[int]:
+    """Members, of all or of some, that advertised and are still the process that did."""
+    advertised = window.advertisements
+    of = advertised if whom is None else whom.intersection(advertised)
+    return frozenset(i for i in of if state.members[i].boot == advertised[i].content.boot)
 
 
 def hopeful(state: CoordinatorState, whom: frozenset[int], now: float) -> frozenset[int]:
     """Those of some tenants whose answer can still be hoped for."""
     hoped_for = (i for i in whom & state.members.absent if state.members[i].hoped_for(now))
     return (whom & state.members.present).union(hoped_for)
+
+
+def any_hopeful(state: CoordinatorState, whom: frozenset[int], now: float) -> bool:
+    """Whether the answer of any of some tenants can still be hoped for."""
+    members = state.members
+    return not whom.isdisjoint(members.present) or any(members[i].hoped_for(now) for i in whom & members.absent)
 
 
 def with_cut_off(state: CoordinatorState, cut_off: float | None) -> CoordinatorState:
@@ -542,7 +555,7 @@ def mark_late(state: CoordinatorState, owing: frozenset[int]) -> CoordinatorStat
 
 def still_waiting(state: CoordinatorState, now: float) -> bool:
     """Whether the present phase of the round can still hope for an answer in time."""
-    return bool(hopeful(state, state.involved, now)) and state.cut_off is not None and now < state.cut_off
+    return state.cut_off is not None and now < state.cut_off and any_hopeful(state, state.involved, now)
 
 
 def fail_request(

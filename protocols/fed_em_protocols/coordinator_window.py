@@ -15,7 +15,7 @@ from fed_em_protocols.coordinator_state import (
     Notice,
     NoticeKind,
     Window,
-    hopeful,
+    any_hopeful,
     mark_late,
     same_process,
     setup_involved,
@@ -187,8 +187,7 @@ def advance_setup(state: CoordinatorState, now: float) -> CoordinatorStep:
     step = CoordinatorStep(state)
     while step.state.upcoming is not None and step.state.upcoming.phase is not SetUpPhase.READY:
         window = step.state.upcoming
-        waiting = hopeful(step.state, setup_involved(step.state, window), now)
-        if waiting and now < window.cut_off:
+        if now < window.cut_off and any_hopeful(step.state, setup_involved(step.state, window), now):
             break
         stage = _STAGES[window.phase]
         step = step.then(lambda s, stage=stage, window=window: stage(s, window, now))  # type: ignore[misc]

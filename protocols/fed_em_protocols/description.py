@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from fed_em.broadcast import Broadcast
+from fed_em.candidates import Candidates
 from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.columns import Column as DescribedColumn
 from fed_em.component_counts import counts_layout
@@ -31,15 +32,20 @@ from fed_em.em import Total
 from fed_em.errors import CallerError
 from fed_em.families import build_model
 from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
+from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
+from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
 from fed_em.standardised_fit import first_round
+from fed_em.starts import start_candidates
+from fed_em.statistic_products import StatisticProducts
 from fed_em.stepwise import StepwiseTotal
 from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.limits import MAX_COMPONENTS
 from fed_em_protocols.roster import Name
+from fed_em_protocols.starts import Starts, most_candidates
 from fed_em_protocols.stream import Stream
 
 # Levels of a column, and the largest count that a column can declare.
@@ -185,6 +191,9 @@ class SessionDescription(Table):
     labels: LabelsColumn | None = None
     weights: WeightsColumn | None = None
     stream: Stream | None = None
+    starts: Starts | None = None
+    standard_errors: Literal[True] | None = None
+    """Whether, once the model is fitted, one sum of statistic products (`fed_em.statistic_products`) is asked for."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -204,11 +213,21 @@ class SessionDescription(Table):
                 "a [stream] has no mixing weights of each tenant's own, which need all of its rows in every round: "
                 'set mixing = "shared" in [model], or leave [stream] out'
             )
+        if self.standard_errors and self.stream is not None:
+            raise ValueError(
+                "a [stream] ends at no maximum of a likelihood, and has no standard errors: leave one of them out"
+            )
+        _ = self.statistic_products  # making them says what there are no standard errors of
         if self.fitted_model.n_components > MAX_COMPONENTS:
             raise ValueError(
                 f"a session's model has at most {MAX_COMPONENTS} components, not {self.fitted_model.n_components}"
             )
+        self._check_candidates()
         return self
+
+    def _check_candidates(self) -> None:
+        if not all(most_candidates(candidates) for candidates in self.candidates):
+            raise ValueError("a round of all candidates is more than one message holds: set fewer starts")
 
     def _check_kinds(self) -> None:
         other = next((column for column in self.columns if column.kind != "gaussian"), None)
@@ -286,6 +305,37 @@ class SessionDescription(Table):
         return build_model({**self.model, "n_columns": len(self.columns), **may_be_missing})
 
     @cached_property
+    def candidates(self) -> tuple[Candidates, ...]:
+        """All that rounds of candidates may be of, between the moments and the rounds of the model; always of whole vectors."""
+        if self.starts is None:
+            return ()
+        assert isinstance(self.fitted_model, GaussianMixtureModel | MixedMixtureModel)
+        return (start_candidates([self.fitted_model], self.starts.n),)
+
+    @property
+    def candidate_rounds(self) -> int:
+        """How many sums of candidates the session takes where none fails."""
+        return 0 if self.starts is None else self.starts.rounds
+
+    @property
+    def last_candidate_round(self) -> int:
+        """The number of the last round that may be of candidates: behind the moments, half as many again for rounds that fail.
+
+        The server chooses the parameters of each candidate, so to one that is after more than the fit a round of R of them is worth R of
+        the model. The bound is on the number of the round: a tenant that has forgotten what it was asked keeps it too.
+        """
+        return rounds_with_failures(1 + self.candidate_rounds) if self.candidates else 0
+
+    @cached_property
+    def statistic_products(self) -> StatisticProducts | None:
+        """What is summed for standard errors; None if there are to be none."""
+        if not self.standard_errors:
+            return None
+        model = self.fitted_model
+        assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+        return StatisticProducts(model)
+
+    @cached_property
     def first_round(self) -> Broadcast:
         """What the first round asks for: the moments that standardise the columns."""
         return first_round(self.fitted_model, self.low, self.high)
@@ -295,8 +345,8 @@ class SessionDescription(Table):
         """Whether cells of any column may be missing."""
         return any(column.missing for column in self.columns)
 
-    def total_of(self, model: Model, total: Total) -> Total:
-        """What EM goes by, given the sums of a round: in a stream their running average, but for the moments before it."""
+    def total_of(self, model: Summand, total: Total) -> Total:
+        """What EM goes by, given the sums of a round: in a stream their running average, but for the moments and starts before it."""
         if self.stream is None or model.describe() != self.fitted_model.describe():
             return total
         return StepwiseTotal(total, self.stream.schedule)
@@ -322,13 +372,43 @@ class SessionDescription(Table):
         """Whether a broadcast is about this session's model."""
         return broadcast.model.describe() == self.fitted_model.describe()
 
+    def asks_for_candidates(self, broadcast: Broadcast) -> bool:
+        """Whether a broadcast is about candidates that this session has."""
+        return isinstance(broadcast.model, Candidates) and broadcast.model in self.candidates
+
+    def asks_for_standard_errors(self, broadcast: Broadcast) -> bool:
+        """Whether a broadcast asks for the products that standard errors follow from."""
+        products = self.statistic_products
+        return products is not None and broadcast.model.describe() == products.describe()
+
+
+def rounds_with_failures(planned: int) -> int:
+    """The most rounds that are admitted where so many sums are planned: half as many again for rounds that fail."""
+    return planned + max(20, planned // 2)
+
 
 def require_gateable(description: SessionDescription, mass_floor: float) -> None:
-    """A session with a mass floor has no weights, or whoever chooses their column chooses whose records are summed, and is no stream.
+    """A session with a mass floor has no weights, or whoever chooses their column chooses whose records are summed.
+
+    It is no stream either, and has no rounds of candidates.
+
+    Nor has it standard errors: their sum holds moments of the records between two components, however few, which no count bounds.
 
     Raises:
-        CallerError: it has both.
+        CallerError: it has one of them.
     """
+    if mass_floor > 0 and description.candidates:
+        raise CallerError(
+            f"session '{description.title}' has rounds of candidates, and a mass floor: sums of several candidates "
+            f"would differ by the components that the gate of each holds shut",
+            remedy="set starts = 0 in [fit], or agree with all tenants on a session with mass_floor = 0",
+        )
+    if mass_floor > 0 and description.standard_errors:
+        raise CallerError(
+            f"session '{description.title}' has standard errors and a mass floor: their sum holds moments of the records between two "
+            "components, and these may be one record where both components are large",
+            remedy="set standard_errors = false in [fit], or agree with all tenants on a session with mass_floor = 0",
+        )
     if mass_floor > 0 and description.stream is not None:
         raise CallerError(
             f"session '{description.title}' is a stream, which has no mass gate: components open in one batch and shut in the next "

@@ -108,6 +108,11 @@ class Encoding:
             fields += [block.name, len(block.shape), *block.shape, block.bound.hex(), bits]
         return digest("encoding", *fields)
 
+    def rounding(self, n_tenants: int) -> dict[str, float]:
+        """Standard deviation of what rounding does to an entry of a sum over so many tenants, by block."""
+        scale = math.sqrt(n_tenants / 12.0)
+        return {block.name: scale * 2.0**-bits for block, bits in zip(self.layout, self.bits, strict=True)}
+
     @cached_property
     def _scale(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         return np.repeat([2.0**f for f in self.bits], [block.size for block in self.layout])

@@ -7,6 +7,7 @@ another version, an unknown kind or field, a wrong length or trailing bytes are 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from typing import Any, Generic, TypeVar, cast
@@ -20,6 +21,7 @@ from fed_em_protocols.keys import SIGNATURE_BYTES, SigningKey, verifies
 from fed_em_protocols.limits import MAX_MESSAGE_BYTES, PROTOCOL_VERSION
 from fed_em_protocols.messages import BULKY, KINDS, Payload, Quoted, Upload
 from fed_em_protocols.wire import messages_pb2
+from fed_em_protocols.wire.entries import VARINT, WITH_LENGTH, FieldLimit, complaint_about_entries, varint
 
 P = TypeVar("P", bound=Payload)
 Q = TypeVar("Q", bound=Payload)
@@ -27,10 +29,12 @@ Q = TypeVar("Q", bound=Payload)
 _BY_KIND = {number: kind for kind, number in KINDS.items()}
 _LEAST_LIMIT = 2**63
 
-# Kinds of fields in the encoding of Protocol Buffers, field 4 of the envelope, and how many fields there are.
-_VARINT, _WITH_LENGTH = 0, 2
-_ATTACHMENT_TAG = 4 << 3 | _WITH_LENGTH
+# Field 4 of the envelope in the encoding of Protocol Buffers, and how many fields there are.
+_ATTACHMENT_TAG = 4 << 3 | WITH_LENGTH
 _FIELDS = 5
+
+# However many entries a payload up to this size lists, they take little.
+_SMALL = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -179,12 +183,12 @@ def _parted(data: bytes, sender: str) -> tuple[memoryview, bytes]:
     for _ in range(_FIELDS):
         if place >= len(data):
             break
-        tag, start = _varint(data, place)
+        tag, start = varint(data, place)
         size = 0
-        if tag & 7 == _WITH_LENGTH:
-            size, start = _varint(data, start)
-        elif tag & 7 == _VARINT:
-            _, start = _varint(data, start)
+        if tag & 7 == WITH_LENGTH:
+            size, start = varint(data, start)
+        elif tag & 7 == VARINT:
+            _, start = varint(data, start)
         else:
             break  # no field of an envelope
         if tag == _ATTACHMENT_TAG:
@@ -195,18 +199,6 @@ def _parted(data: bytes, sender: str) -> tuple[memoryview, bytes]:
     return whole[:0], data
 
 
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """The number at a place, seven bits a byte, the lowest first, and the place behind it. It has at most ten bytes."""
-    number = shift = 0
-    while place < len(data) and shift < 70:
-        byte = data[place]
-        number |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 0x80:
-            break
-    return number, place
-
-
 def unquote(quoted: Quoted, kind: type[Q], sender: str) -> Sealed[Q]:
     """Parse a quoted message, of which `sender` is said to be the author. Its signature is *not* verified."""
     content = cast(Q, _read(kind, quoted.payload, sender))
@@ -214,9 +206,22 @@ def unquote(quoted: Quoted, kind: type[Q], sender: str) -> Sealed[Q]:
 
 
 def _read(kind: type, payload: bytes, sender: str) -> object:
+    complaint = complaint_about_entries(payload, _limits(kind)) if len(payload) > _SMALL else ""
+    if complaint:
+        raise MalformedMessage(sender, f"sent a {kind.__name__} {complaint}")
     wire = getattr(messages_pb2, kind.__name__)()
     _parse(wire, payload, sender)
     return _from_protobuf(kind, wire, sender)
+
+
+@cache
+def _limits(kind: type) -> Mapping[int, FieldLimit]:
+    """How many entries each field of a kind may have, by field number."""
+    rules = {name: rules for name, _, rules in _plan(kind)}
+    return {
+        each.number: FieldLimit(each.name, rules[each.name]["most"] if each.is_repeated else 1, each.is_packed)
+        for each in getattr(messages_pb2, kind.__name__).DESCRIPTOR.fields
+    }
 
 
 def _parse(wire: Message, data: bytes, sender: str) -> None:
@@ -275,6 +280,9 @@ def _from_protobuf(kind: type, wire: Message, sender: str) -> object:
     for name, nested, rules in _plan(kind):
         raw = getattr(wire, name)
         value: object
+        if type(raw) is bytes and len(raw) == rules.get("length"):  # as most fields are
+            values[name] = raw
+            continue
         if nested is not None and isinstance(raw, Message):
             value = _from_protobuf(nested, raw, sender)
         elif nested is not None:

@@ -12,8 +12,10 @@ from google.protobuf.message import DecodeError
 from fed_em_protocols.errors import SERVER, BadSignature, MalformedMessage
 from fed_em_protocols.hashing import digest
 from fed_em_protocols.keys import SigningKey, verifies
+from fed_em_protocols.limits import MAX_PARCEL_MESSAGES
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.wire import messages_pb2
+from fed_em_protocols.wire.entries import FieldLimit, complaint_about_entries
 from fed_em_protocols.wire.fields import SESSION_BYTES
 
 
@@ -48,13 +50,16 @@ def _ticket_digest(address: str, roster: Roster) -> bytes:
     return digest("ticket", address, roster.digest)
 
 
+_PARCEL_LIMITS = {1: FieldLimit("session", 1, False), 2: FieldLimit("messages", MAX_PARCEL_MESSAGES, False)}
+
+
 @dataclass(frozen=True)
 class Parcel:
     """Messages of one session, in order. An empty one to a tenant asks it to introduce itself.
 
     Attributes:
         session: The session's number, which tells a tenant when another session has begun.
-        messages: Serialised envelopes.
+        messages: Serialised envelopes, at most `MAX_PARCEL_MESSAGES`.
     """
 
     session: bytes
@@ -67,6 +72,9 @@ class Parcel:
     @classmethod
     def from_bytes(cls, data: bytes, sender: str) -> Parcel:
         """Parse a parcel. Raises `MalformedMessage` naming `sender`."""
+        complaint = complaint_about_entries(data, _PARCEL_LIMITS)
+        if complaint:
+            raise MalformedMessage(sender, f"sent a parcel {complaint}")
         wire = messages_pb2.Parcel()
         try:
             wire.ParseFromString(data)

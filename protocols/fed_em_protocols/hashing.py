@@ -11,8 +11,9 @@ the encoding injective; the domain keeps digests of different things apart.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
+from struct import Struct
 
 DIGEST_BYTES = 32
 NO_BYTES_DIGEST = hashlib.sha256(b"").digest()
@@ -27,33 +28,30 @@ def _tag(domain: str) -> bytes:
     return len(tag).to_bytes(8, "little") + tag
 
 
-_INTEGER_BYTES = (8).to_bytes(8, "little")
+_length = Struct("<Q").pack
+_INTEGER = _length(8)
 
 
-_LENGTHS = tuple(length.to_bytes(8, "little") for length in range(256))
-
-
-def _framed(field: Field) -> tuple[bytes, bytes | memoryview]:
-    if type(field) is bytes and len(field) < len(_LENGTHS):  # nearly all of what is hashed by the thousand
-        return _LENGTHS[len(field)], field
-    if isinstance(field, int):
-        return _INTEGER_BYTES, field.to_bytes(8, "little")
-    data = field.encode() if isinstance(field, str) else field
-    return len(data).to_bytes(8, "little"), data
+def _framed(fields: Iterable[Field]) -> list[bytes | memoryview]:
+    parts: list[bytes | memoryview] = []
+    for field in fields:
+        if isinstance(field, int):
+            parts += (_INTEGER, field.to_bytes(8, "little"))
+        else:
+            data = field.encode() if isinstance(field, str) else field
+            parts += (_length(len(data)), data)
+    return parts
 
 
 def digest_of_more(domain: str, count: int, *fields: Field) -> Callable[..., bytes]:
     """For many digests whose first fields are the same: takes the `count` others, and gives `digest(domain, *fields, *others)`."""
-    parts: list[bytes | memoryview] = [_tag(domain), (len(fields) + count).to_bytes(8, "little")]
-    for field in fields:
-        parts += _framed(field)
-    begun = hashlib.sha256(b"".join(parts))
+    begun = hashlib.sha256(b"".join((_tag(domain), _length(len(fields) + count), *_framed(fields))))
 
     def finished(*others: Field) -> bytes:
         if len(others) != count:
             raise ValueError(f"{len(others)} fields were given, {count} are to come")
         found = begun.copy()
-        found.update(b"".join([part for field in others for part in _framed(field)]))
+        found.update(b"".join(_framed(others)))
         return found.digest()
 
     return finished
@@ -61,7 +59,4 @@ def digest_of_more(domain: str, count: int, *fields: Field) -> Callable[..., byt
 
 def digest(domain: str, *fields: Field) -> bytes:
     """32-byte digest of `fields` under `domain`. Integers must lie in [0, 2^64)."""
-    parts: list[bytes | memoryview] = [_tag(domain), len(fields).to_bytes(8, "little")]
-    for field in fields:
-        parts += _framed(field)
-    return hashlib.sha256(b"".join(parts)).digest()
+    return hashlib.sha256(b"".join((_tag(domain), _length(len(fields)), *_framed(fields)))).digest()

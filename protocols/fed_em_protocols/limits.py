@@ -8,6 +8,9 @@ PROTOCOL_VERSION = 2
 MAX_VECTOR_LENGTH = 4_000_000
 MAX_MESSAGE_BYTES = 8 * MAX_VECTOR_LENGTH + 65_536
 
+# Messages that Flower carries together; what waits beyond them goes with the next parcel.
+MAX_PARCEL_MESSAGES = 1024
+
 # What is signed beside the bulk bytes: a certificate with a signature of each of the most witnesses is the longest.
 MAX_PAYLOAD_BYTES = 1_000_000
 

@@ -174,7 +174,7 @@ def _groups(
     streams: list[_Stream] = [
         (Cipher(AES(key), _FROM_ZERO).encryptor().update_into, into[k % _TOGETHER]) for k, (key, _) in enumerate(signed)
     ]
-    signs = cast(RingVector, np.array([sign for _, sign in signed]).clip(max=0).astype(dtype))
+    signs = cast(RingVector, np.negative(np.array([sign < 0 for _, sign in signed], dtype=dtype)))
     return [(streams[k : k + _TOGETHER], signs[k : k + _TOGETHER]) for k in range(0, len(streams), _TOGETHER)]
 
 

@@ -7,8 +7,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, PositiveFloat, ValidationError, model_validator
 
+from fed_em.beginnings import Beginning, BestOf, FromLabels, FromModel, OneDraw
 from fed_em.em import Stopping
 from fed_em.errors import CallerError
+from fed_em.model import ComponentModel
+from fed_em.model_file import load_model
 from fed_em.optimiser import EM, L_BFGS
 from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.addresses import Address
@@ -17,8 +20,12 @@ from fed_em_protocols.coordinator_state import Timetable
 from fed_em_protocols.description import Column, LabelsColumn, SessionDescription, WeightsColumn, require_gateable
 from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
 from fed_em_protocols.roster import Name
+from fed_em_protocols.starts import MAX_STARTS, Starts, most_candidates
 from fed_em_protocols.stream import Stream
 from fed_em_protocols.terms import Trust
+
+# Of `[fit] start`, what names no folder.
+LABELS = "labels"
 
 
 class TrustTable(Table):
@@ -60,9 +67,18 @@ class FitTable(Table):
     """Converged when the objective changes by less than this, in nats a row, between two complete rounds."""
     max_iterations: Annotated[int, Field(ge=1)] = 200
     seed: Annotated[int, Field(ge=0)] = 0
+    starts: Annotated[int, Field(ge=0, le=MAX_STARTS)] | None = None
+    """How many starts are drawn, evaluated side by side and followed for a few rounds before the best goes on; 0: one draw goes on as it
+    is. By default 20, or as many as one message holds; 0 where there is nothing to choose or it cannot be: with one component, in a
+    stream, or with a mass floor."""
+    start: Annotated[str, Field(min_length=1)] | None = None
+    """Where to start instead: "labels" for the components of labelled rows, or the folder of a model that was fitted before."""
     optimiser: Literal["em", "squarem", "lbfgs"] | None = None
     """What proposes the parameters of the next round; in rounds whose sum is not whole it is EM (`fed_em.optimiser`). By default
     L-BFGS, and EM where there is nothing else: in a stream, and with mixing weights of each tenant's own."""
+
+    standard_errors: bool = False
+    """Whether one more sum, once the model is fitted, gives standard errors of its parameters; never with a mass floor."""
 
     @property
     def stopping(self) -> Stopping:
@@ -120,6 +136,16 @@ class ServerConfiguration(Table):
         return self
 
     @model_validator(mode="after")
+    def _says_where_to_start(self) -> Self:
+        if self.fit.start is not None and self.fit.starts:
+            raise ValueError("a start is chosen from many (starts) or given (start): set one of them in [fit]")
+        if self.fit.start == LABELS and (self.labels is None or has_own_weights(self.description.fitted_model)):
+            raise ValueError(
+                'start = "labels" needs [labels], and mixing weights that all tenants share: leave it out of [fit]'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _suits_a_stream(self) -> Self:
         if self.stream is not None and "tolerance" in self.fit.model_fields_set:
             raise ValueError(
@@ -137,6 +163,29 @@ class ServerConfiguration(Table):
         return self
 
     @property
+    def n_starts(self) -> int:
+        """How many starts are drawn and compared; 0 if none are."""
+        if self.fit.starts is not None:
+            return self.fit.starts
+        model = self._with_starts(None).fitted_model
+        one = isinstance(model, ComponentModel) and model.n_components == 1
+        unsuited = one or self.stream is not None or self.trust.mass_floor > 0 or self.fit.start is not None
+        return 0 if unsuited else min(Starts().n, max(most_candidates(model) - 1, 0))
+
+    def beginning(self) -> Beginning:
+        """Where the fit starts.
+
+        Raises:
+            CallerError: the model to start from is not there, or is no model.
+            EnvironmentFault: it cannot be read.
+        """
+        if self.fit.start == LABELS:
+            return FromLabels()
+        if self.fit.start is not None:
+            return FromModel(load_model(self.fit.start), self.description.names)
+        return BestOf(self.n_starts) if self.n_starts else OneDraw()
+
+    @property
     def _plain_em(self) -> bool:
         return self.stream is not None or has_own_weights(self.description.fitted_model)
 
@@ -148,6 +197,9 @@ class ServerConfiguration(Table):
     @property
     def description(self) -> SessionDescription:
         """What tenants are told of the session."""
+        return self._with_starts(Starts(n=self.n_starts) if self.n_starts else None)
+
+    def _with_starts(self, starts: Starts | None) -> SessionDescription:
         return SessionDescription(
             title=self.title,
             columns=self.columns,
@@ -155,6 +207,8 @@ class ServerConfiguration(Table):
             labels=self.labels,
             weights=self.weights,
             stream=self.stream,
+            starts=starts,
+            standard_errors=True if self.fit.standard_errors else None,
         )
 
 
@@ -162,4 +216,7 @@ def read_server_configuration(path: Path) -> ServerConfiguration:
     """Read a session's file; relative paths are taken from where it lies. Raises as `read_configuration`."""
     found = read_configuration(path, ServerConfiguration)
     base = path.parent
-    return found.model_copy(update={name: base / getattr(found, name) for name in ("roster", "keys", "output")})
+    moved: dict[str, object] = {name: base / getattr(found, name) for name in ("roster", "keys", "output")}
+    if found.fit.start not in (None, LABELS):
+        moved["fit"] = found.fit.model_copy(update={"start": str(base / str(found.fit.start))})
+    return found.model_copy(update=moved)

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fed_em.broadcast import Broadcast
+from fed_em.candidates import Candidates
 from fed_em.component_counts import LEAST_ROWS, MASS
 from fed_em.coordinates import Coordinates
 from fed_em.em import Summed
 from fed_em.errors import CallerError
-from fed_em.model import Model
+from fed_em.model import Summand
 from fed_em.parameters import Parameters
+from fed_em.statistic_products import StatisticProducts
 from fed_em.statistics import Statistics
 from fed_em_protocols.coordinator_state import SumOpened, SumRequest
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
@@ -30,7 +32,8 @@ class FederatedTotal:
     With a mass floor in the terms each sum is two, counts and then moments behind the gate that follows from them, over the same
     tenants and of whole vectors: terms of earlier rounds went through other gates.
 
-    The sums of a stream are of whole vectors too, over those who answer.
+    The sums of a stream, of candidates, and of the products that standard errors follow from, are of whole vectors too, over those who
+    answer.
 
     Attributes:
         sums: The secure sum.
@@ -38,14 +41,14 @@ class FederatedTotal:
         roster: Its tenants.
         description: The session's columns and model.
         model, coordinates: What is evaluated, and where.
-        opened: Called with every opened sum of moments.
+        opened: Called with every opened sum of statistics.
     """
 
     sums: FederatedSum
     terms: SessionTerms
     roster: Roster
     description: SessionDescription
-    model: Model
+    model: Summand
     coordinates: Coordinates
     opened: Callable[[SumOpened], None]
 
@@ -59,8 +62,9 @@ class FederatedTotal:
         """
         broadcast = Broadcast(self.model, self.coordinates, parameters)
         encoding = encoding_of(self.description, broadcast, self.roster.row_caps)
-        # In a stream each sum is of other rows, and stands for itself.
-        whole = self.description.stream is not None
+        # In a stream each sum is of other rows, and stands for itself; so do those of candidates, and of products there is one sum only.
+        alone = isinstance(self.model, Candidates | StatisticProducts)
+        whole = self.description.stream is not None or alone
         request = SumRequest(broadcast.to_bytes(), encoding.digest, encoding.length, whole, ring=encoding.ring)
         held: tuple[int, ...] = ()
         if self.terms.mass_floor:

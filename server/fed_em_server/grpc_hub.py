@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fed_em.errors import EnvironmentFault
+from fed_em_protocols.limits import MAX_MESSAGE_BYTES
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.wire.grpc_service import METHOD, SERVICE, channel_options
 from fed_em_server.hub import Arrived, HubEvent, Unlinked
@@ -29,6 +30,8 @@ T = TypeVar("T")
 # The most messages that wait to be read, of one tenant over all links that it dials, and to be sent, on one link. A tenant's others are
 # left in its own machine, and one that does not read is cut off.
 _MOST_UNREAD, _MOST_UNSENT = 16, 256
+# Behind so many bytes of one tenant nothing more of it is read: with one message more that is all that it can make the server keep.
+_MOST_UNREAD_BYTES = MAX_MESSAGE_BYTES
 
 # After the last message, tenants get this long to close their ends.
 _FAREWELL_SECONDS = 2.0
@@ -36,11 +39,29 @@ _FAREWELL_SECONDS = 2.0
 
 @dataclass(eq=False)
 class _Link:
-    """One stream; a tenant that dials again gets a new one, and the old one ends."""
+    """One stream; a tenant that dials again gets a new one, and the old one ends. `cuts`: how often the tenant had been cut before."""
 
     tenant: int
+    cuts: int
     dropped: asyncio.Event = field(default_factory=asyncio.Event)
     outgoing: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
+
+
+class _Unread:
+    """What waits to be read of one tenant, over all links that it dials; `room` is set while more may come in."""
+
+    def __init__(self) -> None:
+        self.room = asyncio.Event()
+        self._messages = self._bytes = 0
+        self.changed_by(0, 0)
+
+    def changed_by(self, messages: int, size: int) -> None:
+        self._messages += messages
+        self._bytes += size
+        if self._messages < _MOST_UNREAD and self._bytes < _MOST_UNREAD_BYTES:
+            self.room.set()
+        else:
+            self.room.clear()
 
 
 class GrpcHub:
@@ -59,8 +80,10 @@ class GrpcHub:
         self._tenants = {_der(tenant.parsed_certificate): index for index, tenant in enumerate(roster.tenants)}
         roots = "".join(tenant.certificate for tenant in roster.tenants).encode()
         self._credentials = grpc.ssl_server_credentials([(tls_key, tls_certificate)], roots, require_client_auth=True)
-        self._events: queue.SimpleQueue[HubEvent] = queue.SimpleQueue()
-        self._unread = [asyncio.Semaphore(_MOST_UNREAD) for _ in roster.tenants]
+        # Each with how often its tenant had been cut when the link was made that it comes from.
+        self._events: queue.SimpleQueue[tuple[HubEvent, int]] = queue.SimpleQueue()
+        self._unread = [_Unread() for _ in roster.tenants]
+        self._cuts = [0] * roster.n
         self._links: dict[int, _Link] = {}
         self._received = self._sent = 0
         self._loop = asyncio.new_event_loop()
@@ -78,13 +101,15 @@ class GrpcHub:
 
     def receive(self, until: float | None) -> HubEvent | None:
         """The next event, or None once the clock shows `until`."""
-        try:
-            event = self._events.get(timeout=None if until is None else max(0.0, until - self.now()))
-        except queue.Empty:
-            return None
-        if isinstance(event, Arrived):
-            self._loop.call_soon_threadsafe(self._unread[event.tenant].release)
-        return event
+        while True:
+            try:
+                event, cuts = self._events.get(timeout=None if until is None else max(0.0, until - self.now()))
+            except queue.Empty:
+                return None
+            if isinstance(event, Arrived):
+                self._loop.call_soon_threadsafe(self._unread[event.tenant].changed_by, -1, -len(event.data))
+            if cuts == self._cuts[event.tenant]:
+                return event
 
     def send(self, tenant: int, data: bytes) -> None:
         """Queue a message for a tenant's link; lost if there is none."""
@@ -95,7 +120,8 @@ class GrpcHub:
         return self._received, self._sent
 
     def cut(self, tenant: int) -> None:
-        """End a tenant's link at once, whether it reads or not."""
+        """End a tenant's link at once, whether it reads or not, with all that came in on it and on those before."""
+        self._cuts[tenant] += 1
         self._loop.call_soon_threadsafe(self._drop, tenant)
 
     def close(self) -> None:
@@ -134,7 +160,7 @@ class GrpcHub:
         if tenant is None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this certificate is not in the roster")
             return
-        link = _Link(tenant)
+        link = _Link(tenant, self._cuts[tenant])
         self._drop(tenant)
         self._links[tenant] = link
         writer = asyncio.create_task(self._write(link, context))
@@ -148,7 +174,7 @@ class GrpcHub:
                 task.cancel()
             if self._links.get(tenant) is link:
                 del self._links[tenant]
-                self._events.put(Unlinked(tenant))
+                self._events.put((Unlinked(tenant), link.cuts))
 
     def _who(self, context: grpc.aio.ServicerContext[bytes, bytes]) -> int | None:
         pem = next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
@@ -159,20 +185,14 @@ class GrpcHub:
 
     async def _read(self, link: _Link, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         unread = self._unread[link.tenant]
-        while True:
-            await unread.acquire()
-            handed_in = False
-            try:
-                data = await context.read()
-                if not isinstance(data, bytes):
-                    return
-                if self._links.get(link.tenant) is link:
-                    self._received += len(data)
-                    self._events.put(Arrived(link.tenant, data))
-                    handed_in = True
-            finally:
-                if not handed_in:
-                    unread.release()
+        while await unread.room.wait():
+            data = await context.read()
+            if not isinstance(data, bytes):
+                return
+            if self._links.get(link.tenant) is link:
+                self._received += len(data)
+                unread.changed_by(1, len(data))
+                self._events.put((Arrived(link.tenant, data), link.cuts))
 
     async def _write(self, link: _Link, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         while (data := await link.outgoing.get()) is not None:

@@ -27,6 +27,7 @@ from fed_em_server.report_words import (
     lacking_in_words,
     names_in_words,
     seconds_in_words,
+    start_in_words,
     told_with_round,
 )
 from fed_em_server.standings import Standing
@@ -175,8 +176,9 @@ class Frame:
         up, down = picture.traffic
         line = Text()
         if picture.round:
-            iteration = picture.rounds[-1].iteration if picture.rounds else 0
-            line.append(f"round {picture.round}", "bold").append(f"  iteration {iteration}")
+            last = picture.rounds[-1] if picture.rounds else None
+            serves = start_in_words(last) if last and last.start else f"iteration {last.iteration if last else 0}"
+            line.append(f"round {picture.round}", "bold").append(f"  {serves}")
         else:
             line.append(picture.stage.value, "bold").append(
                 f"  {picture.standings.here} of {len(picture.record.tenants)} are here"

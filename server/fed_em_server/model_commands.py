@@ -1,11 +1,13 @@
-"""Commands about tables and fitted models: `fed-em schema`, `fed-em predict`, `fed-em score` and `fed-em sample`."""
+"""Commands about tables and fitted models: `fed-em schema`, `estimates`, `predict`, `score` and `sample`."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
     from fed_em.model_file import FittedModel
 
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.")]
-Data = Annotated[Path, typer.Argument(help="Rows: CSV, Parquet or NumPy, with the model's columns.")]
+Data = Annotated[
+    Path,
+    typer.Argument(help="Rows with the model's columns: a CSV, Parquet or NumPy file, or a folder of CSV and Parquet."),
+]
 Output = Annotated[Path | None, typer.Option("--output", help="CSV or Parquet file; standard output by default.")]
 
 
@@ -40,25 +45,54 @@ def schema(
 
 
 def predict(model: Model, data: Data, output: Output = None) -> None:
-    """Component and its probability for each row."""
+    """Component and its probability for each row; tables need not fit into memory."""
     import pyarrow as pa
 
-    fitted, rows = _load(model, data)
-    probabilities = fitted.predict_proba(rows)
-    table = {"component": probabilities.argmax(axis=1), "probability": probabilities.max(axis=1)}
-    _write(pa.table(table), output)
+    from fed_em.model_file import load_model
+
+    fitted = load_model(model)
+
+    def found(rows: Rows) -> pa.Table:
+        probabilities = fitted.predict_proba(rows)
+        return pa.table({"component": probabilities.argmax(axis=1), "probability": probabilities.max(axis=1)})
+
+    _write(map(found, _blocks(fitted, data)), output)
 
 
 def score(model: Model, data: Data, output: Output = None) -> None:
-    """Log density of each row, in nats; without --output, the mean over all rows."""
+    """Log density of each row, in nats; without --output, the mean over all rows. Tables need not fit into memory."""
     import pyarrow as pa
 
-    fitted, rows = _load(model, data)
-    densities = fitted.score_samples(rows)
+    from fed_em.model_file import load_model
+
+    fitted = load_model(model)
+    densities = map(fitted.score_samples, _blocks(fitted, data))
+    if output is not None:
+        _write((pa.table({"log_density": each}) for each in densities), output)
+        return
+    n, total = 0, 0.0
+    for each in densities:
+        n, total = n + len(each), total + float(each.sum())
+    typer.echo(f"{n} rows, mean log density {total / n:.6f} nats in original units")
+
+
+def estimates(model: Model, output: Output = None) -> None:
+    """The model's parameters in the units of the table, with their standard errors if it has any; as a table with --output."""
+    import pyarrow as pa
+
+    from fed_em.estimates import Estimates
+    from fed_em.model_file import load_model
+
+    found = Estimates.of(load_model(model))
     if output is None:
-        typer.echo(f"{len(rows)} rows, mean log density {densities.mean():.6f} nats in original units")
-    else:
-        _write(pa.table({"log_density": densities}), output)
+        typer.echo(str(found))
+        if found.records is not None:
+            typer.echo(
+                f"standard errors of {found.records:g} records, {found.shift:.2g} of them from the maximum at most"
+            )
+        return
+    names = ("name", "kind", "component", "column", "level", "value", "error", "remark")
+    _write(iter([pa.table({name: [getattr(line, name) for line in found] for name in names})]), output)
 
 
 def sample(
@@ -70,47 +104,90 @@ def sample(
     """Rows drawn from the model, with their component."""
     import pyarrow as pa
 
-    from fed_em.mixed_mixture import MixedMixtureModel
     from fed_em.model_file import load_model
 
     fitted = load_model(model)
     rows, components = fitted.sample(n, seed)
-    columns: dict[str, Any] = {name: rows[:, k] for k, name in enumerate(fitted.columns)}
-    if isinstance(fitted.model, MixedMixtureModel):
-        columns = fitted.model.schema.decode(rows)
-    _write(pa.table({**columns, "component": components}), output)
+    _write(iter([pa.table({**fitted.schema.decode(rows), "component": components})]), output)
 
 
-def _load(model: Path, data: Path) -> tuple[FittedModel, Rows]:
-    from fed_em.gaussian_mixture import GaussianMixtureModel
-    from fed_em.mixed_mixture import MixedMixtureModel
-    from fed_em.model_file import load_model
+def _blocks(fitted: FittedModel, data: Path) -> Iterator[Rows]:
+    """The rows of a table, block by block, of one block or more; those of NumPy's files are one."""
+    import numpy as np
+
+    from fed_em.columns import CategoricalColumn
+    from fed_em.errors import CallerError
+    from fed_em.model import CountedModel
+    from fed_em.table_files import open_table
     from fed_em_client.rows import read_columns
 
-    fitted = load_model(model)
-    complete = isinstance(fitted.model, GaussianMixtureModel) and not fitted.model.missing
-    schema = fitted.model.schema if isinstance(fitted.model, MixedMixtureModel) else None
-    return fitted, read_columns(data, fitted.columns, {}, () if complete else fitted.columns, schema)
+    schema = fitted.schema
+    may_be_missing = fitted.columns if isinstance(fitted.model, CountedModel) and fitted.model.missing else ()
+    if data.suffix.lower() in (".npy", ".npz"):
+        yield read_columns(data, fitted.columns, {}, may_be_missing, schema)
+        return
+    labelled = [column.name for column in schema.columns if isinstance(column, CategoricalColumn)]
+    seen = False
+    for block in open_table(data, fitted.columns, text=labelled).rows(schema):
+        missing = np.isnan(block).sum(axis=0)
+        if missing.any() and not may_be_missing:
+            d = int(missing.argmax())
+            raise CallerError(
+                f"column '{fitted.columns[d]}' has {missing[d]} missing cells among {len(block)} rows of {data}",
+                remedy="the model takes complete rows: leave such rows out, or fit one that admits missing cells",
+            )
+        seen = True
+        yield block
+    if not seen:
+        raise CallerError(f"{data} has no rows", remedy="give at least one row")
 
 
-def _write(table: pa.Table, output: Path | None) -> None:
-    import pyarrow.csv
-    import pyarrow.parquet
-
+def _write(tables: Iterator[pa.Table], output: Path | None) -> None:
+    """Write one table, in parts: to standard output, or to a file that is there once all of it is."""
     from fed_em.errors import CallerError, EnvironmentFault
 
+    if output is not None and output.suffix not in (".csv", ".parquet"):
+        raise CallerError(f"cannot write '{output.suffix}' files", remedy="end the name in .csv or .parquet")
     try:
         if output is None:
-            pyarrow.csv.write_csv(table, sys.stdout.buffer)
-            sys.stdout.flush()
-        elif output.suffix == ".parquet":
-            pyarrow.parquet.write_table(table, output)
-        elif output.suffix == ".csv":
-            pyarrow.csv.write_csv(table, output)
+            _write_csv(tables, sys.stdout.buffer)
         else:
-            raise CallerError(f"cannot write '{output.suffix}' files", remedy="end the name in .csv or .parquet")
+            _write_file(tables, output)
+    except OSError as error:
+        raise EnvironmentFault(f"cannot write {output or 'to standard output'}: {error.strerror}") from None
+
+
+def _write_file(tables: Iterator[pa.Table], output: Path) -> None:
+    partial = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        with partial.open("xb") as file:
+            (_write_csv if output.suffix == ".csv" else _write_parquet)(tables, file)
+        partial.replace(output)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def _write_csv(tables: Iterator[pa.Table], sink: BinaryIO) -> None:
+    import pyarrow.csv
+
+    try:
+        first = next(tables)
+        with pyarrow.csv.CSVWriter(sink, first.schema) as writer:
+            writer.write_table(first)
+            for table in tables:
+                writer.write_table(table)
+        sink.flush()
     except BrokenPipeError:
         # Whoever read has enough; Python would complain once more when it flushes on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        raise EnvironmentFault(f"cannot write {output}: {error.strerror}") from None
+
+
+def _write_parquet(tables: Iterator[pa.Table], sink: BinaryIO) -> None:
+    import pyarrow.parquet
+
+    first = next(tables)
+    with pyarrow.parquet.ParquetWriter(sink, first.schema) as writer:
+        writer.write_table(first)
+        for table in tables:
+            writer.write_table(table)

@@ -19,6 +19,7 @@ from fed_em_server.report_words import (
     happening_of,
     lacking_in_words,
     seconds_in_words,
+    start_in_words,
     told,
 )
 
@@ -77,6 +78,8 @@ class PlainLog:
         )
 
     def _progress(self, record: RoundRecord) -> str:
+        if record.start is not None:
+            return start_in_words(record)
         if record.log_likelihood is None:
             return "moments of the columns"
         change = "" if self._last is None else f" ({decimal(record.log_likelihood - self._last, 6, signed=True)})"

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fed_em.beginnings import Beginning
 from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
 from fed_em.errors import CallerError
 from fed_em.minibatches import MinibatchTotal
-from fed_em.model import Model, Rows
+from fed_em.model import ComponentModel, Rows, Summand
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM
 from fed_em.records import Records
-from fed_em.row_stream import RowStream, TableStream, TotalOfStream
+from fed_em.row_stream import RecordStream, TableStream, TotalOfStream
+from fed_em.standard_errors import standard_errors
 from fed_em.standardised_fit import StandardisedFit, TotalFor, fit_standardised
 from fed_em.tenant_mixing import has_own_weights
 from fed_em.totals import TotalOfRows
@@ -21,7 +26,12 @@ from fed_em_protocols.description import SessionDescription
 
 
 def fit_pooled(
-    description: SessionDescription, rows: Rows | Records, stopping: Stopping, seed: int, optimiser: str = EM
+    description: SessionDescription,
+    rows: Rows | Records,
+    stopping: Stopping,
+    seed: int,
+    optimiser: str = EM,
+    beginning: Beginning | None = None,
 ) -> tuple[FittedModel, StandardisedFit]:
     """Fit a session's model to rows `(n, D)`, or records, in memory, through the very steps of a federated session.
 
@@ -30,23 +40,21 @@ def fit_pooled(
     """
     records = Records.of(rows)
 
-    def total_for(model: Model, coordinates: Coordinates) -> Total:
+    def total_for(model: Summand, coordinates: Coordinates) -> Total:
         there = replace(records, rows=coordinates.apply(records.rows))
-        # Labels are of components, and the moments of all records have none.
-        if model is not description.fitted_model:
+        if not _has_labels(description, model):
             return TotalOfRows(model, replace(there, admissible=None))
-        if description.stream is None:
+        if description.stream is None or model is not description.fitted_model:
             return TotalOfRows(model, there)
         minibatches = description.stream.minibatches(b"pooled" + seed.to_bytes(8, "little"))
         return description.total_of(model, MinibatchTotal(model, there, minibatches))
 
-    return _fit(description, total_for, stopping, seed, optimiser, n_rows=len(records))
+    return _fit(description, total_for, stopping, seed, optimiser, beginning, n_rows=len(records))
 
 
 def needs_memory(description: SessionDescription) -> bool:
-    """Whether a fit to rows in one place needs all of them at hand: for weights or labels, minibatches, or one tenant's own weights."""
-    besides = (description.labels, description.weights, description.stream)
-    return any(table is not None for table in besides) or has_own_weights(description.fitted_model)
+    """Whether a fit to rows in one place needs all of them at hand: for minibatches, or mixing weights of one tenant's own."""
+    return description.stream is not None or has_own_weights(description.fitted_model)
 
 
 def fit_table(
@@ -55,6 +63,7 @@ def fit_table(
     stopping: Stopping,
     seed: int,
     optimiser: str = EM,
+    beginning: Beginning | None = None,
     passed: Callable[[int], None] = lambda _: None,
     observe: Callable[[Iteration], None] = lambda _: None,
 ) -> tuple[FittedModel, StandardisedFit]:
@@ -62,10 +71,11 @@ def fit_table(
 
     Args:
         description: The session, of which `needs_memory` is false.
-        table: With the session's columns, by their names.
+        table: With the session's columns, those of labels and weights included, by their names.
         stopping: When to stop.
         seed: Of the start.
         optimiser: One of `fed_em.optimiser.OPTIMISERS`.
+        beginning: Where EM starts; by default from one draw.
         passed: Told how many more rows were summed.
         observe: Called after every iteration.
 
@@ -77,12 +87,29 @@ def fit_table(
         raise CallerError(
             f"session '{description.title}' needs all rows at hand", remedy="read them into memory, and use fit_pooled"
         )
-    rows = _Checked(description, table.rows(description.schema_of_columns))
+    stream = _stream_of(description, table)
 
-    def total_for(model: Model, coordinates: Coordinates) -> Total:
+    def total_for(model: Summand, coordinates: Coordinates) -> Total:
+        rows = _Checked(description, stream, _has_labels(description, model))
         return TotalOfStream(model, coordinates, rows, passed=passed)
 
-    return _fit(description, total_for, stopping, seed, optimiser, observe)
+    n_rows = None if description.weights is None else sum(map(len, stream))
+    return _fit(description, total_for, stopping, seed, optimiser, beginning, observe, n_rows)
+
+
+def _stream_of(description: SessionDescription, table: TableStream) -> RecordStream:
+    schema, weights, labels = description.schema_of_columns, description.weights, description.labels
+    if weights is None and labels is None:
+        return table.rows(schema)
+    model = description.fitted_model
+    assert isinstance(model, ComponentModel)
+    of_weights, of_labels = (None if column is None else column.column for column in (weights, labels))
+    return table.records(schema, of_weights, of_labels, model.n_components)
+
+
+def _has_labels(description: SessionDescription, model: Summand) -> bool:
+    """Whether labels count in a sum: they are of components, and the moments of all records have none."""
+    return model is description.fitted_model or model != description.first_round.model
 
 
 def _fit(
@@ -91,31 +118,52 @@ def _fit(
     stopping: Stopping,
     seed: int,
     optimiser: str,
+    beginning: Beginning | None,
     observe: Callable[[Iteration], None] = lambda _: None,
     n_rows: int | None = None,
 ) -> tuple[FittedModel, StandardisedFit]:
     model = description.fitted_model
     result = fit_standardised(
-        model, (description.low, description.high), total_for, stopping, seed, observe, optimiser=optimiser
+        model, (description.low, description.high), total_for, stopping, seed, observe, optimiser, beginning
     )
     # Without weights, records are rows.
     n = int(result.fit.iterations[-1].records) if n_rows is None else n_rows
     provenance = {"rows": n, "converged": result.fit.converged}
-    return FittedModel(model, result.coordinates, description.names, result.fit.parameters, provenance), result
+    errors, products, parameters = None, description.statistic_products, result.fit.parameters
+    if products is not None:
+        errors = standard_errors(products, parameters, total_for(products, result.coordinates)(parameters).statistics)
+    fitted = FittedModel(model, result.coordinates, description.names, parameters, provenance, errors)
+    return fitted, result
 
 
 @dataclass(frozen=True)
 class _Checked:
-    """Rows that are what a session declares. Implements `fed_em.row_stream.RowStream`."""
+    """Rows, or records, that are what a session declares. Implements `fed_em.row_stream.RecordStream`.
+
+    Attributes:
+        labelled: Whether labels count.
+    """
 
     _description: SessionDescription
-    _rows: RowStream
+    _rows: RecordStream
+    labelled: bool
 
     @property
     def n_columns(self) -> int:
         return self._rows.n_columns
 
-    def __iter__(self) -> Iterator[Rows]:
-        for block in self._rows:
-            self._description.check_cells(block)
-            yield block
+    def __iter__(self) -> Iterator[Records]:
+        for block in map(Records.of, self._rows):
+            self._description.check_cells(block.rows)
+            if block.weights is not None:
+                self._check_weights(block.weights)
+            admissible = block.admissible if self.labelled else None
+            yield replace(block, admissible=admissible, weight_bound=self._description.weight_bound)
+
+    def _check_weights(self, weights: NDArray[np.float64]) -> None:
+        bound = self._description.weight_bound
+        if wrong := int((weights > bound).sum()):
+            raise CallerError(
+                f"{wrong} of {len(weights)} rows have weights above the session's largest, {bound:g}",
+                remedy="scale the weights, or declare a larger `upper` in [weights]",
+            )

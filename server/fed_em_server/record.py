@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from fed_em.em import Step
 from fed_em_protocols.configuration import Table
@@ -43,7 +43,11 @@ class RoundRecord(Table):
 
     round: int
     iteration: Annotated[int, Field(ge=0)]
-    """The EM iteration it served; 0 for the moments that standardise the columns."""
+    """The EM iteration it served; 0 for what comes before: the moments that standardise the columns, and the starts."""
+    start: Annotated[int, Field(ge=1)] | None = None
+    """Which sum of the start it served; None for the others."""
+    candidates: tuple[FiniteFloat | None, ...] = ()
+    """The objective of each candidate at its parameters, nats a row; None for one that collapsed. Empty where there is none."""
     counted: Annotated[int, Field(ge=1)] | None = None
     """The round of counts before it, that says which components it holds; None without a mass gate."""
     participation: tuple[Participation, ...]
@@ -58,7 +62,7 @@ class RoundRecord(Table):
     bytes_down: int
     """Bytes of messages to and from the server, all tenants together."""
     log_likelihood: float | None = None
-    """Nats a row of standardised columns, each row's at the parameters its term belongs to; None for the moments."""
+    """Nats a row of standardised columns, each row's at the parameters its term belongs to; None for the moments and the starts."""
     weights: tuple[float, ...] = ()
     """Mixing weights after the M-step."""
     step: Step = Step.EM
@@ -91,9 +95,32 @@ class RoundRecord(Table):
         return self.bases.count(0)
 
     @property
+    def best_candidate(self) -> float | None:
+        """The best of the candidates' objectives; None without candidates."""
+        return max((objective for objective in self.candidates if objective is not None), default=None)
+
+    @property
     def first_number(self) -> int:
         """The first of its round numbers: that of its counts, if it has any."""
         return self.counted or self.round
+
+
+class ErrorRound(Table):
+    """The sum after the fit that gave standard errors, or why there is none."""
+
+    round: int = 0
+    """Its number; 0 if it was not opened."""
+    tenants: tuple[str, ...] = ()
+    """Who is in it."""
+    records: float = 0.0
+    """How many records it is of, weights counted."""
+    shift: float = 0.0
+    """How far the parameters are from the maximum of the likelihood of those records, in standard errors."""
+    seconds: float
+    bytes_up: int
+    bytes_down: int
+    failure: str = ""
+    """Why there are no standard errors, in a sentence; empty if there are."""
 
 
 class Happening(Table):
@@ -146,6 +173,8 @@ class SessionRecord(Table):
     """Whether sums were of minibatches and averaged: then nothing converges, and log-likelihoods are of the newest batch."""
     rounds: tuple[RoundRecord, ...] = ()
     happenings: tuple[Happening, ...] = ()
+    standard_errors: ErrorRound | None = None
+    """None if the session was to have none."""
     converged: bool = False
     seconds: float = 0.0
     comparison: tuple[Comparison, ...] = ()
@@ -154,6 +183,11 @@ class SessionRecord(Table):
     def certified(self) -> bool:
         """Whether a quorum of witnesses certified every round."""
         return self.trust == Trust.MALICIOUS_SERVER.label
+
+    @property
+    def start_rounds(self) -> tuple[RoundRecord, ...]:
+        """The rounds that the start took."""
+        return tuple(opened for opened in self.rounds if opened.start is not None)
 
     @property
     def n_blocks(self) -> int:

@@ -21,7 +21,7 @@ from fed_em_protocols.coordinator_state import Timetable
 from fed_em_protocols.envelope import unseal
 from fed_em_protocols.errors import PeerFault
 from fed_em_protocols.grid_payloads import Parcel
-from fed_em_protocols.limits import MAX_MESSAGE_BYTES
+from fed_em_protocols.limits import MAX_MESSAGE_BYTES, MAX_PARCEL_MESSAGES
 from fed_em_protocols.messages import Hello
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.wire.grid_messages import Action, AnswerCode
@@ -120,7 +120,8 @@ class RelayHub:
     def _parcel_for(self, node: int) -> Parcel:
         waiting = self._outbox.get(self._tenant_at.get(node, -1), [])
         size, count = 0, 0
-        while count < len(waiting) and (count == 0 or size + len(waiting[count]) <= MAX_MESSAGE_BYTES):
+        most = min(len(waiting), MAX_PARCEL_MESSAGES)
+        while count < most and (count == 0 or size + len(waiting[count]) <= MAX_MESSAGE_BYTES):
             size, count = size + len(waiting[count]), count + 1
         packed = tuple(waiting[:count])
         del waiting[:count]

@@ -44,6 +44,21 @@ def convergence_chart(rounds: Sequence[RoundRecord]) -> str:
         )  # fmt: skip
 
 
+def starts_chart(rounds: Sequence[RoundRecord]) -> str:
+    """The objective of every candidate over the EM rounds of the start, the best of them marked."""
+    seen = [r for r in rounds if r.best_candidate is not None]
+    numbers = [r.start or 0 for r in seen]
+    objectives = np.array([[np.nan if value is None else value for value in r.candidates] for r in seen])
+    best = int(np.nanargmax(objectives[-1]))
+    with figure(WIDE, 2.4) as drawn:
+        axes = drawn.subplots()
+        axes.plot(numbers, objectives, color=THEME["muted"], linewidth=0.8, zorder=2)
+        axes.plot(numbers, objectives[:, best], color=THEME["curve"], linewidth=1.8, zorder=3)
+        _name_axes(axes, "sum of the start", "objective, nats a row")
+        told = f"{objectives.shape[1]} lines; the highest ends at {decimal(float(objectives[-1, best]))}."
+        return inline_svg(drawn, "starts", "Objective of every candidate", told)
+
+
 def _enlarge_the_end(axes: Axes, curve: Sequence[_Point]) -> None:
     """Show the end of a curve again on a larger scale, where the chart has room for it."""
     values = [value for _, value, _ in curve]

@@ -18,6 +18,7 @@ from fed_em.model_file import FittedModel
 from fed_em_server import report_charts as charts
 from fed_em_server.record import SessionRecord
 from fed_em_server.report_clusters import planar_mixture
+from fed_em_server.report_estimates import estimate_lines
 from fed_em_server.report_findings import (
     comparison_lines,
     exposure_of,
@@ -29,7 +30,7 @@ from fed_em_server.report_images import png_of
 from fed_em_server.report_participation import participation_chart
 from fed_em_server.report_profile import profile_of
 from fed_em_server.report_svg import N_PALETTE
-from fed_em_server.report_words import banner_in_words
+from fed_em_server.report_words import banner_in_words, starts_in_words
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -62,7 +63,9 @@ def _contents(record: SessionRecord, fitted: FittedModel, images: NDArray[np.flo
         "exposure": exposure_of(record),
         "components": _components(record, images),
         "profile": profile_of(fitted),
+        "estimates": estimate_lines(fitted),
         "charts": _charts(record, fitted),
+        "starts": starts_in_words(record),
         "stale_rounds": sum(opened.stale > 0 for opened in record.rounds),
     }
 
@@ -72,6 +75,8 @@ def _charts(record: SessionRecord, fitted: FittedModel) -> dict[str, Markup]:
     drawn: dict[str, str] = {}
     if any(opened.log_likelihood is not None for opened in record.rounds):
         drawn["convergence"] = charts.convergence_chart(record.rounds)
+    if any(opened.best_candidate is not None for opened in record.rounds):
+        drawn["starts"] = charts.starts_chart(record.rounds)
     weights = record.rounds[-1].weights if record.rounds else ()
     if weights:
         drawn["weights"] = charts.weights_chart(record.rounds, component_names(len(weights)))

@@ -18,6 +18,7 @@ from fed_em_server.report_words import (
     ending_in_words,
     names_in_words,
     seconds_in_words,
+    starts_in_words,
 )
 
 # Lines of a comparison with a meaning of their own; every other line is a tenant's model, fitted to its rows alone.
@@ -57,9 +58,12 @@ def summary_panel(record: SessionRecord, folder: Path, files: Sequence[str]) -> 
     up, down = sum(r.bytes_up for r in rounds), sum(r.bytes_down for r in rounds)
     how = ending_in_words(record)
     last = next((r.log_likelihood for r in reversed(rounds) if r.log_likelihood is not None), None)
+    starts = starts_in_words(record)
     lines = {
+        **({"start": starts} if starts else {}),
         "fit": how if last is None else f"{how}, at {decimal(last)} nats a row",
         "rounds": f"{len(rounds)}: {complete} with every tenant in the sum, {len(rounds) - complete} with some",
+        **_standard_errors(record),
         "trust": f"{record.trust}, f = {record.colluders}, {blocks_in_words(record)}",
         "traffic": f"{bytes_in_words(up)} to the server, {bytes_in_words(down)} from it",
         "time": seconds_in_words(record.seconds),
@@ -72,6 +76,14 @@ def summary_panel(record: SessionRecord, folder: Path, files: Sequence[str]) -> 
     for warning in (*([] if record.certified else [record.banner]), *record.warnings):
         grid.add_row(Text("!", "bold red"), Text(warning, overflow="fold"))
     return Panel(grid, title=record.title, title_align="left", box=box.ROUNDED, expand=False, padding=(1, 2))
+
+
+def _standard_errors(record: SessionRecord) -> dict[str, str]:
+    found = record.standard_errors
+    if found is None:
+        return {}
+    of = f"{found.records:g} records of {len(found.tenants)} of {len(record.tenants)} tenants, in the model and the report"
+    return {"standard errors": f"none: {found.failure}" if found.failure else of}
 
 
 def _stale_blocks(record: SessionRecord) -> Iterator[tuple[str, str]]:

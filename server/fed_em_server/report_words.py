@@ -103,6 +103,22 @@ def lacking_in_words(opened: RoundRecord) -> str:
     return ", ".join(said)
 
 
+def start_in_words(opened: RoundRecord) -> str:
+    """`start 3`, `start 12, best of 21 candidates at −1.2345`: a round of the start."""
+    best = opened.best_candidate
+    told = "" if best is None else f", best of {len(opened.candidates)} candidates at {decimal(best)}"
+    return f"start {opened.start}{told}"
+
+
+def starts_in_words(record: SessionRecord) -> str:
+    """`best of 21 in 18 sums, at −1.2345 nats a row`, `2 sums`; empty if EM started without a sum."""
+    rounds = record.start_rounds
+    if not rounds:
+        return ""
+    best, sums = rounds[-1].best_candidate, f"{len(rounds)} sums"
+    return sums if best is None else f"best of {len(rounds[-1].candidates)} in {sums}, at {decimal(best)} nats a row"
+
+
 def happening_of(notice: Notice, second: float) -> Happening:
     """A notice as a record keeps it."""
     return Happening(

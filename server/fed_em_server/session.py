@@ -5,20 +5,23 @@ fit_standardised over FederatedTotal over FederatedSum over a hub
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from fed_em.beginnings import Beginning, OneDraw
 from fed_em.broadcast import Broadcast
 from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import MixedMixtureModel
-from fed_em.model import ComponentModel, Model
+from fed_em.model import ComponentModel, Model, Summand
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM
 from fed_em.standardised_fit import StandardisedFit, fit_standardised
+from fed_em.starts import StartRound
 from fed_em.tenant_mixing import TenantMixedModel, has_own_weights
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumOpened, Timetable
@@ -34,6 +37,7 @@ from fed_em_server.hub import Hub
 from fed_em_server.record import Happening, Participation, RoundRecord, SessionRecord
 from fed_em_server.report_words import HAPPENINGS, happening_of
 from fed_em_server.session_terms import BANNER, session_terms, warnings_of
+from fed_em_server.standard_error_round import sum_standard_errors
 from fed_em_server.standings import Standing, Standings
 
 # What a tenant that was not asked has to do with a round, from where it stands; the others are away.
@@ -73,6 +77,7 @@ class SessionPlan:
     seed: int
     transport: str
     optimiser: str = EM
+    beginning: Beginning = field(default_factory=OneDraw)
 
 
 @dataclass(frozen=True)
@@ -87,13 +92,28 @@ class SessionOutcome:
 def plan_session(
     configuration: ServerConfiguration, roster: Roster, identity: SigningKey, transport: str
 ) -> SessionPlan:
-    """The plan of a configuration, with a fresh session number. Raises `CallerError` if no sparse graph will do."""
+    """The plan of a configuration, with a fresh session number.
+
+    Raises:
+        CallerError: no sparse graph will do, or the model to start from is not there.
+        EnvironmentFault: it cannot be read.
+    """
     description = configuration.description
     fit = configuration.fit
-    terms = session_terms(configuration.trust, roster, description, fit.max_iterations)
+    beginning = configuration.beginning()
+    terms = session_terms(configuration.trust, roster, description, beginning.rounds + fit.max_iterations)
     timetable = configuration.times.timetable()
     return SessionPlan(
-        roster, identity, description, terms, timetable, fit.stopping, fit.seed, transport, configuration.optimiser
+        roster,
+        identity,
+        description,
+        terms,
+        timetable,
+        fit.stopping,
+        fit.seed,
+        transport,
+        configuration.optimiser,
+        beginning,
     )
 
 
@@ -122,21 +142,36 @@ def run_session(
     keeper = _RecordKeeper(plan, hub, watcher)
     sums = summing(state, hub, keeper.noticed)
 
-    def total_for(model: Model, coordinates: Coordinates) -> Total:
+    def total_for(model: Summand, coordinates: Coordinates) -> Total:
         total = FederatedTotal(sums, plan.terms, plan.roster, plan.description, model, coordinates, keeper.opened)
         return plan.description.total_of(model, total)
 
     model = plan.description.fitted_model
     ranges = (plan.description.low, plan.description.high)
     try:
-        result = fit_standardised(model, ranges, total_for, plan.stopping, plan.seed, keeper.iterated, plan.optimiser)
+        result = fit_standardised(
+            model,
+            ranges,
+            total_for,
+            plan.stopping,
+            plan.seed,
+            keeper.iterated,
+            plan.optimiser,
+            plan.beginning,
+            keeper.started,
+        )
     except BaseException:
         sums.close(CloseReason.FAILED)
         raise
     final = Broadcast(model, result.coordinates, result.fit.parameters)
+    try:
+        errors, error_round = sum_standard_errors(sums, hub, plan.terms, plan.roster, plan.description, final)
+    except BaseException:
+        sums.close(CloseReason.FAILED)
+        raise
     sums.close(CloseReason.FINISHED, final.to_bytes())
-    record = keeper.finished(result)
-    return SessionOutcome(_fitted_model(plan, result, record), result, record)
+    record = keeper.finished(result).model_copy(update={"standard_errors": error_round})
+    return SessionOutcome(replace(_fitted_model(plan, result, record), errors=errors), result, record)
 
 
 def _fitted_model(plan: SessionPlan, result: StandardisedFit, record: SessionRecord) -> FittedModel:
@@ -168,6 +203,7 @@ class _RecordKeeper:
         self._bases = (0,) * plan.roster.n
         self._mark = (hub.now(), *hub.traffic())
         self._rounds: list[RoundRecord] = []
+        self._starts = 0
         self._happenings: list[Happening] = []
         self._record = _first_record(plan)
         self._standings = self._stood = Standings.at_start(self._record)
@@ -194,7 +230,7 @@ class _RecordKeeper:
         now, up, down = self._hub.now(), *self._hub.traffic()
         began, up_before, down_before = self._mark
         self._mark = (now, up, down)
-        iteration = len(self._rounds)
+        iteration = max(len(self._rounds) - self._starts, 0)
         counts = [number for number in self._summed if number < opened.round]
         self._summed = ()
         self._bases = tuple(self._base(index, opened) for index in range(self._plan.roster.n))
@@ -224,6 +260,15 @@ class _RecordKeeper:
         if name in self._asked:
             return Participation.STALE if name in self._uploaded else Participation.LATE
         return _PARTS.get(self._stood.of[name], Participation.AWAY)
+
+    def started(self, seen: StartRound) -> None:
+        """The round that was opened last was one of the start."""
+        objectives = (float(objective) for objective in seen.objectives)
+        candidates = tuple(objective if math.isfinite(objective) else None for objective in objectives)
+        done = self._rounds[-1].model_copy(update={"iteration": 0, "start": seen.number, "candidates": candidates})
+        self._starts += 1
+        self._rounds[-1] = done
+        self._watcher.round_opened(done)
 
     def iterated(self, iteration: Iteration) -> None:
         """The M-step of the round that was opened last is done."""

@@ -48,8 +48,8 @@ def fit(
 ) -> None:
     """Fit the same model to rows in one place, from the same configuration.
 
-    Tables need not fit into memory, unless rows have weights or labels, the session is a [stream], or mixing weights are
-    each tenant's own: all rows are then those of one tenant.
+    Tables need not fit into memory, unless the session is a [stream], or mixing weights are each tenant's own: all rows are then
+    those of one tenant.
     """
     from fed_em.model_file import save_model
     from fed_em_server.configuration import read_server_configuration
@@ -64,6 +64,8 @@ def fit(
     unfinished = "not converged" if parsed.stream is None else "a stream ended"
     ending = "converged" if result.fit.converged else unfinished
     typer.echo(f"{ending} after {len(result.fit.iterations)} iterations; the model is in {output}")
+    if fitted.errors is not None:
+        typer.echo(f"`fed-em estimates {output}` shows its parameters with their standard errors")
 
 
 def _fit(parsed: ServerConfiguration, data: list[Path], progress: bool) -> tuple[FittedModel, StandardisedFit]:
@@ -74,12 +76,12 @@ def _fit(parsed: ServerConfiguration, data: list[Path], progress: bool) -> tuple
     from fed_em_protocols.limits import MAX_ROW_CAP
     from fed_em_server.pooled import fit_pooled, fit_table, needs_memory
 
-    description, how = parsed.description, (parsed.fit.stopping, parsed.fit.seed, parsed.optimiser)
+    description, how = parsed.description, (parsed.fit.stopping, parsed.fit.seed, parsed.optimiser, parsed.beginning())
     if needs_memory(description) or any(path.suffix.lower() in (".npy", ".npz") for path in data):
         return fit_pooled(description, read_records(data, description, {}, MAX_ROW_CAP), *how)
-    labelled = [
-        column.name for column in description.schema_of_columns.columns if isinstance(column, CategoricalColumn)
-    ]
-    table = open_table(data, description.names, text=labelled)
+    text = [column.name for column in description.schema_of_columns.columns if isinstance(column, CategoricalColumn)]
+    if description.labels is not None:
+        text.append(description.labels.column)
+    table = open_table(data, description.file_columns, text=text)
     with fit_progress(None, progress) as shown:
         return fit_table(description, table, *how, shown.passed, shown.iterated)

@@ -6,7 +6,7 @@ import hashlib
 import math
 import secrets
 
-from fed_em_protocols.description import SessionDescription
+from fed_em_protocols.description import SessionDescription, rounds_with_failures
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.session_numbers import DROPOUTS, ThreatModel, default_survivors, graph_of
 from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders
@@ -44,16 +44,22 @@ def survivors_of(trust: TrustTable, roster: Roster) -> int:
     return default_survivors(roster, trust.minimum_cohort or threats.colluders + 2, threats.guarded, dropouts)
 
 
-def session_terms(trust: TrustTable, roster: Roster, description: SessionDescription, iterations: int) -> SessionTerms:
+def session_terms(trust: TrustTable, roster: Roster, description: SessionDescription, sums: int) -> SessionTerms:
     """Terms with a fresh session number.
+
+    Args:
+        trust: Against whom.
+        roster: Among whom.
+        description: What is fitted.
+        sums: How many the fit may take besides those of the moments and for standard errors, if none fails.
 
     Raises:
         CallerError: no sparse graph will do for a large roster; names the condition that fails and what to change.
     """
     threats, survivors = threats_of(trust, roster), survivors_of(trust, roster)
     graph = graph_of(roster, threats, survivors)
-    # A sum for the moments and one an iteration: a round each, or two with a mass gate.
-    planned = (1 + iterations) * (2 if trust.mass_floor else 1)
+    # A round each, or two with a mass gate.
+    planned = (1 + sums + bool(description.standard_errors)) * (2 if trust.mass_floor else 1)
     return SessionTerms(
         session=secrets.token_bytes(16),
         roster=roster.digest,
@@ -70,8 +76,7 @@ def session_terms(trust: TrustTable, roster: Roster, description: SessionDescrip
         side_honest=graph.side_honest if graph else 0,
         blocks=len(roster.blocks) if threats.guarded else 0,
         mass_floor=math.ceil(1000 * trust.mass_floor),
-        # Half as many again for rounds that fail.
-        round_cap=planned + max(20, planned // 2),
+        round_cap=rounds_with_failures(planned),
         window_rounds=trust.window_rounds,
     )
 

@@ -13,7 +13,7 @@ from fed_em_client.tenant_command import tenant
 from fed_em_protocols.roster_commands import keygen, roster
 from fed_em_server.bundle_command import flower_app
 from fed_em_server.doctor_command import doctor
-from fed_em_server.model_commands import predict, sample, schema, score
+from fed_em_server.model_commands import estimates, predict, sample, schema, score
 from fed_em_server.session_commands import fit, server
 from fed_em_simulations.demo_command import demo
 from fed_em_simulations.simulate_command import simulate
@@ -38,6 +38,7 @@ for command in (
     flower_app,
     fit,
     schema,
+    estimates,
     predict,
     score,
     sample,

@@ -1,8 +1,8 @@
 """What all methods of a comparison have in common: rows in one coordinate system, a start, and who answers when.
 
-All of it comes by sums of everybody, as in a session: the first standardises the columns (`fed_em.standardised_fit`), then many starts run
-side by side and the best goes on (`fed_em.starts`), or it is the one start that a session of this seed draws. Every method begins there, so
-what they differ by is not their luck with starts. The optimum that losses are told from is where pooled EM ends from the same start.
+All of it comes by sums of everybody, as in a session (`fed_em.standardised_fit`): the first standardises the columns, then many starts run
+side by side and the best goes on, or there is one draw. Every method begins there, so what they differ by is not their luck with starts.
+The optimum that losses are told from is where pooled EM ends from the same start.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.beginnings import BestOf, OneDraw
 from fed_em.coordinates import Coordinates
-from fed_em.em import Stopping, Total, fit
+from fed_em.em import Stopping, Total
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.initialisation import moments_model, standard_gaussian
-from fed_em.model import Model
+from fed_em.model import Summand
 from fed_em.parameters import Parameters
 from fed_em.records import Records
-from fed_em.standardised_fit import StandardisedFit, fit_standardised
-from fed_em.starts import best_start
+from fed_em.standardised_fit import fit_standardised
 from fed_em.totals import TotalOfRows
 from fed_em_simulations.attendance import Pattern
 from fed_em_simulations.population import Tenants
@@ -76,31 +75,22 @@ def common_ground(
         model: What is to be fitted.
         tenants: Whose rows.
         pattern: Who will answer.
-        starts: How many; 0 takes the one that a session of this seed draws.
+        starts: How many; 0: one draw, that of a session of this seed without `starts`.
         seed: Of the starts; at least 0.
 
     Raises:
         FedEmError: a column is constant, or a fit fails.
     """
-    standardised = _standardised(model, tenants, seed)
-    coordinates, start = standardised.coordinates, standardised.start
-    parts = {name: replace(records, rows=coordinates.apply(records.rows)) for name, records in tenants.parts.items()}
-    pooled = Records.concatenated(list(parts.values()))
-    if starts:
-        moments = moments_model(model.n_columns, model.missing)
-        at = standard_gaussian(model.n_columns)
-        gaussian = moments.m_step(moments.e_step(at, pooled.rows), at)
-        start = best_start(model, lambda several: TotalOfRows(several, pooled), gaussian, seed, starts).parameters
-    optimum = fit(model, TotalOfRows(model, pooled), start, _PRECISE)
+    records = tenants.pooled
+
+    def total_for(summed: Summand, coordinates: Coordinates) -> Total:
+        there = replace(records, rows=coordinates.apply(records.rows))
+        # Labels are of components: moments have none, and starts are of the rows alone.
+        return TotalOfRows(summed, there if summed is model else replace(there, admissible=None))
+
+    beginning = BestOf(starts) if starts else OneDraw()
+    pooled = fit_standardised(model, _ranges(tenants), total_for, _PRECISE, seed, beginning=beginning)
+    coordinates, optimum = pooled.coordinates, pooled.fit
+    parts = {name: replace(one, rows=coordinates.apply(one.rows)) for name, one in tenants.parts.items()}
     rounds = len(optimum.iterations)
-    return CommonGround(model, tenants, parts, pattern, coordinates, start, optimum.parameters, rounds, seed)
-
-
-def _standardised(model: GaussianMixtureModel, tenants: Tenants, seed: int) -> StandardisedFit:
-    """Coordinates and start of a session of this seed over these rows; of its fit, one step."""
-    pooled = tenants.pooled
-
-    def total_for(summed: Model, coordinates: Coordinates) -> Total:
-        return TotalOfRows(summed, coordinates.apply(pooled.rows))
-
-    return fit_standardised(model, _ranges(tenants), total_for, Stopping(0.0, 1), seed)
+    return CommonGround(model, tenants, parts, pattern, coordinates, pooled.start, optimum.parameters, rounds, seed)

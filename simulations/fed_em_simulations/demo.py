@@ -76,8 +76,9 @@ difference_guard = "blocks"
 tolerance = 1e-6
 max_iterations = 400
 seed = {seed}
-# What goes wrong is timed for the rounds of plain EM.
+# What goes wrong is timed for the rounds of plain EM, from one draw.
 optimiser = "em"
+starts = 0
 
 [times]
 patience = {patience}

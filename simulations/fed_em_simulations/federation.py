@@ -82,6 +82,7 @@ class Federation:
         trouble: Whatever else happens; see `fed_em_simulations.trouble`.
         costs: What messages and work cost in virtual time.
         optimiser: "em", "squarem" or "lbfgs"; None for what an estimator says, or a session's usual one.
+        starts: How many starts are followed before the best goes on, as in a session's file; 0: one draw.
         stopping: None for what an estimator says, or a session's usual one.
         max_iterations: In place of that of `stopping`.
         cipher: "real", or "costed": every cryptographic operation is replaced by its cost (`fed_em_simulations.costed_cipher`), which the
@@ -114,6 +115,7 @@ class Federation:
     trouble: Sequence[Trouble] = ()
     costs: CostModel = TYPICAL
     optimiser: Literal["em", "squarem", "lbfgs"] | None = None
+    starts: int | None = None
     stopping: Stopping | None = None
     max_iterations: int | None = None
     cipher: Literal["real", "costed"] = "real"
@@ -145,6 +147,8 @@ class Federation:
             )
         if self.optimiser is not None:
             check_optimiser(self.optimiser)
+        if self.starts is not None:
+            check_whole_number("starts", self.starts, 0)
         if self.max_iterations is not None:
             check_whole_number("max_iterations", self.max_iterations, 1)
         _ = self.trust_table
@@ -236,6 +240,7 @@ class Federation:
             "max_iterations": stopping.max_iterations,
             "seed": self.seed,
             "optimiser": self._optimiser(about),
+            "starts": self.starts,
         }
         described = about.description.model_dump(exclude_none=True)
         return ServerConfiguration(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -84,7 +85,12 @@ class FederationOutcome:
             lines.append(
                 f"{self.total_bytes_up / 1e6:.2f} MB to the server, {self.total_bytes_down / 1e6:.2f} MB from it"
             )
-        lines += [f"{each.by} accuses {each.peer}: {each.fault}" for each in self.accusations]
+        pairs = Counter((each.by, each.peer) for each in self.accusations)
+        for (by, peer), times in pairs.items():
+            first = next(each.fault for each in self.accusations if (each.by, each.peer) == (by, peer))
+            lines.append(
+                f"{by} accuses {peer}, {times} times, first: {first}" if times > 1 else f"{by} accuses {peer}: {first}"
+            )
         return "\n".join([*record.warnings, *lines])
 
     @property

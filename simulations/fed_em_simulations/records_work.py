@@ -35,5 +35,6 @@ class RecordsWork(RowsWork):
 
     def evaluate(self, asked: Evaluate) -> RingVector:
         """As any tenant's; its densities are counted."""
-        current().densities += len(self._records) * int(self.description.model["n_components"])
-        return super().evaluate(asked)
+        vector = super().evaluate(asked)
+        current().densities += len(self._records) * self.components_asked
+        return vector

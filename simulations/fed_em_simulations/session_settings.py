@@ -60,6 +60,7 @@ class SessionSettings(Table):
             costs=self.costs.model(),
             cipher=self.cipher,
             optimiser="em",
+            starts=0,
             stopping=Stopping(0.0, len(ground.pattern)),
             watchers=watchers,
         )

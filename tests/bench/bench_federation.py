@@ -54,6 +54,7 @@ output = "../{output}"
 tolerance = 0.0
 max_iterations = {iterations}
 optimiser = "em"
+starts = 0
 [model]
 family = "gaussian-mixture"
 n_components = {sizes.components}

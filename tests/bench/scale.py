@@ -120,6 +120,7 @@ def measure_scale(n: int, rounds: int, workers: int, trust: Trust, share: float,
         # The next window would be set up beside the last rounds.
         window_rounds=rounds + rounds // 6 + 1,
         optimiser="em",
+        starts=0,
         stopping=Stopping(0.0, rounds - 1),
         workers=workers,
         watchers=(scales,),

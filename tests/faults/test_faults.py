@@ -23,7 +23,7 @@ from tests.faults.plan import Fault, FaultKind, plan_of
 from tests.faults.simulator import simulate
 from tests.protocols.remembering import remembered_protocol
 
-# Some seven minutes on two cores; `python -m tests.faults --sessions` does any number.
+# Some minutes on two cores; `python -m tests.faults --sessions` does any number.
 SESSIONS = 10_000
 
 

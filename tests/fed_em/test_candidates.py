@@ -9,7 +9,7 @@ from fed_em.broadcast import Broadcast
 from fed_em.candidates import MAX_CANDIDATES, Candidates
 from fed_em.columns import BernoulliColumn, ColumnSchema, GaussianColumn
 from fed_em.coordinates import Coordinates
-from fed_em.covariance import CovarianceStructure
+from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure
 from fed_em.errors import CallerError
 from fed_em.families import build_model, build_summand
 from fed_em.gaussian_mixture import GaussianMixtureModel
@@ -42,6 +42,22 @@ def test_each_has_its_own_statistics() -> None:
     apart = TOGETHER.statistics_of(TOGETHER.e_step(joined, ROWS))
     for model, mine, point in zip(TOGETHER.models, apart, POINTS, strict=True):
         np.testing.assert_array_equal(mine.vector, model.e_step(point, ROWS).vector)
+
+
+@pytest.mark.parametrize("structure", COVARIANCE_STRUCTURES)
+@pytest.mark.parametrize("far", [0.0, 1e3, 1e6])
+def test_mixtures_alike_are_evaluated_by_one_product(structure: CovarianceStructure, far: float) -> None:
+    """Also where rows are far from the origin, and where a component is narrow; each as it is alone, to rounding."""
+    model, spreads = mixtures.mixture(structure), (1.0, 1e-3, 4.0)
+    points = [mixtures.parameters_of(structure, spread=spread) for spread in spreads]
+    points = [Parameters({**each, "means": each["means"] + far}) for each in points]
+    weighted = Records(ROWS + far, weights=np.linspace(0.0, 1.0, len(ROWS)))
+    for rows in (ROWS + far, Records(ROWS + far), weighted, ROWS[:0]):
+        for mine, point in zip(model.e_steps(points, rows), points, strict=True):
+            alone = model.e_step(point, rows)
+            for block in alone.layout:
+                scale = np.abs(alone[block.name]).max(initial=1.0)
+                np.testing.assert_allclose(mine[block.name], alone[block.name], rtol=1e-9, atol=1e-11 * scale)
 
 
 def test_they_add_up_and_count_records_once() -> None:

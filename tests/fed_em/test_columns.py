@@ -116,6 +116,15 @@ def test_levels_that_are_whole_numbers_have_one_label_and_their_order() -> None:
     np.testing.assert_array_equal(schema.encode({"item": [10, 1, 2]})[:, 0], [2, 0, 1])
 
 
+def test_texts_of_whole_numbers_are_the_levels_that_are_called_so() -> None:
+    schema = ColumnSchema((CategoricalColumn("item", ("1", "2", "1.0", "north")),))
+    cells = ["1", "1.0", " 2 ", "2.0", "2e0", " north", None]
+    np.testing.assert_array_equal(schema.encode({"item": cells})[:, 0], [0, 2, 1, 1, 1, 3, np.nan])
+    for cell in ("2.5", "nan", "inf", "", "south"):
+        with pytest.raises(CallerError, match="1 values of column 'item' are none of its 4 levels"):
+            schema.encode({"item": [cell]})
+
+
 def test_a_schema_survives_json() -> None:
     assert ColumnSchema.from_description(json.loads(json.dumps(SCHEMA.describe()))) == SCHEMA
 

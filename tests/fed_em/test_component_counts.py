@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fed_em import component_counts as module
+from fed_em import row_blocks
 from fed_em.columns import CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.component_counts import LEAST_ROWS, component_counts, counts_layout
 from fed_em.errors import CallerError
@@ -90,7 +90,7 @@ def test_a_tenant_supports_a_component_from_five_records_on() -> None:
 def test_many_rows_are_treated_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = sample(5000)
     whole = component_counts(MODEL, AT, rows)
-    monkeypatch.setattr(module, "_CHUNK_ENTRIES", 3)
+    monkeypatch.setattr(row_blocks, "_MEMORY_ENTRIES", 3)
     most = 0
     responsibilities = GaussianMixtureModel.responsibilities
 
@@ -107,7 +107,7 @@ def test_many_rows_are_treated_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_rows_in_different_parts_support_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CHUNK_ENTRIES", 3)
+    monkeypatch.setattr(row_blocks, "_MEMORY_ENTRIES", 3)
     table = np.tile([1.0, 0.0], (2000, 1))
     table[[0, 1, 1023, 1024, 1999]] = [0.0, 1.0]
     np.testing.assert_array_equal(counts_of(table)["supporting"], [1, 1])

@@ -380,3 +380,25 @@ class TestWeightsLabelsAndHoles:
             model.anomaly_threshold(1.1)
         with pytest.raises(NotFittedError):
             GaussianMixture().anomaly_threshold(0.1)
+
+
+class TestStartsBySums:
+    def test_they_lead_to_the_published_likelihood_from_every_seed(self) -> None:
+        rows = load_iris().data
+        for seed in range(3):
+            model = GaussianMixture(
+                3, init_params="sums", reg_covar=0.0, tol=1e-11, max_iter=5000, optimiser="lbfgs", random_state=seed
+            ).fit(rows)
+            assert model.score_samples(rows).sum() == pytest.approx(-180.185477, abs=2e-6)
+
+    def test_columns_that_say_the_same_or_nothing_weights_and_labels_are_no_hindrance(self) -> None:
+        generator = np.random.default_rng(0)
+        kinds = np.repeat([0, 1], 60)
+        one = 8.0 * kinds + generator.standard_normal(120)
+        rows = np.column_stack((one, 3.0 * one, np.full(120, 7.0), generator.standard_normal(120)))
+        admissible = np.ones((120, 2), dtype=bool)
+        admissible[:5, 1], admissible[60:65, 0] = False, False
+        model = GaussianMixture(2, init_params="sums", reg_covar=1e-3, random_state=0)
+        model.fit(rows, sample_weight=1.0 + kinds, admissible=admissible)
+        np.testing.assert_allclose(model.weights_, [1 / 3, 2 / 3], atol=1e-3)
+        np.testing.assert_array_equal(model.predict(rows), kinds)

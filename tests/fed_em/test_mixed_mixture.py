@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import bernoulli, beta, dirichlet, gamma, multivariate_normal, poisson
 
+from fed_em import row_blocks
 from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure, covariance_matrices
 from fed_em.em import Stopping, Summed, fit
@@ -546,3 +548,35 @@ class TestEdges:
         parts = mixed().e_step(away(), rows[:70_000]) + mixed().e_step(away(), rows[70_000:])
         np.testing.assert_allclose(whole.vector, parts.vector, rtol=1e-10)
         assert whole[COUNT] == 90_000
+
+
+@pytest.mark.parametrize("structure", [*COVARIANCE_STRUCTURES, None], ids=str)
+def test_the_number_of_threads_changes_no_bit(
+    structure: CovarianceStructure | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_blocks, "_MEMORY_ENTRIES", 1)  # blocks of 256 rows
+    generator = np.random.default_rng(4)
+    model = mixed(structure) if structure else TestLatentClass().model()
+    at = parameters_of(structure) if structure else TestLatentClass().truth()
+    rows = model.sample(at, 2000, generator)[0]
+    rows[generator.random(rows.shape) < 0.2] = np.nan
+    records = Records(rows, generator.random(2000))
+    found, threads_seen = [], set[int]()
+    posterior = MixedMixtureModel._posterior
+    monkeypatch.setattr(
+        MixedMixtureModel, "_posterior", lambda *all: threads_seen.add(threading.get_ident()) or posterior(*all)
+    )
+    for threads in (1, 2, 5):
+        with row_blocks.use_threads(threads):
+            arrays = model.e_step(at, records).vector, model.responsibilities(at, rows), model.log_prob(at, rows)
+        found.append([each.tobytes() for each in arrays])
+    assert found[0] == found[1] == found[2]
+    assert len(threads_seen) > 2
+
+
+def test_wrong_cells_of_all_blocks_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_blocks, "_MEMORY_ENTRIES", 1)
+    rows = mixed().sample(parameters_of(), 2000, np.random.default_rng(5))[0]
+    rows[[3, 700, 1999], 0] = 9
+    with row_blocks.use_threads(2), pytest.raises(CallerError, match="3 values of column 'colour'"):
+        mixed().e_step(parameters_of(), rows)

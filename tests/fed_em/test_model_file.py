@@ -161,8 +161,8 @@ class TestFailures:
             (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json.*JSON"),
             (lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe"), "manifest.json.*JSON"),
             (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json.*mapping"),
-            (change_manifest(format=2), "manifest.json.*format 2"),
-            (change_manifest(format=2, novelty=1), "manifest.json.*format 2"),
+            (change_manifest(format=3), "manifest.json.*format 3"),
+            (change_manifest(format=3, novelty=1), "manifest.json.*format 3"),
             (change_manifest(format="1"), "manifest.json.*format '1'"),
             (change_manifest(novelty=1), "manifest.json.*novelty"),
             (change_manifest(model={**MODEL.describe(), "covariance_floor": 0.5}), "another model"),
@@ -188,7 +188,7 @@ class TestFailures:
 
     def test_a_newer_format_says_to_update(self, tmp_path: Path) -> None:
         save_model(tmp_path, fitted())
-        change_manifest(format=2)(tmp_path)
+        change_manifest(format=3)(tmp_path)
         with pytest.raises(CallerError) as caught:
             load_model(tmp_path)
         assert "update" in caught.value.remedy

@@ -15,11 +15,16 @@ import pytest
 from sklearn.datasets import load_iris
 
 from fed_em import GaussianMixture, LatentClass, MixedMixture
+from fed_em.beginnings import BestOf
+from fed_em.columns import CategoricalColumn, ColumnSchema
 from fed_em.coordinates import Coordinates
 from fed_em.covariance import CovarianceStructure
 from fed_em.em import Stopping, fit
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
+from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.optimiser import L_BFGS
+from fed_em.standardised_fit import fit_standardised
 from fed_em.totals import TotalOfRows
 
 
@@ -103,6 +108,19 @@ def test_carcinoma_latent_classes(shared_data: Callable[[str], Path], n_componen
     assert table.shape == (118, 7)
     model = LatentClass(n_components, prior=None, tol=1e-12, max_iter=20_000, random_state=0).fit(table)
     assert float(model.score_samples(table).sum()) == pytest.approx(published, abs=2e-6)
+
+
+def test_carcinoma_latent_classes_from_starts_by_sums(shared_data: Callable[[str], Path]) -> None:
+    """From every seed, as sessions start."""
+    rows = table_of(shared_data("carcinoma.csv"), list("ABCDEFG")) - 1.0
+    model = MixedMixtureModel(3, ColumnSchema(tuple(CategoricalColumn(name, ("1", "2")) for name in "ABCDEFG")))
+    for seed in range(4):
+        found = fit_standardised(
+            model, (np.zeros(7), np.ones(7)), lambda summand, _: TotalOfRows(summand, rows), Stopping(1e-10, 500), seed,
+            optimiser=L_BFGS, beginning=BestOf(8),
+        )  # fmt: skip
+        assert found.fit.converged
+        assert 118 * found.fit.iterations[-1].objective == pytest.approx(-293.704979, abs=2e-6)
 
 
 @pytest.mark.parametrize(

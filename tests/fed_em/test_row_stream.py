@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rich.console import Console
+from sklearn.base import clone
 
 from fed_em import (
     ColumnSchema,
@@ -34,6 +35,7 @@ from fed_em import (
     TotalOfStream,
     fit,
     open_table,
+    row_blocks,
 )
 from fed_em import row_stream as row_stream_module
 from fed_em.column_moments import ColumnMoments
@@ -75,7 +77,7 @@ def written(folder: Path, table: pa.Table, kind: str, n_files: int = 3) -> Path:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks that are far fewer rows than a table holds, or than a sample."""
-    monkeypatch.setattr(row_stream_module, "_BLOCK_ENTRIES", 1)
+    monkeypatch.setattr(row_blocks, "_MEMORY_ENTRIES", 1)
     monkeypatch.setattr(row_stream_module, "_FEWEST_ROWS", 600)
 
 
@@ -150,12 +152,12 @@ def test_a_sample_is_the_same_rows_whatever_the_blocks(monkeypatch: pytest.Monke
         def __iter__(self) -> Iterator[Vector]:
             return in_blocks([np.arange(4000.0)[:, np.newaxis]], self.size)
 
-    samples = [survey(Numbers(size), 300).sample[:, 0] for size in (7, 400, 4000)]
+    samples = [survey(Numbers(size), 300).sample.rows[:, 0] for size in (7, 400, 4000)]
     assert np.array_equal(samples[0], samples[1]) and np.array_equal(samples[0], samples[2])
     assert len(np.unique(samples[0])) == 300 and (np.diff(samples[0]) > 0).all()
     # Uniform: the mean of 300 of 4000 without replacement is off by more than 4 standard deviations once in 16 000 seeds.
     assert abs(samples[0].mean() - 1999.5) < 4 * 4000 / np.sqrt(12 * 300)
-    np.testing.assert_array_equal(survey(Numbers(100), 5000).sample[:, 0], np.arange(4000.0))
+    np.testing.assert_array_equal(survey(Numbers(100), 5000).sample.rows[:, 0], np.arange(4000.0))
 
 
 class TestFits:
@@ -242,12 +244,126 @@ class TestFits:
         assert there.n_iter_ <= 3
 
 
+class TestUses:
+    """What a fitted mixture says of a table in files is what it says of the same rows in memory, row by row."""
+
+    @pytest.mark.parametrize("missing", [False, True])
+    @pytest.mark.parametrize("kind", ["csv", "parquet"])
+    def test_gaussian_mixtures(self, kind: str, missing: bool, tmp_path: Path, small_blocks: None) -> None:
+        rows = clusters(missing)
+        table = open_table(written(tmp_path / "parts", table_of(rows), kind))
+        model = GaussianMixture(3, random_state=0, tol=1e-2).fit(rows)
+        assert_same_uses(model, table, rows)
+
+    @pytest.mark.parametrize("kind", ["csv", "parquet"])
+    def test_mixed_mixtures(self, kind: str, tmp_path: Path, small_blocks: None) -> None:
+        rows = blanked(mixed().sample(mixed_parameters(), N, np.random.default_rng(5))[0])
+        table = open_table(written(tmp_path / "parts", table_of(rows, SCHEMA), kind))
+        model = MixedMixture(2, schema=SCHEMA, n_init=1, random_state=0, tol=1e-2).fit(SCHEMA.decode(rows))
+        assert_same_uses(model, table, rows, SCHEMA.decode)
+        draws = [each.draws for each in model.impute_blocks(table, n_draws=2, random_state=0)]
+        drawn = np.concatenate(draws, axis=1)
+        seen = ~np.isnan(rows)
+        assert drawn.shape == (2, *rows.shape) and not np.isnan(drawn).any()
+        np.testing.assert_array_equal(drawn[:, seen], np.stack([rows[seen]] * 2))
+
+    def test_little_is_held(self, tmp_path: Path) -> None:
+        """Of rows, that is: what is found of each row is eight bytes."""
+        path = tmp_path / "rows.parquet"
+        generator, d, peaks = np.random.default_rng(0), 16, []
+        model = GaussianMixture(2, covariance_type="diag").fit(generator.normal(size=(1000, d)))
+        for n in (50_000, 200_000):
+            pyarrow.parquet.write_table(table_of(generator.normal(size=(n, d))), path, row_group_size=10_000)
+            tracemalloc.start()
+            assert len(model.predict(open_table(path))) == n
+            peaks.append(tracemalloc.get_traced_memory()[1] - 8 * n)
+            tracemalloc.stop()
+        assert peaks[1] - peaks[0] < 8 * 200_000 + 2**20 < 0.2 * 8 * d * 150_000
+
+
+def assert_same_uses(
+    model: GaussianMixture | MixedMixture,
+    table: Any,
+    rows: Vector,
+    as_table: Callable[[Vector], Any] = lambda rows: rows,
+) -> None:
+    """Bit for bit as of the same blocks in memory, and as near as rounding goes to all rows at once."""
+    blocks = [as_table(rows[start : start + 600]) for start in range(0, N, 600)]
+    whole = as_table(rows)
+    for use in (model.predict, model.predict_proba, model.score_samples):
+        found = use(table)
+        np.testing.assert_array_equal(found, np.concatenate(list(map(use, blocks))))
+        np.testing.assert_allclose(found, use(whole), rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(model.predict(table), model.predict(whole))
+    for criterion in (model.score, model.bic, model.aic):
+        assert criterion(table) == pytest.approx(criterion(whole), rel=1e-12)
+    filled, all_filled = list(model.impute_blocks(table)), model.impute(whole)
+    for name in ("rows", "deviations", "probabilities"):
+        for each, block in zip(filled, blocks, strict=True):
+            np.testing.assert_array_equal(getattr(each, name), getattr(model.impute(block), name))
+        found = np.concatenate([getattr(each, name) for each in filled])
+        np.testing.assert_allclose(found, getattr(all_filled, name), rtol=1e-9, atol=1e-9)
+
+
+class TestWeightsAndLabels:
+    """Columns of the table, as the same arrays beside the same rows."""
+
+    def notes(self, n_components: int) -> tuple[Vector, list[str | None], NDArray[np.bool_]]:
+        generator = np.random.default_rng(7)
+        weights = generator.integers(0, 4, N).astype(np.float64)
+        admissible = generator.random((N, n_components)) < 0.6
+        admissible |= ~admissible.any(axis=1, keepdims=True)
+        texts = ["|".join(map(str, np.flatnonzero(row))) for row in admissible]
+        return weights, [None if row.all() else text for text, row in zip(texts, admissible, strict=True)], admissible
+
+    @pytest.mark.parametrize(("which", "kind"), [(("w",), "csv"), (("k",), "parquet"), (("w", "k"), "csv")])
+    def test_gaussian_mixtures(self, which: tuple[str, ...], kind: str, tmp_path: Path, small_blocks: None) -> None:
+        rows, (weights, labels, admissible) = clusters(True), self.notes(3)
+        table = table_of(rows).append_column("w", pa.array(weights)).append_column("k", pa.array(labels))
+        table = table.select(["k", "x0", "w", "x1"] if len(which) == 2 else ["x0", *which, "x1"])
+        opened = open_table(written(tmp_path / "parts", table, kind), text=["k"])
+        sure = parameters_of("full", spread=1.5)
+        model = GaussianMixture(
+            3, tol=1e-5, weights_init=sure["weights"], means_init=sure["means"], precisions_init=np.linalg.inv(sure["covariances"])
+        )  # fmt: skip
+        there = clone(model).fit(
+            opened, sample_weight="w" if "w" in which else None, admissible="k" if "k" in which else None
+        )
+        here = model.fit(
+            rows, sample_weight=weights if "w" in which else None, admissible=admissible if "k" in which else None
+        )
+        assert here.n_iter_ == there.n_iter_ and there.converged_
+        for name in ("weights_", "means_", "covariances_", "lower_bounds_", "log_densities_"):
+            np.testing.assert_allclose(getattr(there, name), getattr(here, name), rtol=1e-8, atol=1e-8)
+        assert there.feature_names_in_.tolist() == ["x0", "x1"]
+        np.testing.assert_array_equal(there.predict(opened), here.predict(rows))
+
+    @pytest.mark.parametrize("schema", [SCHEMA, None], ids=["declared", "inferred"])
+    def test_mixed_mixtures(self, schema: ColumnSchema | None, tmp_path: Path, small_blocks: None) -> None:
+        rows = blanked(mixed().sample(mixed_parameters(), N, np.random.default_rng(5))[0])
+        weights, labels, admissible = self.notes(2)
+        table = table_of(rows, SCHEMA).append_column("w", pa.array(weights)).append_column("k", pa.array(labels))
+        opened = open_table(written(tmp_path / "parts", table, "csv"), text=["k"])
+        model = MixedMixture(2, schema=schema, n_init=1, random_state=0, tol=1e-10)
+        there = clone(model).fit(opened, sample_weight="w", admissible="k")
+        here = model.fit(SCHEMA.decode(rows), sample_weight=weights, admissible=admissible)
+        assert there.schema_ == here.schema_
+        assert there.lower_bound_ == pytest.approx(here.lower_bound_, abs=1e-8)
+        np.testing.assert_allclose(there.means_, here.means_, atol=1e-3)
+
+    def test_a_label_may_be_a_number(self, tmp_path: Path) -> None:
+        table = pa.table({"x": [0.0, 0.1, 5.0, 5.1, 2.5], "k": [1, 1, 0, None, None]})
+        opened = open_table(written(tmp_path / "parts", table, "csv", 1))
+        model = GaussianMixture(2, tol=1e-9, random_state=0).fit(opened, admissible="k")
+        assert model.means_[1, 0] < 1 < model.means_[0, 0]
+
+
 class TestMemory:
     """What is held does not grow with the table."""
 
     def test_a_fit_holds_little_whatever_the_table(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What NumPy holds: the peak of four times the rows is the same. What Arrow holds is in the slow test."""
-        monkeypatch.setattr(row_stream_module, "_BLOCK_ENTRIES", 2**17)
+        monkeypatch.setattr(row_blocks, "_MEMORY_ENTRIES", 2**17)
         d, peaks = 16, []
         columns = ColumnSchema(tuple(GaussianColumn(f"x{k}") for k in range(d)))
         model = GaussianMixtureModel(2, d, "diag")
@@ -388,8 +504,30 @@ class TestErrors:
         with pytest.raises(CallerError, match="3 values of column 'ward' are not numbers"):
             GaussianMixture().fit(open_table(path))
 
-    def test_weights_are_for_tables_in_memory(self, tmp_path: Path) -> None:
+    def test_weights_and_labels_are_columns_of_the_table(self, tmp_path: Path) -> None:
+        table = pa.table({"x": [0.0, 1.0, 2.0], "w": [1.0, -1.0, None], "k": ["0", "2|x", "7"]})
+        opened = open_table(written(tmp_path / "parts", table, "parquet"))
+        for model in (GaussianMixture(2), MixedMixture(2)):
+            with pytest.raises(CallerError, match="sample_weight of a table that is not in memory is an array"):
+                model.fit(opened, sample_weight=np.ones(3))
+            with pytest.raises(CallerError, match="2 values of column 'w' are no weights"):
+                model.fit(opened, sample_weight="w", admissible="k")
+            with pytest.raises(CallerError, match="2 values of column 'k' are no components from 0 to 1"):
+                model.fit(opened, admissible="k")
+            with pytest.raises(CallerError, match="no column 'v'"):
+                model.fit(opened, sample_weight="v")
+        zeros = open_table(written(tmp_path / "zeros", pa.table({"x": [0.0, 1.0], "w": [0.0, 0.0]}), "csv"))
+        with pytest.raises(CallerError, match="every weight"):
+            GaussianMixture().fit(zeros, sample_weight="w")
+        with pytest.raises(CallerError, match="column 'k' holds values that are not numbers"):
+            GaussianMixture().fit(opened, sample_weight="k", admissible="w")
+
+    def test_a_filled_table_is_not_held(self, tmp_path: Path) -> None:
         table = open_table(written(tmp_path / "parts", table_of(clusters(False)), "csv"))
-        for model in (GaussianMixture(), MixedMixture()):
-            with pytest.raises(CallerError, match="tables in memory"):
-                model.fit(table, sample_weight=np.ones(N))
+        model = GaussianMixture(2, max_iter=2, tol=1e9).fit(table)
+        with pytest.raises(CallerError, match="block by block"):
+            model.impute(table)
+        with pytest.raises(CallerError, match="the table has 1 columns"):
+            GaussianMixture().fit(clusters(False)).predict(
+                open_table(written(tmp_path / "one", pa.table({"x": [1.0]}), "csv"))
+            )

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from fed_em.candidates import Candidates
+from fed_em.columns import CategoricalColumn, Column, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure
 from fed_em.em import Stopping, Summed, fit
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian
+from fed_em.lloyd import guarded
+from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.mixed_moments import MixedMomentsModel, standard_columns
+from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.parameters import Parameters
-from fed_em.starts import EM_ROUNDS, LLOYD_ROUNDS, Start, best_start
+from fed_em.records import Records
+from fed_em.starts import EM_ROUNDS, LLOYD_ROUNDS, ROUNDS, Start, StartRound, best_starts
 from fed_em.statistics import Statistics
 from fed_em.totals import TotalOfRows
 
@@ -35,7 +44,7 @@ def moments_of(rows: Vector) -> Parameters:
 
 
 def start_of(model: GaussianMixtureModel, rows: Vector, seed: int = 0, n_starts: int = 4) -> Start:
-    return best_start(model, lambda candidates: TotalOfRows(candidates, rows), moments_of(rows), seed, n_starts)
+    return best_starts([model], lambda candidates: TotalOfRows(candidates, rows), moments_of(rows), seed, n_starts)[0]
 
 
 def pairs_of_clusters() -> tuple[Vector, Vector]:
@@ -85,7 +94,7 @@ def test_a_start_takes_eighteen_sums_and_only_sums() -> None:
 
         return total  # type: ignore[return-value]
 
-    best_start(model, total_for, moments_of(rows), 0, 3)
+    best_starts([model], total_for, moments_of(rows), 0, 3)
     assert len(payloads) == LLOYD_ROUNDS + EM_ROUNDS == 18
     assert {payload.vector.size for payload in payloads} == {4 * (model.layout().size - 1) + 1}
 
@@ -103,3 +112,118 @@ def test_impossible_numbers_are_refused(seed: int, n_starts: int, named: str) ->
     rows, _ = grid_of_clusters()
     with pytest.raises(CallerError, match=named):
         start_of(GaussianMixtureModel(8, 3), rows, seed, n_starts)
+
+
+def mixed_of(kinds: str, n_components: int = 3) -> tuple[MixedMixtureModel, Parameters]:
+    """A mixture over columns of some kinds ("g", "c", "p"), and parameters of well separated components."""
+    made: dict[str, Column] = {
+        "g": GaussianColumn("g"),
+        "c": CategoricalColumn("c", tuple("uvw")),
+        "p": PoissonColumn("p", 60),
+    }
+    places = np.arange(n_components)
+    arrays: dict[str, Vector] = {"weights": np.full(n_components, 1 / n_components)}
+    if "g" in kinds:
+        arrays |= {"means": 6.0 * places[:, None] - 6.0, "covariances": np.ones((n_components, 1, 1))}
+    n_levels = kinds.count("c")
+    if n_levels:
+        arrays["level_probabilities"] = np.tile(np.where(np.eye(3)[places % 3] == 1, 0.9, 0.05), (1, n_levels))
+    if "p" in kinds:
+        arrays["rates"] = 1.0 + 12.0 * places[:, None]
+    columns = [replace(made[kind], name=f"{kind}{d}") for d, kind in enumerate(kinds)]
+    return MixedMixtureModel(n_components, ColumnSchema(tuple(columns))), Parameters(arrays)
+
+
+def mixed_moments_of(model: MixedMixtureModel, rows: Vector) -> Parameters:
+    one, standard = MixedMomentsModel(model.schema), standard_columns(model.schema)
+    return one.m_step(one.e_step(standard, rows), standard)
+
+
+@pytest.mark.parametrize("kinds", ["gcp", "cccccc", "cpc"])
+def test_mixed_columns_with_holes_lead_to_the_components_that_they_were_drawn_from(kinds: str) -> None:
+    """Or to components that explain the rows better than these do."""
+    model, truth = mixed_of(kinds)
+    generator = np.random.default_rng(8)
+    rows, _ = model.sample(truth, 600, generator)
+    if kinds.startswith("g"):
+        rows[:, 0] = (rows[:, 0] - rows[:, 0].mean()) / rows[:, 0].std()
+    rows[generator.random(rows.shape) < 0.05] = np.nan
+    total = TotalOfRows(model, rows)
+    moments, ends = mixed_moments_of(model, rows), []
+    for seed in range(2):
+        start = best_starts([model], lambda candidates: TotalOfRows(candidates, rows), moments, seed, 4)[0]
+        ends.append(fit(model, total, start.parameters, Stopping(1e-8, 300)).iterations[-1].objective)
+    assert ends[0] == pytest.approx(ends[1], abs=1e-5)
+    if kinds.startswith("g"):
+        found = np.sort(start.parameters["means"][:, 0])
+        assert np.all(np.diff(found) > 0.8)
+    else:
+        assert min(ends) >= model.log_prob(truth, rows).mean()
+
+
+def test_several_models_start_together_as_each_does_alone() -> None:
+    rows, _ = grid_of_clusters()
+    models = [GaussianMixtureModel(k, 3, structure) for k, structure in ((2, "full"), (8, "full"), (3, "diag"))]
+    seen: list[StartRound] = []
+
+    def sums(candidates: Candidates) -> TotalOfRows:
+        return TotalOfRows(candidates, rows)
+
+    starts = best_starts(models, sums, moments_of(rows), 3, 2, seen.append)
+    for model, start in zip(models, starts, strict=True):
+        alone = start_of(model, rows, 3, 2)
+        assert start.parameters.distance(alone.parameters) < 1e-12
+        assert start.objectives == pytest.approx(alone.objectives, abs=1e-12)
+    assert [each.number for each in seen] == list(range(1, ROUNDS + 1))
+    assert [len(each.objectives) for each in seen] == [0] * LLOYD_ROUNDS + [9] * EM_ROUNDS
+    assert seen[-1].objectives == sum((start.objectives for start in starts), ())
+
+
+def test_what_has_a_prior_of_its_own_keeps_it_and_the_rest_is_guarded() -> None:
+    model, truth = mixed_of("gcp")
+    rows, _ = model.sample(truth, 50, np.random.default_rng(1))
+    moments = mixed_moments_of(model, rows)
+    weak, own = guarded(model, moments).prior, MixedMixturePrior(level_records=5.0, weight_concentration=2.0)
+    kept = guarded(replace(model, prior=own), moments).prior
+    assert isinstance(weak, MixedMixturePrior) and isinstance(kept, MixedMixturePrior)
+    assert (kept.level_records, kept.weight_concentration) == (5.0, 2.0)
+    assert kept.gaussian == weak.gaussian and kept.poisson_rates == weak.poisson_rates == (moments["rates"][0, 0],)
+    assert guarded(replace(model, prior=weak), moments).prior == weak
+
+
+def test_labels_say_which_component_is_which() -> None:
+    rows, centres = grid_of_clusters()
+    corner = np.repeat(np.arange(8), 60)
+    told = np.arange(480) % 6 == 0
+    admissible = np.where(told[:, None], np.eye(8, dtype=bool)[corner], True)
+    records, model = Records(rows, admissible=admissible), GaussianMixtureModel(8, 3)
+    start = best_starts([model], lambda candidates: TotalOfRows(candidates, records), moments_of(rows), 0, 4)[0]
+    np.testing.assert_allclose(start.parameters["means"], centres, atol=0.1)
+
+
+def test_hundreds_of_columns_stay_within_the_declared_bound_of_a_log_density() -> None:
+    """At one tenth of a standard deviation rows of 400 columns would be beyond half of it."""
+    rows = np.random.default_rng(0).standard_normal((60, 400))
+    model, bounds = GaussianMixtureModel(2, 400, "diag"), []
+
+    def total_for(candidates: Candidates) -> TotalOfRows:
+        bounds.append(candidates.layout()["0.log_likelihood"].bound)
+        return TotalOfRows(candidates, rows)
+
+    watched: list[float] = []
+
+    def watching(candidates: Candidates) -> Callable[[Parameters], Summed]:
+        inner = total_for(candidates)
+
+        def total(parameters: Parameters) -> Summed:
+            summed = inner(parameters)
+            watched.extend(
+                abs(float(each["log_likelihood"])) / 60 for each in candidates.statistics_of(summed.statistics)
+            )
+            return summed
+
+        return total
+
+    moments = Parameters({"weights": np.ones(1), "means": np.zeros((1, 400)), "covariances": np.eye(400)[None]})
+    best_starts([model], watching, moments, 0, 1)
+    assert max(watched) < bounds[0] / 2

@@ -28,7 +28,7 @@ from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.records import Records
 from fed_em.row_stream import TotalOfStream
-from fed_em.starts import best_start
+from fed_em.starts import best_starts
 from fed_em.statistics import Statistics
 from fed_em.table_files import open_table
 from fed_em.tenant_mixing import MIXING, TenantMixing, at_home, e_step_at_home, has_own_weights
@@ -291,7 +291,7 @@ def test_many_starts_are_found_with_shared_weights() -> None:
     rows = np.concatenate(list(heterogeneous(30).values()))
     moments = Parameters({"weights": [1.0], "means": rows.mean(axis=0)[None], "covariances": np.cov(rows.T)[None]})
     starts = [
-        best_start(model, lambda candidates: TotalOfRows(candidates, rows), moments, 0, n_starts=2)
+        best_starts([model], lambda candidates: TotalOfRows(candidates, rows), moments, 0, n_starts=2)[0]
         for model in (own(), own().with_shared_weights)
     ]
     assert starts[0].objectives == starts[1].objectives

@@ -32,8 +32,9 @@ def session_toml(
     columns: str = TABLES,
     trust: str = "",
     optimiser: str = "em",
+    start: str = "starts = 0",
 ) -> str:
-    """A session over three columns in [−20, 20], by plain EM; each argument is the text of its table, or the optimiser."""
+    """A session over three columns in [−20, 20], by plain EM from one draw; each argument is the text of its table, or a line of [fit]."""
     return f"""\
 title = "small"
 listen = "127.0.0.1:0"
@@ -43,6 +44,7 @@ window_rounds = 16
 {trust}
 [fit]
 optimiser = "{optimiser}"
+{start}
 {fit}
 [times]
 {times}

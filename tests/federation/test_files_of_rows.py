@@ -1,4 +1,4 @@
-"""`fed-em fit` and `fed-em schema` over files and folders of rows."""
+"""`fed-em fit`, `schema`, `predict` and `score` over files and folders of rows."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from mixed_federation import mixed_session, mixed_tables, write_mixed_federation
+from mixed_federation import LABELS, WEIGHTS, mixed_session, mixed_tables, write_mixed_federation
 from small_federation import COLUMNS, clustered_rows, session_toml
 from test_missing_columns import WITH_MISSING
 from typer.testing import CliRunner
 
+from fed_em import GaussianMixture, row_blocks, row_stream
 from fed_em.columns import ColumnSchema
-from fed_em.errors import CallerError
-from fed_em.model_file import load_model
+from fed_em.errors import CallerError, EnvironmentFault
+from fed_em.model_file import load_model, save_model
 from fed_em.schema_file import read_schema
 from fed_em.table_files import open_table
 from fed_em_client.rows import read_records
@@ -103,6 +104,30 @@ def test_mixed_columns_are_fitted_as_they_are_in_memory(tmp_path: Path) -> None:
         read_records(data, parsed.description, {}, 69)
 
 
+@pytest.mark.parametrize("besides", [LABELS, WEIGHTS, LABELS + WEIGHTS])
+def test_weights_and_labels_are_columns_of_the_files(
+    besides: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_blocks, "_MEMORY_ENTRIES", 1)
+    monkeypatch.setattr(row_stream, "_FEWEST_ROWS", 50)
+    federation = write_mixed_federation(tmp_path / "f", mixed_tables((30, 40, 50)), mixed_session("full", besides))
+    data = [federation.tenant(name).data for name in federation.tenant_files]
+    assert said("fit", federation.session_file, *data, "--output", tmp_path / "model").startswith("120 rows")
+    parsed = read_server_configuration(federation.session_file)
+    records = read_records(data, parsed.description, {}, 1000)
+    assert not records.bare
+    expected, _ = fit_pooled(parsed.description, records, parsed.fit.stopping, parsed.fit.seed)
+    found = load_model(tmp_path / "model")
+    assert found.provenance == expected.provenance
+    for name, array in expected.parameters.items():
+        np.testing.assert_allclose(found.parameters[name], array, rtol=1e-9, atol=1e-9, err_msg=name)
+    if "weights" in besides:
+        session = federation.session_file.read_text().replace(WEIGHTS, WEIGHTS.replace("20", "1.5"))
+        federation.session_file.write_text(session)
+        with pytest.raises(CallerError, match=r"rows have weights above the session's largest, 1\.5"):
+            said("fit", federation.session_file, *data, "--output", tmp_path / "model")
+
+
 @pytest.mark.parametrize("table", ['\nmixing = "tenant"\n', "\n[stream]\nbatches = 4\nstep_size = 0.5\n"])
 def test_what_needs_all_rows_at_once_is_fitted_in_memory(table: str, tmp_path: Path, session: Path) -> None:
     model = session_toml().split("[model]")[1].split("[[columns]]")[0]
@@ -117,3 +142,62 @@ def test_what_needs_all_rows_at_once_is_fitted_in_memory(table: str, tmp_path: P
         np.testing.assert_allclose(found.parameters[name], array, rtol=1e-9, atol=1e-9)
     with pytest.raises(CallerError, match="needs all rows at hand"):
         fit_table(parsed.description, open_table(tmp_path / "rows"), parsed.fit.stopping, parsed.fit.seed)
+
+
+class TestUses:
+    """`fed-em predict` and `fed-em score` go through a folder block by block."""
+
+    @pytest.fixture(autouse=True)
+    def _small_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(row_blocks, "_MEMORY_ENTRIES", 1)
+        monkeypatch.setattr(row_stream, "_FEWEST_ROWS", 40)
+
+    @pytest.fixture
+    def rows(self) -> np.ndarray:
+        rows = np.concatenate(list(clustered_rows((60, 50, 40)).values()))
+        rows[::7, 1] = np.nan
+        return rows
+
+    @pytest.fixture
+    def model(self, rows: np.ndarray, tmp_path: Path) -> Path:
+        fitted = GaussianMixture(2, random_state=0, tol=1e-2).fit(rows).to_fitted_model(COLUMNS)
+        save_model(tmp_path / "model", fitted)
+        return tmp_path / "model"
+
+    def test_a_folder_is_treated_as_its_rows_in_memory(self, rows: np.ndarray, model: Path, tmp_path: Path) -> None:
+        fitted, folder = load_model(model), folder_of(rows, tmp_path / "rows")
+        densities, probabilities = fitted.score_samples(rows), fitted.predict_proba(rows)
+        assert f"150 rows, mean log density {densities.mean():.6f} nats" in said("score", model, folder)
+        for suffix, read in ((".csv", pyarrow.csv.read_csv), (".parquet", pyarrow.parquet.read_table)):
+            out = tmp_path / f"out{suffix}"
+            assert not said("score", model, folder, "--output", out)
+            np.testing.assert_allclose(read(out)["log_density"], densities, rtol=1e-12)
+            said("predict", model, folder, "--output", out)
+            np.testing.assert_array_equal(read(out)["component"], probabilities.argmax(axis=1))
+            np.testing.assert_allclose(read(out)["probability"], probabilities.max(axis=1), rtol=1e-12)
+        assert (tmp_path / "out.csv").read_text() == said("predict", model, folder)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out.csv", "out.parquet", "rows"]
+
+    def test_a_fault_in_a_later_block_leaves_no_file(self, rows: np.ndarray, model: Path, tmp_path: Path) -> None:
+        rows[140, 0] = np.inf
+        folder = folder_of(rows, tmp_path / "rows")
+        for out in (tmp_path / "out.csv", tmp_path / "out.parquet"):
+            with pytest.raises(CallerError, match="1 values of column 'a' are not finite"):
+                said("score", model, folder, "--output", out)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "rows"]
+        with pytest.raises(CallerError, match=r"cannot write '\.txt' files"):
+            said("score", model, folder, "--output", tmp_path / "out.txt")
+        with pytest.raises(EnvironmentFault, match="cannot write"):
+            said("score", model, folder, "--output", tmp_path / "nowhere" / "out.csv")
+
+    def test_a_model_of_complete_rows_names_what_is_missing(self, rows: np.ndarray, tmp_path: Path) -> None:
+        complete = rows[~np.isnan(rows).any(axis=1)]
+        save_model(tmp_path / "model", GaussianMixture(2, tol=1e-1).fit(complete).to_fitted_model(COLUMNS))
+        folder = folder_of(rows, tmp_path / "rows")
+        with pytest.raises(CallerError, match="column 'b' has 6 missing cells among 40 rows"):
+            said("score", tmp_path / "model", folder)
+        (tmp_path / "none.csv").write_text(",".join(COLUMNS) + "\n")
+        with pytest.raises(CallerError, match="has no rows"):
+            said("predict", tmp_path / "model", tmp_path / "none.csv")
+        np.save(tmp_path / "rows.npy", complete)
+        assert f"{len(complete)} rows" in said("score", tmp_path / "model", tmp_path / "rows.npy")

@@ -9,6 +9,10 @@ from datetime import UTC, datetime
 import pytest
 
 from fed_em_client.grpc_link import Endpoint, GrpcLink
+from fed_em_protocols.envelope import seal
+from fed_em_protocols.keys import SigningKey
+from fed_em_protocols.limits import MAX_ROUND, MAX_VECTOR_LENGTH
+from fed_em_protocols.messages import Upload
 from fed_em_protocols.party import load_keys
 from fed_em_server import grpc_hub
 from fed_em_server.grpc_hub import GrpcHub
@@ -76,6 +80,44 @@ def test_nor_over_links_that_are_dialled_anew(parties: Parties, hub: GrpcHub) ->
         waiting = [hub.receive(hub.now()) for _ in range(hub._events.qsize())]
         assert sum(isinstance(event, Arrived) for event in waiting) == most
         wait_until(lambda: hub.receive(hub.now() + 0.1) == Arrived(0, b"last"))
+
+
+def test_nor_more_bytes_than_the_largest_message_has(
+    hub: GrpcHub, link: GrpcLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen of the largest messages would be half a gigabyte."""
+    monkeypatch.setattr(grpc_hub, "_MOST_UNREAD_BYTES", 1 << 20)
+    messages = [bytes([k]) * (300 << 10) for k in range(12)]
+    for message in messages:
+        link.send(message)
+    wait_until(lambda: hub._events.qsize() == 4)
+    time.sleep(0.2)
+    assert hub._events.qsize() == 4
+    events = [hub.receive(hub.now() + SOON) for _ in messages]
+    assert [event.data for event in events if isinstance(event, Arrived)] == messages
+
+
+def test_the_largest_upload_does_not_keep_the_next_message_out() -> None:
+    content = Upload(bytes(16), MAX_ROUND, bytes(32))
+    around = len(seal(content, SigningKey(bytes(32)), b"1").to_bytes())
+    assert around + 8 * MAX_VECTOR_LENGTH < grpc_hub._MOST_UNREAD_BYTES
+
+
+def test_a_tenant_that_was_cut_is_heard_no_more(parties: Parties, hub: GrpcHub) -> None:
+    """What it had sent on its links, by the time of the cut or shortly after, is lost with them; a new link is heard."""
+    with dialled(parties, hub) as first:
+        first.send(b"first link")
+        wait_until(lambda: hub._events.qsize() == 1)
+        with dialled(parties, hub) as second:
+            for _ in range(grpc_hub._MOST_UNREAD + 5):
+                second.send(b"second link")
+            wait_until(lambda: hub._events.qsize() == grpc_hub._MOST_UNREAD)
+            hub.cut(0)
+            assert hub.receive(hub.now() + 0.5) is None
+            assert list(second) == []
+    with dialled(parties, hub) as third:
+        third.send(b"third link")
+        assert hub.receive(hub.now() + SOON) == Arrived(0, b"third link")
 
 
 def test_a_tenant_that_does_not_read_loses_its_link(

@@ -37,9 +37,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SIZES = (60, 40, 50)
 
 
-def federation_of(tmp_path: Path, iterations: int) -> tuple[FederationFolder, Matrix]:
+def federation_of(tmp_path: Path, iterations: int, start: str = "starts = 0") -> tuple[FederationFolder, Matrix]:
     tenants = clustered_rows(SIZES)
-    session = session_toml(MODEL, f"tolerance = 1e-7\nmax_iterations = {iterations}")
+    session = session_toml(MODEL, f"tolerance = 1e-7\nmax_iterations = {iterations}", start=start)
     return write_small_federation(tmp_path / "f", tenants, session), np.concatenate(list(tenants.values()))
 
 
@@ -47,8 +47,11 @@ def assert_pooled(federation: FederationFolder, rows: Matrix) -> SessionRecord:
     """The federation wrote what pooled EM gives, iteration by iteration, and every tenant holds the same model."""
     server = federation.server
     record = SessionRecord.model_validate_json((server.output / "record.json").read_bytes())
-    pooled, result = fit_pooled(server.description, rows, server.fit.stopping, server.fit.seed)
-    moments, *rounds = record.rounds
+    pooled, result = fit_pooled(
+        server.description, rows, server.fit.stopping, server.fit.seed, beginning=server.beginning()
+    )
+    assert len(record.start_rounds) == server.beginning().rounds
+    moments, *rounds = (opened for opened in record.rounds if opened.start is None)
     assert moments.log_likelihood is None
     assert len(rounds) == len(result.fit.iterations)
     for ours, theirs in zip(rounds, result.fit.iterations, strict=True):
@@ -146,8 +149,8 @@ class KillAt(Recorder):
 
 
 def test_a_tenant_that_is_killed_gets_another_ticket(tmp_path: Path, doors: Path) -> None:
-    """The smallest sum is over all three, so the session must wait until the tenant is back."""
-    federation, rows = federation_of(tmp_path, 300)
+    """In a round of candidates. The smallest sum is over all three, so the session must wait until the tenant is back."""
+    federation, rows = federation_of(tmp_path, 300, "starts = 2")
     events, over = tmp_path / "events.jsonl", threading.Event()
     with fleet_of(federation, doors, tmp_path / "flower") as (fleet, tenants):
         watcher = KillAt(tenants, "t1", 5)
@@ -204,7 +207,7 @@ def test_a_federation_in_one_call_gives_the_same_model_by_either_engine() -> Non
     tables = clustered_rows(SIZES)
 
     def run(engine: Literal["memory", "flower"]) -> FederationOutcome:
-        federation = Federation(tables, seed=4, stopping=Stopping(0.0, 3), optimiser="em", engine=engine)
+        federation = Federation(tables, seed=4, starts=0, stopping=Stopping(0.0, 3), optimiser="em", engine=engine)
         return federation.fit(GaussianMixture(3))
 
     memory, flower = run("memory"), run("flower")

@@ -21,6 +21,7 @@ from fed_em_protocols.messages import Hello
 from fed_em_protocols.wire.grid_messages import Action, AnswerCode
 from fed_em_server import relay_hub
 from fed_em_server.flower_app import RunConfig, run_relayed, run_streamed
+from fed_em_server.hub import Arrived
 from fed_em_server.record import Participation
 from fed_em_server.serve import open_server
 from fed_em_server.session import SessionOutcome
@@ -144,6 +145,25 @@ def test_a_node_that_fails_for_a_while_costs_the_others_nothing_but_time(tmp_pat
     outcome = relay(grid, federation, watcher)
     assert kinds(watcher, NoticeKind.LEFT) == [("t2",)]
     assert_same_path(outcome, pooled_from_same_start(federation, outcome.result, rows))
+
+
+def test_a_parcel_holds_no_more_messages_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others go with the next one."""
+    monkeypatch.setattr(relay_hub, "MAX_PARCEL_MESSAGES", 1)
+    federation, _ = federation_of(tmp_path, 3)
+    tenant = Restarting(federation, "t0")
+    heard: list[int] = []
+
+    def counting(action: Action, data: bytes) -> tuple[AnswerCode, bytes]:
+        heard.append(len(Parcel.from_bytes(data, "server").messages))
+        return tenant.answer(action, data)
+
+    hub = relay_hub.RelayHub(FakeGrid({100: node_of(counting)}), federation.roster, bytes(16), 5.0)  # type: ignore[arg-type]
+    assert isinstance(hub.receive(hub.now() + 5.0), Arrived)
+    for _ in range(3):
+        hub.send(0, b"")
+    hub.receive(hub.now() + 1.0)
+    assert heard[0] == 0 and heard[1:] and set(heard[1:]) == {1}
 
 
 def test_nodes_that_are_nobodys_are_kept_out(tmp_path: Path) -> None:

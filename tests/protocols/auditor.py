@@ -55,6 +55,8 @@ class Auditor:
         self._keys: dict[int, set[bytes]] = defaultdict(set)
         self._headers: dict[bytes, Header] = {}
         self._certified: dict[bytes, frozenset[int]] = {}
+        # Certificates that were found true: the same bytes again, to and from everybody, say nothing new.
+        self._true: set[bytes] = set()
         self._only: dict[tuple[str, int, int], bytes] = {}
         self._released: dict[tuple[int, int], set[SharedSecret]] = {}
         self.uploads = 0
@@ -102,8 +104,9 @@ class Auditor:
 
     def _see_certificate(self, tenant: int, sealed: Sealed[Certificate]) -> None:
         content, header = sealed.content, self._headers.get(sealed.content.context)
-        if header is None or not self._is_certified(content, header):
+        if header is None or sealed.digest in self._true or not self._is_certified(content, header):
             return
+        self._true.add(sealed.digest)
         self._one("outcome", content.round, 0, outcome_digest(statement_of(content)))
         if content.setup == header.setup:
             self._certified[content.context] = from_bitmap(content.survivors, self._n)

@@ -36,6 +36,7 @@ def certificate_of(name: str) -> str:
     return seeded_certificate(name, digest("test certificate", name))
 
 
+@cache
 def identity_of(name: str) -> SigningKey:
     """The long-term key of a party in tests."""
     return SigningKey(digest("test identity", name))

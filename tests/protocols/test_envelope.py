@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from fed_em_protocols import envelope
 from fed_em_protocols.envelope import Sealed, seal, unquote, unseal
 from fed_em_protocols.errors import BadSignature, MalformedMessage
-from fed_em_protocols.limits import MAX_MESSAGE_BYTES, MAX_ROUND, PROTOCOL_VERSION
-from fed_em_protocols.messages import BULKY, KINDS, Header, Payload, Quoted, Ready, ReleasedShare, Upload
-from fed_em_protocols.wire import messages_pb2
+from fed_em_protocols.limits import MAX_MESSAGE_BYTES, MAX_NEIGHBOURS, MAX_ROUND, MAX_TENANTS, PROTOCOL_VERSION
+from fed_em_protocols.messages import BULKY, KINDS, Header, Payload, Quoted, Ready, ReleasedShare, Shares, Upload
+from fed_em_protocols.wire import entries, messages_pb2
+from fed_em_protocols.wire.entries import varint
 from tests.protocols.examples import EXAMPLES, KEY, any_message
 
 each_kind = pytest.mark.parametrize("content", EXAMPLES, ids=lambda content: type(content).__name__)
@@ -350,8 +351,7 @@ class TestWhereAnAttachmentLies:
     def test_fields_without_end_cost_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Two bytes each, 16 million of them are a message: walked through one by one they would take half a minute."""
         read: list[int] = []
-        varint = envelope._varint
-        monkeypatch.setattr(envelope, "_varint", lambda data, place: read.append(place) or varint(data, place))
+        monkeypatch.setattr(envelope, "varint", lambda data, place: read.append(place) or varint(data, place))
         with pytest.raises(MalformedMessage):
             unseal(b"\x08\x02" * 1_000_000, "sender")
         assert len(read) <= 2 * 5
@@ -365,3 +365,69 @@ class TestWhereAnAttachmentLies:
         with pytest.raises(MalformedMessage, match="unknown field"):
             unseal(data, "sender")
         assert time.process_time() - began < 0.1
+
+
+LISTS = [
+    (kind, each.name, each.number, each.is_packed, each.type == each.TYPE_UINT64)
+    for kind in KINDS
+    for each in getattr(messages_pb2, kind.__name__).DESCRIPTOR.fields
+    if each.is_repeated
+]
+
+
+class TestListsWithoutEnd:
+    """They are refused before they are parsed: empty entries, at two bytes each, would take forty times the memory of the message."""
+
+    def refused(self, kind: type, payload: bytes, monkeypatch: pytest.MonkeyPatch) -> int:
+        """How many numbers were read of a payload that is refused, none of it by the parser."""
+        read: list[int] = []
+        content = next(content for content in EXAMPLES if type(content) is kind)
+        data = envelope_of(content, payload=payload)
+        parse = envelope._parse
+        with monkeypatch.context() as patch:
+            patch.setattr(entries, "varint", lambda data, place: read.append(place) or varint(data, place))
+            patch.setattr(
+                envelope, "_parse", lambda wire, *rest: parse(wire, *rest) if len(read) == 0 else pytest.fail("parsed")
+            )
+            with pytest.raises(MalformedMessage, match=f"sent a {kind.__name__} "):
+                unseal(data, "sender")
+        return len(read)
+
+    @pytest.mark.parametrize(("kind", "name", "number", "packed", "integers"), LISTS, ids=str)
+    def test_steps_are_as_many_as_entries_are_admitted(
+        self, kind: type, name: str, number: int, packed: bool, integers: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        most = next(field.metadata["most"] for field in fields(kind) if field.name == name)
+        empty = bytes([*self.tag(number, 0 if integers else 2), 0])
+        assert self.refused(kind, empty * 200_000, monkeypatch) <= 2 * (most + 1)
+        if packed:
+            whole = bytes([*self.tag(number, 2), *self.number(200_000)]) + bytes(200_000)
+            assert self.refused(kind, whole, monkeypatch) == 2
+
+    def test_nor_do_other_fields_hide_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        many = b"\x22\x00" * 200_000
+        for before in (unknown_field(), b"\x25" + bytes(4), b"\x10\x05" * 2, b"\x0a\x00" * 2, b"\x23"):
+            assert self.refused(Shares, before + many, monkeypatch) <= 4
+
+    def test_a_list_as_long_as_it_may_be_is_read(self) -> None:
+        share = ReleasedShare(1, 1, bytes(33), bytes(16), bytes(32 * 16))
+        shares = Shares(bytes(16), 1, bytes(32), (share,) * (2 * MAX_NEIGHBOURS))
+        assert unseal(seal(shares, KEY).to_bytes(), "sender").content == shares
+        with pytest.raises(MalformedMessage, match=r"released.*limit of 1024"):
+            unseal(seal(replace(shares, released=(*shares.released, share)), KEY).to_bytes(), "sender")
+        example = next(content for content in EXAMPLES if isinstance(content, Header))
+        header = replace(example, base_rounds=(MAX_ROUND,) * MAX_TENANTS, base_contexts=bytes(32 * MAX_TENANTS))
+        assert len(seal(header, KEY).payload) > envelope._SMALL
+        assert unseal(seal(header, KEY).to_bytes(), "sender").content == header
+
+    @staticmethod
+    def tag(number: int, wire_type: int) -> list[int]:
+        return TestListsWithoutEnd.number(number << 3 | wire_type)
+
+    @staticmethod
+    def number(value: int) -> list[int]:
+        found = []
+        while value >= 0x80:
+            found.append(value & 0x7F | 0x80)
+            value >>= 7
+        return [*found, value]

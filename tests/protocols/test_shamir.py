@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fed_em.errors import CallerError
+from fed_em_protocols import shamir
 from fed_em_protocols.polynomials import values_at
 from fed_em_protocols.shamir import PRIME, SHARE_BYTES, combine, split, split_many
 from fed_em_simulations.simulated_parties import seeded_randomness
@@ -41,6 +43,14 @@ def test_the_extreme_secrets_survive_every_choice_of_holders(secret: bytes) -> N
     shares = split(secret, 3, range(5), seeded_randomness(1))
     for chosen in itertools.combinations(range(5), 3):
         assert combine({holder: shares[holder] for holder in chosen}, 3) == secret
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_secrets_are_shared_as_many_are() -> Iterator[None]:
+    """Small examples go through the products that are made for a window's secrets."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shamir, "_LEAST_TERMS_IN_A_PRODUCT", 0)
+        yield
 
 
 def one_by_one(tables: tuple[bytes, ...]) -> list[tuple[bytes, ...]]:
@@ -89,6 +99,16 @@ def test_shares_at_the_edges_of_the_field_are_reduced(value: int) -> None:
         slope = (value - int.from_bytes(secret, "little")) % PRIME
         first, _ = split_many([secret] * 2, 2, [0, 1], partial(slope.to_bytes, byteorder="little"))
         assert first == value.to_bytes(SHARE_BYTES, "little") * 2
+
+
+def test_few_secrets_are_shared_to_the_same_shares_in_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = split_many([SECRET, bytes(32)], 3, [0, 2, 5, 6], seeded_randomness(7))
+    monkeypatch.setattr(shamir, "_LEAST_TERMS_IN_A_PRODUCT", 25)
+    monkeypatch.setattr(shamir, "values_at", None)
+    assert split_many([SECRET, bytes(32)], 3, [0, 2, 5, 6], seeded_randomness(7)) == together
+    assert split_many([], 2, [3, 4, 5], secrets.token_bytes) == (b"", b"", b"")
+    with pytest.raises(TypeError):
+        split_many([SECRET] * 3, 3, [0, 2, 5, 6], seeded_randomness(7))
 
 
 def test_no_secrets_have_no_shares() -> None:

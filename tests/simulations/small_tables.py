@@ -26,9 +26,9 @@ QUICK = TimesTable(patience=0.1, straggler=0.5, upload=2, open=1, set_up=2)
 
 
 def run(n: int, *trouble: Trouble, sums: int = 4, **fields: object) -> FederationOutcome:
-    """A session of `sums` sums, blocks of three, one colluder, short deadlines."""
+    """A session of `sums` sums, from one draw, blocks of three, one colluder, short deadlines."""
     federation = Federation(
         tables_of(n), trouble=trouble, stopping=Stopping(0.0, sums - 1), deadlines=QUICK, optimiser="em",
-        **{"colluders": 1, **fields},  # type: ignore[arg-type]
+        **{"colluders": 1, "starts": 0, **fields},  # type: ignore[arg-type]
     )  # fmt: skip
     return federation.fit(GaussianMixture(2))

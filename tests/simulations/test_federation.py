@@ -39,7 +39,7 @@ def bytes_of(outcome: FederationOutcome) -> tuple[object, ...]:
 
 def test_it_is_pooled_em() -> None:
     tables = tables_of(4)
-    outcome = Federation(tables, seed=3, stopping=SHORT).fit(GaussianMixture(3, random_state=0))
+    outcome = Federation(tables, seed=3, starts=0, stopping=SHORT).fit(GaussianMixture(3, random_state=0))
     about = session_of_tables(GaussianMixture(3), "abcd", tables, None, "simulation")
     pooled, _ = fit_pooled(about.description, np.concatenate(tables), SHORT, 3)
     assert outcome.record.trust == Trust.MALICIOUS_SERVER.label
@@ -56,7 +56,7 @@ def test_two_runs_give_the_same_bytes_and_another_seed_gives_others() -> None:
     tables = tables_of(5)
 
     def run(seed: int) -> tuple[object, ...]:
-        return bytes_of(Federation(tables, dropout=0.3, seed=seed, stopping=SHORT).fit(GaussianMixture(2)))
+        return bytes_of(Federation(tables, dropout=0.3, seed=seed, starts=0, stopping=SHORT).fit(GaussianMixture(2)))
 
     first = run(1)
     assert first == run(1)
@@ -65,8 +65,10 @@ def test_two_runs_give_the_same_bytes_and_another_seed_gives_others() -> None:
 
 def test_dropouts_are_waited_for_or_stale_and_the_fit_is_that_of_all_rows() -> None:
     tables = tables_of(6)
-    outcome = Federation(tables, dropout=0.3, seed=1, stopping=Stopping(1e-6, 60), colluders=1).fit(GaussianMixture(3))
-    whole = Federation(tables, seed=1, stopping=Stopping(1e-6, 60), colluders=1).fit(GaussianMixture(3))
+    outcome = Federation(tables, dropout=0.3, seed=1, stopping=Stopping(1e-6, 60), starts=0, colluders=1).fit(
+        GaussianMixture(3)
+    )
+    whole = Federation(tables, seed=1, stopping=Stopping(1e-6, 60), starts=0, colluders=1).fit(GaussianMixture(3))
     assert any(not each.complete for each in outcome.rounds) or any(
         each.kind == "round-failed" for each in outcome.record.happenings
     )
@@ -84,7 +86,7 @@ MIXED: list[Mapping[str, Any]] = [
 
 def test_tables_of_mixed_columns_by_name() -> None:
     tables = {"oak": pd.DataFrame(MIXED[0]), "elm": MIXED[1], "ash": MIXED[2]}
-    outcome = Federation(tables, max_iterations=2).fit(MixedMixture(2))
+    outcome = Federation(tables, starts=0, max_iterations=2).fit(MixedMixture(2))
     assert outcome.record.tenants == ("oak", "elm", "ash")
     assert outcome.record.columns == ("age", "ward", "visits")
     assert set(outcome.model.parameters) >= {"weights", "means", "covariances", "level_probabilities", "rates"}
@@ -92,11 +94,11 @@ def test_tables_of_mixed_columns_by_name() -> None:
 
 def test_latent_classes_and_models_and_records() -> None:
     codes = [{"a": ["x", "y", "x"], "b": ["u", "u", "v"]} for _ in range(3)]
-    classes = Federation(codes, max_iterations=2).fit(LatentClass(2))
+    classes = Federation(codes, starts=0, max_iterations=2).fit(LatentClass(2))
     assert classes.record.model == "latent class model with 2 classes"
     generator = np.random.default_rng(0)
     weighted = [Records(table, generator.uniform(0.5, 2, len(table)), None, 2.0) for table in tables_of(3)]
-    outcome = Federation(weighted, max_iterations=2, optimiser="em").fit(GaussianMixtureModel(2, 2))
+    outcome = Federation(weighted, starts=0, max_iterations=2, optimiser="em").fit(GaussianMixtureModel(2, 2))
     total = sum(each.total_weight for each in weighted)
     assert outcome.result is not None
     assert outcome.result.fit.iterations[-1].records == pytest.approx(total, rel=1e-9)
@@ -148,7 +150,9 @@ def test_names_make_a_roster_or_are_refused() -> None:
 
 
 def test_a_failed_session_has_a_record_and_no_model() -> None:
-    outcome = Federation(tables_of(3), trouble=(Leaves([1], after=2),), max_iterations=5).fit(GaussianMixture(2))
+    outcome = Federation(tables_of(3), trouble=(Leaves([1], after=2),), starts=0, max_iterations=5).fit(
+        GaussianMixture(2)
+    )
     assert "t1" in outcome.failure and len(outcome.rounds) == 2
     assert outcome.seconds > 600, "one block: the session is paused for as long as the timetable says"
     with pytest.raises(SumFailed, match="t1"):

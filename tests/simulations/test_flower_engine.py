@@ -44,9 +44,10 @@ def labelled() -> list[Records]:
 def test_files_say_what_the_federation_says(tmp_path: Path, tables: Sequence[Any], target: Target) -> None:
     federation = Federation(tables, seed=9, mass_floor=0.0, max_iterations=7, colluders=0)
     about: SessionOfTables = session_of_tables(target, federation.tenants, tables, None, federation.title)
-    (tmp_path / "session.toml").write_text(toml_of(federation._configuration(about)), encoding="utf-8")
+    said = federation._configuration(about)
+    (tmp_path / "session.toml").write_text(toml_of(said), encoding="utf-8")
     read = read_server_configuration(tmp_path / "session.toml")
-    assert read.description.to_json() == about.description.to_json()
+    assert read.description.to_json() == said.description.to_json()
     assert (read.fit.seed, read.fit.max_iterations, read.trust.colluders) == (9, 7, 0)
     for k, records in enumerate(about.records):
         path = tmp_path / f"{k}.parquet"

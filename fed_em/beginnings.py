@@ -1,0 +1,139 @@
+"""Where EM starts, once the columns are standardised: from one draw, from the best of several, from labels, or from a fitted model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fed_em.coordinates import Coordinates
+from fed_em.em import Summed, Total
+from fed_em.errors import CallerError
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.labelled_start import LABELLED_ROUNDS, labelled_start
+from fed_em.lloyd import Mixture, drawn
+from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.model import Model, Summand
+from fed_em.model_file import FittedModel
+from fed_em.parameters import Parameters
+from fed_em.starts import ROUNDS, StartRound, best_starts
+from fed_em.warm_start import warm_start
+
+
+@dataclass(frozen=True, eq=False)
+class Standardised:
+    """What is known before a start.
+
+    Attributes:
+        model: What is to be fitted.
+        coordinates: The standardised ones.
+        moments: Of all records, in these coordinates.
+        total_for: Makes the total of a model or of candidates, in these coordinates.
+        seed: Of all that is drawn.
+        observe: Called after every sum.
+    """
+
+    model: Model
+    coordinates: Coordinates
+    moments: Parameters
+    total_for: Callable[[Summand], Total]
+    seed: int
+    observe: Callable[[StartRound], None] = lambda _: None
+
+    @property
+    def mixture(self) -> Mixture:
+        """The model. Raises `CallerError` if it is of a family without components to start from."""
+        if not isinstance(self.model, GaussianMixtureModel | MixedMixtureModel):
+            raise CallerError(f"a model of the family '{self.model.family}' is no mixture to start")
+        return self.model
+
+
+class Beginning(Protocol):
+    """A way to start."""
+
+    @property
+    def rounds(self) -> int:
+        """How many sums it takes where none fails."""
+        ...
+
+    def begin(self, there: Standardised) -> Parameters:
+        """Where EM starts. Raises `CallerError` if that is not to be had."""
+        ...
+
+
+@dataclass(frozen=True)
+class OneDraw:
+    """Components drawn from the moments."""
+
+    @property
+    def rounds(self) -> int:
+        """None."""
+        return 0
+
+    def begin(self, there: Standardised) -> Parameters:
+        """As `fed_em.lloyd.drawn`."""
+        return drawn(there.mixture, there.moments, there.seed)
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """The best of many draws and a split start.
+
+    Attributes:
+        n_starts: How many are drawn.
+    """
+
+    n_starts: int = 20
+
+    @property
+    def rounds(self) -> int:
+        """Those of `fed_em.starts`."""
+        return ROUNDS
+
+    def begin(self, there: Standardised) -> Parameters:
+        """As `fed_em.starts.best_starts` of one model."""
+        best = best_starts([there.mixture], there.total_for, there.moments, there.seed, self.n_starts, there.observe)
+        return best[0].parameters
+
+
+@dataclass(frozen=True)
+class FromLabels:
+    """The components of labelled records."""
+
+    @property
+    def rounds(self) -> int:
+        """Those of `fed_em.labelled_start`."""
+        return LABELLED_ROUNDS
+
+    def begin(self, there: Standardised) -> Parameters:
+        """As `fed_em.labelled_start`."""
+        total, number = there.total_for(there.model), iter(range(1, LABELLED_ROUNDS + 1))
+
+        def observed(parameters: Parameters) -> Summed:
+            summed = total(parameters)
+            there.observe(StartRound(next(number)))
+            return summed
+
+        return labelled_start(there.mixture, observed, there.moments, there.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class FromModel:
+    """The parameters of a fitted model.
+
+    Attributes:
+        fitted: The model.
+        columns: The names of the columns of what is to be fitted.
+    """
+
+    fitted: FittedModel = field(repr=False)
+    columns: tuple[str, ...]
+
+    @property
+    def rounds(self) -> int:
+        """None."""
+        return 0
+
+    def begin(self, there: Standardised) -> Parameters:
+        """As `fed_em.warm_start`."""
+        return warm_start(there.mixture, self.columns, there.coordinates, self.fitted)

@@ -1,0 +1,77 @@
+"""A start from labels: the moments of the records whose labels leave one component open, by two sums of the model itself.
+
+Where all components have one density, a record's responsibilities are the weights of the components that its label admits. With nearly
+all weight on component 0, those that no label speaks of are its, and every other component holds the records that are labelled as its
+own. With nearly all weight on component 1, so does component 0. The M-step is that of the starts (`fed_em.starts`), under a prior.
+Components without labels, and those that a mass gate holds, stay as they were drawn.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fed_em.em import Total
+from fed_em.errors import CallerError
+from fed_em.lloyd import Mixture, drawn, guarded, together
+from fed_em.model import COUNT
+from fed_em.parameters import Parameters
+from fed_em.statistics import Statistics
+from fed_em.tenant_mixing import has_own_weights
+
+LABELLED_ROUNDS = 2
+
+# The weight of the components that get no record without a label.
+_SMALL = 1e-9
+
+# Labelled records of a component below which it stays as it was drawn.
+_FEWEST = 0.5
+
+_COUNTS = "responsibilities"
+
+
+def labelled_start(model: Mixture, total: Total, moments: Parameters, seed: int) -> Parameters:
+    """The components of the labelled records.
+
+    Args:
+        model: At least two components.
+        total: Of the model, over records with labels.
+        moments: As `fed_em.starts.best_starts`.
+        seed: Of components without labels.
+
+    Raises:
+        CallerError: no component has labelled records of its own, or the model has one component only, or tenants' own weights.
+    """
+    if model.n_components < 2:
+        raise CallerError("a mixture of one component has no use for labels", remedy="leave the start out")
+    if has_own_weights(model):
+        raise CallerError(
+            "mixing weights of each tenant's own do not lean", remedy='leave start = "labels" out of [fit]'
+        )
+    sums = [total(_leaning(model, moments, component)) for component in range(LABELLED_ROUNDS)]
+    labelled = _of_labelled(model, *(summed.statistics for summed in sums))
+    counts = labelled[_COUNTS].copy()
+    for summed in sums:
+        counts[list(summed.held)] = 0.0
+    if counts.max() < _FEWEST:
+        raise CallerError(
+            "no component has records that are labelled as its own, or the mass gate holds those that have",
+            remedy='leave start = "labels" out of [fit]',
+        )
+    unknown = tuple(np.flatnonzero(counts < _FEWEST).tolist())
+    return guarded(model, moments).m_step(labelled, drawn(model, moments, seed), held=unknown)
+
+
+def _leaning(model: Mixture, moments: Parameters, component: int) -> Parameters:
+    weights = np.full(model.n_components, _SMALL)
+    weights[component] = 1.0 - _SMALL * (model.n_components - 1)
+    return Parameters({**together(model, moments), "weights": weights})
+
+
+def _of_labelled(model: Mixture, without_first: Statistics, of_first: Statistics) -> Statistics:
+    """Component 0 of the second, all others of the first."""
+    layout = without_first.layout
+    parts = {block.name: without_first[block.name].copy() for block in layout}
+    for name in (_COUNTS, *model.component_blocks):
+        parts[name][0] = of_first[name][0]
+    parts[COUNT] = np.asarray(max(float(parts[_COUNTS].sum()), 0.0))
+    return Statistics.of(layout, parts)

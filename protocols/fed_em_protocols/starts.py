@@ -1,0 +1,37 @@
+"""The `[starts]` of a session: before the rounds of the model, several starts are evaluated side by side, and the best goes on.
+
+Both sides know from the session's description which candidates these rounds are of (`fed_em.starts`), and until which round they
+may be asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from fed_em.model import Summand
+from fed_em.starts import ROUNDS
+from fed_em_protocols.configuration import Table
+from fed_em_protocols.limits import MAX_VECTOR_LENGTH
+
+MAX_STARTS = 256
+
+
+def most_candidates(model: Summand) -> int:
+    """How many copies of a model, or of candidates, a round may be of: all parameters are in one message, and so are all statistics.
+
+    A full covariance is broadcast whole, and its moments are summed without what stands twice.
+    """
+    return MAX_VECTOR_LENGTH // (2 * model.layout().size)
+
+
+class Starts(Table):
+    """How many starts are drawn; one more is split, and drawn by nobody."""
+
+    n: Annotated[int, Field(ge=1, le=MAX_STARTS)] = 20
+
+    @property
+    def rounds(self) -> int:
+        """How many sums of candidates a session takes where none fails."""
+        return ROUNDS
