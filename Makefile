@@ -56,7 +56,7 @@ lock: $(DEVELOPERS)  ## Resolve the dependencies anew.
 	$(LOCK) pyproject.toml requirements/build.in --all-extras -c requirements/users.lock -o requirements/developers.lock
 
 clean:  ## Remove environments, caches and results.
-	rm -rf $(VENV) .venv-peers build dist demo-result bench-result .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-peers build dist demo-result simulate-result bench-result .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

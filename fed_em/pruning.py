@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.alignment import reordered
-from fed_em.description import check_real
+from fed_em.description import check_real, check_whole_number
 from fed_em.divergence import Mixture, component_distances
 from fed_em.parameters import Parameters
 
@@ -50,11 +51,30 @@ def merge(model: Mixture, parameters: Parameters, least_distance: float) -> tupl
         `model` and `parameters` themselves if nothing is merged.
     """
     check_real("least_distance", least_distance, 0.0)
+    return _merged_while(lambda _, distance: distance < least_distance, model, parameters)
+
+
+def merge_to(model: Mixture, parameters: Parameters, n_components: int) -> tuple[Mixture, Parameters]:
+    """The mixture of at most so many components, the nearest two being merged in turn; otherwise as `merge`.
+
+    Args:
+        model: A mixture.
+        parameters: Its parameters.
+        n_components: At least 1.
+    """
+    check_whole_number("n_components", n_components, 1)
+    return _merged_while(lambda left, _: left > n_components, model, parameters)
+
+
+def _merged_while(
+    wanted: Callable[[int, float], bool], model: Mixture, parameters: Parameters
+) -> tuple[Mixture, Parameters]:
+    """The nearest two merged in turn, while that is wanted of the number of components left and the distance of those two."""
     while model.n_components > 1:
         distances = component_distances(model, parameters, model, parameters)
         distances[np.tril_indices(model.n_components)] = np.inf
         first, second = np.unravel_index(distances.argmin(), distances.shape)
-        if not distances[first, second] < least_distance:
+        if not wanted(model.n_components, float(distances[first, second])):
             break
         parameters = _merged(model, parameters, int(first), int(second))
         model = replace(model, n_components=model.n_components - 1)

@@ -29,8 +29,22 @@ def read_configuration(path: Path, kind: type[T]) -> T:
         CallerError: the file is missing, is no TOML, or a key or value is wrong. The error names the file, the key
             and, for an unknown key, the nearest valid one.
     """
+    return validated(path, read_toml(path), kind)
+
+
+def validated(path: Path, document: object, kind: type[T]) -> T:
+    """What a file says, as a table.
+
+    Args:
+        path: The file, for errors.
+        document: What it says, or what was made of that.
+        kind: The table.
+
+    Raises:
+        CallerError: a key or value is wrong; as `read_configuration`.
+    """
     try:
-        return kind.model_validate(read_toml(path))
+        return kind.model_validate(document)
     except ValidationError as error:
         raise _as_caller_error(path, kind, error) from None
 

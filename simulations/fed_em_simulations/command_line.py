@@ -16,6 +16,7 @@ from fed_em_server.doctor_command import doctor
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
 from fed_em_server.session_commands import fit, server
 from fed_em_simulations.demo_command import demo
+from fed_em_simulations.simulate_command import simulate
 
 # gRPC tells of every broken handshake in its own words on standard error; ours say what to do.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 for command in (
     demo,
+    simulate,
     keygen,
     roster,
     doctor,

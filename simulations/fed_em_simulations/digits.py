@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from fed_em_simulations.partitions import homes_by_label, parted
+
 Matrix = NDArray[np.float64]
 
 TENANTS = ("ash", "birch", "cedar", "elm", "fir", "hazel", "larch", "maple", "oak")
@@ -75,9 +77,8 @@ def digits_federation() -> DigitsFederation:
     order = generator.permutation(len(rows))
     cut = int(_HELD_OUT * len(rows))
     held_out, training = order[:cut], order[cut:]
-    homes = _homes(np.asarray(digits.target)[training], generator)
-    tenants = {name: rows[training[homes == home]] for home, name in enumerate(TENANTS)}
-    return DigitsFederation(projection, tenants, rows[held_out])
+    homes = homes_by_label(np.asarray(digits.target)[training], _SIZES, _SKEW, generator)
+    return DigitsFederation(projection, parted(rows[training], homes, TENANTS), rows[held_out])
 
 
 def _principal_projection(images: Matrix) -> Projection:
@@ -87,13 +88,3 @@ def _principal_projection(images: Matrix) -> Projection:
     # The sign of a principal direction is arbitrary: the largest entry is made positive.
     signs = np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(leading.shape[1])])
     return Projection(mean, leading * signs)
-
-
-def _homes(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-    """A tenant for every row: each digit has its own distribution over tenants, around their sizes."""
-    homes = np.empty(len(labels), dtype=np.int64)
-    for digit in range(10):
-        share = generator.dirichlet(_SKEW * len(TENANTS) * _SIZES / _SIZES.sum())
-        members = np.flatnonzero(labels == digit)
-        homes[members] = generator.choice(len(TENANTS), size=len(members), p=share)
-    return homes

@@ -14,6 +14,7 @@ from fed_em.initialisation import moments_model, standard_gaussian, start_from_m
 from fed_em.parameters import Parameters
 from fed_em.tenant_mixing import TenantMixing, at_home
 from fed_em.totals import IncrementalTotal
+from fed_em_simulations.dirichlet_mixing import DirichletMixing
 
 Vector = NDArray[np.float64]
 
@@ -44,7 +45,8 @@ def gains(concentration: float, seed: int) -> Gains:
         "means": 2.5 * generator.standard_normal((COMPONENTS, COLUMNS)),
         "covariances": np.tile(np.eye(COLUMNS), (COMPONENTS, 1, 1)),
     }
-    shares = generator.dirichlet(np.full(COMPONENTS, concentration), TENANTS)
+    equal = np.full(COMPONENTS, 1 / COMPONENTS)
+    shares = DirichletMixing(concentration=concentration).shares(TENANTS, equal, generator)
     of_tenants = [Parameters({**components, "weights": share}) for share in shares]
     rows = [truth.sample(own, TRAINING + HELD_OUT, generator)[0] for own in of_tenants]
     training = {f"t{c}": one[:TRAINING] for c, one in enumerate(rows)}

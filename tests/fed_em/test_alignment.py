@@ -18,7 +18,7 @@ from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.parameters import Parameters
-from fed_em.pruning import merge, prune
+from fed_em.pruning import merge, merge_to, prune
 from tests.fed_em.mixtures import mixture
 from tests.fed_em.mixtures import parameters_of as gaussian_parameters
 from tests.fed_em.test_mixed_mixture import mixed, parameters_of
@@ -131,6 +131,18 @@ class TestPruning:
         fewer, merged = merge(mixture(structure, n_components=4), Parameters(doubled), 0.01)
         assert fewer == model
         assert merged.distance(at) < 1e-12
+
+    def test_merging_down_to_a_number_merges_the_nearest_and_no_more(self) -> None:
+        model, at = mixture("full"), gaussian_parameters("full")
+        order = np.array([0, 1, 1, 2])
+        doubled = {**reordered(model, at, order), "weights": at["weights"][order] * [1.0, 0.3, 0.7, 1.0]}
+        four, joined = mixture("full", n_components=4), Parameters(doubled)
+        assert merge_to(four, joined, 4) == (four, joined)
+        fewer, merged = merge_to(four, joined, 3)
+        assert fewer == model and merged.distance(at) < 1e-12
+        assert merge_to(four, joined, 1)[0].n_components == 1
+        with pytest.raises(CallerError, match="n_components"):
+            merge_to(four, joined, 0)
 
     @EVERY_STRUCTURE
     def test_merging_keeps_the_moments(self, structure: CovarianceStructure) -> None:

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure
 from fed_em.em import GONE_AFTER, Fit, Iteration, Stopping, Summed, converged, fit
 from fed_em.errors import CallerError
-from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.silence import silence
-from fed_em.statistics import Statistics
 from fed_em.totals import IncrementalTotal, TotalOfRows
+from fed_em_simulations.whoever_came import WhoeverCame
 from tests.fed_em.mixtures import PRIOR, mixture, negative_free_energy, parameters_of
 
 Vector = NDArray[np.float64]
@@ -89,19 +88,6 @@ def test_with_everybody_fresh_it_is_batch_em_bit_for_bit() -> None:
         assert all(mine.parameters[name].tobytes() == other.parameters[name].tobytes() for name in start)
 
 
-class DroppingTotal:
-    """What plain federated EM sums: whoever answers now."""
-
-    def __init__(self, model: GaussianMixtureModel, parts: dict[str, Vector], answering: list[frozenset[str]]) -> None:
-        self.model, self.parts, self.answering, self.sums = model, parts, answering, 0
-
-    def __call__(self, parameters: Parameters) -> Summed:
-        answers = self.answering[self.sums]
-        self.sums += 1
-        terms = [self.model.e_step(parameters, rows) for name, rows in self.parts.items() if name in answers]
-        return Summed(sum(terms, start=Statistics.zero(self.model.layout())), tuple(sorted(set(NAMES) - answers)))
-
-
 def test_increments_reach_the_pooled_optimum_where_dropping_the_absent_ends_elsewhere() -> None:
     model, parts, start = mixture("full"), heterogeneous(150), parameters_of("full", spread=0.8)
     pooled = np.concatenate(list(parts.values()))
@@ -112,7 +98,7 @@ def test_increments_reach_the_pooled_optimum_where_dropping_the_absent_ends_else
     while len(answering) < rounds:
         answering.append(frozenset(name for name in NAMES if generator.random() < 0.5) or answering[0])
     incremental = fit(model, IncrementalTotal(model, parts, lambda n: answering[n - 1]), start, Stopping(0.0, rounds))
-    dropping = fit(model, DroppingTotal(model, parts, answering), start, Stopping(0.0, rounds))
+    dropping = fit(model, WhoeverCame(model, parts, lambda n: answering[n - 1]), start, Stopping(0.0, rounds))
     assert incremental.parameters.distance(best) < 1e-8
     assert model.log_prob(best, pooled).mean() - model.log_prob(incremental.parameters, pooled).mean() < 1e-12
     # Not one unlucky round: the parameters wander with those who answer, to the end.

@@ -1,0 +1,118 @@
+"""The experiment `methods`: what becomes of the model under heterogeneity and partial participation, method by method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from fed_em_simulations.attendance import Attendance
+from fed_em_simulations.common_ground import CommonGround, common_ground
+from fed_em_simulations.experiment import Chart, Experiment
+from fed_em_simulations.fit_measures import held_out, loss, parameter_error
+from fed_em_simulations.methods import METHODS, PROTOCOL, Fitted, MethodName, run_method
+from fed_em_simulations.mixture_to_fit import MixtureToFit
+from fed_em_simulations.results import Row
+from fed_em_simulations.survivor_exposure import exposure
+from fed_em_simulations.tenants_data import Data
+
+# Methods that sum or average over the pattern, so that who answered matters.
+_IN_ROUNDS: frozenset[str] = frozenset({"increments", "own-weights", "whoever-came", "stepwise", "averaging", PROTOCOL})
+
+
+class MethodsExperiment(Experiment):
+    """Every method on the same tenants, from the same start, with the same pattern of who answers."""
+
+    keys: ClassVar[tuple[str, ...]] = ("method",)
+    every_chart: ClassVar[tuple[Chart, ...]] = (
+        Chart(
+            "loss", "Lost against all rows in one place", "nats a row",
+            "Log-likelihood of the rows trained on below that at the pooled optimum, on a logarithmic scale; what is less than "
+            "a hundred-thousandth, or a gain, is drawn at the foot. Bars span the replicates.",
+            logarithmic=True, leave_out=("pooled", "alone", "own-weights"),
+        ),
+        Chart(
+            "held_out", "On rows that nobody trained on", "nats a row",
+            "Mean log-density, each tenant counting alike and at the parameters that it would use.",
+        ),
+        Chart("held_out_worst", "The tenant that fares worst", "nats a row", "The same for the tenant for whom it is lowest."),
+        Chart(
+            "means_error", "Error of the means", "standard deviations",
+            "Root of the mean square difference from the true means, components matched.", logarithmic=True,
+            leave_out=("alone",),
+        ),
+    )  # fmt: skip
+
+    experiment: Literal["methods"] = "methods"
+    data: Data
+    attendance: Attendance = Attendance()
+    model: MixtureToFit = MixtureToFit()
+    rounds: Annotated[int, Field(ge=1, le=10_000)] = 60
+    starts: Annotated[int, Field(ge=0)] = 10
+    """Starts that run side by side, of which every method begins at the best; 0: at the one that a session draws."""
+    methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = METHODS
+
+    @model_validator(mode="after")
+    def _starts_as_its_methods_do(self) -> Self:
+        if PROTOCOL in self.methods and self.starts:
+            raise ValueError(
+                "a session of the protocol draws a start of its own: for the method 'protocol' set starts = 0"
+            )
+        return self
+
+    def run(self, seed: int) -> list[Row]:
+        """One row for each method."""
+        tenants = self.data.draw(seed)
+        pooled = tenants.pooled.rows
+        model = self.model.model(pooled.shape[1], missing=bool(np.isnan(pooled).any()))
+        pattern = self.attendance.pattern(tenants.names, self.rounds, seed)
+        ground = common_ground(model, tenants, pattern, self.starts, seed)
+        return rows_of(ground, self.methods)
+
+
+def rows_of(ground: CommonGround, methods: Sequence[MethodName]) -> list[Row]:
+    """Each method on a common ground, and everything that is measured of it. Raises `FedEmError` if a fit fails."""
+    of_pattern = _of_pattern(ground)
+    return [
+        {"method": name, **_measures(ground, run_method(name, ground)), **_if(name, of_pattern)} for name in methods
+    ]
+
+
+def _measures(ground: CommonGround, fitted: Fitted) -> Row:
+    error, tenants = None, ground.tenants
+    if tenants.truth is not None and fitted.parameters is not None:
+        error = parameter_error(tenants.truth, ground.model, fitted.parameters, ground.coordinates)
+    outside = held_out(ground, fitted)
+    of_error = {f"{name}_error": math.nan for name in ("weights", "means", "covariances")}
+    if error is not None:
+        of_error = {f"{name}_error": value for name, value in asdict(error).items()}
+    return {
+        "loss": loss(ground, fitted),
+        "held_out": outside.mean,
+        "held_out_worst": outside.worst,
+        "lacking": outside.lacking,
+        "ari": outside.ari,
+        **of_error,
+        "rounds": fitted.rounds,
+        "bytes_up": fitted.bytes_up,
+    }
+
+
+def _of_pattern(ground: CommonGround) -> Row:
+    """How many came, and what sums over those who came would give away were nobody's statistics to change."""
+    cohorts = [len(names) for names in ground.pattern]
+    given_away = exposure(ground.pattern, ground.tenants.names)
+    return {
+        "cohort": sum(cohorts) / len(cohorts),
+        "cohort_least": min(cohorts),
+        "span": given_away.span,
+        "least_support": given_away.least_support,
+    }
+
+
+def _if(name: MethodName, of_pattern: Row) -> Row:
+    return of_pattern if name in _IN_ROUNDS else dict.fromkeys(of_pattern, math.nan)

@@ -1,0 +1,157 @@
+"""Tenants drawn from a known truth under the heterogeneity that one asks for: rows to train on, and rows held out, of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from fed_em.records import Records
+from fed_em_protocols.configuration import Table
+from fed_em_simulations.covariance_shift import CovarianceShift
+from fed_em_simulations.dirichlet_mixing import DirichletMixing
+from fed_em_simulations.feature_shift import FeatureShift, SiteShift
+from fed_em_simulations.known_mixture import KnownMixture, Truth
+from fed_em_simulations.label_availability import LabelAvailability
+from fed_em_simulations.missing_cells import MissingCells
+from fed_em_simulations.random_streams import stream
+from fed_em_simulations.size_skew import SizeSkew
+
+Vector = NDArray[np.float64]
+Components = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class TenantRows:
+    """What one tenant holds, and what is known of it in a simulation only.
+
+    Attributes:
+        name: The tenant's.
+        records: What it trains on: rows `(n, D)` in original units, with NaN and labels where there are any.
+        held_out: `(m, D)`, complete rows of the same distribution that nobody trains on.
+        components: True components of the held-out rows, `(m,)`; None where no truth is known.
+    """
+
+    name: str
+    records: Records
+    held_out: Vector
+    components: Components | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Tenants:
+    """All tenants, and the truth if there is one, with the weights that the components have over all rows to train on."""
+
+    members: tuple[TenantRows, ...]
+    truth: Truth | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tenants' names."""
+        return tuple(member.name for member in self.members)
+
+    @property
+    def parts(self) -> dict[str, Records]:
+        """What each trains on, by name."""
+        return {member.name: member.records for member in self.members}
+
+    @property
+    def pooled(self) -> Records:
+        """What all train on, tenant after tenant."""
+        return Records.concatenated([member.records for member in self.members])
+
+
+class Heterogeneity(Table):
+    """In what tenants differ; in nothing by default."""
+
+    mixing: DirichletMixing | None = None
+    features: FeatureShift | None = None
+    shapes: CovarianceShift | None = None
+    sizes: SizeSkew = SizeSkew()
+    missing: MissingCells | None = None
+    labels: LabelAvailability | None = None
+
+
+class Population(Table):
+    """Tenants to be drawn."""
+
+    tenants: Annotated[int, Field(ge=1, le=10_000)] = 20
+    rows: Annotated[int, Field(ge=1)] = 3000
+    """To train on, of all tenants together."""
+    held_out: Annotated[int, Field(ge=1)] = 200
+    """Rows of each tenant that nobody trains on."""
+    truth: KnownMixture = KnownMixture()
+    heterogeneity: Heterogeneity = Heterogeneity()
+
+    @model_validator(mode="after")
+    def _has_rows_enough(self) -> Self:
+        least = self.heterogeneity.sizes.least * self.tenants
+        if self.rows < least:
+            raise ValueError(f"{self.rows} rows are too few for {self.tenants} tenants, which need {least}")
+        return self
+
+    def draw(self, seed: int) -> Tenants:
+        """The tenants of this seed. What one concept draws does not depend on the others.
+
+        Raises:
+            CallerError: there is no such truth (`KnownMixture.truth`), or no such missing cells.
+        """
+        truth, differ = self.truth.truth(seed), self.heterogeneity
+        weights = truth.parameters["weights"]
+        shares = np.tile(weights, (self.tenants, 1))
+        if differ.mixing is not None:
+            shares = differ.mixing.shares(self.tenants, weights, stream(seed, "mixing"))
+        sizes = differ.sizes.sizes(self.rows, self.tenants, stream(seed, "sizes"))
+        labelled = (
+            None if differ.labels is None else differ.labels.who(self.tenants, stream(seed, "who has labels")).tolist()
+        )
+        members = tuple(
+            _Site(self, truth, shares[c], seed, c).draw(int(size), None if labelled is None else labelled[c])
+            for c, size in enumerate(sizes)
+        )
+        return Tenants(members, truth.with_weights(sizes @ shares / sizes.sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Site:
+    """One tenant while it is drawn."""
+
+    population: Population
+    truth: Truth
+    share: Vector
+    seed: int
+    index: int
+
+    def draw(self, size: int, has_labels: bool | None) -> TenantRows:
+        rows, components = self._rows("rows", size)
+        held_out, theirs = self._rows("held out", self.population.held_out)
+        admissible, labels = None, self.population.heterogeneity.labels
+        if labels is not None and has_labels is not None:
+            n_components = self.truth.model.n_components
+            admissible = labels.admissible(components, n_components, has_labels, self._stream("labels"))
+        return TenantRows(f"t{self.index}", Records(self._with_holes(rows), None, admissible), held_out, theirs)
+
+    def _stream(self, *path: str) -> np.random.Generator:
+        return stream(self.seed, *path, self.index)
+
+    def _rows(self, what: str, n: int) -> tuple[Vector, Components]:
+        truth, differ = self.truth.with_weights(self.share), self.population.heterogeneity
+        rows, components = truth.model.sample(truth.parameters, n, self._stream(what))
+        if differ.shapes is not None:
+            means = truth.parameters["means"][components]
+            rows = means + (rows - means) @ differ.shapes.draw(rows.shape[1], self._stream("shapes"))
+        return self._shift().apply(rows), components
+
+    def _shift(self) -> SiteShift:
+        features = self.population.heterogeneity.features or FeatureShift()
+        return features.draw(self.truth.mean, self.truth.deviation, self._stream("features"))
+
+    def _with_holes(self, rows: Vector) -> Vector:
+        missing = self.population.heterogeneity.missing
+        if missing is None:
+            return rows
+        z = (rows - self.truth.mean) / self.truth.deviation
+        return missing.apply(rows, z, missing.rate_of_tenant(self._stream("rate")), self._stream("missing"))

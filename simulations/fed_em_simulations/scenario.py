@@ -1,0 +1,166 @@
+"""A scenario: an experiment, what of it is swept, and how often it is repeated; from a TOML file, or made in Python.
+
+    title = "…"
+    question = "…"
+    replicates = 3                                            # seeds seed, seed + 1, …
+    seed = 0
+
+    [experiment]                                              # of one of the kinds below
+    experiment = "methods"
+    …
+
+    [sweep]                                                   # every combination of these values; dotted names of fields
+    "data.heterogeneity.mixing.concentration" = [100, 0.3]
+
+A *cell* is one combination and one replicate. It has all its settings and a key, a hash of them, so that a
+result is known by what it is of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+import fed_em
+from fed_em.errors import CallerError
+from fed_em_protocols.configuration import Table, read_toml, validated
+from fed_em_simulations.experiments import AnyExperiment
+from fed_em_simulations.results import Row
+
+Scalar: TypeAlias = bool | int | float | str
+
+# Raised whenever the same settings would give other rows.
+_FORMAT = 1
+
+_MOST_CELLS = 10_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: an experiment with all its settings, and a replicate.
+
+    Attributes:
+        experiment: The settings.
+        swept: Value of each swept field.
+        replicate: From 0 on.
+        seed: What it runs from.
+    """
+
+    experiment: AnyExperiment
+    swept: Mapping[str, Scalar]
+    replicate: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """A hash of the settings, the seed and the version of this package: 16 hexadecimal digits."""
+        told = [_FORMAT, fed_em.__version__, self.experiment.model_dump(mode="json"), self.seed]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+    def run(self) -> list[Row]:
+        """Its rows, without what the cell is known by."""
+        return self.experiment.run(self.seed)
+
+
+class Scenario(Table):
+    """What a file states. Every combination of swept values is checked when it is made."""
+
+    title: Annotated[str, Field(min_length=1)]
+    question: str = ""
+    """What it answers, in a sentence or two; the report begins with it."""
+    replicates: Annotated[int, Field(ge=1, le=1000)] = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+    experiment: AnyExperiment
+    sweep: Annotated[dict[str, Annotated[tuple[Scalar, ...], Field(min_length=1)]], Field(default_factory=dict)]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Columns of the results that say what a row is of."""
+        return (*self.sweep, *self.experiment.keys)
+
+    def cells(self) -> tuple[Cell, ...]:
+        """All runs: combinations in the order of the file, replicates last.
+
+        Raises:
+            CallerError: a swept value is not admissible, or a swept field does not exist.
+        """
+        document = self.experiment.model_dump(mode="json", exclude_unset=True)
+        combinations = [dict(zip(self.sweep, values, strict=True)) for values in product(*self.sweep.values())]
+        if len(combinations) * self.replicates > _MOST_CELLS:
+            raise CallerError(
+                f"{len(combinations)} combinations of swept values, {self.replicates} times each, are more than {_MOST_CELLS} runs",
+                remedy="sweep fewer values",
+            )
+        experiments = [_with(document, swept) for swept in combinations]
+        return tuple(
+            Cell(experiment, swept, replicate, self.seed + replicate)
+            for swept, experiment in zip(combinations, experiments, strict=True)
+            for replicate in range(self.replicates)
+        )
+
+
+def read_scenario(path: str | Path, changes: Mapping[str, Any] | None = None) -> Scenario:
+    """Read a scenario's file. Paths in it are relative to it.
+
+    Args:
+        path: A TOML file.
+        changes: Values to put in place of the file's, by dotted name: of a swept field, which takes a list too; of another field of the
+            experiment; or of the scenario itself, such as `replicates`.
+
+    Raises:
+        CallerError: the file is missing or no TOML, or a key or value is wrong, also of a swept field; names it.
+    """
+    path = Path(path)
+    document = read_toml(path)
+    sweep = document.get("sweep")
+    for name, value in (changes or {}).items():
+        if isinstance(sweep, dict) and name in sweep:
+            sweep[name] = value if isinstance(value, list) else [value]
+        else:
+            path_of_field = name.split(".")
+            own = path_of_field[0] in Scenario.model_fields
+            _put(document, path_of_field if own else ["experiment", *path_of_field], value)
+    table = document.get("experiment")
+    data = table.get("data") if isinstance(table, dict) else None
+    if isinstance(data, dict) and isinstance(data.get("table"), str):
+        data["table"] = str(path.parent / data["table"])
+    scenario = validated(path, document, Scenario)
+    try:
+        scenario.cells()
+    except CallerError as error:
+        raise CallerError(f"{path}: {error.message}", remedy=error.remedy) from None
+    return scenario
+
+
+def _with(document: Mapping[str, Any], swept: Mapping[str, Scalar]) -> AnyExperiment:
+    changed = deepcopy(dict(document))
+    for name, value in swept.items():
+        _put(changed, name.split("."), value)
+    try:
+        found: AnyExperiment = TypeAdapter(AnyExperiment).validate_python(changed)
+    except ValidationError as error:
+        told = ", ".join(f"{name} = {value}" for name, value in swept.items())
+        detail = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in detail["loc"])
+        raise CallerError(
+            f"with {told}: {where}: {detail['msg'].removeprefix('Value error, ')}",
+            remedy="sweep fields of the experiment by their dotted names, and values that they admit",
+        ) from None
+    return found
+
+
+def _put(document: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for part in path[:-1]:
+        inner = document.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise CallerError(f"'{'.'.join(path)}' names no field: '{part}' is a value")
+        document = inner
+    document[path[-1]] = value

@@ -1,0 +1,90 @@
+"""A session of the real protocol, as a scenario states it: trust, deadlines, and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from fed_em.coordinates import Coordinates
+from fed_em.em import Stopping
+from fed_em.parameters import Parameters
+from fed_em_protocols.configuration import Table
+from fed_em_server.configuration import TimesTable
+from fed_em_server.session import Watcher
+from fed_em_simulations.attendance import WAITING
+from fed_em_simulations.common_ground import CommonGround
+from fed_em_simulations.cost_settings import CostSettings, OverTenants
+from fed_em_simulations.federation import Federation
+from fed_em_simulations.federation_outcome import FederationOutcome
+from fed_em_simulations.scene import Trouble
+from fed_em_simulations.trouble import Stragglers
+
+
+class SessionSettings(Table):
+    """Fields of `fed_em_simulations.Federation` that a file can state."""
+
+    trust: Literal["malicious-server", "semi-honest"] = "malicious-server"
+    colluders: Annotated[int, Field(ge=0)] | None = None
+    difference_guard: Literal["blocks", "off"] = "blocks"
+    block_size: Annotated[int, Field(ge=2)] | None = None
+    minimum_survivors: Annotated[int, Field(ge=3)] | None = None
+    times: TimesTable = WAITING
+    stragglers: OverTenants | None = None
+    """Seconds by which uploads are late, drawn anew in every sum."""
+    costs: CostSettings = CostSettings()
+    cipher: Literal["real", "costed"] = "real"
+    """`costed`: cryptography is replaced by what it costs, so that there may be thousands of tenants."""
+
+    def federation(
+        self, ground: CommonGround, trouble: Sequence[Trouble] = (), watchers: Sequence[Watcher] = ()
+    ) -> Federation:
+        """The federation of a common ground's tenants, for as many rounds as its pattern has.
+
+        Raises:
+            CallerError: there are too few tenants or too many, or the trust does not suit them.
+        """
+        late = () if self.stragglers is None else (Stragglers(self.stragglers.distribution()),)
+        return Federation(
+            {member.name: member.records for member in ground.tenants.members},
+            seed=ground.seed,
+            trust=self.trust,
+            colluders=self.colluders,
+            difference_guard=self.difference_guard,
+            block_size=self.block_size,
+            minimum_survivors=self.minimum_survivors,
+            deadlines=self.times,
+            trouble=(*late, *trouble),
+            costs=self.costs.model(),
+            cipher=self.cipher,
+            optimiser="em",
+            starts=0,
+            stopping=Stopping(0.0, len(ground.pattern)),
+            watchers=watchers,
+        )
+
+    def run(
+        self, ground: CommonGround, trouble: Sequence[Trouble] = (), watchers: Sequence[Watcher] = ()
+    ) -> FederationOutcome:
+        """One session from the ground's start. Raises as `federation`."""
+        return self.federation(ground, trouble, watchers).fit(ground.model)
+
+
+def in_other_coordinates(parameters: Parameters, here: Coordinates, there: Coordinates) -> Parameters:
+    """Parameters of a Gaussian mixture in other coordinates; spherical covariances need the same scales in both.
+
+    Args:
+        parameters: In the coordinates `here`.
+        here, there: Two coordinate systems.
+    """
+    covariances, ratio = parameters["covariances"], here.scale / there.scale
+    factors = {1: np.exp(2 * np.log(ratio).mean()), 2: ratio**2, 3: np.outer(ratio, ratio)}
+    return Parameters(
+        {
+            **parameters,
+            "means": there.apply(here.restore(parameters["means"])),
+            "covariances": covariances * factors[covariances.ndim],
+        }
+    )

@@ -1,0 +1,284 @@
+"""Scenarios: read strictly, swept fully, run once, told in full."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from fed_em.errors import CallerError, EnvironmentFault
+from fed_em_simulations import Scenario, read_scenario, simulate
+from fed_em_simulations.command_line import app
+from fed_em_simulations.experiment import Chart
+from fed_em_simulations.methods_experiment import MethodsExperiment
+from fed_em_simulations.results import Results, Row, Summary, text_of
+from fed_em_simulations.shipped import scenario_path, shipped_scenarios
+from fed_em_simulations.simulation_charts import Arrangement, results_chart
+from fed_em_simulations.simulation_report import simulation_page, write_simulation_report
+
+TINY = """\
+title = "Tiny"
+question = "Does <it> matter?"
+replicates = 2
+[experiment]
+experiment = "methods"
+rounds = 3
+starts = 1
+methods = ["pooled", "increments"]
+[experiment.data]
+tenants = 3
+rows = 60
+held_out = 5
+truth = { components = 2, columns = 2 }
+[experiment.model]
+components = 2
+prior = true
+[sweep]
+"data.heterogeneity.mixing.concentration" = [10, 1]
+"""
+SWEPT = "data.heterogeneity.mixing.concentration"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+class TestReading:
+    def test_cells_are_every_combination_and_replicate(self, tiny: Path) -> None:
+        scenario = read_scenario(tiny)
+        cells = scenario.cells()
+        assert [(cell.swept[SWEPT], cell.replicate, cell.seed) for cell in cells] == [
+            (10, 0, 0), (10, 1, 1), (1, 0, 0), (1, 1, 1),
+        ]  # fmt: skip
+        assert len({cell.key for cell in cells}) == 4
+        assert isinstance(cells[2].experiment, MethodsExperiment)
+        assert cells[2].experiment.model_dump()["data"]["heterogeneity"]["mixing"]["concentration"] == 1
+        assert scenario.keys == (SWEPT, "method")
+
+    def test_a_key_is_of_all_settings_and_of_nothing_else(self, tiny: Path) -> None:
+        keys = [cell.key for cell in read_scenario(tiny).cells()]
+        assert keys[:2] == [cell.key for cell in read_scenario(tiny, {SWEPT: [10], "title": "Other"}).cells()]
+        assert not set(keys) & {cell.key for cell in read_scenario(tiny, {"experiment.rounds": 4}).cells()}
+        assert keys[1] == read_scenario(tiny, {"seed": 1}).cells()[0].key
+
+    def test_changes_set_fields_and_swept_values(self, tiny: Path) -> None:
+        changed = read_scenario(tiny, {SWEPT: 5, "replicates": 1, "data.tenants": 4})
+        assert changed.sweep == {SWEPT: (5,)} and len(changed.cells()) == 1
+        assert changed.experiment.model_dump()["data"]["tenants"] == 4
+
+    @pytest.mark.parametrize(
+        ("before", "after", "complaint"),
+        [
+            ("rounds = 3", "round = 3", r"tiny\.toml: unknown key 'experiment\.methods\.round'"),
+            ("rounds = 3", "rounds = 0", r"experiment\.methods\.rounds: Input should be greater than or equal to 1"),
+            ('experiment = "methods"', 'experiment = "magic"', r"experiment: Input tag 'magic'"),
+            ('concentration" = [10, 1]', 'concentration" = [10, -1]', r"concentration = -1: .*greater than 0"),
+            ('mixing.concentration"', 'mixing.alpha"', r"with .*alpha = 10"),
+            ('data.heterogeneity.mixing.concentration"', 'rounds.x"', r"'rounds\.x' names no field"),
+            ("replicates = 2", "replicates = 1000", "ok"),
+            ("rows = 60", "rows = 2", "too few for 3 tenants"),
+            ('title = "Tiny"', "", "title: Field required"),
+            ("title", "title", "ok"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, tiny: Path, before: str, after: str, complaint: str) -> None:
+        assert before in TINY
+        tiny.write_text(TINY.replace(before, after), encoding="utf-8")
+        if complaint == "ok":
+            read_scenario(tiny)
+            return
+        with pytest.raises(CallerError, match=complaint) as raised:
+            read_scenario(tiny)
+        assert str(tiny) in str(raised.value) or "names no field" in complaint
+
+    def test_too_many_runs_are_refused(self, tiny: Path) -> None:
+        with pytest.raises(CallerError, match="more than 10000 runs"):
+            read_scenario(tiny, {SWEPT: list(range(1, 5003))})
+
+    def test_tables_lie_beside_their_scenario(self, tiny: Path) -> None:
+        rows = "\n".join(f"{k % 7},{(k * 5) % 11},{'ab'[k % 2]},{k % 3}" for k in range(90))
+        (tiny.parent / "rows.csv").write_text(f"x,y,kind,home\n{rows}\n")
+        data = '[experiment.data]\ntable = "rows.csv"\ncolumns = ["x", "y"]\nlabel = "kind"\nby = "home"\n[experiment.model]'
+        text = re.sub(r"\[experiment\.data\].*\[experiment\.model\]", data, TINY, flags=re.DOTALL)
+        tiny.write_text(text[: text.index("[sweep]")], encoding="utf-8")
+        results = simulate(read_scenario(tiny, {"replicates": 1}))
+        assert results.values("method") == ("pooled", "increments")
+        assert -1 <= results.mean("ari", method="pooled") <= 1
+        tiny.write_text(text[: text.index("[sweep]")].replace('"home"', '"house"'), encoding="utf-8")
+        with pytest.raises(CallerError, match="no column 'house'"):
+            simulate(read_scenario(tiny))
+
+
+class TestRunning:
+    def test_what_is_finished_is_not_run_again(self, tiny: Path, tmp_path: Path, monkeypatch: Any) -> None:
+        ran: list[int] = []
+        run = MethodsExperiment.run
+
+        def counting(self: MethodsExperiment, seed: int) -> list[Row]:
+            ran.append(seed)
+            if len(ran) == 3:
+                raise CallerError("a power cut")
+            return run(self, seed)
+
+        monkeypatch.setattr(MethodsExperiment, "run", counting)
+        scenario, output = read_scenario(tiny), tmp_path / "out"
+        with pytest.raises(CallerError, match="power cut"):
+            simulate(scenario, output)
+        told: list[tuple[int, int]] = []
+        results = simulate(scenario, output, finished=lambda done, total: told.append((done, total)))
+        assert len(ran) == 5 and told == [(2, 4), (3, 4), (4, 4)]
+        again = simulate(scenario, output)
+        assert len(ran) == 5 and str(again) == str(results)
+        assert pq.read_table(output / "results.parquet").num_rows == len(results.rows) == 8
+        assert pq.read_table(output / "results.parquet").column_names == list(results.columns)
+        assert str(simulate(scenario)) == str(results)
+
+    def test_a_damaged_cell_is_run_again(self, tiny: Path, tmp_path: Path) -> None:
+        scenario = read_scenario(tiny, {SWEPT: [1], "replicates": 1})
+        first = simulate(scenario, tmp_path)
+        (kept,) = (tmp_path / "cells").glob("*.json")
+        kept.write_text(kept.read_text()[:50])
+        assert str(simulate(scenario, tmp_path)) == str(first)
+
+    @pytest.mark.slow
+    def test_processes_give_the_same(self, tiny: Path) -> None:
+        assert str(simulate(read_scenario(tiny), jobs=2)) == str(simulate(read_scenario(tiny)))
+
+    def test_a_folder_that_cannot_be_written_is_named(self, tiny: Path, tmp_path: Path) -> None:
+        (tmp_path / "cells").write_text("a file")
+        with pytest.raises(EnvironmentFault, match="cells"):
+            simulate(read_scenario(tiny, {SWEPT: [1], "replicates": 1}), tmp_path)
+
+
+class TestResults:
+    RESULTS = Results(
+        tuple({"a.b": a, "replicate": r, "m": f"m{a}", "x": a + r / 10, "y": math.nan} for a in (1, 2) for r in (0, 1)),
+        ("a.b", "m"),
+    )
+
+    def test_groups_are_over_replicates(self) -> None:
+        found = {values: group.summary("x") for values, group in self.RESULTS.groups()}
+        assert found == {(1, "m1"): Summary(1.05, 1.0, 1.1), (2, "m2"): Summary(2.05, 2.0, 2.1)}
+        assert self.RESULTS.mean("x", m="m2") == 2.05 and self.RESULTS.replicates == 2
+        with pytest.raises(CallerError, match="no column 'z'"):
+            self.RESULTS.summary("z")
+
+    def test_it_prints_itself_without_what_is_empty(self) -> None:
+        assert str(self.RESULTS) == "means over 2 replicates\na.b  m      x\n1    m1  1.05\n2    m2  2.05"
+
+    def test_numbers_in_tables(self) -> None:
+        shown = [text_of(value) for value in (1.0, 3, 0.3, -5.65112, 1.23456e-7, math.nan, None, True, "x")]
+        assert shown == ["1", "3", "0.3", "-5.6511", "1.2e-07", "", "", "yes", "x"]
+
+
+class TestReport:
+    def test_it_says_what_the_results_say_and_needs_nothing_else(self, tiny: Path, tmp_path: Path) -> None:
+        scenario = read_scenario(tiny)
+        results = simulate(scenario)
+        page = write_simulation_report(tmp_path / "out", scenario, results).read_text(encoding="utf-8")
+        assert page == simulation_page(scenario, results)
+        assert "Does &lt;it&gt; matter?" in page and "Does <it>" not in page
+        for _, lines in [results.table()]:
+            for line in lines:
+                assert all(f">{cell}</td>" in page for cell in line if cell)
+        assert page.count("<svg") == len(scenario.experiment.charts) == 4
+        assert not re.search(r"(src|href)=\"?(https?:)?//|<script|@import", page)
+
+    def test_without_the_extra_the_error_names_it(self, tiny: Path, tmp_path: Path, monkeypatch: Any) -> None:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        for name in [name for name in sys.modules if name.endswith("simulation_charts")]:
+            monkeypatch.delitem(sys.modules, name)
+        for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
+            monkeypatch.delitem(sys.modules, name)
+        scenario = read_scenario(tiny)
+        with pytest.raises(CallerError, match=r"fed-em\[plots\]"):
+            write_simulation_report(tmp_path, scenario, Results((), ()))
+
+
+class TestCharts:
+    def results(self, *keys: str) -> Results:
+        values = {"a.share": (0.5, 1.0), "guard": ("on", "off"), "m": ("x", "y", "z")}
+        rows = [
+            {**dict(zip(keys, chosen, strict=True)), "replicate": r, "loss": 10.0 ** -(r + 1), "nothing": math.nan}
+            for chosen in product(*(values[key] for key in keys))
+            for r in (0, 1)
+        ]
+        return Results(tuple(rows), keys)
+
+    @pytest.mark.parametrize(
+        ("keys", "across", "lines", "panels"),
+        [
+            (("a.share", "guard", "m"), "a.share", "m", ("guard",)),
+            (("guard", "a.share"), "a.share", "guard", ()),
+            (("guard", "m"), "guard", "m", ()),
+            (("m",), "m", None, ()),
+        ],
+    )
+    @pytest.mark.parametrize("logarithmic", [False, True])
+    def test_every_key_has_its_place(
+        self, keys: tuple[str, ...], across: str, lines: str | None, panels: tuple[str, ...], logarithmic: bool
+    ) -> None:
+        results, own = self.results(*keys), tuple(key for key in keys if key == "m")
+        found = Arrangement.of(results, own)
+        assert (found.across, found.lines, found.panels) == (across, lines, panels)
+        svg = results_chart(results, Chart("loss", "Loss", "nats", logarithmic=logarithmic), own, 0)
+        shown = [str(value) for key in keys for value in results.values(key)]
+        assert all(f">{value.removesuffix('.0')}<" in svg or f" {value}<" in svg for value in shown)
+
+    def test_a_column_without_a_number_is_an_empty_chart(self) -> None:
+        assert "<svg" in results_chart(self.results("m"), Chart("nothing", "T", "u", logarithmic=True), ("m",), 0)
+
+
+class TestCommand:
+    def test_it_lists_and_runs(self, tiny: Path, tmp_path: Path) -> None:
+        runner = CliRunner()
+        listed = runner.invoke(app, ["simulate", "--list"])
+        assert listed.exit_code == 0
+        assert all(name in listed.output for name, _ in shipped_scenarios()) and "heterogeneity-part" in listed.output
+        ran = runner.invoke(
+            app,
+            [
+                "simulate",
+                str(tiny),
+                "--output",
+                str(tmp_path / "o"),
+                "--jobs",
+                "1",
+                "--set",
+                f"{SWEPT}=2",
+                "--set",
+                "replicates=1",
+            ],
+        )
+        assert ran.exit_code == 0, ran.output
+        assert "increments" in ran.output and (tmp_path / "o" / "report.html").is_file()
+
+    def test_mistakes_are_told(self, tiny: Path) -> None:
+        with pytest.raises(CallerError, match="did you mean 'dropout-quorum'"):
+            scenario_path("dropout-quorums")
+        for arguments in ([], [str(tiny), "--set", "rounds"]):
+            found = CliRunner().invoke(app, ["simulate", *arguments])
+            assert isinstance(found.exception, CallerError)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in shipped_scenarios()])
+def test_shipped_scenarios_are_admissible(name: str) -> None:
+    scenario = read_scenario(scenario_path(name))
+    assert scenario.cells() and scenario.question
+
+
+def test_a_scenario_is_made_in_python() -> None:
+    scenario = Scenario.model_validate(
+        {"title": "x", "experiment": {"experiment": "methods", "data": {"tenants": 3, "rows": 30}}}
+    )
+    assert len(scenario.cells()) == 1
