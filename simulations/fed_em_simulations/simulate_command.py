@@ -41,8 +41,10 @@ def simulate(
 
     console = Console()
     if show:
-        for name, title in shipped_scenarios():
-            console.print(f"{name:<32}{title}", highlight=False)
+        shipped = tuple(shipped_scenarios())
+        width = max(len(name) for name, _ in shipped) + 2
+        for name, title in shipped:
+            console.print(f"{name:<{width}}{title}", highlight=False)
         return
     if not scenario:
         raise CallerError(
