@@ -300,8 +300,7 @@ def _gather(state: CoordinatorState, now: float) -> CoordinatorStep:
     """Close what is open of the round before, wait for tenants and for the window, then start a round."""
     if state.upcoming is not None and state.upcoming.phase is SetUpPhase.READY:
         return CoordinatorStep(_with_next_window(state))
-    willing = [member for member in state.members.values() if not member.refusal]
-    if len(willing) < _least(state) or _refused_units(state):
+    if len(state.members.willing) < _least(state) or _refused_units(state):
         return fail_request(state, _who_is_missing(state), final=True)
     away = any(now < state.members[index].wait_until for index in state.members.absent)
     held_up = away and now < state.give_up
@@ -340,7 +339,9 @@ def _participants(state: CoordinatorState) -> frozenset[int]:
 
 def _refused_units(state: CoordinatorState) -> bool:
     """Whether refusals leave too few tenants in units without any."""
-    willing = frozenset(i for i, member in state.members.items() if not member.refusal)
+    willing = state.members.willing
+    if len(willing) == len(state.members):
+        return False
     return sum(len(unit) for unit in state.units if unit <= willing) < _least(state)
 
 

@@ -202,6 +202,11 @@ class Attendance(dict[int, Member]):
         return frozenset(index for index in self.present if not self[index].late)
 
     @cached_property
+    def willing(self) -> frozenset[int]:
+        """Those that have not refused."""
+        return frozenset(index for index, member in self.items() if not member.refusal)
+
+    @cached_property
     def absent(self) -> frozenset[int]:
         """The others."""
         return frozenset(self) - self.present
@@ -504,9 +509,9 @@ def setup_involved(state: CoordinatorState, window: Window) -> frozenset[int]:
     if window.phase is SetUpPhase.DRAWING:
         return (same_process(state, window) & frozenset(window.fixed.witnesses)) - frozenset(window.nonces)
     if window.phase is SetUpPhase.DEPOSITING:
-        return same_process(state, window) - frozenset(window.deposits)
+        return same_process(state, window, frozenset(window.advertisements.keys() - window.deposits.keys()))
     if window.phase is SetUpPhase.CONFIRMING:
-        return (same_process(state, window) & frozenset(window.deposits)) - frozenset(window.held)
+        return same_process(state, window, frozenset(window.deposits.keys() - window.held.keys()))
     return frozenset()
 
 

@@ -4,6 +4,7 @@ Workers are forks of this process, so they find the tenants as they were made he
 
     greet, deliver, end    of a tenant; a message that a worker was sent for another tenant just before is not sent again
     answers                asks for all answers since the last time, one frame each
+    stop                   ends the worker
 
 A worker takes in what it is told as fast as it comes and answers when it is asked, so neither side ever waits for the other to read.
 """
@@ -15,7 +16,7 @@ import multiprocessing
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -27,7 +28,7 @@ from fed_em_simulations.shared_reading import shared_reading
 from fed_em_simulations.tenant_host import Answer, LocalTenants
 from fed_em_simulations.work import Work, counted_work
 
-_GREET, _GREET_ANEW, _DELIVER, _AGAIN, _END, _ANSWERS = range(6)
+_GREET, _GREET_ANEW, _DELIVER, _AGAIN, _END, _ANSWERS, _STOP = range(7)
 _TOLD = struct.Struct("<BI")
 # Tenant, whether its session is over, the length of an error, how many messages.
 _ANSWERED = struct.Struct("<I?II")
@@ -122,6 +123,8 @@ class _Worker:
 
     def close(self) -> None:
         """End the process, if it has not ended."""
+        with suppress(EnvironmentFault):
+            self.tell(_STOP, 0)
         self._link.close()
         self.process.join(5.0)
         if self.process.is_alive():
@@ -144,7 +147,7 @@ def resident(process: int) -> int:
 
 
 def _work(link: Connection, other: Connection, starts: Sequence[Callable[[], TenantSession]]) -> None:
-    """A worker's life: until the other side closes the link."""
+    """A worker's life: until it is told to stop, or the other side is gone."""
     other.close()
     tenants, last = LocalTenants(starts), b""
     with ExitStack() as stack:
@@ -157,6 +160,8 @@ def _work(link: Connection, other: Connection, starts: Sequence[Callable[[], Ten
             except (EOFError, OSError):
                 return
             what, tenant = _TOLD.unpack_from(frame)
+            if what == _STOP:
+                return
             if what == _DELIVER:
                 last = frame[_TOLD.size :]
             _obey(link, tenants, what, tenant, last)

@@ -179,13 +179,11 @@ def test_a_session_of_one_block_pauses_names_whom_it_waits_for_and_goes_on(proce
     began = federation.hub.now()
     if process == "the same":
         # Its link breaks, and it dials again only after some time.
-        session = federation.hub.session_of(2)
-        federation.hub.kill(2)
-        assert session is not None
-        federation.hub._tenants[2].start = lambda: session
+        federation.hub.break_link(2, hold=True)
+        federation.hub.later(5.0, lambda: federation.hub.let_back(2))
     else:
         federation.hub.kill(2)
-    federation.hub.restart(2, 5.0)
+        federation.hub.restart(2, 5.0)
     opened = federation.sum()
     assert opened.survivors == (0, 1, 2, 3) and opened.stale == ()
     assert 5.0 <= federation.hub.now() - began < 5.5

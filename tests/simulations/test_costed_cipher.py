@@ -17,7 +17,10 @@ from fed_em_simulations.simulated_parties import SimulatedParties
 from fed_em_simulations.trouble import Dropout, Leaves, Step
 
 
-@pytest.mark.parametrize("trouble", [(), (Dropout(0.4),), (Leaves([2], after=1, step=Step.OPEN),)])
+@pytest.mark.parametrize(
+    "trouble",
+    [pytest.param((), marks=pytest.mark.slow), (Dropout(0.4),), (Leaves([2], after=1, step=Step.OPEN),)],
+)
 def test_sums_bytes_times_and_work_are_those_of_the_real_suite(trouble: tuple[Dropout | Leaves, ...]) -> None:
     real, costed = run(6, *trouble), run(6, *trouble, cipher="costed")
     assert not costed.failure and not costed.accusations

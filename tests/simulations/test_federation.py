@@ -63,6 +63,7 @@ def test_two_runs_give_the_same_bytes_and_another_seed_gives_others() -> None:
     assert first != run(2)
 
 
+@pytest.mark.slow
 def test_dropouts_are_waited_for_or_stale_and_the_fit_is_that_of_all_rows() -> None:
     tables = tables_of(6)
     outcome = Federation(tables, dropout=0.3, seed=1, stopping=Stopping(1e-6, 60), starts=0, colluders=1).fit(

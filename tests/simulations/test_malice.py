@@ -63,6 +63,7 @@ def test_overstated_statistics_pass_and_pull_the_model() -> None:
     assert pulled.model.parameters.distance(honest.model.parameters) > 1e-3
 
 
+@pytest.mark.slow
 def test_poisoned_rows_pass_and_pull_the_model_to_the_corner() -> None:
     honest, pulled = run(6), run(6, PoisonedRows([0]))
     corner = np.concatenate(tables_of(6)).max(axis=0)

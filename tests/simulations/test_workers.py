@@ -35,7 +35,10 @@ def told(outcome: FederationOutcome) -> list[object]:
     return [*parts.values(), *work, last, result is None]
 
 
-@pytest.mark.parametrize("trouble", [(), (Dropout(0.4),), (ChangedParameters([1], first_round=3),)])
+@pytest.mark.parametrize(
+    "trouble",
+    [pytest.param((), marks=pytest.mark.slow), (Dropout(0.4),), (ChangedParameters([1], first_round=3),)],
+)
 def test_two_workers_are_one_process(trouble: tuple[Trouble, ...]) -> None:
     alone, shared = run(6, *trouble, costs=UNEVEN), run(6, *trouble, costs=UNEVEN, workers=2)
     assert told(shared) == told(alone)
