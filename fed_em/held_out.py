@@ -28,7 +28,8 @@ class HeldOut:
 
     Attributes:
         share: The probability of each row, in (0, 1).
-        key: What they are drawn from; at most `MAX_KEY_BYTES`.
+        key: What they are drawn from; at most `MAX_KEY_BYTES`. Whoever chooses it chooses rows, and whoever knows enough of them could
+            solve for single ones: in a federation each party has a secret one of its own, and what is sent has an empty one.
 
     Raises:
         CallerError: either is out of its range.

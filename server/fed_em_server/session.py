@@ -142,7 +142,7 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome
         total = FederatedTotal(sums, plan.terms, plan.roster, plan.description, model, coordinates, keeper.opened)
         return plan.description.total_of(model, total)
 
-    description, choice = plan.description, plan.description.choice(plan.terms.session)
+    description, choice = plan.description, plan.description.choice()
     model, ranges = description.fitted_model, (description.low, description.high)
     try:
         result = fit_standardised(
