@@ -24,7 +24,7 @@ from fed_em.records import Records
 class HeldOut:
     """A share of the rows, each drawn by itself.
 
-    Rows that are summed in parts have positions within their part, so the parts hold out the same places.
+    Rows that are summed in parts have positions within their part, and parts keys of their own (`Candidates.of_part`).
 
     Attributes:
         share: The probability of each row, in (0, 1).
