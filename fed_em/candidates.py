@@ -205,6 +205,19 @@ class Candidates:
                 parts[self._place(r, HELD_OUT)] = summed_log_density(self.models[r], points[r], held)
         return Statistics.of(self.layout() if layout is None else layout, parts)
 
+    def of_part(self, number: int) -> Candidates:
+        """What is evaluated of a part of some rows, by its number from 0: with draws of its own, of a longer key but for the first.
+
+        Equal draws at equal places of all parts would be those of groups of rows, one of each part.
+        """
+        suffix = number.to_bytes(8, "little") if number else b""
+        held_out, resampled = self.held_out, self.resampled
+        return replace(
+            self,
+            held_out=None if held_out is None else replace(held_out, key=held_out.key + suffix),
+            resampled=None if resampled is None else replace(resampled, key=resampled.key + suffix),
+        )
+
     def validate(self, parameters: Parameters) -> None:
         """Raise `CallerError`, naming candidate and array, unless the parameters of every candidate are admissible."""
         for r, (model, each) in enumerate(zip(self.models, self.parameters_of(parameters), strict=True)):

@@ -24,11 +24,12 @@ from fed_em.records import Records
 class HeldOut:
     """A share of the rows, each drawn by itself.
 
-    Rows that are summed in parts have positions within their part, so the parts hold out the same places.
+    Rows that are summed in parts have positions within their part, and parts keys of their own (`Candidates.of_part`).
 
     Attributes:
         share: The probability of each row, in (0, 1).
-        key: What they are drawn from; at most `MAX_KEY_BYTES`.
+        key: What they are drawn from; at most `MAX_KEY_BYTES`. Whoever chooses it chooses rows, and whoever knows enough of them could
+            solve for single ones: in a federation each party has a secret one of its own, and what is sent has an empty one.
 
     Raises:
         CallerError: either is out of its range.

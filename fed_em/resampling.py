@@ -33,7 +33,7 @@ _UP_TO = poisson.cdf(np.arange(MOST), 1.0)
 class Resampled:
     """That each candidate sees a replicate of the records.
 
-    Rows that are summed in parts have positions within their part, so the parts have the same counts.
+    Rows that are summed in parts have positions within their part, and parts keys of their own (`Candidates.of_part`).
 
     Attributes:
         key: What counts are drawn from; at most `MAX_KEY_BYTES`. Whoever knows it and enough replicates could solve for single records:

@@ -19,7 +19,7 @@ from fed_em.em import Fit, Stopping, Total
 from fed_em.errors import CallerError
 from fed_em.held_out import HeldOut
 from fed_em.lock_step import FitsTogether, RoundOfFits, fit_together
-from fed_em.model import Model
+from fed_em.model import COUNT, Model
 from fed_em.optimiser import EM
 from fed_em.parameters import Parameters
 
@@ -104,7 +104,7 @@ def pick(
         optimiser: One of `fed_em.optimiser.OPTIMISERS`.
 
     Raises:
-        CallerError: every model collapsed, or no rows were drawn to be held out.
+        CallerError: every model collapsed, or no rows were drawn to be held out, or none to fit to.
         FedEmError: as `fit_together`.
     """
     stopping = Stopping(tolerance, choice.max_iterations)
@@ -117,6 +117,10 @@ def pick(
 
 def _evidence(choice: Choice, fits: FitsTogether) -> tuple[Evidence | None, ...]:
     statistics = fits.summed.statistics
+    if float(statistics[COUNT]) <= 0:
+        raise CallerError(
+            "the last round of models to pick from summed no records at all", remedy="give at least one row"
+        )
     apart = choice.candidates.statistics_of(statistics)
     scores: Sequence[float | None] = (None,) * len(apart)
     if choice.held_out is not None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fed_em.candidates import Candidates
 from fed_em.description import check_whole_number
 from fed_em.em import Summed
-from fed_em.errors import CollapsedComponent
+from fed_em.errors import CallerError, CollapsedComponent
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.lloyd import Mixture, Split, clustered, drawn, gaussian_part, guarded, sharpened, together
 from fed_em.model import COUNT, LOG_LIKELIHOOD
@@ -131,7 +131,7 @@ def best_starts(
         observe: Called after every round.
 
     Raises:
-        CallerError: the seed or the number is out of its range, or the moments do not fit a model.
+        CallerError: the seed or the number is out of its range, or the moments do not fit a model, or a sum holds no records.
     """
     check_whole_number("n_starts", n_starts, 1)
     check_whole_number("seed", seed, 0)
@@ -139,7 +139,10 @@ def best_starts(
     total = total_for(candidates)
 
     def summed(points: Sequence[Parameters]) -> list[Statistics]:
-        return candidates.statistics_of(total(candidates.joined(points)).statistics)
+        statistics = total(candidates.joined(points)).statistics
+        if float(statistics[COUNT]) <= 0:
+            raise CallerError("a round of starts summed no records at all", remedy="give at least one row")
+        return candidates.statistics_of(statistics)
 
     starts = [each for model in models for each in _begun(model.with_shared_weights, moments, seed, n_starts)]
     for number in range(LLOYD_ROUNDS):

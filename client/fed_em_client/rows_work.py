@@ -28,7 +28,13 @@ from fed_em.tenant_mixing import at_home, has_own_weights
 from fed_em_client.fingerprint import MIXED, fingerprint_of
 from fed_em_client.rows import read_records
 from fed_em_client.sharded_sums import ShardedSums
-from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of, require_gateable
+from fed_em_protocols.description import (
+    REPLICATE_ROUNDS,
+    SessionDescription,
+    counts_encoding_of,
+    encoding_of,
+    require_gateable,
+)
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import IllegalStep
 from fed_em_protocols.keys import KEY_BYTES, derive
@@ -100,6 +106,11 @@ class _Setting:
         """Whether it is of several models side by side, before the session has one."""
         return isinstance(self.asked, Candidates) and self.asked.resampled is None
 
+    @property
+    def replicates(self) -> bool:
+        """Whether it is of the replicates of a bootstrap."""
+        return isinstance(self.asked, Candidates) and self.asked.resampled is not None
+
     def serves(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast differs in its parameters only."""
         return broadcast.coordinates == self.coordinates and broadcast.model.describe() == self.asked.describe()
@@ -131,8 +142,8 @@ class RowsWork:
         index: This tenant's place in it.
         marks: What outlives the process; without them, nothing does.
         workers: Processes that sum the rows.
-        secret: What the counts of a bootstrap are drawn from, the same whenever this tenant starts; by default one that lasts as long as
-            this object.
+        secret: What minibatches, held-out rows and the counts of a bootstrap are drawn from, the same whenever this tenant starts; by
+            default one that lasts as long as this object.
     """
 
     def __init__(
@@ -159,6 +170,7 @@ class RowsWork:
         self._picked: Summand | None = None
         self._counting: _Counting | None = None
         self._products_at: bytes | None = None
+        self._first_of_replicates: int | None = None
 
     def prepare(self, description: bytes, mass_floor: int) -> None:
         """Read the rows and check them against a session's description (JSON). The same offer again costs nothing.
@@ -169,7 +181,7 @@ class RowsWork:
 
         Raises:
             CallerError: the description is not valid or does not suit a mass gate, or the rows do not fit it, or are too few for
-                the batches of a stream.
+                the batches of a stream or to hold some out.
             EnvironmentFault: the data file cannot be read.
         """
         if self._session is not None and self._session.offered == (description, mass_floor):
@@ -178,6 +190,7 @@ class RowsWork:
         require_gateable(parsed, mass_floor)
         records = self.read(parsed)
         _require_batches(parsed, len(records))
+        _require_held_out(parsed, len(records))
         self._session = _Session((description, mass_floor), parsed, records)
         self._forget_rounds()
 
@@ -232,6 +245,8 @@ class RowsWork:
         )
         if setting.candidates and asked.round > description.last_candidate_round:
             raise _not_agreed(asked, f"candidates later than in round {description.last_candidate_round}")
+        if setting.replicates:
+            self._require_few_replicates(asked)
         if isinstance(setting.model, StatisticProducts):
             self._require_one_point(asked)
         of_asked = self._counted if asked.mode == Mode.COUNTS else self._summed
@@ -268,7 +283,7 @@ class RowsWork:
 
     def _forget_rounds(self) -> None:
         self._setting, self._coordinates, self._picked = None, None, None
-        self._counting, self._products_at = None, None
+        self._counting, self._products_at, self._first_of_replicates = None, None, None
 
     def _prepared(self) -> _Session:
         if self._session is None:
@@ -295,7 +310,7 @@ class RowsWork:
         """
         if not (
             description.asks_for_the_model(broadcast)
-            or description.asks_for_candidates(broadcast, self._number or b"")
+            or description.asks_for_candidates(broadcast)
             or description.asks_for_standard_errors(broadcast)
             or description.asks_for_replicates(broadcast)
         ):
@@ -318,12 +333,18 @@ class RowsWork:
         self._picked = of or self._picked
 
     def _with_own_key(self, model: Summand) -> Summand:
-        """Replicates by counts that nobody else knows: they follow from this tenant's secret and the session's number."""
-        if not isinstance(model, Candidates) or model.resampled is None:
+        """Candidates by draws that nobody else knows: they follow from this tenant's secret and the session's number."""
+        if not isinstance(model, Candidates):
             return model
-        return replace(
-            model, resampled=Resampled(derive("resampled rows", self._secret, KEY_BYTES, self._number or b""))
+        if model.held_out is not None:
+            return replace(model, held_out=replace(model.held_out, key=self._own_key("held-out rows")))
+        return (
+            model if model.resampled is None else replace(model, resampled=Resampled(self._own_key("resampled rows")))
         )
+
+    def _own_key(self, label: str) -> bytes:
+        """Of one session and purpose. Were draws known, sums at one θ were known combinations of rows, and enough of them every row."""
+        return derive(label, self._secret, KEY_BYTES, self._number or b"")
 
     def _require_one_point(self, asked: Evaluate) -> None:
         """The products for standard errors are given whole, and at one point of the parameters, however often it is asked for."""
@@ -332,6 +353,13 @@ class RowsWork:
         if self._products_at not in (None, asked.parameters):
             raise _not_agreed(asked, "standard errors at a second point of the parameters")
         self._products_at = asked.parameters
+
+    def _require_few_replicates(self, asked: Evaluate) -> None:
+        """A round of R replicates is worth R of the model to a server that is after more than the fit, as is one of candidates."""
+        first = self._first_of_replicates
+        self._first_of_replicates = first = asked.round if first is None else min(first, asked.round)
+        if asked.round >= first + REPLICATE_ROUNDS:
+            raise _not_agreed(asked, f"replicates in more than {REPLICATE_ROUNDS} rounds")
 
     def _counted(self, asked: Evaluate, setting: _Setting, parameters: Parameters) -> tuple[Encoding, Statistics]:
         """How much each component holds."""
@@ -355,11 +383,13 @@ class RowsWork:
         return setting.encoding, statistics
 
     def _records_of(self, asked: Evaluate, setting: _Setting) -> Records:
-        """The records that a round is over: all, or in a stream's rounds of the model the minibatch that follows from session and round."""
+        """The records that a round is over: all, or in a stream's rounds of the model the minibatch of this tenant and round."""
         stream = self._prepared().description.stream
         if stream is None or setting.moments or setting.candidates:
             return setting.records
-        return setting.records[stream.minibatches(self._number or b"").rows_of(asked.round, len(setting.records))]
+        return setting.records[
+            stream.minibatches(self._own_key("minibatches")).rows_of(asked.round, len(setting.records))
+        ]
 
     def _require_within_reach(self, setting: _Setting, parameters: Parameters, records: Records) -> None:
         """Every record is to keep the bounds of the layout, also by what is expected of its missing cells."""
@@ -409,6 +439,17 @@ def _require_batches(description: SessionDescription, n: int) -> None:
         raise CallerError(
             f"session '{description.title}' is a stream of {stream.batches} batches, and {n} rows leave fewer than {LEAST_ROWS} in one",
             remedy=f"ask the server's operator for fewer batches, or stay out below {LEAST_ROWS * stream.batches} rows",
+        )
+
+
+def _require_held_out(description: SessionDescription, n: int) -> None:
+    """Scores are of held-out rows alone, and differences of sums as well: there must be some to hide among, and so of the others."""
+    share = None if description.selection is None else description.selection.share
+    if share is not None and min(share, 1 - share) * n < LEAST_ROWS:
+        raise CallerError(
+            f"session '{description.title}' holds out a share of {share:g}, and of {n} rows that leaves fewer than {LEAST_ROWS} held out, "
+            "or to fit to",
+            remedy="ask the server's operator for a share nearer to a half, or for a criterion without held-out rows",
         )
 
 

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fed_em import tensors
+from fed_em.candidates import Candidates
 from fed_em.errors import FedEmError
 from fed_em.families import build_summand
 from fed_em.model import Summand
@@ -87,9 +88,10 @@ def read_answer(frame: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:
     return arrays[_STATISTICS]
 
 
-def sum_shard(model: Summand, parameters: Parameters, shard: Records) -> Statistics:
-    """The statistics of one shard: the same bits in whatever process."""
+def sum_shard(model: Summand, parameters: Parameters, shard: Records, number: int) -> Statistics:
+    """The statistics of one shard, by its number: the same bits in whatever process."""
     bare = shard.weights is None and shard.admissible is None
+    model = model.of_part(number) if isinstance(model, Candidates) else model
     return model.e_step(parameters, shard.rows if bare else shard)
 
 
@@ -106,12 +108,12 @@ class _Worker:
             return
         model, parameters = build_summand(document["model"]), Parameters(arrays)
         for number in document["shards"]:
-            send_frame(answers, _answer(model, parameters, self.shards[number]))
+            send_frame(answers, _answer(model, parameters, self.shards[number], number))
 
 
-def _answer(model: Summand, parameters: Parameters, shard: Records) -> bytes:
+def _answer(model: Summand, parameters: Parameters, shard: Records, number: int) -> bytes:
     try:
-        vector = sum_shard(model, parameters, shard).vector
+        vector = sum_shard(model, parameters, shard, number).vector
     except FedEmError as error:
         return tensors.encode({}, {"kind": _FAULT, "message": error.message, "remedy": error.remedy})
     return tensors.encode({_STATISTICS: vector}, {"kind": _STATISTICS})

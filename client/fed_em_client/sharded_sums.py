@@ -80,7 +80,7 @@ class ShardedSums:
         return Statistics(layout, total)
 
     def _alone(self, model: Summand, parameters: Parameters) -> Iterator[NDArray[np.float64]]:
-        return (sum_shard(model, parameters, shard).vector for shard in self._shards)
+        return (sum_shard(model, parameters, shard, number).vector for number, shard in enumerate(self._shards))
 
     def _hold(self, records: Rows | Records) -> None:
         self._held, all_of_them = records, Records.of(records)

@@ -60,12 +60,15 @@ class Tenant:
         """The coordinator at an address."""
         return Endpoint(address, self.roster, self.keys.tls_key, self.keys.tls_certificate)
 
+    @property
+    def draws(self) -> bytes:
+        """The secret that rows are drawn by, of the key that this tenant has anyway: a process that starts anew draws the same."""
+        return derive("rows", self.keys.identity.seed, KEY_BYTES)
+
     def work(self, marks: WorkMarks | None = None) -> RowsWork:
         """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed."""
         own = self.configuration
-        # Of the key that this tenant has anyway: a process that starts anew draws the same.
-        secret = derive("rows", self.keys.identity.seed, KEY_BYTES)
-        return RowsWork(own.data, own.columns, self.roster, self.index, marks, own.workers, secret)
+        return RowsWork(own.data, own.columns, self.roster, self.index, marks, own.workers, self.draws)
 
     def session(
         self, marks: RoundMarks, work: RowsWork, report: Callable[[str], None] = lambda _: None

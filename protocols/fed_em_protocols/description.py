@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from fed_em.bootstrap import replicates_of
+from fed_em.bootstrap import MOST_SUMS, replicates_of
 from fed_em.broadcast import Broadcast
 from fed_em.candidates import Candidates
 from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
@@ -258,7 +258,7 @@ class SessionDescription(Table):
 
     def _check_candidates(self) -> None:
         replicates = (self.replicates_of(model) for model in self.models)
-        if not all(most_candidates(each) for each in (*self._all_candidates(b""), *replicates) if each is not None):
+        if not all(most_candidates(each) for each in (*self._all_candidates, *replicates) if each is not None):
             raise ValueError(
                 "a round of all candidates is more than one message holds: set fewer starts or replicates, or fewer models in [selection]"
             )
@@ -349,11 +349,15 @@ class SessionDescription(Table):
         may_be_missing = {"missing": True} if self.has_missing else {}
         return {"n_columns": len(self.columns), **may_be_missing}
 
-    def choice(self, session: bytes) -> Choice | None:
-        """What the session with this number picks its model from; None if it has one model."""
+    def choice(self, key: bytes = b"") -> Choice | None:
+        """What the session picks its model from; None if it has one model.
+
+        Args:
+            key: What held-out rows are drawn from. What is sent has an empty one: each tenant has its own.
+        """
         if self.selection is None:
             return None
-        held_out = self.selection.held_out_rows(session)
+        held_out = self.selection.held_out_rows(key)
         return Choice(self.models, self.selection.criterion, held_out, self.selection.max_iterations)
 
     @cached_property
@@ -443,12 +447,13 @@ class SessionDescription(Table):
         """Whether a broadcast is about this session's model, or any that it picks from."""
         return any(broadcast.model.describe() == model.describe() for model in self.models)
 
-    def asks_for_candidates(self, broadcast: Broadcast, session: bytes) -> bool:
-        """Whether a broadcast is about candidates that the session with this number has."""
-        return isinstance(broadcast.model, Candidates) and broadcast.model in self._all_candidates(session)
+    def asks_for_candidates(self, broadcast: Broadcast) -> bool:
+        """Whether a broadcast is about candidates that the session has, without anybody's key."""
+        return isinstance(broadcast.model, Candidates) and broadcast.model in self._all_candidates
 
-    def _all_candidates(self, session: bytes) -> tuple[Candidates, ...]:
-        choice = self.choice(session)
+    @cached_property
+    def _all_candidates(self) -> tuple[Candidates, ...]:
+        choice = self.choice()
         return self.candidates if choice is None else (*self.candidates, choice.candidates)
 
     def asks_for_standard_errors(self, broadcast: Broadcast) -> bool:
@@ -467,6 +472,10 @@ class SessionDescription(Table):
 def rounds_with_failures(planned: int) -> int:
     """The most rounds that are admitted where so many sums are planned: half as many again for rounds that fail."""
     return planned + max(20, planned // 2)
+
+
+# The most rounds from the first of replicates to the last.
+REPLICATE_ROUNDS = rounds_with_failures(MOST_SUMS)
 
 
 def require_gateable(description: SessionDescription, mass_floor: float) -> None:

@@ -1,7 +1,7 @@
 """The `[selection]` of a session: several models are fitted side by side, one is picked, and the session goes on with it.
 
 Both sides know from the session's description which models these are, whether rows are held out of their fits, and until which round they
-may be asked for. Each tenant holds out its own rows, drawn from the session's number and their positions (`fed_em.held_out`).
+may be asked for. Each tenant holds out its own rows, drawn from a secret of its own and their positions (`fed_em.held_out`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Selection(Table):
         return _SHARE if self.held_out is None and self.criterion == HELD_OUT else self.held_out
 
     def held_out_rows(self, key: bytes) -> HeldOut | None:
-        """Which rows are held out in the session with this number; None if none."""
+        """Which rows a key holds out; None if none."""
         return None if self.share is None else HeldOut(self.share, key)
 
     @property

@@ -158,6 +158,8 @@ class ServerConfiguration(Table):
             raise ValueError(
                 'start = "labels" needs [labels], and mixing weights that all tenants share: leave it out of [fit]'
             )
+        if self.fit.start == LABELS and self._one_component:
+            raise ValueError("a mixture of one component has no use for labels: leave start out of [fit]")
         return self
 
     @model_validator(mode="after")
@@ -183,8 +185,9 @@ class ServerConfiguration(Table):
         if self.fit.starts is not None:
             return self.fit.starts
         models = self._with_starts(None).models
-        one = all(isinstance(model, ComponentModel) and model.n_components == 1 for model in models)
-        unsuited = one or self.stream is not None or self.trust.mass_floor > 0 or self.fit.start is not None
+        unsuited = (
+            self._one_component or self.stream is not None or self.trust.mass_floor > 0 or self.fit.start is not None
+        )
         together = models[0] if len(models) == 1 else Candidates(models)
         return 0 if unsuited else min(Starts().n, max(most_candidates(together) - 1, 0))
 
@@ -200,6 +203,11 @@ class ServerConfiguration(Table):
         if self.fit.start is not None:
             return FromModel(load_model(self.fit.start), self.description.names)
         return BestOf(self.n_starts) if self.n_starts else OneDraw()
+
+    @property
+    def _one_component(self) -> bool:
+        models = self._with_starts(None).models
+        return all(isinstance(model, ComponentModel) and model.n_components == 1 for model in models)
 
     @property
     def _plain_em(self) -> bool:

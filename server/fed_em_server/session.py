@@ -150,7 +150,7 @@ def run_session(
         total = FederatedTotal(sums, plan.terms, plan.roster, plan.description, model, coordinates, keeper.opened)
         return plan.description.total_of(model, total)
 
-    description, choice = plan.description, plan.description.choice(plan.terms.session)
+    description, choice = plan.description, plan.description.choice()
     model, ranges = description.fitted_model, (description.low, description.high)
     try:
         result = fit_standardised(

@@ -12,11 +12,14 @@ from sklearn.mixture import GaussianMixture as Peer
 
 from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure
 from fed_em.criteria import AIC, BIC, CRITERIA, HELD_OUT, ICL, Evidence, best_of, check_criterion
-from fed_em.em import Stopping, fit
+from fed_em.em import Stopping, Summed, fit
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.initialisation import standard_gaussian
 from fed_em.parameters import Parameters
 from fed_em.records import Records
+from fed_em.selection import Choice, pick
+from fed_em.statistics import Statistics
 from fed_em.totals import TotalOfRows
 
 IRIS = np.asarray(load_iris().data)
@@ -89,3 +92,17 @@ def test_no_held_out_rows_no_such_criterion_and_no_candidate_left_are_told() -> 
         best_of(BIC, [None, None])
     with pytest.raises(CallerError, match=r"no criterion 'bik'.*bic"):
         check_criterion("bik")
+
+
+@pytest.mark.parametrize("count", [0.0, -1.0])
+def test_a_last_sum_of_no_records_is_named(count: float) -> None:
+    """As whoever sends any numbers for its own can bring about."""
+    rows = np.random.default_rng(0).standard_normal((50, 1))
+    choice = Choice((GaussianMixtureModel(1, 1), GaussianMixtureModel(1, 1, covariance_floor=0.1)), max_iterations=2)
+    layout, total, asked = choice.candidates.layout(), TotalOfRows(choice.candidates, rows), iter((True, True, False))
+
+    def last_is_empty(parameters: Parameters) -> Summed:
+        return total(parameters) if next(asked) else Summed(Statistics(layout, np.full(layout.size, count)))
+
+    with pytest.raises(CallerError, match="summed no records at all"):
+        pick(choice, last_is_empty, [standard_gaussian(1)] * 2, 0.0)

@@ -114,6 +114,19 @@ def test_impossible_numbers_are_refused(seed: int, n_starts: int, named: str) ->
         start_of(GaussianMixtureModel(8, 3), rows, seed, n_starts)
 
 
+@pytest.mark.parametrize("count", [0.0, -1.0])
+def test_a_sum_of_no_records_is_named(count: float) -> None:
+    """As whoever sends any numbers for its own can bring about."""
+    rows, _ = pairs_of_clusters()
+
+    def total_for(candidates: Candidates) -> Callable[[Parameters], Summed]:
+        layout = candidates.layout()
+        return lambda _: Summed(Statistics(layout, np.full(layout.size, count)))
+
+    with pytest.raises(CallerError, match="summed no records at all"):
+        best_starts([GaussianMixtureModel(2, 2)], total_for, moments_of(rows), 0, 2)
+
+
 def mixed_of(kinds: str, n_components: int = 3) -> tuple[MixedMixtureModel, Parameters]:
     """A mixture over columns of some kinds ("g", "c", "p"), and parameters of well separated components."""
     made: dict[str, Column] = {

@@ -30,6 +30,8 @@ from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.model_file import FittedModel, load_model
 from fed_em.records import Records
 from fed_em.standardised_fit import StandardisedFit
+from fed_em_client.take_part import open_tenant
+from fed_em_protocols.keys import KEY_BYTES, derive
 from fed_em_protocols.messages import Mode
 from fed_em_server.configuration import read_server_configuration
 from fed_em_server.pooled import fit_pooled
@@ -111,8 +113,9 @@ def test_held_out_rows_are_each_tenants_own_and_the_picked_model_goes_on_over_al
     outcome = run_session(plan, memory_hub(federation), Recorder())
     picked = outcome.result.picked
     assert picked is not None and picked.number == 1
-    key = plan.terms.session
-    masks = {name: keyed_share(key, 0.3, len(rows)) for name, rows in tenants.items()}
+    secrets = {name: open_tenant(federation.tenant(name)).draws for name in tenants}
+    keys = {name: derive("held-out rows", secret, KEY_BYTES, plan.terms.session) for name, secret in secrets.items()}
+    masks = {name: keyed_share(keys[name], 0.3, len(rows)) for name, rows in tenants.items()}
     held = np.concatenate([rows[masks[name]] for name, rows in tenants.items()])
     kept = np.concatenate([rows[~masks[name]] for name, rows in tenants.items()])
     evidence = picked.evidence[1]

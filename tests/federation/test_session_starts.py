@@ -145,6 +145,15 @@ class TestFromLabels:
         with pytest.raises(CallerError, match=r"needs \[labels\]"):
             configured(tmp_path, session_toml(start='start = "labels"'))
 
+    def test_one_component_is_refused_before_anybody_is_asked(self, tmp_path: Path) -> None:
+        session = (
+            mixed_session("diag", LABELS)
+            .replace("starts = 0", 'start = "labels"')
+            .replace("n_components = 3", "n_components = 1")
+        )
+        with pytest.raises(CallerError, match="no use for labels"):
+            configured(tmp_path, session)
+
 
 class TestFromAModel:
     def test_a_fit_goes_on_where_another_ended(self, tmp_path: Path) -> None:

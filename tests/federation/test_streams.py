@@ -26,7 +26,9 @@ from fed_em.standardised_fit import StandardisedFit
 from fed_em.statistics import Statistics
 from fed_em.stepwise import StepwiseTotal
 from fed_em_client.rows import read_records
+from fed_em_client.take_part import open_tenant
 from fed_em_protocols.envelope import unseal
+from fed_em_protocols.keys import KEY_BYTES, derive
 from fed_em_protocols.messages import Header, Mode, Upload
 from fed_em_protocols.stream import Stream
 from fed_em_server.configuration import ServerConfiguration, read_server_configuration
@@ -54,7 +56,7 @@ def records_of(federation: FederationFolder) -> dict[str, Records]:
 
 def in_one_place(
     plan: SessionPlan,
-    records: Mapping[str, Records],
+    federation: FederationFolder,
     result: StandardisedFit,
     rounds: Mapping[int, frozenset[str]],
 ) -> Fit:
@@ -62,20 +64,23 @@ def in_one_place(
 
     Args:
         plan: The session's.
-        records: By tenant.
+        federation: Its tenants.
         result: The session's, for its coordinates and its start.
         rounds: The numbers of its rounds of the model, in order, and who was in each sum.
     """
     description = plan.description
     model, stream, asked = description.fitted_model, description.stream, iter(rounds.items())
     assert stream is not None
+    records = records_of(federation)
     there = {name: replace(one, rows=result.coordinates.apply(one.rows)) for name, one in records.items()}
+    secrets = {name: open_tenant(federation.tenant(name)).draws for name in there}
+    keys = {name: derive("minibatches", secret, KEY_BYTES, plan.terms.session) for name, secret in secrets.items()}
 
     def total(parameters: Parameters) -> Summed:
         number, names = next(asked)
         summed = Statistics.zero(model.layout())
         for name in names:
-            rows = stream.minibatches(plan.terms.session).rows_of(number, len(there[name]))
+            rows = stream.minibatches(keys[name]).rows_of(number, len(there[name]))
             summed = summed + model.e_step(parameters, there[name][rows])
         return Summed(summed)
 
@@ -109,7 +114,7 @@ def test_a_stream_over_a_federation_is_one_over_the_same_batches_in_one_place(tm
         tmp_path / "f", clustered_rows((120, 40, 75, 26, 200)), session_toml(MODEL + stream, ROUNDS)
     )
     plan, outcome, watcher = run(federation)
-    pooled = in_one_place(plan, records_of(federation), outcome.result, summed_in(outcome))
+    pooled = in_one_place(plan, federation, outcome.result, summed_in(outcome))
     assert_equal(outcome, pooled)
     assert len(pooled.iterations) == 8 and not outcome.result.fit.converged
     batches = {iteration.records for iteration in outcome.result.fit.iterations}
@@ -123,7 +128,7 @@ def test_mixed_columns_labels_and_weights_stream_too(tmp_path: Path) -> None:
     session = mixed_session(more=more, fit="max_iterations = 6")
     federation = write_mixed_federation(tmp_path / "f", mixed_tables((60, 90, 45), missing=0.1), session)
     plan, outcome, _ = run(federation)
-    assert_equal(outcome, in_one_place(plan, records_of(federation), outcome.result, summed_in(outcome)))
+    assert_equal(outcome, in_one_place(plan, federation, outcome.result, summed_in(outcome)))
 
 
 @pytest.mark.slow
@@ -168,7 +173,7 @@ def test_whoever_is_away_is_left_out_and_comes_back_without_a_base_round(tmp_pat
     assert modes == {Mode.WHOLE}
     assert any(len(names) == 6 for names in rounds.values()), "without the block of the one that was killed"
     assert len(list(rounds.values())[-1]) == 9
-    assert_equal(outcome, in_one_place(plan, records_of(federation), outcome.result, rounds))
+    assert_equal(outcome, in_one_place(plan, federation, outcome.result, rounds))
 
 
 class TestConfiguration:

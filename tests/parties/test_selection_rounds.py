@@ -52,8 +52,8 @@ def start_of(bench: Bench, model: Model) -> Parameters:
     return start_from_moments(model, moments, 0)
 
 
-def all_models(bench: Bench, session: bytes = SESSION) -> Broadcast:
-    choice = bench.description.choice(session)
+def all_models(bench: Bench, key: bytes = b"") -> Broadcast:
+    choice = bench.description.choice(key)
     assert choice is not None
     points = [start_of(bench, model) for model in choice.models]
     return Broadcast(choice.candidates, bench.coordinates, choice.candidates.joined(points))
@@ -64,20 +64,27 @@ def one_model(bench: Bench, number: int) -> Broadcast:
     return Broadcast(model, bench.coordinates, start_of(bench, model))
 
 
+def work_of(bench: Bench, secret: bytes, session: bytes = SESSION) -> RowsWork:
+    work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, secret=secret)
+    work.prepare(bench.description.to_json(), 0)
+    work.changed(session)
+    return work
+
+
 def test_models_are_structure_after_structure(bench: Bench) -> None:
     described = [(model.covariance, model.n_components) for model in bench.description.models]  # type: ignore[attr-defined]
     assert described == [("full", 1), ("full", 2), ("diag", 1), ("diag", 2)]
 
 
-def test_all_models_are_summed_over_the_rows_that_the_session_does_not_hold_out(bench: Bench) -> None:
-    work, broadcast = bench.prepared(), all_models(bench)
-    work.changed(SESSION)
+def test_all_models_are_summed_over_the_rows_that_the_tenant_does_not_hold_out(bench: Bench) -> None:
+    broadcast = all_models(bench)
+    work = work_of(bench, b"mine")
     encoding = encoding_of(bench.description, broadcast, bench.parties.roster.row_caps)
     statistics = encoding.decode(work.evaluate(bench.request(broadcast, 2)))
-    held = keyed_share(SESSION, 0.25, len(bench.rows))
+    held = keyed_share(derive("held-out rows", b"mine", KEY_BYTES, SESSION), 0.25, len(bench.rows))
     assert 0 < held.sum() < 20
     assert statistics[COUNT] == (~held).sum()
-    choice = bench.description.choice(SESSION)
+    choice = bench.description.choice()
     assert choice is not None
     n, scores = choice.candidates.held_out_of(statistics)
     assert n == held.sum()
@@ -89,12 +96,37 @@ def test_all_models_are_summed_over_the_rows_that_the_session_does_not_hold_out(
 def test_rows_held_out_by_another_key_or_share_are_refused(bench: Bench) -> None:
     work = bench.prepared()
     work.changed(SESSION)
-    whole = bench.description.choice(SESSION)
+    whole = bench.description.choice()
     assert whole is not None
-    others = (all_models(bench, b"another"), replace(all_models(bench), model=replace(whole.candidates, held_out=None)))
+    others = (
+        all_models(bench, b"known"),
+        all_models(bench, SESSION),
+        replace(all_models(bench), model=replace(whole.candidates, held_out=None)),
+    )
     for other in others:
         with pytest.raises(CallerError, match="is not about"):
             work.evaluate(bench.request(other, 2))
+
+
+def test_held_out_rows_follow_from_the_secret_and_the_session_alone(bench: Bench) -> None:
+    asked = bench.request(all_models(bench), 2)
+    vector = work_of(bench, b"mine").evaluate(asked)
+    assert np.array_equal(work_of(bench, b"mine").evaluate(asked), vector)
+    for other in (work_of(bench, b"yours"), work_of(bench, b"mine", bytes(16))):
+        assert not np.array_equal(other.evaluate(asked), vector)
+
+
+@pytest.mark.parametrize(
+    ("share", "refused"), [(1e-6, True), (0.12, True), (0.125, False), (0.875, False), (0.88, True), (1 - 1e-9, True)]
+)
+def test_a_share_of_next_to_nobody_is_refused(bench: Bench, share: float, refused: bool) -> None:
+    """Of forty rows an eighth are five. One alone would be located by its scores under as many models as there are."""
+    offered = session_of({"components": [1, 2], "held_out": share}).to_json()
+    if refused:
+        with pytest.raises(CallerError, match="of 40 rows that leaves fewer than 5 held out, or to fit to"):
+            bench.work.prepare(offered, 0)
+    else:
+        bench.work.prepare(offered, 0)
 
 
 def test_increments_of_all_models_are_sound(bench: Bench) -> None:
@@ -185,7 +217,7 @@ def test_held_out_is_a_fifth_where_the_criterion_needs_it_and_otherwise_none() -
 
 def test_sessions_with_one_model_are_described_as_before(description: SessionDescription) -> None:
     assert b"selection" not in description.to_json()
-    assert description.choice(SESSION) is None
+    assert description.choice() is None
     picking = session_of({"components": [1, 2]})
     assert SessionDescription.from_json(picking.to_json()) == picking
     assert with_tables(picking, selection=picking.selection) == picking
@@ -204,17 +236,11 @@ class TestReplicates:
         candidates = replicates_of(model, 3, key)
         return Broadcast(candidates, bench.coordinates, candidates.joined([start_of(bench, model)] * 3))
 
-    def work(self, bench: Bench, secret: bytes, session: bytes = SESSION) -> RowsWork:
-        work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, secret=secret)
-        work.prepare(bench.description.to_json(), 0)
-        work.changed(session)
-        return work
-
     def test_counts_follow_from_the_secret_and_the_session_alone(self, bench: Bench) -> None:
         asked = bench.request(self.replicates(bench, 1), 90)
-        vector = self.work(bench, b"mine").evaluate(asked)
-        assert np.array_equal(self.work(bench, b"mine").evaluate(replace(asked, mode=Mode.INCREMENT)), vector)
-        for other in (self.work(bench, b"yours"), self.work(bench, b"mine", bytes(16))):
+        vector = work_of(bench, b"mine").evaluate(asked)
+        assert np.array_equal(work_of(bench, b"mine").evaluate(replace(asked, mode=Mode.INCREMENT)), vector)
+        for other in (work_of(bench, b"yours"), work_of(bench, b"mine", bytes(16))):
             assert not np.array_equal(other.evaluate(asked), vector)
         key = derive("resampled rows", b"mine", KEY_BYTES, SESSION)
         encoding = encoding_of(bench.description, self.replicates(bench, 1), bench.parties.roster.row_caps)
@@ -229,15 +255,40 @@ class TestReplicates:
         by_workers = RowsWork(bench.data, {}, bench.parties.roster, BEECH, workers=2, secret=b"mine")
         by_workers.prepare(bench.description.to_json(), 0)
         by_workers.changed(SESSION)
-        assert np.array_equal(by_workers.evaluate(asked), self.work(bench, b"mine").evaluate(asked))
+        assert np.array_equal(by_workers.evaluate(asked), work_of(bench, b"mine").evaluate(asked))
+
+    def test_shards_of_equal_rows_have_counts_of_their_own(
+        self, parties: Parties, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Equal counts in both halves would make every sum of a replicate even."""
+        monkeypatch.setattr(sharded_sums, "_SHARD_RECORDS", len(rows) // 2)
+        description = session_of({"components": [1, 2]}, bootstrap=16)
+        bench = Bench(parties, description, np.tile(rows[: len(rows) // 2], (2, 1)), tmp_path / "twice.npy")
+        model = bench.description.models[0]
+        assert isinstance(model, GaussianMixtureModel)
+        candidates = replicates_of(model, 16)
+        broadcast = Broadcast(candidates, bench.coordinates, candidates.joined([start_of(bench, model)] * 16))
+        encoding = encoding_of(bench.description, broadcast, bench.parties.roster.row_caps)
+        statistics = encoding.decode(work_of(bench, b"mine").evaluate(bench.request(broadcast, 90)))
+        # By chance all sixteen are even for one secret in 65 536; this one is fixed.
+        assert any(round(float(each[COUNT])) % 2 for each in candidates.statistics_of(statistics))
 
     def test_a_server_cannot_choose_the_counts(self, bench: Bench) -> None:
         with pytest.raises(CallerError, match="is not about"):
-            self.work(bench, b"mine").evaluate(bench.request(self.replicates(bench, 1, b"known"), 90))
+            work_of(bench, b"mine").evaluate(bench.request(self.replicates(bench, 1, b"known"), 90))
 
     def test_they_are_of_the_picked_model_and_no_other_follows(self, bench: Bench) -> None:
-        work = self.work(bench, b"mine")
+        work = work_of(bench, b"mine")
         work.evaluate(bench.request(one_model(bench, 1), 3))
         with pytest.raises(CallerError, match="another model than the one that it picked"):
             work.evaluate(bench.request(self.replicates(bench, 0), 90))
         work.evaluate(bench.request(self.replicates(bench, 1), 90))
+
+    def test_they_are_answered_for_in_so_many_rounds_from_the_first(self, bench: Bench) -> None:
+        work = work_of(bench, b"mine")
+        # 25 steps, the last sum and ten more, and half as many again, but at least 20, for rounds that fail.
+        for number in (90, 90 + 36 + 20 - 1):
+            work.evaluate(bench.request(self.replicates(bench, 1), number))
+        with pytest.raises(CallerError, match="replicates in more than 56 rounds"):
+            work.evaluate(bench.request(self.replicates(bench, 1), 90 + 36 + 20))
+        work.evaluate(bench.request(one_model(bench, 1), 90 + 36 + 20))

@@ -1,4 +1,4 @@
-"""What a tenant evaluates in a stream: the minibatch of session and round, whole, and nothing else."""
+"""What a tenant evaluates in a stream: the minibatch of its secret, session and round, whole, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 
 from fed_em.errors import CallerError
 from fed_em.model import COUNT, Rows
+from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.description import SessionDescription, encoding_of
+from fed_em_protocols.keys import KEY_BYTES, derive
 from fed_em_protocols.messages import Mode
 from fed_em_protocols.stream import Stream
 from tests.parties.forest import Parties
@@ -25,17 +27,32 @@ def bench(parties: Parties, description: SessionDescription, rows: Rows, tmp_pat
     return Bench(parties, description.model_copy(update={"stream": STREAM}), rows, tmp_path / "rows.npy")
 
 
+def work_of(bench: Bench, secret: bytes) -> RowsWork:
+    work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, secret=secret)
+    work.prepare(bench.description.to_json(), 0)
+    work.changed(SESSION)
+    return work
+
+
 @pytest.mark.parametrize("number", [2, 3, 4, 17])
 def test_a_round_is_over_its_own_part_of_the_rows(bench: Bench, number: int) -> None:
-    broadcast, work = bench.broadcast(), bench.prepared()
-    assert not work.changed(SESSION)
+    broadcast, work = bench.broadcast(), work_of(bench, b"mine")
     encoding = encoding_of(bench.description, broadcast, bench.parties.roster.row_caps)
-    part = bench.rows[STREAM.minibatches(SESSION).rows_of(number, len(bench.rows))]
+    part = bench.rows[
+        STREAM.minibatches(derive("minibatches", b"mine", KEY_BYTES, SESSION)).rows_of(number, len(bench.rows))
+    ]
     statistics = broadcast.model.e_step(broadcast.parameters, bench.coordinates.apply(part), encoding.layout)
     assert float(statistics[COUNT]) in {13.0, 14.0}
     vector = work.evaluate(bench.request(broadcast, number))
     np.testing.assert_array_equal(vector, encoding.encode(statistics, BEECH))
-    np.testing.assert_array_equal(work.evaluate(bench.request(broadcast, number)), vector)
+    np.testing.assert_array_equal(work_of(bench, b"mine").evaluate(bench.request(broadcast, number)), vector)
+
+
+def test_whoever_knows_the_session_does_not_know_the_parts(bench: Bench) -> None:
+    """Known parts at one θ are known combinations of rows: a pass or two more than rows, and each follows."""
+    asked = bench.request(bench.broadcast(), 2)
+    drawn = [work_of(bench, secret).evaluate(asked) for secret in (b"mine", b"yours")]
+    assert not np.array_equal(*drawn)
 
 
 def test_the_moments_are_of_all_rows(bench: Bench) -> None:
