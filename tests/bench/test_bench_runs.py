@@ -13,11 +13,13 @@ import pytest
 from rich.console import Console
 
 from fed_em.parameters import Parameters
+from fed_em_protocols.terms import Trust
 from tests.bench.figures import Absent, FlowerFigures
 from tests.bench.flower_rounds import measure_flower_rounds
 from tests.bench.incomplete import log_likelihood_of, plain_loop
 from tests.bench.peer_em import blanked, made_case
 from tests.bench.run import run_bench
+from tests.bench.scale import draw, measure_scale
 from tests.bench.sizes import SMALLEST
 from tests.bench.tables import print_bench
 
@@ -77,3 +79,14 @@ def test_one_section_runs_alone(tmp_path: Path) -> None:
     bench = run_bench(SMALLEST, tmp_path, lambda _: None, ("client",))
     assert list(bench.seconds) == ["client"]
     assert bench.client and bench.grpc is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trust", list(Trust))
+def test_the_bench_of_scale_sums_over_a_sparse_graph(trust: Trust, tmp_path: Path) -> None:
+    figures = measure_scale(100, rounds=2, workers=2, trust=trust, share=0.02, seconds=200.0)
+    assert (figures.tenants, figures.rounds, figures.failure) == (100, 2, "")
+    assert 0 < figures.neighbours < 99 and figures.agreements > 2 * 100 * figures.neighbours
+    assert figures.memory > 0 and figures.tenants_cpu > 0
+    draw([figures], tmp_path / "scale.png")
+    assert (tmp_path / "scale.png").stat().st_size > 1000
