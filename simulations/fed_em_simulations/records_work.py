@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fed_em.records import Records
 from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.description import SessionDescription
+from fed_em_protocols.hashing import digest
 from fed_em_protocols.masks import RingVector
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.tenant_state import Evaluate
@@ -20,7 +21,8 @@ class RecordsWork(RowsWork):
     """See `RowsWork`; the records fit the session."""
 
     def __init__(self, records: Records, roster: Roster, index: int, marks: VolatileMarks) -> None:
-        super().__init__((), {}, roster, index, marks)
+        # Nobody is to be kept from it, and a tenant that starts anew draws the same, as does a run of the same seed.
+        super().__init__((), {}, roster, index, marks, secret=digest("rows of a simulated tenant", index))
         self._records = records
         self._made_of: Source = lambda records, _: records
 

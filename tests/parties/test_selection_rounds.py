@@ -18,12 +18,16 @@ from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
 from fed_em.model import COUNT, Model, Rows
 from fed_em.parameters import Parameters
+from fed_em.records import Records
 from fed_em_client import sharded_sums
 from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.description import SessionDescription, encoding_of
 from fed_em_protocols.keys import KEY_BYTES, derive
 from fed_em_protocols.limits import MAX_COMPONENTS
 from fed_em_protocols.messages import Mode
+from fed_em_simulations.records_work import RecordsWork
+from fed_em_simulations.volatile_marks import VolatileMarks
+from fed_em_simulations.work import counted_work
 from tests.parties.forest import Parties
 from tests.parties.test_candidate_rounds import with_tables
 from tests.parties.test_rows_work import BEECH, Bench
@@ -114,6 +118,23 @@ def test_held_out_rows_follow_from_the_secret_and_the_session_alone(bench: Bench
     assert np.array_equal(work_of(bench, b"mine").evaluate(asked), vector)
     for other in (work_of(bench, b"yours"), work_of(bench, b"mine", bytes(16))):
         assert not np.array_equal(other.evaluate(asked), vector)
+
+
+def test_a_simulated_tenant_draws_the_same_in_each_of_its_lives(bench: Bench) -> None:
+    asked = bench.request(all_models(bench), 2)
+
+    def life(index: int = BEECH) -> RecordsWork:
+        work = RecordsWork(Records(bench.rows), bench.parties.roster, index, VolatileMarks())
+        work.prepare(bench.description.to_json(), 0)
+        work.changed(SESSION)
+        return work
+
+    encoding = encoding_of(bench.description, all_models(bench), bench.parties.roster.row_caps)
+    with counted_work():
+        vectors = [life().evaluate(asked) for _ in range(2)]
+        other = life(BEECH - 1).evaluate(asked)
+    assert np.array_equal(*vectors)
+    assert not np.array_equal(encoding.decode(other).vector, encoding.decode(vectors[0]).vector)
 
 
 @pytest.mark.parametrize(
