@@ -49,7 +49,7 @@ def test_a_round_is_over_its_own_part_of_the_rows(bench: Bench, number: int) -> 
 
 
 def test_whoever_knows_the_session_does_not_know_the_parts(bench: Bench) -> None:
-    """Known parts at one θ are known combinations of rows: a pass or two more than rows, and each follows."""
+    """Known parts at one θ are known combinations of rows: some more rounds than rows, and differences of a tenant's rows follow."""
     asked = bench.request(bench.broadcast(), 2)
     drawn = [work_of(bench, secret).evaluate(asked) for secret in (b"mine", b"yours")]
     assert not np.array_equal(*drawn)
