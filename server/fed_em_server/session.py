@@ -155,6 +155,7 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher) -> SessionOutcome
             plan.optimiser,
             plan.beginning,
             choice,
+            description.tracks or 1,
         )
     except BaseException:
         sums.close(CloseReason.FAILED)

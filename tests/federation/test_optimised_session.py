@@ -34,7 +34,8 @@ def gap(outcome: SessionOutcome, rows: np.ndarray) -> float:
 
 def test_a_session_takes_fewer_rounds_to_a_better_model(tmp_path: Path) -> None:
     tenants = clustered_rows((60, 50, 70))
-    federation = write_small_federation(tmp_path / "f", tenants, session_toml(OVERLAPPING, FIT, optimiser="lbfgs"))
+    session = session_toml(OVERLAPPING, "tracks = 1\n" + FIT, optimiser="lbfgs")
+    federation = write_small_federation(tmp_path / "f", tenants, session)
     ours = run(federation, memory_hub(federation))
     server = federation.server
     _, pooled = fit_pooled(server.description, pool(tenants), server.fit.stopping, server.fit.seed, "em")
@@ -47,6 +48,21 @@ def test_a_session_takes_fewer_rounds_to_a_better_model(tmp_path: Path) -> None:
     assert np.diff(risen).min() > -1e-9
     assert gap(ours, pool(tenants)) < 1e-7
     assert SessionRecord.model_validate_json(ours.record.model_dump_json()) == ours.record
+
+
+def test_on_two_tracks_it_is_the_pooled_fit_on_two(tmp_path: Path) -> None:
+    tenants = clustered_rows((60, 50, 70))
+    federation = write_small_federation(tmp_path / "f", tenants, session_toml(OVERLAPPING, FIT, optimiser="lbfgs"))
+    server = federation.server
+    assert server.description.tracks == 2
+    ours = run(federation, memory_hub(federation))
+    _, pooled = fit_pooled(server.description, pool(tenants), server.fit.stopping, server.fit.seed, server.optimiser)
+    assert len(ours.result.fit.iterations) == len(pooled.fit.iterations) == len(ours.record.rounds) - 1
+    assert ours.result.fit.parameters.distance(pooled.fit.parameters) < 1e-9
+    single = session_toml(OVERLAPPING, "tracks = 1\n" + FIT, optimiser="lbfgs")
+    one = write_small_federation(tmp_path / "g", tenants, single).server.description
+    _, alone = fit_pooled(one, pool(tenants), server.fit.stopping, server.fit.seed, server.optimiser)
+    assert alone.fit.iterations[-1].objective <= pooled.fit.iterations[-1].objective + server.fit.stopping.tolerance
 
 
 @pytest.mark.slow
