@@ -292,7 +292,7 @@ def steps(
         try:
             summed = yield course.parameters
             updated = _m_step(model, summed, course.parameters)
-            iteration = _record(number, model, summed, course.parameters, updated)
+            iteration = iteration_of(number, model, summed, course.parameters, updated)
         except NotEvaluated:
             if not course.on_leap:
                 raise
@@ -369,7 +369,13 @@ def _all_held(model: Model, summed: Summed) -> bool:
     return isinstance(model, ComponentModel) and len(summed.held) == model.n_components
 
 
-def _record(number: int, model: Model, summed: Summed, before: Parameters, after: Parameters) -> Iteration:
+def iteration_of(number: int, model: Model, summed: Summed, before: Parameters, after: Parameters) -> Iteration:
+    """What a sum at the parameters `before` says of them, as an EM step to `after`.
+
+    Raises:
+        CallerError: the sum holds no records.
+        NotEvaluated: the objective is not finite.
+    """
     records = float(summed.statistics[COUNT])
     if records <= 0:
         raise CallerError(f"iteration {number} summed no records at all", remedy="give at least one row")

@@ -89,6 +89,7 @@ class LBFGS:
         radius: Length of a step at most.
         risen_steps: How often the objective rose.
         falls: How often in a row it fell.
+        warm_up: EM steps before the first proposal, at least `WARM_UP`.
     """
 
     model: ChartedModel
@@ -99,12 +100,13 @@ class LBFGS:
     radius: float = FIRST_RADIUS
     risen_steps: int = 0
     falls: int = 0
+    warm_up: int = WARM_UP
 
     def risen(self, seen: Evaluation) -> LBFGS:
         """Remember the step, and propose the next."""
         radius = self.radius if self.proposal is None else self._radius_after(seen)
         number = self.risen_steps + 1
-        state = self._with_secant(seen, renew=number > WARM_UP and (self.chart is None or number % REWHITEN == 0))
+        state = self._with_secant(seen, renew=number > self.warm_up and (self.chart is None or number % REWHITEN == 0))
         return replace(state, best=seen, radius=radius, risen_steps=number, falls=0)._proposing()
 
     def fallen(self, seen: Evaluation | None) -> LBFGS:

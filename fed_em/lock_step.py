@@ -15,7 +15,7 @@ from fed_em.candidates import CandidateNotEvaluated, Candidates
 from fed_em.em import GONE_AFTER, Fit, Iteration, Stopping, Summed, Total, steps
 from fed_em.errors import NotEvaluated
 from fed_em.model import Model
-from fed_em.optimiser import EM, optimiser_for
+from fed_em.optimiser import EM, Optimiser, optimiser_for
 from fed_em.parameters import Parameters
 
 # The iterations that one round gave, by candidate: of those that still ran.
@@ -61,10 +61,10 @@ def fit_together(
         FedEmError: as `fed_em.em.fit`; a candidate that cannot be evaluated at its very start.
     """
     pairs = zip(candidates.models, starts, strict=True)
-    runs = [_Run(model, start, stopping, optimiser) for model, start in pairs]
+    runs = [Run(model, start, stopping, optimiser_for(optimiser, model)) for model, start in pairs]
     waited = 0
     while True:
-        summed = _sum_of_all(candidates, total, runs)
+        summed = sum_of_all(candidates, total, runs)
         if any(run.outcome is None for run in runs):
             observe(_advanced(candidates, runs, summed))
         elif summed.whole or waited == GONE_AFTER:
@@ -77,7 +77,7 @@ def fit_together(
     )
 
 
-def _sum_of_all(candidates: Candidates, total: Total, runs: Sequence[_Run]) -> Summed:
+def sum_of_all(candidates: Candidates, total: Total, runs: Sequence[Run]) -> Summed:
     """The sum at what all of them try; whoever cannot be evaluated there tries something else."""
     while True:
         try:
@@ -86,7 +86,7 @@ def _sum_of_all(candidates: Candidates, total: Total, runs: Sequence[_Run]) -> S
             runs[error.candidate].failed(error)
 
 
-def _advanced(candidates: Candidates, runs: Sequence[_Run], summed: Summed) -> RoundOfFits:
+def _advanced(candidates: Candidates, runs: Sequence[Run], summed: Summed) -> RoundOfFits:
     """Every run one step further, and the iterations that came of it."""
     iterations: dict[int, Iteration] = {}
     for r, (run, own) in enumerate(zip(runs, candidates.statistics_of(summed.statistics), strict=True)):
@@ -96,16 +96,16 @@ def _advanced(candidates: Candidates, runs: Sequence[_Run], summed: Summed) -> R
     return iterations
 
 
-class _Run:
-    """One fit, as far as it has come.
+class Run:
+    """One fit, as far as it has come; it takes sums of its own statistics, and raises as `fed_em.em.steps`.
 
     Attributes:
         parameters: What to evaluate next; once it has ended, the final ones.
         outcome: None while it runs.
     """
 
-    def __init__(self, model: Model, start: Parameters, stopping: Stopping, optimiser: str) -> None:
-        self._loop = steps(model, start, stopping, self._observe, optimiser=optimiser_for(optimiser, model))
+    def __init__(self, model: Model, start: Parameters, stopping: Stopping, optimiser: Optimiser) -> None:
+        self._loop = steps(model, start, stopping, self._observe, optimiser=optimiser)
         self._evaluated: Parameters | None = None
         self._iteration: Iteration | None = None
         self.outcome: Fit | NotEvaluated | None = None

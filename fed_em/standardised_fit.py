@@ -3,7 +3,7 @@
     moments     = M-step of one component over the declared ranges     (one sum; of observed cells, where some may be missing)
     coordinates = mean 0, variance 1, by those moments                 (of Gaussian columns; all others as they are)
     start       = drawn from the moments, by seed; the best of several  (one sum a round, of all of them); or from elsewhere
-    parameters  = EM from there                                        (one sum an iteration)
+    parameters  = EM from there, on one track or two (`fed_em.tracks`)   (one sum an iteration)
 
 Where there are several models to pick from (`fed_em.selection`), all are started and fitted together before the last step, which is then of
 the picked one, from where it was.
@@ -23,6 +23,7 @@ import numpy as np
 
 from fed_em.beginnings import Beginning, OneDraw, Standardised, begin_each
 from fed_em.broadcast import Broadcast
+from fed_em.chart import ChartedModel
 from fed_em.coordinates import Coordinates
 from fed_em.em import Fit, Iteration, Stopping, Total, fit
 from fed_em.errors import CallerError
@@ -32,11 +33,12 @@ from fed_em.lock_step import RoundOfFits
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_moments import MixedMomentsModel, standard_columns
 from fed_em.model import Model, Summand
-from fed_em.optimiser import EM, optimiser_for
+from fed_em.optimiser import EM, L_BFGS, optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.selection import Choice, Picked, pick
 from fed_em.starts import StartRound
 from fed_em.statistics import Vector
+from fed_em.tracks import TRACKS, fit_on_tracks, tracks_of
 
 TotalFor = Callable[[Summand, Coordinates], Total]
 
@@ -130,6 +132,7 @@ def fit_standardised(
     optimiser: str = EM,
     beginning: Beginning | None = None,
     choice: Choice | None = None,
+    tracks: int = 1,
 ) -> StandardisedFit:
     """Standardise, start and fit, by sums alone.
 
@@ -143,6 +146,7 @@ def fit_standardised(
         optimiser: One of `fed_em.optimiser.OPTIMISERS`.
         beginning: Where EM starts; by default from one draw.
         choice: What to pick the model from; None if there is one.
+        tracks: Of the fit of the one model; `fed_em.tracks.TRACKS` or 1, which any other optimiser than L-BFGS has.
 
     Raises:
         CallerError: a Gaussian column is constant over all rows, or any is missing in all; names it, or its index. Or as the
@@ -164,8 +168,12 @@ def fit_standardised(
         picked = pick(choice, total, starts, stopping.tolerance, onlooker.fitted_together, optimiser)
         onlooker.picked(picked)
         model, start = picked.model, picked.parameters
-    total, steps = total_for(model, coordinates), optimiser_for(optimiser, model)
-    run = fit(model, total, start, stopping, onlooker.iterated, optimiser=steps)
+    if tracks == TRACKS and optimiser == L_BFGS and isinstance(model, ChartedModel):
+        total = total_for(tracks_of(model), coordinates)
+        run = fit_on_tracks(model, total, start, stopping, onlooker.iterated)
+    else:
+        total, steps = total_for(model, coordinates), optimiser_for(optimiser, model)
+        run = fit(model, total, start, stopping, onlooker.iterated, optimiser=steps)
     return StandardisedFit(model, coordinates, start, run, picked)
 
 

@@ -88,6 +88,7 @@ class _Setting:
         model: What is evaluated: the same, but that replicates are drawn by this tenant's own key.
         coordinates: The coordinates of its E-step.
         moments: Whether it is the first round's, whose moments standardise the columns.
+        candidates: Whether it is of several models side by side, before the session has one.
         encoding: The encoding of its statistics.
         column_bounds: The largest |x_d| that its columns admit there, `(D,)`.
         records: The records in those coordinates; without labels, which are of components, for the moments.
@@ -97,14 +98,10 @@ class _Setting:
     model: Summand
     coordinates: Coordinates
     moments: bool
+    candidates: bool
     encoding: Encoding
     column_bounds: NDArray[np.float64]
     records: Records = field(repr=False)
-
-    @property
-    def candidates(self) -> bool:
-        """Whether it is of several models side by side, before the session has one."""
-        return isinstance(self.asked, Candidates) and self.asked.resampled is None
 
     @property
     def replicates(self) -> bool:
@@ -300,16 +297,25 @@ class RowsWork:
             bounds = broadcast.coordinates.bounds(session.description.low, session.description.high)
             records = replace(session.records, rows=broadcast.coordinates.apply(session.records.rows))
             records = replace(records, admissible=None) if moments else records
-            model = self._with_own_key(broadcast.model)
-            self._setting = _Setting(broadcast.model, model, broadcast.coordinates, moments, encoding, bounds, records)
+            self._setting = _Setting(
+                broadcast.model,
+                self._with_own_key(broadcast.model),
+                broadcast.coordinates,
+                moments,
+                session.description.asks_for_candidates(broadcast),
+                encoding,
+                bounds,
+                records,
+            )
         return self._setting
 
     def _require_the_model(self, description: SessionDescription, broadcast: Broadcast) -> None:
-        """Moments first, then the session's candidates, its model and its products, in one system of coordinates: nothing else is
-        ever answered.
+        """Moments first, then the session's candidates, its model or tracks of it, and its products, in one system of coordinates: nothing
+        else is ever answered.
         """
         if not (
             description.asks_for_the_model(broadcast)
+            or description.asks_for_tracks(broadcast)
             or description.asks_for_candidates(broadcast)
             or description.asks_for_standard_errors(broadcast)
             or description.asks_for_replicates(broadcast)
@@ -318,7 +324,7 @@ class RowsWork:
                 f"the server asks for a model that session '{description.title}' is not about, or for its moments again",
                 remedy="ask the server's operator; this tenant answers for the agreed model only",
             )
-        of = _one_model_of(broadcast.model)
+        of = None if description.asks_for_candidates(broadcast) else _one_model_of(broadcast.model)
         if of is not None and self._picked not in (None, of):
             raise CallerError(
                 f"the server asks for another model than the one that it picked in session '{description.title}'",
@@ -417,13 +423,11 @@ class RowsWork:
         return held
 
 
-def _one_model_of(summand: Summand) -> Summand | None:
-    """The one model that products or replicates are of, or the model itself; None for several to start, or to pick from."""
+def _one_model_of(summand: Summand) -> Summand:
+    """The one model that products, replicates or tracks are of, or the model itself."""
     if isinstance(summand, StatisticProducts):
         return summand.model
-    if isinstance(summand, Candidates):
-        return summand.models[0] if summand.resampled is not None else None
-    return summand
+    return summand.models[0] if isinstance(summand, Candidates) else summand
 
 
 def _counted_of(model: Summand) -> CountedModel:

@@ -43,6 +43,7 @@ from fed_em.starts import start_candidates
 from fed_em.statistic_products import StatisticProducts
 from fed_em.stepwise import StepwiseTotal
 from fed_em.tenant_mixing import has_own_weights
+from fed_em.tracks import tracks_of
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.limits import MAX_COMPONENTS
@@ -199,6 +200,8 @@ class SessionDescription(Table):
     stream: Stream | None = None
     starts: Starts | None = None
     selection: Selection | None = None
+    tracks: Literal[2] | None = None
+    """Whether sums of the model are of two tracks of its fit (`fed_em.tracks`)."""
     standard_errors: Literal[True] | None = None
     """Whether, once the model is fitted, one sum of statistic products (`fed_em.statistic_products`) is asked for."""
     bootstrap: Annotated[int, Field(ge=2, le=MAX_REPLICATES)] | None = None
@@ -231,6 +234,7 @@ class SessionDescription(Table):
             raise ValueError(
                 "a bootstrap is of a fit to all rows, and gives standard errors: leave out [stream] and standard_errors"
             )
+        self._check_tracks()
         for model in self.models:
             self.products_of(model)  # making them says what there are no standard errors of
         most = max(model.n_components for model in self.models if isinstance(model, ComponentModel))
@@ -256,11 +260,24 @@ class SessionDescription(Table):
                 "models to pick from have no mixing weights of each tenant's own: leave `mixing` out of [model]"
             )
 
-    def _check_candidates(self) -> None:
-        replicates = (self.replicates_of(model) for model in self.models)
-        if not all(most_candidates(each) for each in (*self._all_candidates, *replicates) if each is not None):
+    def _check_tracks(self) -> None:
+        if self.tracks is None:
+            return
+        if self.stream is not None or has_own_weights(self.fitted_model):
             raise ValueError(
-                "a round of all candidates is more than one message holds: set fewer starts or replicates, or fewer models in [selection]"
+                "a [stream], or mixing weights of each tenant's own, have no optimiser to run on two tracks: set tracks = 1 in [fit]"
+            )
+        if any(self.tracks_of(model) in self.candidates for model in self.models):
+            raise ValueError(
+                "two tracks would be summed as two starts are: set tracks = 1 in [fit], or other starts than 1"
+            )
+
+    def _check_candidates(self) -> None:
+        of_models = [each for model in self.models for each in (self.replicates_of(model), self.tracks_of(model))]
+        if not all(most_candidates(each) for each in (*self._all_candidates, *of_models) if each is not None):
+            raise ValueError(
+                "a round of all candidates is more than one message holds: set fewer starts, replicates or tracks, or fewer models in "
+                "[selection]"
             )
 
     def _check_kinds(self) -> None:
@@ -410,6 +427,10 @@ class SessionDescription(Table):
         assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
         return replicates_of(model, self.bootstrap)
 
+    def tracks_of(self, model: Model) -> Candidates | None:
+        """What the sums of a model that the session fits are of; None if they are of the model itself."""
+        return tracks_of(model) if self.tracks else None
+
     @cached_property
     def first_round(self) -> Broadcast:
         """What the first round asks for: the moments that standardise the columns."""
@@ -456,6 +477,12 @@ class SessionDescription(Table):
         choice = self.choice()
         return self.candidates if choice is None else (*self.candidates, choice.candidates)
 
+    def asks_for_tracks(self, broadcast: Broadcast) -> bool:
+        """Whether a broadcast is about the tracks of this session's model, or of any that it picks from."""
+        return isinstance(broadcast.model, Candidates) and any(
+            broadcast.model == self.tracks_of(model) for model in self.models
+        )
+
     def asks_for_standard_errors(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast asks for the products that standard errors follow from."""
         return isinstance(broadcast.model, StatisticProducts) and any(
@@ -481,7 +508,7 @@ REPLICATE_ROUNDS = rounds_with_failures(MOST_SUMS)
 def require_gateable(description: SessionDescription, mass_floor: float) -> None:
     """A session with a mass floor has no weights, or whoever chooses their column chooses whose records are summed.
 
-    It is no stream either, and has no rounds of candidates.
+    It is no stream either, and has no rounds of candidates or tracks.
 
     Nor has it standard errors: their sum holds moments of the records between two components, however few, which no count bounds.
 
@@ -493,6 +520,12 @@ def require_gateable(description: SessionDescription, mass_floor: float) -> None
             f"session '{description.title}' has rounds of candidates, and a mass floor: sums of several candidates "
             f"would differ by the components that the gate of each holds shut",
             remedy="set starts = 0 in [fit] and leave out [selection], or agree with all tenants on a session with mass_floor = 0",
+        )
+    if mass_floor > 0 and description.tracks:
+        raise CallerError(
+            f"session '{description.title}' has two tracks of its fit, and a mass floor: their sums would differ by the components that "
+            "the gate of each holds shut",
+            remedy="set tracks = 1 in [fit], or agree with all tenants on a session with mass_floor = 0",
         )
     if mass_floor > 0 and description.bootstrap:
         raise CallerError(

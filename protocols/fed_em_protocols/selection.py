@@ -31,7 +31,7 @@ class Selection(Table):
     criterion: Literal["bic", "aic", "icl", "held-out"] = "bic"
     held_out: Annotated[FiniteFloat, Field(gt=0, lt=1)] | None = None
     """The share of rows that are held out while models are picked, and scored; a fifth where the criterion needs them, otherwise none."""
-    max_iterations: Annotated[int, Field(ge=1)] = 100
+    max_iterations: Annotated[int, Field(ge=1, le=1000)] = 100
     """Of each model, before one is picked."""
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from fed_em.model import ComponentModel
 from fed_em.model_file import load_model
 from fed_em.optimiser import EM, L_BFGS
 from fed_em.tenant_mixing import has_own_weights
+from fed_em.tracks import TRACKS, tracks_of
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, complaint_of, read_configuration
 from fed_em_protocols.coordinator_state import Timetable
@@ -85,7 +86,9 @@ class FitTable(Table):
     optimiser: Literal["em", "squarem", "lbfgs"] | None = None
     """What proposes the parameters of the next round; in rounds whose sum is not whole it is EM (`fed_em.optimiser`). By default
     L-BFGS, and EM where there is nothing else: in a stream, and with mixing weights of each tenant's own."""
-
+    tracks: Literal[1, 2] | None = None
+    """On how many tracks L-BFGS runs (`fed_em.tracks`), by as many rounds, each of which is twice the payload on two. By default two
+    where it can be; one with another optimiser, one component or a mass floor, and where one message does not hold two."""
     standard_errors: bool = False
     """Whether one more sum, once the model is fitted, gives standard errors of its parameters; never with a mass floor."""
     bootstrap: Annotated[int, Field(ge=2, le=MAX_REPLICATES)] | None = None
@@ -179,12 +182,18 @@ class ServerConfiguration(Table):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_tracks_of_lbfgs(self) -> Self:
+        if self.fit.tracks == TRACKS and self.optimiser != L_BFGS:
+            raise ValueError(f"two tracks are of L-BFGS, and not of '{self.optimiser}': leave tracks out of [fit]")
+        return self
+
     @property
     def n_starts(self) -> int:
         """How many starts are drawn and compared; 0 if none are."""
         if self.fit.starts is not None:
             return self.fit.starts
-        models = self._with_starts(None).models
+        models = self._declaring(None).models
         unsuited = (
             self._one_component or self.stream is not None or self.trust.mass_floor > 0 or self.fit.start is not None
         )
@@ -206,7 +215,7 @@ class ServerConfiguration(Table):
 
     @property
     def _one_component(self) -> bool:
-        models = self._with_starts(None).models
+        models = self._declaring(None).models
         return all(isinstance(model, ComponentModel) and model.n_components == 1 for model in models)
 
     @property
@@ -219,11 +228,21 @@ class ServerConfiguration(Table):
         return self.fit.optimiser or (EM if self._plain_em else L_BFGS)
 
     @property
+    def n_tracks(self) -> int:
+        """On how many tracks the model is fitted."""
+        if self.fit.tracks is not None:
+            return self.fit.tracks
+        unsuited = self.optimiser != L_BFGS or self.trust.mass_floor > 0 or self.n_starts == 1
+        models = self._declaring(None).models
+        several = any(isinstance(model, ComponentModel) and model.n_components > 1 for model in models)
+        return TRACKS if several and not unsuited and all(most_candidates(tracks_of(model)) for model in models) else 1
+
+    @property
     def description(self) -> SessionDescription:
         """What tenants are told of the session."""
-        return self._with_starts(Starts(n=self.n_starts) if self.n_starts else None)
+        return self._declaring(Starts(n=self.n_starts) if self.n_starts else None, self.n_tracks)
 
-    def _with_starts(self, starts: Starts | None) -> SessionDescription:
+    def _declaring(self, starts: Starts | None, tracks: int = 1) -> SessionDescription:
         return SessionDescription(
             title=self.title,
             columns=self.columns,
@@ -233,6 +252,7 @@ class ServerConfiguration(Table):
             stream=self.stream,
             starts=starts,
             selection=self.selection,
+            tracks=None if tracks == 1 else 2,
             standard_errors=True if self.fit.standard_errors else None,
             bootstrap=self.fit.bootstrap,
         )

@@ -132,7 +132,9 @@ def _fit(
 ) -> tuple[FittedModel, StandardisedFit]:
     model, ranges = description.fitted_model, (description.low, description.high)
     choice = description.choice(_key(seed))
-    result = fit_standardised(model, ranges, total_for, stopping, seed, onlooker, optimiser, beginning, choice)
+    result = fit_standardised(
+        model, ranges, total_for, stopping, seed, onlooker, optimiser, beginning, choice, description.tracks or 1
+    )
     # Without weights, records are rows.
     n = int(result.fit.iterations[-1].records) if n_rows is None else n_rows
     provenance = {"rows": n, "converged": result.fit.converged}

@@ -163,6 +163,7 @@ def run_session(
             plan.optimiser,
             plan.beginning,
             choice,
+            description.tracks or 1,
         )
     except BaseException:
         sums.close(CloseReason.FAILED)

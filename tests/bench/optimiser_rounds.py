@@ -25,6 +25,7 @@ from fed_em.priors import GaussianMixturePrior
 from fed_em.row_blocks import use_threads
 from fed_em.starts import best_starts
 from fed_em.totals import TotalOfRows
+from fed_em.tracks import fit_on_tracks, tracks_of
 from tests.bench.figures import OptimiserFigures, RoundsFigures, StartFigures
 from tests.bench.hard_mixtures import HardMixture
 
@@ -32,6 +33,7 @@ Vector = NDArray[np.float64]
 
 # Nats a record: what counts as the optimum, where runs end, and which starts are as good as the best.
 NEAR, TOLERANCE, AS_GOOD = 1e-6, 1e-9, 1e-3
+ON_TRACKS = f"{L_BFGS} on two tracks"
 _STILL = Stopping(1e-9, 30_000)
 
 
@@ -49,11 +51,11 @@ class CountingTotal:
 
 
 def measure_rounds(mixtures: Sequence[HardMixture], most: int) -> tuple[RoundsFigures, ...]:
-    """Every optimiser on every mixture.
+    """Every optimiser, and two tracks of L-BFGS as sessions have them, on every mixture.
 
     Args:
         mixtures: Which.
-        most: Rounds of an optimiser other than EM at most.
+        most: Rounds of any other than plain EM at most.
     """
     with use_threads(1), one_blas_thread():
         return tuple(_of_mixture(each, most) for each in mixtures)
@@ -71,6 +73,10 @@ def _of_mixture(mixture: HardMixture, most: int) -> RoundsFigures:
         seen = total.objectives
         end = best_of(run) - optimum
         figures.append(OptimiserFigures(name, arrival(seen, optimum), len(seen), end))
+    total = TotalOfRows(tracks_of(model), rows)
+    run = fit_on_tracks(model, total, start, Stopping(TOLERANCE, most))
+    seen = [iteration.objective for iteration in run.iterations]
+    figures.append(OptimiserFigures(ON_TRACKS, arrival(seen, optimum), len(seen), best_of(run) - optimum))
     return RoundsFigures(mixture.name, len(rows), tuple(figures))
 
 

@@ -162,3 +162,41 @@ class TestDescription:
         with_starts = with_tables(description, starts=Starts())
         assert SessionDescription.from_json(with_starts.to_json()) == with_starts
         assert len(with_starts.candidates[0].models) == 21
+
+
+class TestTracks:
+    @pytest.fixture
+    def bench(self, parties: Parties, description: SessionDescription, rows: Rows, tmp_path: Path) -> Bench:
+        return Bench(parties, with_tables(description, tracks=2), rows, tmp_path / "rows.npy")
+
+    @staticmethod
+    def tracks(bench: Bench, n: int = 2) -> Broadcast:
+        return asked_for(bench, Candidates((bench.description.fitted_model,) * n))
+
+    @pytest.mark.parametrize("late", [2, 500])
+    def test_they_are_answered_for_in_any_round_also_by_increments(self, bench: Bench, late: int) -> None:
+        asked = bench.request(self.tracks(bench), late)
+        whole = bench.prepared().evaluate(asked)
+        assert np.array_equal(bench.work.evaluate(replace(asked, mode=Mode.INCREMENT)), whole)
+
+    def test_other_numbers_or_models_are_refused(self, bench: Bench) -> None:
+        model, work = bench.description.fitted_model, bench.prepared()
+        assert isinstance(model, GaussianMixtureModel)
+        other = Candidates((model, replace(model, missing=True)))
+        for broadcast in (self.tracks(bench, 1), self.tracks(bench, 3), asked_for(bench, other)):
+            with pytest.raises(CallerError, match="is not about"):
+                work.evaluate(bench.request(broadcast, 2))
+
+    def test_none_are_answered_for_where_none_are_declared(self, bench: Bench) -> None:
+        broadcast = self.tracks(bench)
+        bench.description = with_tables(bench.description, tracks=None)
+        assert b"tracks" not in bench.description.to_json()
+        with pytest.raises(CallerError, match="is not about"):
+            bench.prepared().evaluate(bench.request(broadcast, 2))
+
+    def test_what_cannot_have_them_is_refused(self, bench: Bench) -> None:
+        with pytest.raises(CallerError, match="two tracks of its fit, and a mass floor"):
+            bench.work.prepare(bench.description.to_json(), 1)
+        for tables in ({"stream": Stream(batches=2)}, {"starts": Starts(n=1)}):
+            with pytest.raises(ValueError, match="set tracks = 1"):
+                with_tables(bench.description, **tables)

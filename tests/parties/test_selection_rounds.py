@@ -170,6 +170,23 @@ def test_any_of_the_models_may_be_picked_and_then_no_other(bench: Bench) -> None
     work.evaluate(bench.request(picked, 5))
 
 
+def test_tracks_are_of_the_picked_model_alone(bench: Bench) -> None:
+    bench.description = session_of({"components": [1, 2]}, tracks=2)
+    first, second = (bench.description.tracks_of(model) for model in bench.description.models)
+    work = bench.prepared()
+    work.changed(SESSION)
+    work.evaluate(bench.request(all_models(bench), 2))
+    for tracks, refused in ((second, False), (first, True)):
+        assert tracks is not None
+        points = tracks.joined([start_of(bench, model) for model in tracks.models])
+        asked = bench.request(Broadcast(tracks, bench.coordinates, points), 90)
+        if refused:
+            with pytest.raises(CallerError, match="another model than the one that it picked"):
+                work.evaluate(asked)
+        else:
+            work.evaluate(asked)
+
+
 def test_a_model_that_is_none_of_them_is_refused(bench: Bench) -> None:
     other = GaussianMixtureModel(3, 2, "diag")
     with pytest.raises(CallerError, match="is not about"):

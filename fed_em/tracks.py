@@ -1,0 +1,116 @@
+"""One fit on two tracks: L-BFGS from the start and L-BFGS after some steps of EM, by the same sums; the better end is the fit.
+
+Where EM crosses a plateau, a long step may leave it on the side of a lower optimum. That is chance, and seldom strikes both tracks.
+They are candidates of one payload (`fed_em.candidates`), so the fit takes as many rounds as the slower of them alone.
+
+Each track is a run of the one loop (`fed_em.lock_step`). Whoever has ended waits at its end and is evaluated there, so in every round the
+objectives of both are of the same records, and the track that is ahead speaks for the fit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from fed_em.candidates import Candidates
+from fed_em.chart import ChartedModel
+from fed_em.em import Fit, Iteration, Step, Stopping, Summed, Total, iteration_of
+from fed_em.errors import NotEvaluated
+from fed_em.lbfgs import LBFGS, WARM_UP
+from fed_em.lock_step import Run, sum_of_all
+from fed_em.model import Model
+from fed_em.optimiser import Optimiser
+from fed_em.parameters import Parameters
+
+TRACKS = 2
+
+# Steps of EM before the second track's first proposal.
+HEAD_START = 25
+
+
+def tracks_of(model: Model) -> Candidates:
+    """What every sum of a fit on tracks is of."""
+    return Candidates((model,) * TRACKS)
+
+
+def fit_on_tracks(
+    model: ChartedModel,
+    total: Total,
+    start: Parameters,
+    stopping: Stopping,
+    observe: Callable[[Iteration], None] = lambda _: None,
+) -> Fit:
+    """Fit a model on both tracks until each has converged or taken `stopping.max_iterations`.
+
+    Its iterations are one a sum, each that of the track which is then ahead. Of ends within the tolerance of the best, one that
+    converged is preferred.
+
+    Args:
+        model: The model.
+        total: Of `tracks_of` it.
+        start: Parameters to start from.
+        stopping: When to stop.
+        observe: Called with every iteration, before the next one.
+
+    Raises:
+        FedEmError: as `fed_em.em.fit`; a track that cannot go on leaves it to the other.
+    """
+    candidates, iterations = tracks_of(model), list[Iteration]()
+    tracks = [_Track(model, start, stopping, LBFGS(model, warm_up=steps)) for steps in (WARM_UP, HEAD_START)]
+    while True:
+        summed = sum_of_all(candidates, total, tracks)
+        for track, own in zip(tracks, candidates.statistics_of(summed.statistics), strict=True):
+            track.go_on(replace(summed, statistics=own))
+        ended = all(track.outcome is not None for track in tracks)
+        ahead = _the_best(tracks, stopping.tolerance) if ended else max(_going(tracks), key=_objective)
+        if ahead.iteration is not None:
+            iterations.append(replace(ahead.iteration, number=len(iterations) + 1))
+            observe(iterations[-1])
+        if isinstance(ahead.outcome, Fit) and ended:
+            return replace(ahead.outcome, iterations=tuple(iterations))
+
+
+class _Track(Run):
+    """One track.
+
+    Attributes:
+        iteration: What the last sum said of it; None if nothing.
+        objective: Where it last went on from, or waits.
+    """
+
+    def __init__(self, model: Model, start: Parameters, stopping: Stopping, optimiser: Optimiser) -> None:
+        super().__init__(model, start, stopping, optimiser)
+        self._model = model
+        self.iteration: Iteration | None = None
+        self.objective = -math.inf
+
+    def go_on(self, summed: Summed) -> None:
+        """As `advanced`; once it has ended, look at where it waits."""
+        waits = isinstance(self.outcome, Fit)
+        self.iteration = self.advanced(summed)
+        if waits:
+            seen = iteration_of(1, self._model, summed, self.parameters, self.parameters)
+            self.iteration = seen if summed.whole else replace(seen, step=Step.PAUSED)
+        if self.iteration is not None and self.iteration.step.is_gone_on_from:
+            self.objective = self.iteration.objective
+
+
+def _objective(track: _Track) -> float:
+    return track.objective
+
+
+def _going(tracks: Sequence[_Track]) -> list[_Track]:
+    """Those that could be evaluated so far; raises what the first ended with if none could."""
+    going = [track for track in tracks if not isinstance(track.outcome, NotEvaluated)]
+    if not going and isinstance(tracks[0].outcome, NotEvaluated):
+        raise tracks[0].outcome
+    return going
+
+
+def _the_best(tracks: Sequence[_Track], tolerance: float) -> _Track:
+    """Of the ends within the tolerance of the highest, one that converged."""
+    going = _going(tracks)
+    least = max(map(_objective, going)) - tolerance
+    near = [track for track in going if track.objective >= least]
+    return max(near, key=lambda track: (isinstance(track.outcome, Fit) and track.outcome.converged, track.objective))
