@@ -121,7 +121,7 @@ def test_costs_of_a_file_are_those_of_the_cost_model() -> None:
 
 @pytest.mark.slow
 def test_a_clock_that_shows_a_rounding_error_less_than_a_deadline_goes_on() -> None:
-    """Virtual time stood still in the 42nd round of this session: the deadline's sum with the time unheard, less that time, was below it."""
+    """Virtual time stood still in the 42nd round of this session: its clock, a difference, never showed the deadline."""
     changes = {"attendance.share": [0.75], "session.colluders": [5], "seed": 1, "replicates": 1}
     assert simulate(read_scenario(scenario_path("dropout-quorum"), changes)).mean("sums") == 40
 
