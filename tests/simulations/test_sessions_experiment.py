@@ -120,6 +120,13 @@ def test_costs_of_a_file_are_those_of_the_cost_model() -> None:
 
 
 @pytest.mark.slow
+def test_a_clock_that_shows_a_rounding_error_less_than_a_deadline_goes_on() -> None:
+    """Virtual time stood still in the 42nd round of this session: its clock, a difference, never showed the deadline."""
+    changes = {"attendance.share": [0.75], "session.colluders": [5], "seed": 1, "replicates": 1}
+    assert simulate(read_scenario(scenario_path("dropout-quorum"), changes)).mean("sums") == 40
+
+
+@pytest.mark.slow
 def test_sums_open_as_often_as_the_binomial_distribution_says() -> None:
     """Shares of 40 sums within 4 standard deviations of theirs, three of them: false alarms 2e-4; the seed is fixed besides."""
     changes = {"attendance.share": [0.65], "replicates": 1, "session.colluders": [1, 3, 5]}
