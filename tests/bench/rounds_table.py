@@ -40,9 +40,8 @@ def _print_rounds(rounds: Sequence[RoundsFigures], page: Page) -> None:
         least = min(ratios, default=math.nan)
         rounds_in_all = sum(other.taken for each in rounds for other in each.optimisers if other.name == name)
         told = (
-            f"{name}: {rounds_in_all} rounds until all stopped; "
-            f"geometric mean {mean:.1f} times fewer over the {len(ratios)} it arrived at, least {least:.1f}; "
-            f"{misses} of {len(rounds)} missed"
+            f"{name}: geometric mean {mean:.1f} times fewer over the {len(ratios)} it arrived at, least {least:.1f}; "
+            f"{misses} of {len(rounds)} missed; {rounds_in_all} rounds until all stopped"
         )
         if name == ON_TRACKS:
             told += (

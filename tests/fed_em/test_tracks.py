@@ -30,8 +30,8 @@ def case_of(mixture: HardMixture) -> tuple[GaussianMixtureModel, np.ndarray, Par
     rows, model = mixture.sample(), GaussianMixtureModel(mixture.components, mixture.columns)
     start = start_of(model, rows, seed=0)
     early, late = (
-        fit(model, TotalOfRows(model, rows), start, STOPPING, optimiser=LBFGS(model, warm_up=steps))
-        for steps in (WARM_UP, HEAD_START)
+        fit(model, TotalOfRows(model, rows), start, STOPPING, optimiser=LBFGS(model, head_start=steps))
+        for steps in (0, HEAD_START)
     )
     return model, rows, start, (early, late)
 
