@@ -25,7 +25,7 @@ def print_optimisers(figures: OptimisersFigures, page: Page) -> None:
 def _print_rounds(rounds: Sequence[RoundsFigures], page: Page) -> None:
     names = [each.name for each in rounds[0].optimisers]
     others = names[1:]
-    heads = [word for name in others for word in (f"{name} rounds", "times fewer", "ends above, nats")]
+    heads = [word for name in others for word in (f"{name} rounds", "times fewer", "above, nats")]
     table = page.table("Rounds to within 10⁻⁶ nats a record of EM's optimum", "", "rows", f"{EM} rounds", *heads)
     for each in rounds:
         em, cells = each.optimisers[0], list[str]()
