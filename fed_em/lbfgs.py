@@ -89,7 +89,7 @@ class LBFGS:
         radius: Length of a step at most.
         risen_steps: How often the objective rose.
         falls: How often in a row it fell.
-        warm_up: EM steps before the first proposal, at least `WARM_UP`.
+        head_start: EM steps before the warm-up, of which nothing is remembered.
     """
 
     model: ChartedModel
@@ -100,13 +100,15 @@ class LBFGS:
     radius: float = FIRST_RADIUS
     risen_steps: int = 0
     falls: int = 0
-    warm_up: int = WARM_UP
+    head_start: int = 0
 
     def risen(self, seen: Evaluation) -> LBFGS:
         """Remember the step, and propose the next."""
+        if self.head_start > 0:
+            return replace(self, head_start=self.head_start - 1)
         radius = self.radius if self.proposal is None else self._radius_after(seen)
         number = self.risen_steps + 1
-        state = self._with_secant(seen, renew=number > self.warm_up and (self.chart is None or number % REWHITEN == 0))
+        state = self._with_secant(seen, renew=number > WARM_UP and (self.chart is None or number % REWHITEN == 0))
         return replace(state, best=seen, radius=radius, risen_steps=number, falls=0)._proposing()
 
     def fallen(self, seen: Evaluation | None) -> LBFGS:

@@ -17,7 +17,7 @@ from fed_em.candidates import Candidates
 from fed_em.chart import ChartedModel
 from fed_em.em import Fit, Iteration, Step, Stopping, Summed, Total, iteration_of
 from fed_em.errors import NotEvaluated
-from fed_em.lbfgs import LBFGS, WARM_UP
+from fed_em.lbfgs import LBFGS
 from fed_em.lock_step import Run, sum_of_all
 from fed_em.model import Model
 from fed_em.optimiser import Optimiser
@@ -25,7 +25,7 @@ from fed_em.parameters import Parameters
 
 TRACKS = 2
 
-# Steps of EM before the second track's first proposal.
+# Steps of EM before the second track begins.
 HEAD_START = 25
 
 
@@ -57,7 +57,7 @@ def fit_on_tracks(
         FedEmError: as `fed_em.em.fit`; a track that cannot go on leaves it to the other.
     """
     candidates, iterations = tracks_of(model), list[Iteration]()
-    tracks = [_Track(model, start, stopping, LBFGS(model, warm_up=steps)) for steps in (WARM_UP, HEAD_START)]
+    tracks = [_Track(model, start, stopping, LBFGS(model, head_start=steps)) for steps in (0, HEAD_START)]
     while True:
         summed = sum_of_all(candidates, total, tracks)
         for track, own in zip(tracks, candidates.statistics_of(summed.statistics), strict=True):

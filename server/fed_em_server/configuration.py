@@ -220,7 +220,7 @@ class ServerConfiguration(Table):
 
     @property
     def _plain_em(self) -> bool:
-        return self.stream is not None or has_own_weights(self.description.fitted_model)
+        return self.stream is not None or has_own_weights(self._declaring(None).fitted_model)
 
     @property
     def optimiser(self) -> str:
@@ -232,7 +232,7 @@ class ServerConfiguration(Table):
         """On how many tracks the model is fitted."""
         if self.fit.tracks is not None:
             return self.fit.tracks
-        unsuited = self.optimiser != L_BFGS or self.trust.mass_floor > 0 or self.n_starts == 1
+        unsuited = self._plain_em or self.optimiser != L_BFGS or self.trust.mass_floor > 0 or self.n_starts == 1
         models = self._declaring(None).models
         several = any(isinstance(model, ComponentModel) and model.n_components > 1 for model in models)
         return TRACKS if several and not unsuited and all(most_candidates(tracks_of(model)) for model in models) else 1

@@ -33,7 +33,7 @@ Vector = NDArray[np.float64]
 
 # Nats a record: what counts as the optimum, where runs end, and which starts are as good as the best.
 NEAR, TOLERANCE, AS_GOOD = 1e-6, 1e-9, 1e-3
-ON_TRACKS = f"{L_BFGS} on two tracks"
+ON_TRACKS = "two tracks"
 _STILL = Stopping(1e-9, 30_000)
 
 

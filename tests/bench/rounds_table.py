@@ -25,7 +25,7 @@ def print_optimisers(figures: OptimisersFigures, page: Page) -> None:
 def _print_rounds(rounds: Sequence[RoundsFigures], page: Page) -> None:
     names = [each.name for each in rounds[0].optimisers]
     others = names[1:]
-    heads = [word for name in others for word in (f"{name} rounds", "times fewer", "ends above, nats")]
+    heads = [word for name in others for word in (f"{name} rounds", "times fewer", "above, nats")]
     table = page.table("Rounds to within 10⁻⁶ nats a record of EM's optimum", "", "rows", f"{EM} rounds", *heads)
     for each in rounds:
         em, cells = each.optimisers[0], list[str]()
@@ -40,9 +40,8 @@ def _print_rounds(rounds: Sequence[RoundsFigures], page: Page) -> None:
         least = min(ratios, default=math.nan)
         rounds_in_all = sum(other.taken for each in rounds for other in each.optimisers if other.name == name)
         told = (
-            f"{name}: {rounds_in_all} rounds until all stopped; "
-            f"geometric mean {mean:.1f} times fewer over the {len(ratios)} it arrived at, least {least:.1f}; "
-            f"{misses} of {len(rounds)} missed"
+            f"{name}: geometric mean {mean:.1f} times fewer over the {len(ratios)} it arrived at, least {least:.1f}; "
+            f"{misses} of {len(rounds)} missed; {rounds_in_all} rounds until all stopped"
         )
         if name == ON_TRACKS:
             told += (

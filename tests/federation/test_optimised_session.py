@@ -70,6 +70,7 @@ def test_a_session_has_two_tracks_only_where_they_can_be() -> None:
 
     one = OVERLAPPING.replace("n_components = 4", "n_components = 1")
     assert tracks_in(session_toml(OVERLAPPING, optimiser="lbfgs")) == 2
+    assert tracks_in(session_toml(OVERLAPPING).replace('optimiser = "em"', "")) == 2
     for toml in (
         session_toml(OVERLAPPING),
         session_toml(one, optimiser="lbfgs"),
