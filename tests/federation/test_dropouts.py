@@ -93,6 +93,7 @@ def test_links_that_break_again_and_again_cost_rounds_and_not_the_fit(tmp_path: 
     assert np.diff([iteration.objective for iteration in iterations[1:]]).min() > -1e-9
 
 
+@pytest.mark.slow
 def test_rounds_with_everybody_are_pooled_em_whatever_the_mode(tmp_path: Path) -> None:
     tenants = nine_tenants()
     federation = write_three_blocks(tmp_path / "f", tenants, session_toml(times=TIMES))
@@ -130,6 +131,7 @@ def die(federation: FederationFolder, deaths: Deaths) -> tuple[SessionOutcome, T
     return run(federation, deaths.hub), trouble
 
 
+@pytest.mark.slow
 def test_with_a_tenant_gone_for_good_the_fit_converges_around_what_its_block_left(tmp_path: Path) -> None:
     tenants = nine_tenants()
     session = session_toml(fit="tolerance = 1e-8\nmax_iterations = 500", times=TIMES)
@@ -173,6 +175,7 @@ def test_a_restarted_tenant_computes_its_base_again_and_the_total_stays_exact(tm
     assert best - model.log_prob(outcome.result.fit.parameters, rows).mean() < 1e-5
 
 
+@pytest.mark.slow
 def test_other_rows_after_a_restart_are_a_new_start_for_the_total(tmp_path: Path) -> None:
     tenants = nine_tenants()
     session = session_toml(fit="tolerance = 1e-7\nmax_iterations = 300", times=TIMES)

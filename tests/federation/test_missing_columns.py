@@ -96,6 +96,7 @@ def test_the_fit_in_one_place_starts_where_the_federation_does(tmp_path: Path) -
     assert fitted.parameters.distance(outcome.fitted.parameters) < 1e-6
 
 
+@pytest.mark.slow
 def test_around_a_dropout_the_free_energy_never_falls_and_the_fit_is_that_of_all_rows(tmp_path: Path) -> None:
     tenants = with_holes(SIZES)
     fit = "tolerance = 1e-7\nmax_iterations = 600"

@@ -110,6 +110,7 @@ def test_it_is_off_while_a_tenant_is_away_and_says_so(tmp_path: Path, tracks: in
     assert stream.getvalue().count("the optimiser is off") == sum(s in (Step.PAUSED, Step.ABANDONED) for s in steps)
 
 
+@pytest.mark.slow
 def test_behind_a_mass_gate_that_holds_nothing_it_works(tmp_path: Path) -> None:
     tenants = clustered_rows((120, 90, 75, 60, 200, 80))
     toml = session_toml(fit=FIT, trust="mass_floor = 10", optimiser="lbfgs")

@@ -103,6 +103,7 @@ def test_a_killed_tenant_is_recovered_and_comes_back_while_another_is_frozen(tmp
     assert len(joins) == 2
 
 
+@pytest.mark.slow
 def test_a_tenant_out_of_bounds_leaves_with_a_clear_error_and_the_others_go_on(tmp_path: Path) -> None:
     tenants = clustered_rows(SIZES)
     tenants["t2"][7, 1] = 20.5

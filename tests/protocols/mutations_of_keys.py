@@ -358,7 +358,7 @@ PRIMITIVES = [
         "if size != len(data):",
         "if False:",
         (
-            test_of(test_lies.test_an_advertisement_blown_up_by_repetition_is_refused),
+            test_of(test_lies.test_an_advertisement_blown_up_by_repetition_is_refused, 100, "longer than what it says"),
             test_of(test_envelope.test_a_version_beyond_32_bits_does_not_wrap_into_ours),
         ),
     ),
