@@ -46,7 +46,7 @@ class Waiting(FaultMaker):
     def round_opened(self, record: RoundRecord) -> None:
         super().round_opened(record)
         if not record.complete:
-            time.sleep(0.5)
+            time.sleep(1.5)
 
 
 def federate(federation: FederationFolder) -> tuple[SessionPlan, SessionOutcome]:
@@ -64,9 +64,9 @@ def federate(federation: FederationFolder) -> tuple[SessionPlan, SessionOutcome]
 def test_a_stream(tmp_path: Path) -> None:
     federation = federation_of(tmp_path, test_streams.MODEL + test_streams.STREAM, "max_iterations = 60")
     plan, outcome = federate(federation)
-    summed, records = test_streams.summed_in(outcome), test_streams.records_of(federation)
+    summed = test_streams.summed_in(outcome)
     assert {len(names) for names in summed.values()} > {9}, "some rounds were without its block"
-    test_streams.assert_equal(outcome, test_streams.in_one_place(plan, records, outcome.result, summed))
+    test_streams.assert_equal(outcome, test_streams.in_one_place(plan, federation, outcome.result, summed))
 
 
 def test_own_mixing_weights(tmp_path: Path) -> None:

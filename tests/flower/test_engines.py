@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 import pytest
 from small_federation import MODEL, Recorder, clustered_rows, session_toml, write_small_federation
+from test_selection import FAMILY, SELECTION
 
 from fed_em import GaussianMixture
 from fed_em.em import Stopping
@@ -148,12 +149,11 @@ class KillAt(Recorder):
             self._name = ""
 
 
-def test_a_tenant_that_is_killed_gets_another_ticket(tmp_path: Path, doors: Path) -> None:
-    """In a round of candidates. The smallest sum is over all three, so the session must wait until the tenant is back."""
-    federation, rows = federation_of(tmp_path, 300, "starts = 2")
-    events, over = tmp_path / "events.jsonl", threading.Event()
-    with fleet_of(federation, doors, tmp_path / "flower") as (fleet, tenants):
-        watcher = KillAt(tenants, "t1", 5)
+def run_with_a_kill(federation: FederationFolder, folder: Path, doors: Path, round_number: int) -> None:
+    """A session in which t1 is killed when a round begins; the smallest sum is over all three, so the session waits until it is back."""
+    events, over = folder / "events.jsonl", threading.Event()
+    with fleet_of(federation, doors, folder / "flower") as (fleet, tenants):
+        watcher = KillAt(tenants, "t1", round_number)
         reader = threading.Thread(target=lambda: replay(lines_of(events, over.is_set), watcher))
         reader.start()
         try:
@@ -162,8 +162,33 @@ def test_a_tenant_that_is_killed_gets_another_ticket(tmp_path: Path, doors: Path
             over.set()
             reader.join()
         assert tenants.statuses() == [0, 0, 0]
-    assert_pooled(federation, rows)
     assert [notice.tenants for notice in watcher.notices if notice.kind is NoticeKind.JOINED].count(("t1",)) == 2
+
+
+def test_a_tenant_that_is_killed_gets_another_ticket(tmp_path: Path, doors: Path) -> None:
+    """In a round of candidates."""
+    federation, rows = federation_of(tmp_path, 300, "starts = 2")
+    run_with_a_kill(federation, tmp_path, doors, 5)
+    assert_pooled(federation, rows)
+
+
+def test_a_session_that_picks_its_model_and_goes_on_with_it_on_two_tracks(tmp_path: Path, doors: Path) -> None:
+    """With a tenant killed in a round of the models to pick from, and standard errors at the end."""
+    tenants = clustered_rows(SIZES)
+    fit = "tolerance = 1e-7\nmax_iterations = 60\nstandard_errors = true"
+    session = session_toml(FAMILY + SELECTION, fit, optimiser="lbfgs")
+    federation = write_small_federation(tmp_path / "f", tenants, session)
+    run_with_a_kill(federation, tmp_path, doors, 6)
+    server = federation.server
+    assert server.description.tracks == 2
+    rows = np.concatenate(list(tenants.values()))
+    pooled, _ = fit_pooled(
+        server.description, rows, server.fit.stopping, server.fit.seed, server.optimiser, server.beginning()
+    )
+    fitted = load_model(server.output / "model")
+    assert fitted.model == pooled.model
+    assert fitted.parameters.distance(pooled.parameters) < 1e-6
+    assert fitted.errors is not None
 
 
 def test_a_session_that_is_relayed(tmp_path: Path, doors: Path) -> None:
