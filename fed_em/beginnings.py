@@ -92,8 +92,7 @@ class BestOf:
 
     def begin(self, there: Standardised) -> Parameters:
         """As `fed_em.starts.best_starts` of one model."""
-        best = best_starts([there.mixture], there.total_for, there.moments, there.seed, self.n_starts, there.observe)
-        return best[0].parameters
+        return begin_each(self, there, (there.model,))[0]
 
 
 @dataclass(frozen=True)

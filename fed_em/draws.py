@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.errors import CallerError
+
 # Of keys that descriptions hold.
 MAX_KEY_BYTES = 64
+
+
+def check_key(what: str, key: bytes) -> None:
+    """Raise `CallerError` if a key is longer than `MAX_KEY_BYTES`."""
+    if len(key) > MAX_KEY_BYTES:
+        raise CallerError(f"the key of {what} has at most {MAX_KEY_BYTES} bytes, not {len(key)}")
+
+
+def key_of_hex(what: str, described: Any) -> bytes:
+    """A key as descriptions hold it. Raises `CallerError` if it is none."""
+    try:
+        return bytes.fromhex(described)
+    except (TypeError, ValueError) as error:
+        raise CallerError(f"{what}: {error}") from None
 
 
 def keyed_generator(key: bytes) -> np.random.Generator:

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.description import check_real, read_mapping
-from fed_em.draws import MAX_KEY_BYTES, keyed_share
+from fed_em.draws import check_key, key_of_hex, keyed_share
 from fed_em.errors import CallerError, NotEvaluated
 from fed_em.model import LOG_LIKELIHOOD, Model
 from fed_em.parameters import Parameters
 from fed_em.records import Records
+
+_WHAT = "held-out rows"
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class HeldOut:
 
     Attributes:
         share: The probability of each row, in (0, 1).
-        key: What they are drawn from; at most `MAX_KEY_BYTES`. Whoever chooses it chooses rows, and whoever knows enough of them could
-            solve for single ones: in a federation each party has a secret one of its own, and what is sent has an empty one.
+        key: What they are drawn from; as `fed_em.draws.check_key` admits. Whoever chooses it chooses rows, and whoever knows enough
+            of them could solve for single ones: in a federation each party has a secret one of its own, and what is sent has an empty one.
 
     Raises:
         CallerError: either is out of its range.
@@ -42,8 +44,7 @@ class HeldOut:
         check_real("the held-out share", self.share, 0.0, strict=True)
         if self.share >= 1:
             raise CallerError(f"the held-out share must be below 1, not {self.share}")
-        if len(self.key) > MAX_KEY_BYTES:
-            raise CallerError(f"the key of held-out rows has at most {MAX_KEY_BYTES} bytes, not {len(self.key)}")
+        check_key(_WHAT, self.key)
 
     def describe(self) -> dict[str, Any]:
         """As JSON-able values."""
@@ -52,11 +53,8 @@ class HeldOut:
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> HeldOut:
         """What `describe` described. Raises `CallerError` as that, and as the class."""
-        read_mapping("held-out rows", description, ("share", "key"))
-        try:
-            return cls(description["share"], bytes.fromhex(description["key"]))
-        except (TypeError, ValueError) as error:
-            raise CallerError(f"held-out rows: {error}") from None
+        read_mapping(_WHAT, description, ("share", "key"))
+        return cls(description["share"], key_of_hex(_WHAT, description["key"]))
 
     def of(self, n: int) -> NDArray[np.bool_]:
         """Which of n rows are held out, `(n,)`."""

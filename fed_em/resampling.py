@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import poisson
 
 from fed_em.description import read_mapping
-from fed_em.draws import MAX_KEY_BYTES, keyed_generator
+from fed_em.draws import check_key, key_of_hex, keyed_generator
 from fed_em.errors import CallerError
 from fed_em.records import Records
 
@@ -25,6 +25,8 @@ Vector = NDArray[np.float64]
 # The largest count, so that ranges of sums can be proved; a Poisson variable of mean 1 is greater once in 12 000 times, and the mean of
 # what is drawn is less than 1 by 1e-4.
 MOST = 6
+
+_WHAT = "resampled records"
 
 _UP_TO = poisson.cdf(np.arange(MOST), 1.0)
 
@@ -36,8 +38,8 @@ class Resampled:
     Rows that are summed in parts have positions within their part, and parts keys of their own (`Candidates.of_part`).
 
     Attributes:
-        key: What counts are drawn from; at most `MAX_KEY_BYTES`. Whoever knows it and enough replicates could solve for single records:
-            in a federation each party has a secret one of its own, and what is sent has an empty one.
+        key: What counts are drawn from; as `fed_em.draws.check_key` admits. Whoever knows it and enough replicates could solve for
+            single records: in a federation each party has a secret one of its own, and what is sent has an empty one.
 
     Raises:
         CallerError: the key is too long.
@@ -46,8 +48,7 @@ class Resampled:
     key: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
-        if len(self.key) > MAX_KEY_BYTES:
-            raise CallerError(f"the key of resampled records has at most {MAX_KEY_BYTES} bytes, not {len(self.key)}")
+        check_key(_WHAT, self.key)
 
     def describe(self) -> dict[str, Any]:
         """As JSON-able values."""
@@ -56,11 +57,8 @@ class Resampled:
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Resampled:
         """What `describe` described. Raises `CallerError` as that, and as the class."""
-        read_mapping("resampled records", description, ("key",))
-        try:
-            return cls(bytes.fromhex(description["key"]))
-        except (TypeError, ValueError) as error:
-            raise CallerError(f"resampled records: {error}") from None
+        read_mapping(_WHAT, description, ("key",))
+        return cls(key_of_hex(_WHAT, description["key"]))
 
     def counts(self, replicate: int, n: int) -> Vector:
         """How often each of n records counts in a replicate, from 0, `(n,)`: whole numbers up to `MOST`."""

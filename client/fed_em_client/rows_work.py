@@ -291,8 +291,9 @@ class RowsWork:
         session = self._prepared()
         if self._setting is None or not self._setting.serves(broadcast):
             moments = session.description.asks_for_moments(broadcast) and self._coordinates is None
+            candidates = session.description.asks_for_candidates(broadcast)
             if not moments:
-                self._require_the_model(session.description, broadcast)
+                self._require_the_model(session.description, broadcast, candidates)
             encoding = encoding_of(session.description, broadcast, self._roster.row_caps)
             bounds = broadcast.coordinates.bounds(session.description.low, session.description.high)
             records = replace(session.records, rows=broadcast.coordinates.apply(session.records.rows))
@@ -302,21 +303,21 @@ class RowsWork:
                 self._with_own_key(broadcast.model),
                 broadcast.coordinates,
                 moments,
-                session.description.asks_for_candidates(broadcast),
+                candidates,
                 encoding,
                 bounds,
                 records,
             )
         return self._setting
 
-    def _require_the_model(self, description: SessionDescription, broadcast: Broadcast) -> None:
+    def _require_the_model(self, description: SessionDescription, broadcast: Broadcast, candidates: bool) -> None:
         """Moments first, then the session's candidates, its model or tracks of it, and its products, in one system of coordinates: nothing
         else is ever answered.
         """
         if not (
-            description.asks_for_the_model(broadcast)
+            candidates
+            or description.asks_for_the_model(broadcast)
             or description.asks_for_tracks(broadcast)
-            or description.asks_for_candidates(broadcast)
             or description.asks_for_standard_errors(broadcast)
             or description.asks_for_replicates(broadcast)
         ):
@@ -324,7 +325,7 @@ class RowsWork:
                 f"the server asks for a model that session '{description.title}' is not about, or for its moments again",
                 remedy="ask the server's operator; this tenant answers for the agreed model only",
             )
-        of = None if description.asks_for_candidates(broadcast) else _one_model_of(broadcast.model)
+        of = None if candidates else _one_model_of(broadcast.model)
         if of is not None and self._picked not in (None, of):
             raise CallerError(
                 f"the server asks for another model than the one that it picked in session '{description.title}'",

@@ -408,11 +408,6 @@ class SessionDescription(Table):
         """
         return rounds_with_failures(1 + self.candidate_rounds) if self.candidate_rounds else 0
 
-    @cached_property
-    def statistic_products(self) -> StatisticProducts | None:
-        """What is summed for standard errors of the one model; None if there are to be none."""
-        return self.products_of(self.fitted_model)
-
     def products_of(self, model: Summand) -> StatisticProducts | None:
         """What is summed for standard errors of a model that the session ends with; None if there are to be none."""
         if not self.standard_errors:
@@ -515,42 +510,50 @@ def require_gateable(description: SessionDescription, mass_floor: float) -> None
     Raises:
         CallerError: it has one of them.
     """
-    if mass_floor > 0 and description.candidate_rounds:
-        raise CallerError(
-            f"session '{description.title}' has rounds of candidates, and a mass floor: sums of several candidates "
-            f"would differ by the components that the gate of each holds shut",
-            remedy="set starts = 0 in [fit] and leave out [selection], or agree with all tenants on a session with mass_floor = 0",
-        )
-    if mass_floor > 0 and description.tracks:
-        raise CallerError(
-            f"session '{description.title}' has two tracks of its fit, and a mass floor: their sums would differ by the components that "
-            "the gate of each holds shut",
-            remedy="set tracks = 1 in [fit], or agree with all tenants on a session with mass_floor = 0",
-        )
-    if mass_floor > 0 and description.bootstrap:
-        raise CallerError(
-            f"session '{description.title}' has a bootstrap and a mass floor: how much a component holds in a replicate is no number of "
-            "records",
-            remedy="leave bootstrap out of [fit], or agree with all tenants on a session with mass_floor = 0",
-        )
-    if mass_floor > 0 and description.standard_errors:
-        raise CallerError(
-            f"session '{description.title}' has standard errors and a mass floor: their sum holds moments of the records between two "
-            "components, and these may be one record where both components are large",
-            remedy="set standard_errors = false in [fit], or agree with all tenants on a session with mass_floor = 0",
-        )
-    if mass_floor > 0 and description.stream is not None:
-        raise CallerError(
-            f"session '{description.title}' is a stream, which has no mass gate: components open in one batch and shut in the next "
-            f"have no common average",
-            remedy="leave out [stream], or agree with all tenants on a session with mass_floor = 0",
-        )
-    if mass_floor > 0 and description.weights is not None:
-        raise CallerError(
-            f"session '{description.title}' has weights (column '{description.weights.column}') and a mass floor: weights single out "
-            f"the records that have some, in sums that no count of records bounds",
-            remedy="leave out [weights], or agree with all tenants on a session with mass_floor = 0",
-        )
+    if mass_floor <= 0:
+        return
+    weights = "" if description.weights is None else description.weights.column
+    refusals = (
+        (
+            description.candidate_rounds,
+            "has rounds of candidates, and a mass floor: sums of several candidates would differ by the components that the gate of each "
+            "holds shut",
+            "set starts = 0 in [fit] and leave out [selection]",
+        ),
+        (
+            description.tracks,
+            "has two tracks of its fit, and a mass floor: their sums would differ by the components that the gate of each holds shut",
+            "set tracks = 1 in [fit]",
+        ),
+        (
+            description.bootstrap,
+            "has a bootstrap and a mass floor: how much a component holds in a replicate is no number of records",
+            "leave bootstrap out of [fit]",
+        ),
+        (
+            description.standard_errors,
+            "has standard errors and a mass floor: their sum holds moments of the records between two components, and these may be one "
+            "record where both components are large",
+            "set standard_errors = false in [fit]",
+        ),
+        (
+            description.stream,
+            "is a stream, which has no mass gate: components open in one batch and shut in the next have no common average",
+            "leave out [stream]",
+        ),
+        (
+            description.weights,
+            f"has weights (column '{weights}') and a mass floor: weights single out the records that have some, in sums that no count of "
+            "records bounds",
+            "leave out [weights]",
+        ),
+    )
+    for has, what, without in refusals:
+        if has:
+            raise CallerError(
+                f"session '{description.title}' {what}",
+                remedy=f"{without}, or agree with all tenants on a session with mass_floor = 0",
+            )
 
 
 def encoding_of(description: SessionDescription, broadcast: Broadcast, row_caps: Sequence[int]) -> Encoding:

@@ -11,7 +11,7 @@ from fed_em.beginnings import Beginning, BestOf, FromLabels, FromModel, OneDraw
 from fed_em.candidates import Candidates
 from fed_em.em import Stopping
 from fed_em.errors import CallerError
-from fed_em.model import ComponentModel
+from fed_em.model import ComponentModel, Model
 from fed_em.model_file import load_model
 from fed_em.optimiser import EM, L_BFGS
 from fed_em.tenant_mixing import has_own_weights
@@ -193,7 +193,7 @@ class ServerConfiguration(Table):
         """How many starts are drawn and compared; 0 if none are."""
         if self.fit.starts is not None:
             return self.fit.starts
-        models = self._declaring(None).models
+        models = self._models
         unsuited = (
             self._one_component or self.stream is not None or self.trust.mass_floor > 0 or self.fit.start is not None
         )
@@ -215,12 +215,15 @@ class ServerConfiguration(Table):
 
     @property
     def _one_component(self) -> bool:
-        models = self._declaring(None).models
-        return all(isinstance(model, ComponentModel) and model.n_components == 1 for model in models)
+        return all(isinstance(model, ComponentModel) and model.n_components == 1 for model in self._models)
+
+    @property
+    def _models(self) -> tuple[Model, ...]:
+        return self._declaring(None).models
 
     @property
     def _plain_em(self) -> bool:
-        return self.stream is not None or has_own_weights(self._declaring(None).fitted_model)
+        return self.stream is not None or has_own_weights(self._models[0])
 
     @property
     def optimiser(self) -> str:
@@ -233,7 +236,7 @@ class ServerConfiguration(Table):
         if self.fit.tracks is not None:
             return self.fit.tracks
         unsuited = self._plain_em or self.optimiser != L_BFGS or self.trust.mass_floor > 0 or self.n_starts == 1
-        models = self._declaring(None).models
+        models = self._models
         several = any(isinstance(model, ComponentModel) and model.n_components > 1 for model in models)
         return TRACKS if several and not unsuited and all(most_candidates(tracks_of(model)) for model in models) else 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +43,25 @@ def write_report(
             remedy="pip install 'fed-em[plots]'",
         ) from error
     page = report_page(record, fitted, component_images)
+    with _writing_into(folder):
+        write_record(folder, record)
+    return write_page(folder, page)
+
+
+def write_page(folder: Path, page: str) -> Path:
+    """Write the HTML of a report into a folder, which is made if need be, and tell its path. Raises `EnvironmentFault`."""
+    with _writing_into(folder):
+        (folder / REPORT_FILE).write_text(page, encoding="utf-8")
+    return folder / REPORT_FILE
+
+
+@contextmanager
+def _writing_into(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_record(folder, record)
-        (folder / REPORT_FILE).write_text(page, encoding="utf-8")
+        yield
     except OSError as error:
         raise EnvironmentFault(
             f"cannot write a report into '{folder}': {error.strerror}",
             remedy="check the folder's rights and free space",
         ) from error
-    return folder / REPORT_FILE

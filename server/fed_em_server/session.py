@@ -165,11 +165,7 @@ def run_session(
             choice,
             description.tracks or 1,
         )
-    except BaseException:
-        sums.close(CloseReason.FAILED)
-        raise
-    final = Broadcast(result.model, result.coordinates, result.fit.parameters)
-    try:
+        final = Broadcast(result.model, result.coordinates, result.fit.parameters)
         errors, error_round = sum_standard_errors(
             sums, hub, plan.terms, plan.roster, plan.description, final, result.fit.iterations[-1].records
         )

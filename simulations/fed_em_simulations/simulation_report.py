@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fed_em.errors import CallerError, EnvironmentFault
+from fed_em.errors import CallerError
+from fed_em_server.report import write_page
 from fed_em_simulations.results import Results
 from fed_em_simulations.scenario import Scenario
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-REPORT_FILE = "report.html"
 _TEMPLATE = "simulation.html.j2"
 
 
@@ -46,16 +46,7 @@ def write_simulation_report(folder: Path, scenario: Scenario, results: Results) 
         EnvironmentFault: the file cannot be written.
     """
     require_plots()
-    page = simulation_page(scenario, results)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / REPORT_FILE).write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise EnvironmentFault(
-            f"cannot write a report into '{folder}': {error.strerror}",
-            remedy="check the folder's rights and free space",
-        ) from error
-    return folder / REPORT_FILE
+    return write_page(folder, simulation_page(scenario, results))
 
 
 def simulation_page(scenario: Scenario, results: Results) -> str:

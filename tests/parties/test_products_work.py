@@ -34,7 +34,7 @@ class ProductsBench(Bench):
 
     def products(self, seed: int = 0) -> Broadcast:
         """A request's parameters of the session's products."""
-        products = self.description.statistic_products
+        products = self.description.products_of(self.description.fitted_model)
         assert products is not None
         return Broadcast(products, self.coordinates, self.start(seed))
 
@@ -101,7 +101,8 @@ def test_a_tenant_stays_out_of_a_session_with_errors_and_a_gate(bench: ProductsB
 
 def test_missing_cells_are_within_reach_whatever_a_record_weighs(incomplete: SessionDescription) -> None:
     """A product of a light record is beyond its bound where the record's moments, which its weight scales, are not."""
-    products = with_errors(incomplete).statistic_products
+    description = with_errors(incomplete)
+    products = description.products_of(description.fitted_model)
     assert products is not None
     reach, light = reach_of(1.0), 1e-3
     parameters = Parameters(

@@ -7,9 +7,8 @@ copied without a look at each of their fields, which `dataclasses.replace` takes
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache, lru_cache, wraps
 from typing import Any
 
@@ -18,7 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fed_em_protocols import certification, deposits, envelope, hkdf, keys, members, round_keys
 from fed_em_protocols.errors import MalformedMessage
+from fed_em_simulations.substitution import substituted
 
+_ROOMS = ("fed_em_protocols.", "tests.protocols.", "tests.faults.")
 _KEYS = 1 << 17
 # A message is read by all its recipients soon after it was sent.
 _MESSAGES = 1 << 10
@@ -36,21 +37,25 @@ def remembered_protocol() -> Iterator[None]:
     sign, verifies = _signatures()
     agreement_key, agreement_public = lru_cache(_KEYS)(keys.agreement_key), lru_cache(_KEYS)(keys.agreement_public)
     agree = _agreements(agreement_public)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+
+        def everywhere(function: Callable[..., Any], remembering: Callable[..., Any]) -> None:
+            stack.enter_context(substituted(function, remembering, _ROOMS))
+
         patch.setattr(keys.SigningKey, "sign", sign)
         patch.setattr(key, "_shared", lambda self, public, peer: agree(self.secret, public, peer))
         patch.setattr(key, "public", property(lambda self: agreement_public(self.secret)))
         patch.setattr(round_keys.KeyChain, "secrets", lru_cache(_MESSAGES)(round_keys.KeyChain.secrets))
-        _replace(patch, keys.verifies, verifies)
-        _replace(patch, keys.agree, agree)
-        _replace(patch, keys.agreement_key, agreement_key)
-        _replace(patch, keys.agreement_public, agreement_public)
+        everywhere(keys.verifies, verifies)
+        everywhere(keys.agree, agree)
+        everywhere(keys.agreement_key, agreement_key)
+        everywhere(keys.agreement_public, agreement_public)
         patch.setattr(deposits, "root", lru_cache(_MESSAGES)(deposits.root))
         for function in (*_HASHES, deposits._leaves, envelope.restored, members.from_bitmap):
-            _replace(patch, function, lru_cache(_MESSAGES)(function))
-        _replace(patch, dataclasses.replace, copied)
+            everywhere(function, lru_cache(_MESSAGES)(function))
+        everywhere(dataclasses.replace, copied)
         for function in (envelope.unseal, envelope.unquote):
-            _replace(patch, function, _whoever_sent_it(function))
+            everywhere(function, _whoever_sent_it(function))
         yield
 
 
@@ -105,14 +110,6 @@ def _agreements(public_of: Callable[[bytes], bytes]) -> Callable[[Any, bytes, st
         return known[both]
 
     return agree
-
-
-def _replace(patch: pytest.MonkeyPatch, function: object, remembering: object) -> None:
-    """Put `remembering` in the place of `function` in every module that has it."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith(("fed_em_protocols.", "tests.protocols.", "tests.faults.")):
-            for attribute in [known for known, value in vars(module).items() if value is function]:
-                patch.setattr(module, attribute, remembering)
 
 
 def _whoever_sent_it(read: Callable[..., Any]) -> Callable[..., Any]:
