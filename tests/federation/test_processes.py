@@ -84,6 +84,7 @@ def test_grpc_federation_is_pooled_em_and_every_tenant_keeps_the_model(tmp_path:
         assert kept.parameters.distance(outcome.fitted.parameters) == 0
 
 
+@pytest.mark.slow
 def test_a_killed_tenant_is_recovered_and_comes_back_while_another_is_frozen(tmp_path: Path) -> None:
     # Patient with the killed one: without its block the fit would converge before it is back.
     times = "gather = 60\npatience = 20\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"

@@ -506,8 +506,8 @@ RULE_OF_THE_GATE = [
     Mutation(
         "weights are let behind a gate",
         description.require_gateable,
-        "mass_floor > 0 and description.weights is not None",
-        "False",
+        "description.weights,",
+        "None,",
         (test_of(test_mass_gate.test_weights_and_a_mass_floor_do_not_go_together),),
     ),
 ]
