@@ -3,8 +3,9 @@
 The noise of a sum is as good as Gaussian noise (`gaussian_noise_multiplier`). With noise multiplier z, the statistics of two
 neighbours are told apart no better than N(0, 1) from N(1/z, 1), whatever an adversary saw before. Privacy losses of sums add up, and
 those of Gaussians are Gaussian again: any spends, chosen in the light of earlier sums or not, are one Gaussian mechanism of noise
-multiplier (Σ sums / z²)^(−1/2) (Dong, Roth and Su 2022, Corollary 3.3). Its privacy loss distribution is that of dp-accounting, rounded
-so that no ε or δ is too small (Koskela et al. 2020; Doroshenko et al. 2022).
+multiplier (Σ sums / z²)^(−1/2) (Dong, Roth and Su 2022, Corollary 3.3; Smith and Thakurta 2022 where z is chosen in that light too).
+Its privacy loss distribution is that of dp-accounting, rounded so that no ε or δ is too small (Koskela et al. 2020; Doroshenko et al.
+2022).
 
 Samplers that are η from the law they should have, in total variation, let δ grow by (1 + e^ε) η: η on either side of
 P(A) ≤ e^ε Q(A) + δ.
