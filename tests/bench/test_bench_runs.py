@@ -27,6 +27,7 @@ from tests.bench.tables import print_bench
 from tests.bench.utility_table import print_utility
 
 
+@pytest.mark.slow
 def test_a_run_of_the_smallest_sizes_is_printed_and_can_be_kept(tmp_path: Path) -> None:
     said: list[str] = []
     bench = run_bench(SMALLEST, tmp_path, said.append)
