@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from fed_em.admissible_discrete import admissible_sums
-from fed_em.admissible_moments import MOST_RECORDS, SLACK, TINY, Flags, Moments, admissible_moments
+from fed_em.admissible_moments import LEAST_VARIANCE, MOST_RECORDS, SLACK, TINY, Flags, Moments, admissible_moments
 from fed_em.candidates import Candidates
 from fed_em.covariance import restrict, standard_deviations
 from fed_em.description import check_real
@@ -137,7 +137,7 @@ def _of_components(model: Mixture, parts: Parts, radius: float) -> tuple[Parts, 
     if gaussian is not None:
         moments = Moments(model.covariance, counts, parts["first"], parts["second"])
         added = _added_variance(gaussian, changed[RESPONSIBILITIES])
-        moments, moved = admissible_moments(moments, radius, added)
+        moments, moved = admissible_moments(moments, radius, added, LEAST_VARIANCE * radius**2 / gaussian.n_columns)
         changed |= {"first": moments.first, "second": moments.second}
         wrong = wrong | moved
     if isinstance(model, MixedMixtureModel):
@@ -176,7 +176,7 @@ def _added_variance(gaussian: GaussianMixtureModel, counts: Vector) -> Vector:
 def _of_observed(parts: Parts, radius: float) -> tuple[Parts, int]:
     """Each column is a component of its own."""
     apart = Moments("diag", parts[OBSERVED], parts["first"][:, np.newaxis], parts["second"][:, np.newaxis])
-    moments, wrong = admissible_moments(apart, radius, np.zeros(()))
+    moments, wrong = admissible_moments(apart, radius, np.zeros(()), LEAST_VARIANCE * radius**2 / len(parts[OBSERVED]))
     less = wrong & (moments.counts < _ONE_RECORD)
     observed = np.where(less, _ONE_RECORD, moments.counts)
     changed: Parts = {

@@ -7,8 +7,8 @@ Noise that was added to such sums keeps none of it. In this order,
 
 what is within its range, up to rounding, stays as it is, bit for bit. Clipping a spectrum is the projection of a symmetric matrix onto
 those with a spectrum in an interval, in the Frobenius norm (Higham 1988, "Computing a nearest symmetric positive semidefinite matrix").
-v, a small part of R², is what is made of an eigenvalue that noise took below zero: of the least ones nothing is known then, and a component
-that is flat in some direction would lose its rows in the next E-step.
+v, a small part of R² / D, is what is made of an eigenvalue that noise took below zero, and of those that are less than v beside it: nothing
+is known of them then, and a component that is flat in some direction would lose its rows in the next E-step.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ TINY = 1e-250
 # More records than float64 counts.
 MOST_RECORDS = 2.0**53
 
-# Of R²: the least variance of the M-step by which its Cholesky factor surely exists, and what an eigenvalue below zero becomes.
+# Of R²: the least variance of the M-step by which its Cholesky factor surely exists.
 _REGULAR = 1e-12
-LEAST_VARIANCE = 1e-3
+
+# v, of R² / D; by measurement (docs/adr/0032-what-one-record-can-add.md). In standardised coordinates R² / D is about 2.
+LEAST_VARIANCE = 0.04
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +89,14 @@ class Moments:
         return replace(self, second=np.where(which[:, np.newaxis], implied, self.second))
 
 
-def admissible_moments(moments: Moments, radius: float, added: Vector) -> tuple[Moments, Flags]:
+def admissible_moments(moments: Moments, radius: float, added: Vector, least: float) -> tuple[Moments, Flags]:
     """The moments, projected.
 
     Args:
         moments: Any finite ones.
         radius: R, positive.
         added: What the M-step adds to every variance, `(K,)` or `()`: where that is enough, variances may be 0.
+        least: v.
 
     Returns:
         Moments, and which components were not admissible, `(K,)`. One of mass 0 that needs a variance has none still.
@@ -107,7 +110,7 @@ def admissible_moments(moments: Moments, radius: float, added: Vector) -> tuple[
     beyond = ~(np.abs(moments.second) <= limits * (1 + SLACK) + tiny)
     second = np.where(beyond, np.clip(moments.second, -limits, limits), moments.second)
     clipped = Moments(moments.structure, counts, first, second)
-    covariances, flat = _admissible_covariances(clipped, radius**2, added)
+    covariances, flat = _admissible_covariances(clipped, radius**2, added, least)
     return clipped.with_covariances(covariances, flat), wrong | outside | beyond.any(axis=1) | flat
 
 
@@ -121,7 +124,7 @@ def _polar(vectors: Vector) -> tuple[Vector, Vector]:
     return lengths, directions / np.where(norms > 0, norms, 1.0)
 
 
-def _admissible_covariances(moments: Moments, highest: float, added: Vector) -> tuple[Vector, Flags]:
+def _admissible_covariances(moments: Moments, highest: float, added: Vector, v: float) -> tuple[Vector, Flags]:
     """Covariances with spectra in [v, R²], and whose were not in [0, R²], or are singular after the M-step, `(K,)`."""
     structure, covariances, k = moments.structure, moments.covariances, len(moments.counts)
     if structure in ("diag", "spherical"):
@@ -132,7 +135,7 @@ def _admissible_covariances(moments: Moments, highest: float, added: Vector) -> 
     wrong = (least < -SLACK * highest) | (most > highest * (1 + SLACK)) | (least + added < _REGULAR * highest)
     if not wrong.any():
         return covariances, np.zeros(k, dtype=np.bool_)
-    clipped = np.clip(spectra, LEAST_VARIANCE * highest, highest)
+    clipped = np.clip(spectra, v, highest)
     if structure in ("full", "tied"):
         clipped = (axes * clipped[..., np.newaxis, :]) @ np.swapaxes(axes, -1, -2)
     return clipped.reshape(covariances.shape), np.broadcast_to(wrong, (k,)).copy()

@@ -182,7 +182,7 @@ def test_a_component_without_mass_gets_the_moments_of_the_others() -> None:
 
 
 def test_an_indefinite_covariance_is_clipped_where_it_is_and_only_there() -> None:
-    """By hand: masses 10, means 0, second moments diag(4, 1, −2); R = 3, so the last becomes 0.009."""
+    """By hand: masses 10, means 0, second moments diag(4, 1, −2); R = 3, so the last becomes 0.04 · 9 / 3 = 0.12."""
     model = GaussianMixtureModel(1, D)
     layout = model.layout()
     parts = {
@@ -193,7 +193,7 @@ def test_an_indefinite_covariance_is_clipped_where_it_is_and_only_there() -> Non
     }
     projected, changed = admissible(model, Statistics.of(layout, parts), 3.0)
     assert changed == 1
-    np.testing.assert_allclose(projected["second"], [[40.0, 0, 0, 10.0, 0, 0.09]], rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(projected["second"], [[40.0, 0, 0, 10.0, 0, 1.2]], rtol=1e-12, atol=1e-13)
 
 
 def test_levels_are_projected_onto_the_simplex() -> None:
