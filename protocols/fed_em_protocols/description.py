@@ -40,7 +40,6 @@ from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
-from fed_em.noised_total import averaged
 from fed_em.selection import Choice
 from fed_em.standardised_fit import first_round
 from fed_em.starts import start_candidates
@@ -492,14 +491,10 @@ class SessionDescription(Table):
         return any(column.missing for column in self.columns)
 
     def total_of(self, model: Summand, total: Total) -> Total:
-        """What EM goes by, given the sums of a round: in a stream, or with noise in them, their running average, but for the moments and
-        starts before it.
-        """
-        if model.describe() != self.fitted_model.describe() or self.selection is not None:
+        """What EM goes by, given the sums of a round: in a stream their running average, but for the moments and starts before it."""
+        if self.stream is None or model.describe() != self.fitted_model.describe():
             return total
-        if self.stream is not None:
-            return StepwiseTotal(total, self.stream.schedule)
-        return total if self.privacy is None else averaged(total)
+        return StepwiseTotal(total, self.stream.schedule)
 
     def to_json(self) -> bytes:
         """The bytes whose SHA-256 the terms name."""

@@ -20,7 +20,7 @@ from fed_em.em import Iteration, Stopping, Total
 from fed_em.lock_step import RoundOfFits
 from fed_em.model import Summand
 from fed_em.model_file import FittedModel
-from fed_em.noised_total import NoisedTotal
+from fed_em.noised_total import AVERAGING, NoisedTotal
 from fed_em.optimiser import EM
 from fed_em.selection import Picked
 from fed_em.standardised_fit import StandardisedFit, fit_standardised
@@ -151,10 +151,12 @@ def run_session(
 
     def total_for(model: Summand, coordinates: Coordinates) -> Total:
         total = FederatedTotal(sums, plan.terms, plan.roster, description, model, coordinates, keeper.opened)
-        radius, of_sums = description.radius_of(model, coordinates), description.total_of(model, total)
+        radius = description.radius_of(model, coordinates)
         if radius is None or isinstance(model, Centres):
-            return of_sums
-        return NoisedTotal(of_sums, model, radius, keeper.projected)
+            return description.total_of(model, total)
+        # Gates of different rounds let other components through, and have no common average.
+        averaging = AVERAGING if model == description.fitted_model and not plan.terms.mass_floor else None
+        return NoisedTotal(total, model, radius, keeper.projected, averaging)
 
     description, choice = plan.description, plan.description.choice()
     model, ranges = description.fitted_model, (description.low, description.high)
