@@ -25,6 +25,9 @@ Configuration = Annotated[Path, typer.Argument(help="The tenant's TOML file.")]
 # δ at which ε is shown where a tenant has no budget and names none.
 _DELTA = 1e-6
 
+# Of a session's number: enough to tell one tenant's sessions apart.
+_DIGITS = 12
+
 
 @privacy.command()
 def ledger(
@@ -61,28 +64,27 @@ def ledger(
 @privacy.command()
 def release(
     configuration: Configuration,
-    session: Annotated[str, typer.Argument(help="The session's number, as `fed-em privacy ledger` shows it.")],
+    session: Annotated[
+        str, typer.Argument(help="The session's number, or how it begins; `fed-em privacy ledger` shows it.")
+    ],
 ) -> None:
-    """Give back what is reserved for a session that was given up and not charged; what was charged stays spent."""
+    """Give back what a session that was given up reserved and did not charge."""
     from fed_em.errors import CallerError
     from fed_em_client.configuration import read_tenant_configuration
     from fed_em_client.privacy_ledger import PrivacyLedger, ledger_files
 
     parsed = read_tenant_configuration(configuration)
-    try:
-        number = bytes.fromhex(session)
-    except ValueError:
-        raise CallerError(f"'{session}' is no session's number", remedy="give all 32 hexadecimal digits") from None
     with PrivacyLedger(ledger_files(parsed), parsed.policy.privacy.demands()) as opened:
-        given_back = opened.release(number)
+        found = [number for number in opened.spends.sessions if number.hex().startswith(session.lower())]
+        given_back = opened.release(found[0]) if len(found) == 1 else None
     if given_back is None:
         raise CallerError(
-            f"nothing is reserved for session {session}",
-            remedy="`fed-em privacy ledger` shows what is, and for which sessions",
+            f"{len(found)} sessions have numbers that begin with {session}"
+            if len(found) > 1
+            else f"nothing is reserved for session {session}",
+            remedy="`fed-em privacy ledger` shows what is reserved, and for which sessions",
         )
-    typer.echo(
-        f"{given_back.sums} sums of session {session} are given back; to go on in it, this tenant reserves them again"
-    )
+    typer.echo(f"{given_back.sums} sums of session {found[0].hex()} are given back; what was charged stays spent")
 
 
 @privacy.command()
@@ -110,11 +112,11 @@ def plan(
 
     _require_sensible(epsilon, delta, sums, noise)
     if epsilon is not None and delta is not None and sums is not None and noise is None:
-        noise = noise_for(epsilon, delta, sums)
+        noise = _rounded_up(noise_for(epsilon, delta, sums))
         typer.echo(f"noise multiplier {noise:.5g}: {sums} sums cost ε = {epsilon:g} at δ = {delta:g}")
     elif epsilon is not None and delta is not None and noise is not None and sums is None:
         sums = sums_for(epsilon, delta, noise)
-        typer.echo(f"{sums} sums with noise multiplier {noise:g} cost ε = {epsilon:g} at δ = {delta:g} at most")
+        typer.echo(f"{sums or 'no'} sums with noise multiplier {noise:g} cost ε = {epsilon:g} at δ = {delta:g} at most")
     elif delta is not None and sums is not None and noise is not None and epsilon is None:
         epsilon = epsilon_of((Spend(noise, sums),), delta)
         typer.echo(f"ε = {epsilon:.4g} at δ = {delta:g}: {sums} sums with noise multiplier {noise:g}")
@@ -132,19 +134,24 @@ def _require_sensible(epsilon: float | None, delta: float | None, sums: int | No
 
     from fed_em.errors import CallerError
 
-    for name, value, least, most in (
-        ("--epsilon", epsilon, 0, inf),
-        ("--delta", delta, 0, 1),
-        ("--sums", sums, 0, inf),
-        ("--noise", noise, 0, inf),
+    for name, value, most in (
+        ("--epsilon", epsilon, inf),
+        ("--delta", delta, 1),
+        ("--sums", sums, inf),
+        ("--noise", noise, inf),
     ):
-        if value is not None and not least < value < most:
+        if value is not None and not 0 < value < most:
             raise CallerError(
-                f"{name} is {value:g}",
-                remedy=f"it lies between {least} and {most}, and is neither"
-                if most == 1
-                else "it is positive and finite",
+                f"{name} is {value:g}", remedy=f"it is above 0 and below {'infinity' if most == inf else most}"
             )
+
+
+def _rounded_up(noise: float) -> float:
+    """To the five digits that are shown: with less noise, ε would be larger than was wanted."""
+    from math import ceil, floor, log10
+
+    digits = 4 - floor(log10(noise))
+    return ceil(noise * 10**digits) / 10**digits
 
 
 def _table(found: PrivacyStatement) -> Table:
@@ -159,7 +166,7 @@ def _table(found: PrivacyStatement) -> Table:
     table.add_column("leaves")
     for line in found.sessions:
         table.add_row(
-            line.session.hex(),
+            line.session.hex()[:_DIGITS],
             f"{line.plan.noise_multiplier:.4g}",
             str(line.plan.sums),
             str(line.charged),

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from fed_em_protocols.privacy.accounting import Spend
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -32,6 +31,7 @@ from fed_em_client import durable_files, privacy_account, privacy_ledger
 from fed_em_client.privacy_ledger import LedgerFiles, PrivacyLedger, mend_head, read_spends
 from fed_em_client.privacy_spends import PrivacySpends
 from fed_em_protocols.errors import IllegalStep, TermsRefused
+from fed_em_protocols.privacy.accounting import Spend
 from fed_em_protocols.privacy.demands import EpsilonBudget, PrivacyDemands
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -297,7 +297,7 @@ class TestDamage:
         self, files: LedgerFiles, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         written(files, *STEPS)
-        monkeypatch.setattr(PrivacySpends, "after", lambda self, entry: PrivacySpends(latest=entry.time))
+        monkeypatch.setattr(PrivacySpends, "after", lambda _, entry: PrivacySpends(latest=entry.time))
         with PrivacyLedger(files) as ledger:
             ledger._enter(privacy_ledger.EntryKind.CHARGE, b"\1" * 16, PLAN, 1)
         monkeypatch.undo()
@@ -345,9 +345,10 @@ class TestTornWrites:
 
         with PrivacyLedger(files) as ledger:
             ledger.reserve(SESSION, PLAN)
-            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            with monkeypatch.context() as patch:
                 patch.setattr(privacy_ledger, "sync", killed)
-                ledger.charge(SESSION, 1)
+                with pytest.raises(KeyboardInterrupt):
+                    ledger.charge(SESSION, 1)
         synced: list[object] = []
         monkeypatch.setattr(privacy_ledger, "sync", synced.append)
         assert charged_in(files) == {1}
@@ -410,7 +411,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(os, "fsync", lambda _: None)
         self.patch.setattr(privacy_ledger, "sync", lambda _: None)
-        self.patch.setattr(privacy_account, "epsilon_of", lambda spends, delta: float(sum(s.sums for s in spends)))
+        self.patch.setattr(privacy_account, "epsilon_of", lambda spends, _: float(sum(s.sums for s in spends)))
         self.now = START
         self.uploads: dict[tuple[bytes, int], datetime] = {}
         self.attempts: set[tuple[bytes, int]] = set()
@@ -476,7 +477,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
         def write_at(descriptor: int, data: bytes, offset: int) -> None:
             if next(done) == calls:
-                data = bytes(len(data) - bytes_written) + data[len(data) - bytes_written:] if backwards else data[:bytes_written]
+                data = (
+                    bytes(len(data) - bytes_written) + data[len(data) - bytes_written :]
+                    if backwards
+                    else data[:bytes_written]
+                )
                 os.pwrite(descriptor, data, offset)
                 raise PowerCut
             durable_files.write_at(descriptor, data, offset)
