@@ -64,7 +64,6 @@ class PolicyTable(Table):
             round_cap=self.round_cap,
             difference_guard=self.difference_guard == "blocks",
             mass_floor=self.mass_floor,
-            privacy=self.privacy.demands(),
             schema=bytes.fromhex(self.schema_hash) if self.schema_hash else None,
         )
 

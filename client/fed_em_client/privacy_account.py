@@ -67,21 +67,21 @@ class PrivacyAccount:
         self._enter(EntryKind.RESERVE, session, plan)
 
     def charge(self, session: bytes, round_number: int) -> None:
-        """Count the sum of a round as spent, before it is uploaded; it is never refunded. The same round again costs nothing.
+        """Count the sum of a round as spent, before it is uploaded; it is never refunded.
+
+        The same round again costs nothing, and counts from now on: whether the first charge was followed by an upload, nobody knows.
 
         Raises:
             TermsRefused: nothing is reserved for the session, or no more than was charged; the sum must not be uploaded.
             EnvironmentFault: the disk does not take it; the sum must not be uploaded.
         """
         known = self.spends.sessions.get(session)
-        if known is not None and round_number in known.charged:
-            return
         if known is None or not known.stands(self._clock(), self._period):
             raise TermsRefused(
                 f"round {round_number} of session {session.hex()} would spend privacy that is not reserved",
                 remedy="join the session again; a reservation ends when it is released and when the policy's period is over",
             )
-        if not known.rest:
+        if not known.rest and round_number not in known.charged:
             raise TermsRefused(
                 f"round {round_number} of session {session.hex()} would be its sum {known.plan.sums + 1}, "
                 f"and {known.plan.sums} were planned and are spent",

@@ -56,7 +56,7 @@ class SessionSpends:
     Attributes:
         plan: All of its sums.
         reserved: When the sums that are left were reserved; None if they were released.
-        charged: Round to the time at which its sum was charged.
+        charged: Round to the time at which its sum was charged last; again, after a crash or for a message sent again, is no more.
     """
 
     plan: Spend
@@ -128,7 +128,7 @@ def _after_reserve(session: SessionSpends | None, entry: Entry) -> SessionSpends
 def _after_charge(session: SessionSpends | None, entry: Entry) -> SessionSpends:
     if session is None or session.reserved is None:
         raise IllegalStep("nothing is reserved for the session")
-    if not session.rest or entry.round in session.charged or entry.spend != session.of(1):
+    if (not session.rest and entry.round not in session.charged) or entry.spend != session.of(1):
         raise IllegalStep(f"the session's plan has no sum of round {entry.round} left to charge")
     return replace(session, charged={**session.charged, entry.round: entry.time})
 

@@ -26,6 +26,7 @@ from fed_em.statistic_products import StatisticProducts
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import at_home, has_own_weights
 from fed_em_client.fingerprint import MIXED, fingerprint_of
+from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.rows import read_records
 from fed_em_client.sharded_sums import ShardedSums
 from fed_em_protocols.description import (
@@ -141,6 +142,7 @@ class RowsWork:
         workers: Processes that sum the rows.
         secret: What minibatches, held-out rows and the counts of a bootstrap are drawn from, the same whenever this tenant starts; by
             default one that lasts as long as this object.
+        budget: What sessions may spend of its rows' privacy; by default anything, counted for as long as this object lasts.
     """
 
     def __init__(
@@ -152,7 +154,9 @@ class RowsWork:
         marks: WorkMarks | None = None,
         workers: int = 1,
         secret: bytes = b"",
+        budget: PrivacyAccount | None = None,
     ) -> None:
+        self._budget = PrivacyAccount() if budget is None else budget
         self._secret = secret or secrets.token_bytes(KEY_BYTES)
         self._data = data
         self._columns = dict(columns)
@@ -214,16 +218,26 @@ class RowsWork:
 
         Once they have, the answer is yes for the rest of the session: which of them the server's running total holds is
         known only after a round that this process need not live to see.
+
+        What the session may cost is reserved here, before anything is answered.
+
+        Raises:
+            TermsRefused: it may cost more than this tenant has left, or has none of the privacy that this tenant requires.
         """
         if session != self._number:
             self._number = session
             self._forget_rounds()
         prepared = self._prepared()
+        self._budget.reserve(session, None)
         names = prepared.description.file_columns
         before, now = self._marks.work(session), fingerprint_of(prepared.records, names)
         changed = before not in {None, now}
         self._marks.record_work(session, MIXED if changed else now)
         return changed
+
+    def end(self, session: bytes) -> None:
+        """Give back what was reserved for a session that its server has ended, and was not charged."""
+        self._budget.release(session)
 
     def evaluate(self, asked: Evaluate) -> RingVector:
         """The encoded statistics of the rows, or their counts, at the parameters that the server asks for.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fed_em.errors import CallerError
 from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.graph_parameters import SECURITY_BITS
-from fed_em_protocols.privacy.demands import NO_DEMANDS, PrivacyDemands
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.session_numbers import require_safe_graph
 from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders, validate_terms
@@ -25,7 +24,6 @@ class TermsPolicy:
         difference_guard: Whether a session must sum the roster's blocks whole or not at all.
         mass_floor: The least mass of an opened component that a session must keep, in records; 0: no demand.
         graph_bits: σ that a sparse graph must reach: a graph with fewer bits of security is refused.
-        privacy: What it demands of differential privacy; `fed_em_client.privacy_account` sees to it, when a session is joined.
         schema: SHA-256 of the session description that was agreed on; None to look at each one's columns when it is offered.
     """
 
@@ -36,7 +34,6 @@ class TermsPolicy:
     difference_guard: bool = True
     mass_floor: float = 0.0
     graph_bits: int = SECURITY_BITS
-    privacy: PrivacyDemands = NO_DEMANDS
     schema: bytes | None = None
 
 

@@ -180,7 +180,8 @@ class TestCharge:
         account.release(SESSION)
         with pytest.raises(TermsRefused, match="not reserved"):
             account.charge(SESSION, 2)
-        account.charge(SESSION, 1)
+        with pytest.raises(TermsRefused, match="not reserved"):
+            account.charge(SESSION, 1)
         account.reserve(SESSION, plan)
         account.charge(SESSION, 2)
         assert account.spends.charged(START, None) == (Spend(30.0, 2),)
@@ -222,6 +223,17 @@ class TestPeriod:
         assert account.spends.charged(clock.now, BUDGET.period)[0].sums == 1
         account.reserve(OTHER, plan_of(1.0, 2))
         clock.pass_days(10)
+        assert account.spends.charged(clock.now, BUDGET.period) == ()
+
+    def test_a_round_that_is_charged_again_counts_from_then_on(self, account: PrivacyAccount, clock: Clock) -> None:
+        account.reserve(SESSION, plan_of(2.0, 2))
+        account.charge(SESSION, 1)
+        clock.pass_days(20)
+        account.charge(SESSION, 1)
+        account.release(SESSION)
+        clock.pass_days(29.9)
+        assert [spend.sums for spend in account.spends.charged(clock.now, BUDGET.period)] == [1]
+        clock.pass_days(0.2)
         assert account.spends.charged(clock.now, BUDGET.period) == ()
 
     def test_a_session_that_never_ends_is_reserved_for_a_period(self, account: PrivacyAccount, clock: Clock) -> None:
@@ -281,13 +293,13 @@ class TestStatement:
 class TestPolicy:
     def test_by_default_nothing_is_demanded(self, parties: Parties) -> None:
         policy = read_tenant_configuration(parties.tenant_file()).policy
-        assert policy.terms_policy().privacy == PrivacyDemands(required=False, budget=None)
+        assert policy.privacy.demands() == PrivacyDemands(required=False, budget=None)
 
     def test_a_budget(self, parties: Parties) -> None:
         path = parties.tenant_file(
             policy="{privacy = {required = true, epsilon = 2.0, delta = 1e-5, period_days = 30}}"
         )
-        assert read_tenant_configuration(path).policy.terms_policy().privacy == PrivacyDemands(True, BUDGET)
+        assert read_tenant_configuration(path).policy.privacy.demands() == PrivacyDemands(True, BUDGET)
 
     @pytest.mark.parametrize(
         ("table", "complaint"),

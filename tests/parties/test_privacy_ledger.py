@@ -137,9 +137,11 @@ class TestFiles:
 
     def test_a_later_process_neither_charges_nor_reserves_again(self, files: LedgerFiles) -> None:
         written(files, reserves(SESSION), charges(SESSION, 1, 2))
-        content = files.ledger.read_bytes()
+        before = spends_in(files)
         written(files, reserves(SESSION), charges(SESSION, 2, 1))
-        assert files.ledger.read_bytes() == content
+        after = spends_in(files)
+        assert after.charged(START, None) == before.charged(START, None) == (before.sessions[SESSION].of(2),)
+        assert after.reserved(START, None) == before.reserved(START, None)
         with PrivacyLedger(files) as ledger, pytest.raises(TermsRefused, match="another plan now"):
             ledger.reserve(SESSION, Spend(31.0, 20))
 
@@ -171,7 +173,6 @@ class TestFiles:
         with PrivacyLedger(files) as ledger:
             ledger.charge(SESSION, 1)
             assert done == ["sync", "ledger-head"]
-            ledger.charge(SESSION, 1)
             ledger.reserve(SESSION, PLAN)
         assert done == ["sync", "ledger-head"]
 
@@ -190,8 +191,7 @@ class TestFiles:
                     ledger.charge(SESSION, 1)
             ledger.charge(SESSION, 1)
             ledger.charge(SESSION, 2)
-        assert charged_in(files) == {1, 2}
-        assert files.ledger.stat().st_size == MAGIC + 3 * RECORD
+        assert [spend.sums for spend in spends_in(files).charged(START, None)] == [2]
 
     def test_a_head_that_cannot_be_written_is_named_with_the_remedy(self, tmp_path: Path) -> None:
         files = LedgerFiles(tmp_path / "state" / "privacy.ledger", tmp_path / "nowhere" / "ledger-head")
@@ -355,6 +355,38 @@ class TestTornWrites:
         assert len(synced) == 1
         assert charged_in(files) == {1}
         assert len(synced) == 1
+
+    def test_a_torn_entry_beyond_one_that_the_head_does_not_know_is_no_crash(self, files: LedgerFiles) -> None:
+        written(files, *STEPS[:1])
+        head = files.head.read_bytes()
+        written(files, charges(SESSION, 1))
+        files.head.write_bytes(head)
+        whole = files.ledger.read_bytes()
+        files.ledger.write_bytes(whole + b"torn")
+        assert "entry 3" in refusal(files).message
+        files.ledger.write_bytes(whole)
+        assert charged_in(files) == {1}
+
+    def test_after_a_head_that_was_written_and_reported_as_not_the_files_are_read_again(
+        self, files: LedgerFiles, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def written_and_refused(path: Path, data: bytes) -> None:
+            durable_files.write_whole(path, data)
+            raise OSError(errno.EIO, "Input/output error")
+
+        def killed(*given: object) -> None:
+            raise KeyboardInterrupt
+
+        with PrivacyLedger(files) as ledger:
+            ledger.reserve(SESSION, PLAN)
+            with monkeypatch.context() as patch:
+                patch.setattr(privacy_ledger, "write_whole", written_and_refused)
+                with pytest.raises(EnvironmentFault, match="Input/output error"):
+                    ledger.charge(SESSION, 1)
+                patch.setattr(privacy_ledger, "write_whole", killed)
+                with pytest.raises(KeyboardInterrupt):
+                    ledger.charge(SESSION, 2)
+        assert charged_in(files) == {1, 2}
 
 
 class TestLock:
