@@ -186,6 +186,13 @@ class Candidates:
             for r, layout in enumerate(own)
         ]
 
+    def with_statistics(self, joined: Statistics, apart: Sequence[Statistics]) -> Statistics:
+        """The statistics of all, with those of each candidate replaced; a `count` of all is that of the last."""
+        parts = {block.name: joined[block.name] for block in joined.layout}
+        for r, own in enumerate(apart):
+            parts |= {self._place(r, block.name): own[block.name] for block in own.layout}
+        return Statistics.of(joined.layout, parts)
+
     def held_out_of(self, statistics: Statistics) -> tuple[float, tuple[float, ...]]:
         """For how many rows those held out count, and their log-likelihood under each candidate, in nats; some must be held out."""
         scores = tuple(float(statistics[self._place(r, HELD_OUT)]) for r in range(len(self.models)))

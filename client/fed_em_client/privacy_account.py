@@ -85,7 +85,7 @@ class PrivacyAccount:
             raise TermsRefused(
                 f"round {round_number} of session {session.hex()} would be its sum {known.plan.sums + 1}, "
                 f"and {known.plan.sums} were planned and are spent",
-                remedy="ask the server's operator; a session takes the sums that its description says, and no more",
+                remedy="ask the server's operator; a session with more `spare_sums` survives more rounds that fail",
             )
         self._enter(EntryKind.CHARGE, session, known.of(1), round_number)
 
