@@ -150,8 +150,8 @@ def _rounded_up(noise: float) -> float:
     """To the five digits that are shown: with less noise, ε would be larger than was wanted."""
     from math import ceil, floor, log10
 
-    digits = 4 - floor(log10(noise))
-    return ceil(noise * 10**digits) / 10**digits
+    scale = 10.0 ** (4 - floor(log10(noise)))
+    return ceil(noise * scale) / scale
 
 
 def _table(found: PrivacyStatement) -> Table:
