@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_client.configuration import read_tenant_configuration
 from fed_em_client.privacy_ledger import LedgerFiles, PrivacyLedger, ledger_files
+from fed_em_client.tenant_doctor import examine_tenant
 from fed_em_protocols.privacy.accounting import Spend, epsilon_of
 from fed_em_simulations import command_line
 from tests.parties.forest import Parties
@@ -145,3 +147,20 @@ class TestPlan:
     )
     def test_a_number_that_cannot_be_is_named(self, option: str, value: object) -> None:
         assert refused("plan", option, value).message.startswith(f"{option} is ")
+
+
+class TestDoctor:
+    def test_what_is_left_is_told_where_there_is_a_budget(self, tenant: Path, files: LedgerFiles) -> None:
+        together = epsilon_of([Spend(10.0, 5), Spend(20.0, 3)], 1e-5)
+        told = {finding.what: finding for finding in examine_tenant(tenant, datetime.now(UTC))}["privacy ledger"]
+        assert not told.failed
+        assert told.detail.startswith(f"ε = {together:.4g} of 2 (δ = 1e-05) is spent or reserved in 30 days")
+
+    def test_a_damaged_ledger_fails(self, tenant: Path, files: LedgerFiles) -> None:
+        files.head.unlink()
+        told = {finding.what: finding for finding in examine_tenant(tenant, datetime.now(UTC))}["privacy ledger"]
+        assert told.failed and "fed-em privacy mend" in told.remedy
+
+    def test_without_a_budget_or_a_ledger_nothing_is_told(self, parties: Parties) -> None:
+        told = {finding.what for finding in examine_tenant(parties.tenant_file(), datetime.now(UTC))}
+        assert "privacy ledger" not in told
