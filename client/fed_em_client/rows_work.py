@@ -471,7 +471,7 @@ class RowsWork:
 
 def _within(records: Records, description: SessionDescription, broadcast: Broadcast) -> Records:
     """Records of a private session in its ball; others as they are."""
-    radius = description.radius_of(broadcast)
+    radius = description.radius_of(broadcast.model, broadcast.coordinates)
     if radius is None:
         return records
     return replace(records, rows=into_ball(records.rows, radius, description.schema_of_columns))

@@ -14,11 +14,13 @@ from typing import Protocol
 from fed_em.beginnings import Beginning, OneDraw
 from fed_em.bootstrap import MOST_SUMS as BOOTSTRAP_ROUNDS
 from fed_em.broadcast import Broadcast
+from fed_em.centres import Centres
 from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
 from fed_em.lock_step import RoundOfFits
 from fed_em.model import Summand
 from fed_em.model_file import FittedModel
+from fed_em.noised_total import NoisedTotal
 from fed_em.optimiser import EM
 from fed_em.selection import Picked
 from fed_em.standardised_fit import StandardisedFit, fit_standardised
@@ -148,8 +150,11 @@ def run_session(
     sums = summing(state, hub, keeper.noticed)
 
     def total_for(model: Summand, coordinates: Coordinates) -> Total:
-        total = FederatedTotal(sums, plan.terms, plan.roster, plan.description, model, coordinates, keeper.opened)
-        return plan.description.total_of(model, total)
+        total = FederatedTotal(sums, plan.terms, plan.roster, description, model, coordinates, keeper.opened)
+        radius, of_sums = description.radius_of(model, coordinates), description.total_of(model, total)
+        if radius is None or isinstance(model, Centres):
+            return of_sums
+        return NoisedTotal(of_sums, model, radius, keeper.projected)
 
     description, choice = plan.description, plan.description.choice()
     model, ranges = description.fitted_model, (description.low, description.high)
@@ -229,8 +234,12 @@ class _RecordKeeper:
             self._happenings.append(happening_of(notice, self._hub.now() - self._start))
         self._watcher.noticed(notice)
 
-    def opened(self, opened: SumOpened, projected: int) -> None:
-        """A sum is there; its M-step is still to come. Noise made it inadmissible in so many components."""
+    def projected(self, components: int) -> None:
+        """Noise made the sum that was opened last inadmissible in so many components."""
+        self._rounds[-1] = self._rounds[-1].model_copy(update={"projected": components})
+
+    def opened(self, opened: SumOpened) -> None:
+        """A sum is there; its M-step is still to come."""
         now, up, down = self._hub.now(), *self._hub.traffic()
         began, up_before, down_before = self._mark
         self._mark = (now, up, down)
@@ -247,7 +256,6 @@ class _RecordKeeper:
             seconds=now - began,
             bytes_up=up - up_before,
             bytes_down=down - down_before,
-            projected=projected,
         )
         self._rounds.append(record)
         if iteration == 0:
