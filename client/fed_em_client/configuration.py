@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, model_validator
 
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, read_configuration
 from fed_em_protocols.policy import TermsPolicy
+from fed_em_protocols.privacy.demands import EpsilonBudget, PrivacyDemands
 from fed_em_protocols.roster import Name
+
+LEDGER_HEAD = "ledger-head"
+
+
+class PrivacyTable(Table):
+    """What this tenant demands of differential privacy; see `fed_em_protocols.privacy.demands`."""
+
+    required: bool = False
+    """Whether sessions without differential privacy are refused."""
+    epsilon: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    """What all sessions of a period may spend together, at `delta`."""
+    delta: Annotated[FiniteFloat, Field(gt=0, lt=1)] | None = None
+    period_days: Annotated[int, Field(ge=1, le=36500)] = 365
+    """Any so many days in a row."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.epsilon is None) != (self.delta is None):
+            raise ValueError("a budget is an epsilon and a delta: give both, or neither")
+        return self
+
+    def demands(self) -> PrivacyDemands:
+        """As the protocol takes them."""
+        if self.epsilon is None or self.delta is None:
+            return PrivacyDemands(self.required)
+        return PrivacyDemands(self.required, EpsilonBudget(self.epsilon, self.delta, self.period_days))
 
 
 class PolicyTable(Table):
@@ -26,6 +53,7 @@ class PolicyTable(Table):
     round_cap: Annotated[int, Field(ge=1)] = 1000
     schema_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """The pin of a session's description, columns and model, as the server's `fed-em doctor` prints it."""
+    privacy: PrivacyTable = PrivacyTable()
 
     def terms_policy(self) -> TermsPolicy:
         """As the protocol takes it."""
@@ -52,7 +80,9 @@ class TenantConfiguration(Table):
     keys: Path = Path("keys")
     """Folder with `identity.key` and `tls.key`, as `fed-em keygen` makes it."""
     state: Path = Path("state")
-    """Folder for what must outlive the process: the round marks, and the model at the end."""
+    """Folder for what must outlive the process: the round marks, the privacy ledger, and the model at the end."""
+    ledger_head: Path | None = None
+    """File with the head of the privacy ledger, not in `state`, so that an older copy of that folder is found out; by default in `keys`."""
     data: Path | tuple[Path, ...]
     """CSV, Parquet or NumPy (.npy, .npz) file with this tenant's rows, a folder of such files, or a list of either: one table."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
@@ -68,4 +98,5 @@ def read_tenant_configuration(path: Path) -> TenantConfiguration:
     base = path.parent
     data = base / found.data if isinstance(found.data, Path) else tuple(base / part for part in found.data)
     own = {name: base / getattr(found, name) for name in ("roster", "keys", "state")}
+    own |= {"ledger_head": base / found.ledger_head} if found.ledger_head else {}
     return found.model_copy(update={**own, "data": data})

@@ -27,7 +27,7 @@ from fed_em.statistic_products import StatisticProducts
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import at_home, has_own_weights
 from fed_em_client.fingerprint import MIXED, fingerprint_of
-from fed_em_client.privacy_budget import PrivacyBudget, PromisedBudget
+from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.rows import read_records
 from fed_em_client.sharded_sums import ShardedSums
 from fed_em_protocols.description import (
@@ -145,7 +145,7 @@ class RowsWork:
         workers: Processes that sum the rows.
         secret: What minibatches, held-out rows and the counts of a bootstrap are drawn from, the same whenever this tenant starts; by
             default one that lasts as long as this object.
-        budget: What private sessions may spend; by default what each promises, remembered as long as this object lasts.
+        budget: What sessions may spend of its rows' privacy; by default anything, counted for as long as this object lasts.
         randomness: Secret uniform bytes, for the noise of private sessions.
     """
 
@@ -158,10 +158,10 @@ class RowsWork:
         marks: WorkMarks | None = None,
         workers: int = 1,
         secret: bytes = b"",
-        budget: PrivacyBudget | None = None,
+        budget: PrivacyAccount | None = None,
         randomness: Randomness = secrets.token_bytes,
     ) -> None:
-        self._budget = PromisedBudget() if budget is None else budget
+        self._budget = PrivacyAccount() if budget is None else budget
         self._randomness = randomness
         self._secret = secret or secrets.token_bytes(KEY_BYTES)
         self._data = data
@@ -228,22 +228,26 @@ class RowsWork:
         Once they have, the answer is yes for the rest of the session: which of them the server's running total holds is
         known only after a round that this process need not live to see.
 
-        A private session's cost is set aside here, before anything is answered.
+        What the session may cost is reserved here, before anything is answered.
 
         Raises:
-            CallerError: the session costs more privacy than this tenant has left.
+            TermsRefused: it may cost more than this tenant has left, or has none of the privacy that this tenant requires.
         """
         if session != self._number:
             self._number = session
             self._forget_rounds()
         prepared = self._prepared()
-        if prepared.description.privacy is not None:
-            self._budget.reserve(session, prepared.description.privacy.spend)
+        privacy = prepared.description.privacy
+        self._budget.reserve(session, None if privacy is None else privacy.spend)
         names = prepared.description.file_columns
         before, now = self._marks.work(session), fingerprint_of(prepared.records, names)
         changed = before not in {None, now}
         self._marks.record_work(session, MIXED if changed else now)
         return changed
+
+    def end(self, session: bytes) -> None:
+        """Give back what was reserved for a session that its server has ended, and was not charged."""
+        self._budget.release(session)
 
     def evaluate(self, asked: Evaluate) -> RingVector:
         """The encoded statistics of the rows, or their counts, at the parameters that the server asks for.

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fed_em_client.privacy_commands import privacy
 from fed_em_client.tenant_command import tenant
 from fed_em_protocols.roster_commands import keygen, roster
 from fed_em_server.bundle_command import flower_app
@@ -44,6 +45,7 @@ for command in (
     sample,
 ):
     app.command()(command)
+app.add_typer(privacy, name="privacy")
 
 
 def _show_version(wanted: bool) -> None:

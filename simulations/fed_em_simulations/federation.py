@@ -20,7 +20,7 @@ from fed_em.em import Stopping
 from fed_em.errors import CallerError, FedEmError
 from fed_em.optimiser import EM, L_BFGS, check_optimiser
 from fed_em.tenant_mixing import has_own_weights
-from fed_em_client.privacy_budget import PromisedBudget
+from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.tenant_session import TenantSession, TenantWork
 from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.description import Column
@@ -330,7 +330,7 @@ class _Run:
 
     def _start(self, index: int) -> Callable[[], TenantSession]:
         roster, terms = self._plan.roster, self._plan.terms
-        name, marks, budget, lives = roster.tenants[index].name, VolatileMarks(), PromisedBudget(), 0
+        name, marks, budget, lives = roster.tenants[index].name, VolatileMarks(), PrivacyAccount(), 0
         policy = TermsPolicy(
             allow_semi_honest=terms.trust == Trust.SEMI_HONEST,
             colluders=terms.colluders,
