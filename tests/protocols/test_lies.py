@@ -267,7 +267,7 @@ def test_whatever_one_tenant_does_the_others_get_their_sum(kind: type, twist: Tw
 )
 def test_every_message_must_carry_its_tenants_own_signature(kind: type) -> None:
     def twist(liar: Liar, content: Any, attachment: bytes) -> bytes:
-        forged = Refusal(content.session, 1, 1) if kind is Refusal else content
+        forged = Refusal(content.session, 1, 1, bytes(32)) if kind is Refusal else content
         return seal(forged, identity_of("t2"), attachment).to_bytes()
 
     trouble = federation(7, (Join if kind is Refusal else kind, twist), SILENT_AT_OPENING)
@@ -380,7 +380,7 @@ def test_a_dealer_whose_boxes_are_all_spoiled_takes_no_part() -> None:
 )
 def test_a_base_that_nobody_named_is_not_told(number: int, text: str) -> None:
     def twist(liar: Liar, content: Any, attachment: bytes) -> tuple[bytes, ...]:
-        ask = liar.sign(AskBase(content.session, content.round, bytes(32)))
+        ask = liar.sign(AskBase(content.session, content.round, bytes(32), content.context))
         return (ask, liar.sign(content, attachment)) if content.round == number else (liar.sign(content, attachment),)
 
     trouble = federation(7, (Upload, twist))
