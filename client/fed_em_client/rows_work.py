@@ -25,7 +25,9 @@ from fed_em.silence import silence
 from fed_em.statistic_products import StatisticProducts
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import at_home, has_own_weights
+from fed_em_client.configuration import PolicyTable
 from fed_em_client.fingerprint import MIXED, fingerprint_of
+from fed_em_client.policy_checks import check_description
 from fed_em_client.rows import read_records
 from fed_em_client.sharded_sums import ShardedSums
 from fed_em_protocols.description import (
@@ -141,6 +143,7 @@ class RowsWork:
         workers: Processes that sum the rows.
         secret: What minibatches, held-out rows and the counts of a bootstrap are drawn from, the same whenever this tenant starts; by
             default one that lasts as long as this object.
+        policy: What a session may be about.
     """
 
     def __init__(
@@ -152,7 +155,9 @@ class RowsWork:
         marks: WorkMarks | None = None,
         workers: int = 1,
         secret: bytes = b"",
+        policy: PolicyTable | None = None,
     ) -> None:
+        self._policy = PolicyTable() if policy is None else policy
         self._secret = secret or secrets.token_bytes(KEY_BYTES)
         self._data = data
         self._columns = dict(columns)
@@ -177,6 +182,7 @@ class RowsWork:
             mass_floor: Of the terms, in thousandths of a record; 0: no gate.
 
         Raises:
+            TermsRefused: the policy does not admit what the session is about.
             CallerError: the description is not valid or does not suit a mass gate, or the rows do not fit it, or are too few for
                 the batches of a stream or to hold some out.
             EnvironmentFault: the data file cannot be read.
@@ -184,6 +190,7 @@ class RowsWork:
         if self._session is not None and self._session.offered == (description, mass_floor):
             return
         parsed = SessionDescription.from_json(description)
+        check_description(self._policy, parsed)
         require_gateable(parsed, mass_floor)
         records = self.read(parsed)
         _require_batches(parsed, len(records))

@@ -15,6 +15,7 @@ from fed_em.model_file import FittedModel, save_model
 from fed_em_client.configuration import TenantConfiguration
 from fed_em_client.data_files import check_data_file, data_paths
 from fed_em_client.grpc_link import Endpoint, serve_session
+from fed_em_client.policy_checks import Permit
 from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork, WorkMarks
 from fed_em_client.tenant_session import TenantSession
@@ -68,7 +69,7 @@ class Tenant:
     def work(self, marks: WorkMarks | None = None) -> RowsWork:
         """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed."""
         own = self.configuration
-        return RowsWork(own.data, own.columns, self.roster, self.index, marks, own.workers, self.draws)
+        return RowsWork(own.data, own.columns, self.roster, self.index, marks, own.workers, self.draws, own.policy)
 
     def session(
         self, marks: RoundMarks, work: RowsWork, report: Callable[[str], None] = lambda _: None
@@ -81,7 +82,8 @@ class Tenant:
             report(f"{me.name}: these statistics cannot be computed, and the sum will count one tenant at fault")
             report(fault.diagnostics())
 
-        return TenantSession(me, work, marks, complain=complain)
+        permit = Permit(self.configuration, lambda: datetime.now(UTC))
+        return TenantSession(me, work, marks, complain=complain, permit=permit)
 
 
 def open_tenant(configuration: TenantConfiguration) -> Tenant:

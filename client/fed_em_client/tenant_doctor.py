@@ -38,6 +38,7 @@ def examine_tenant(path: Path, now: datetime) -> Iterator[Finding]:
     configuration = read.result
     if configuration is None:
         return
+    yield _say_policy(configuration.policy)
     roster = check("roster", lambda: _pinned_roster(configuration), _say_roster)
     yield roster.finding
     keys = check("keys", lambda: _own_keys(configuration, roster.result), lambda found: f"in {found.folder}")
@@ -56,6 +57,14 @@ def _check_demands(policy: PolicyTable, roster: Roster) -> Iterator[Finding]:
     threats = ThreatModel(trust, colluders, policy.difference_guard == "blocks")
     survivors = max(policy.minimum_cohort, default_survivors(roster, colluders + 2, threats.guarded))
     yield from check_protection(roster, threats, survivors)
+
+
+def _say_policy(policy: PolicyTable) -> Finding:
+    """Which policy this is, and which of its lists leave the choice to a session's description."""
+    open_ended = [name for name in ("models", "columns") if not getattr(policy, name)]
+    more = f"; any {' and any '.join(open_ended)}, as a session's description says" if open_ended else ""
+    when = f"{', '.join(policy.hours)} ({policy.time_zone})" if policy.hours else "at any hour"
+    return Finding("policy", f"digest {policy.digest.hex()[:16]}…; {when}{more}")
 
 
 def _pinned_roster(configuration: TenantConfiguration) -> Roster:
