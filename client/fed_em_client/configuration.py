@@ -104,7 +104,7 @@ class TenantConfiguration(Table):
     """host:port of the coordinator."""
     roster: Path = Path("roster.json")
     roster_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """The pin: the roster that this tenant has approved, as `fed-em roster` printed it."""
+    """The pin: the roster that this tenant has approved, as `fed-em roster new` printed it."""
     keys: Path = Path("keys")
     """Folder with `identity.key` and `tls.key`, as `fed-em keygen` makes it."""
     state: Path = Path("state")

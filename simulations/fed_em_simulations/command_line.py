@@ -32,7 +32,6 @@ for command in (
     demo,
     simulate,
     keygen,
-    roster,
     doctor,
     server,
     tenant,
@@ -45,6 +44,7 @@ for command in (
     sample,
 ):
     app.command()(command)
+app.add_typer(roster, name="roster")
 app.add_typer(policy, name="policy")
 
 
