@@ -11,6 +11,7 @@ import datetime
 import hashlib
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
@@ -223,6 +224,8 @@ def replace_file(path: Path, text: str) -> None:
     beside = path.with_name(f"{path.name}.new")
     try:
         beside.write_text(text, encoding="utf-8")
+        if path.exists():
+            shutil.copymode(path, beside)
         os.replace(beside, path)
     except OSError as error:
         raise EnvironmentFault(f"cannot write {path}: {error.strerror}") from None

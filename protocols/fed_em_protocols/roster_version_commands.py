@@ -114,7 +114,7 @@ def propose(
     made = proposed(parent, dealt_anew(begun, block_size) if block_size else begun)
     _require_valid_certificates(made.roster)
     write_new_file(proposal, made.to_json())
-    _tell(parent, made.roster)
+    tell(parent, made.roster)
     typer.echo(f"{proposal}: every tenant of the version looks at it and runs `fed-em roster approve`")
 
 
@@ -136,7 +136,7 @@ def approve(
     found.roster.index(name)
     own = load_keys(keys)
     own.check_against(found.roster, name)
-    _tell(parent, found.roster)
+    tell(parent, found.roster)
     signed = approved(found, name, own.identity)
     missing = missing_approvals(signed)
     _overwrite(proposal, signed)
@@ -166,7 +166,7 @@ def publish(
     parent, found = load_roster(roster), load_proposal(proposal)
     require_approved(parent, found)
     found.roster.write_new(output)
-    _tell(parent, found.roster)
+    tell(parent, found.roster)
     typer.echo(f"{output}: version {found.roster.version}, approved by all its tenants")
 
 
@@ -175,7 +175,7 @@ def diff(
     new: Annotated[Path, typer.Argument(help="Another.")],
 ) -> None:
     """Print what changes from one version to another."""
-    _tell(_roster_in(old), _roster_in(new))
+    tell(_roster_in(old), _roster_in(new))
 
 
 def history(
@@ -220,7 +220,7 @@ def _keep_draft(parent: Roster, path: Path, draft: Proposal) -> None:
         typer.echo(line)
 
 
-def _tell(old: Roster, new: Roster) -> None:
+def tell(old: Roster, new: Roster) -> None:
     """What a version changes, what follows for privacy, and the hash to pin."""
     from fed_em_protocols.roster_commands import shape_of
 
@@ -264,8 +264,9 @@ def _version_in(path: Path) -> Roster | Proposal:
     from fed_em_protocols.roster import load_roster, read_roster_file
     from fed_em_protocols.roster_versions import load_proposal
 
+    content = read_roster_file(path)
     try:
-        document = json.loads(read_roster_file(path))
+        document = json.loads(content)
     except ValueError:
         raise CallerError(f"{path} is neither a roster nor a proposal") from None
     return load_proposal(path) if isinstance(document, dict) and "roster" in document else load_roster(path)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from fed_em_client.policy_commands import policy
+from fed_em_client.roster_command import accept
 from fed_em_client.tenant_command import tenant
 from fed_em_protocols.roster_commands import keygen, roster
 from fed_em_server.bundle_command import flower_app
@@ -44,6 +45,7 @@ for command in (
     sample,
 ):
     app.command()(command)
+roster.command()(accept)
 app.add_typer(roster, name="roster")
 app.add_typer(policy, name="policy")
 
