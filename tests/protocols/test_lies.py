@@ -225,6 +225,8 @@ def test_check_words_that_are_not_zero_fail_the_sum(victims: list[Death]) -> Non
         (Join, with_changes(terms=bytes(32)), "accepted other terms than were offered"),
         (Join, with_changes(boot=bytes(16)), "accepted other terms than were offered"),
         (Join, with_changes(session=bytes(16)), "sent Join of another session"),
+        (Join, with_changes(policy=bytes(32)), "signed under another policy than it said hello with"),
+        (Advertise, with_changes(policy=bytes(32)), "signed under another policy than it said hello with"),
         (Advertise, with_changes(channel_key=bytes(32)), "advertised a key of small order"),
         (Advertise, with_attachment(lambda table: bytes(32) + table[32:]), "advertised a key of small order"),
         (Advertise, with_attachment(lambda table: table[:-32]), "do not hold 4 rounds"),
