@@ -20,7 +20,9 @@ from fed_em_protocols.roster_versions import Proposal, Rotation, changes_between
 
 def begun(parent: Roster) -> Proposal:
     """A draft that changes nothing yet."""
-    return Proposal(roster=parent.model_copy(update={"version": parent.version + 1, "parent": parent.digest.hex()}))
+    # Built anew, as a copy would take along the hash that its original has worked out.
+    next_one = {**parent.model_dump(), "version": parent.version + 1, "parent": parent.digest.hex()}
+    return Proposal(roster=Roster.model_validate(next_one))
 
 
 def with_added(draft: Proposal, card: Card, block: int | None = None) -> Proposal:

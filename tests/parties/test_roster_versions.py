@@ -108,7 +108,8 @@ class TestVersions:
             require_approved(forest.first, gathered(proposal, copies[1:]))
         assert "not approved: ash" in caught.value.message
         require_approved(forest.first, gathered(proposal, copies))
-        assert Proposal.model_validate_json(proposal.to_json()) == proposal
+        again = Proposal.model_validate_json(proposal.to_json())
+        assert again == proposal and again.roster.digest == proposal.roster.digest
 
     def test_who_leaves_has_no_vote(self, forest: Forest) -> None:
         first = proposed(forest.first, with_added(begun(forest.first), forest.card("elm")))
