@@ -20,16 +20,23 @@ from fed_em_client.configuration import PolicyTable, read_policy, read_tenant_co
 from fed_em_client.hours import Span, within
 from fed_em_client.policy_checks import Permit, check_description, check_hours
 from fed_em_client.rows_work import RowsWork
+from fed_em_client.take_part import open_tenant
+from fed_em_client.tenant_doctor import examine_tenant
 from fed_em_client.tenant_session import SessionLeft, TenantSession
+from fed_em_protocols.checks import Finding
 from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.messages import Advertise, Join, Refusal, RefusalCode, Upload
 from fed_em_protocols.policy import commitment_to, salt_of
 from fed_em_simulations.command_line import app
 from tests.parties.forest import Parties
-from tests.protocols.federation import TestFederation, identity_of, seeded_randomness
+from tests.protocols.federation import MemoryMarks, TestFederation, identity_of, seeded_randomness
 from tests.protocols.interferences import Watch
 
+TWO_COLUMNS = (
+    b'{"title": "growth", "model": {"family": "gaussian-mixture", "n_components": 2}, "columns": '
+    b'[{"name": "age", "low": 0, "high": 120}, {"name": "weight", "low": 0, "high": 300}]}'
+)
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)  # winter, so Berlin is an hour ahead
 
 
@@ -196,6 +203,39 @@ class TestPermit:
 
     def test_without_hours_it_is_always_time(self) -> None:
         check_hours(PolicyTable(), MONDAY)
+
+
+class TestTenant:
+    def test_a_process_runs_under_its_files_policy(self, parties: Parties) -> None:
+        """Its commitment, its rows and its permit are of one policy; the clock is this machine's."""
+        now = datetime.now(UTC)
+        spans = [f"{now + timedelta(hours=h):%H}:00-{now + timedelta(hours=h + 1):%H}:00" for h in (8, -8)]
+        path = parties.tenant_file("beech", policy=f'{{columns = ["age"], hours = "{spans[0]}"}}')
+        tenant = open_tenant(read_tenant_configuration(path))
+        policy = tenant.configuration.policy
+        work, marks = tenant.work(), MemoryMarks()
+        session = tenant.session(marks, work)
+        me = session.state.me
+        assert me.commitment == commitment_to(policy.digest, salt_of(policy.digest, tenant.keys.identity))
+        with pytest.raises(TermsRefused, match="outside of them"):
+            session._permit()
+        with pytest.raises(TermsRefused, match="does not admit the column 'weight'"):
+            work.prepare(TWO_COLUMNS, 0)
+        parties.tenant_file("beech", policy=f'{{columns = ["age"], hours = "{spans[1]}"}}')
+        with pytest.raises(TermsRefused, match="has changed since"):
+            session._permit()
+
+    def test_the_doctor_tells_of_it(self, parties: Parties) -> None:
+        def told(policy: str) -> Finding:
+            found = examine_tenant(parties.tenant_file(policy=policy), datetime.now(UTC))
+            return next(finding for finding in found if finding.what == "policy")
+
+        pin = parties.roster.digest.hex()
+        sound = told(f'{{rosters = ["{pin}"], models = ["mixed-mixture"], hours = "22:00-06:00"}}')
+        assert not sound.failed and "22:00-06:00 (UTC); any columns, as a session" in sound.detail
+        assert "at any hour; any models and any columns" in told("{}").detail
+        other = told(f'{{rosters = ["{"0" * 64}"]}}')
+        assert other.failed and "none of those that the policy admits" in other.detail and pin in other.remedy
 
 
 class Watched(TestFederation):
