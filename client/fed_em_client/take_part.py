@@ -69,7 +69,9 @@ class Tenant:
     def work(self, marks: WorkMarks | None = None) -> RowsWork:
         """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed."""
         own = self.configuration
-        return RowsWork(own.data, own.columns, self.roster, self.index, marks, own.workers, self.draws, own.policy)
+        return RowsWork(
+            own.data, own.columns, self.roster, self.index, marks, own.workers, self.draws, policy=own.policy
+        )
 
     def session(
         self, marks: RoundMarks, work: RowsWork, report: Callable[[str], None] = lambda _: None

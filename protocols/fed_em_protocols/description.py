@@ -6,6 +6,7 @@ the session follows by rule (`encoding_of`, `counts_encoding_of`), on either sid
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -26,9 +27,11 @@ from pydantic import (
 from fed_em.bootstrap import MOST_SUMS, replicates_of
 from fed_em.broadcast import Broadcast
 from fed_em.candidates import Candidates
+from fed_em.centres import Centres
 from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.columns import Column as DescribedColumn
 from fed_em.component_counts import counts_layout
+from fed_em.coordinates import Coordinates
 from fed_em.em import Total
 from fed_em.errors import CallerError
 from fed_em.families import build_model
@@ -37,6 +40,7 @@ from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
+from fed_em.noised_total import averaged
 from fed_em.selection import Choice
 from fed_em.standardised_fit import first_round
 from fed_em.starts import start_candidates
@@ -47,9 +51,12 @@ from fed_em.tracks import tracks_of
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.limits import MAX_COMPONENTS
+from fed_em_protocols.privacy.noise import private_encoding
+from fed_em_protocols.privacy.promise import Privacy
+from fed_em_protocols.ring import RING_64
 from fed_em_protocols.roster import Name
 from fed_em_protocols.selection import Selection
-from fed_em_protocols.starts import Starts, most_candidates
+from fed_em_protocols.starts import Starts, most_candidates, starts_by_centres
 from fed_em_protocols.stream import Stream
 
 # Levels of a column, and the largest count that a column can declare.
@@ -206,6 +213,8 @@ class SessionDescription(Table):
     """Whether, once the model is fitted, one sum of statistic products (`fed_em.statistic_products`) is asked for."""
     bootstrap: Annotated[int, Field(ge=2, le=MAX_REPLICATES)] | None = None
     """How many replicates (`fed_em.bootstrap`) are fitted once the model is; None for no bootstrap."""
+    privacy: Privacy | None = None
+    """What noise in every sum promises of records or tenants; None if sums are opened as they are."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -241,7 +250,30 @@ class SessionDescription(Table):
         if most > MAX_COMPONENTS:
             raise ValueError(f"a session's model has at most {MAX_COMPONENTS} components, not {most}")
         self._check_candidates()
+        self._check_privacy()
         return self
+
+    def _check_privacy(self) -> None:
+        """What has no bound a record, or sums that are no fit's, has no place in a session that promises something of records."""
+        if self.privacy is None:
+            return
+        hole = next((column for column in self.columns if column.missing and column.kind == "gaussian"), None)
+        held_out = self.selection is not None and self.selection.share is not None
+        refusals = (
+            (self.stream is not None, "a [stream]"),
+            (self.tracks is not None, "two tracks of its fit"),
+            (self.standard_errors is not None, "standard errors"),
+            (self.bootstrap is not None, "a bootstrap"),
+            (held_out, "held-out rows, whose log-likelihood one record can change without bound"),
+            (has_own_weights(self.fitted_model), "mixing weights of each tenant's own"),
+            (
+                hole is not None,
+                f"a Gaussian column with missing cells ('{hole.name if hole else ''}'), of which a record may expect anything",
+            ),
+        )
+        for has, what in refusals:
+            if has:
+                raise ValueError(f"a session with [privacy] cannot have {what}: leave one of them out")
 
     def _check_selection(self) -> None:
         if self.selection is None:
@@ -378,26 +410,49 @@ class SessionDescription(Table):
         return Choice(self.models, self.selection.criterion, held_out, self.selection.max_iterations)
 
     @cached_property
-    def candidates(self) -> tuple[Candidates, ...]:
+    def candidates(self) -> tuple[Candidates | Centres, ...]:
         """All that rounds of starts may be of, between the moments and the rounds of the model; always of whole vectors."""
         if self.starts is None:
             return ()
+        if self.by_centres:
+            model = self.fitted_model
+            assert isinstance(model, GaussianMixtureModel)
+            return (Centres(self.starts.n, model.n_components, model.n_columns),)
         mixtures = [model for model in self.models if isinstance(model, GaussianMixtureModel | MixedMixtureModel)]
         return (start_candidates(mixtures, self.starts.n),)
 
     @property
+    def by_centres(self) -> bool:
+        """Whether starts are sets of centres."""
+        return starts_by_centres(self.models, self.privacy is not None)
+
+    @property
     def candidate_rounds(self) -> int:
         """How many sums of candidates the session takes at most where none fails."""
-        of_starts = 0 if self.starts is None else self.starts.rounds
+        of_starts = 0 if self.starts is None else self.starts.rounds(self.by_centres)
         return of_starts + (0 if self.selection is None else self.selection.rounds)
 
     def takes_whole_vectors(self, model: Summand) -> bool:
         """Whether no sums of a model are of increments.
 
-        In a stream each is of other rows, and of products there is one sum only. Starts go on from the sums of whoever is there; fits to
-        pick from, as the fit of one model, from the last terms of everybody.
+        In a stream each is of other rows, and of products there is one sum only. In increments noise would pile up. Starts go on from
+        the sums of whoever is there; fits to pick from, as the fit of one model, from the last terms of everybody.
         """
-        return self.stream is not None or isinstance(model, StatisticProducts) or model in self.candidates
+        whole = self.stream is not None or self.privacy is not None
+        return whole or isinstance(model, StatisticProducts) or model in self.candidates
+
+    def radius_of(self, model: Summand, coordinates: Coordinates) -> float | None:
+        """R, of the ball that records are scaled into where a model is summed in some coordinates; None without privacy.
+
+        That of the first moments is the ball around the declared ranges, which are [−1, 1] there.
+        """
+        if self.privacy is None:
+            return None
+        return (
+            math.sqrt(max(len(self.schema_of_columns.gaussian), 1))
+            if self._is_first(model, coordinates)
+            else self.privacy.radius
+        )
 
     @property
     def last_candidate_round(self) -> int:
@@ -437,10 +492,14 @@ class SessionDescription(Table):
         return any(column.missing for column in self.columns)
 
     def total_of(self, model: Summand, total: Total) -> Total:
-        """What EM goes by, given the sums of a round: in a stream their running average, but for the moments and starts before it."""
-        if self.stream is None or model.describe() != self.fitted_model.describe():
+        """What EM goes by, given the sums of a round: in a stream, or with noise in them, their running average, but for the moments and
+        starts before it.
+        """
+        if model.describe() != self.fitted_model.describe() or self.selection is not None:
             return total
-        return StepwiseTotal(total, self.stream.schedule)
+        if self.stream is not None:
+            return StepwiseTotal(total, self.stream.schedule)
+        return total if self.privacy is None else averaged(total)
 
     def to_json(self) -> bytes:
         """The bytes whose SHA-256 the terms name."""
@@ -456,8 +515,11 @@ class SessionDescription(Table):
 
     def asks_for_moments(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast asks for the moments that standardise the columns."""
+        return self._is_first(broadcast.model, broadcast.coordinates)
+
+    def _is_first(self, model: Summand, coordinates: Coordinates) -> bool:
         first = self.first_round
-        return broadcast.model.describe() == first.model.describe() and broadcast.coordinates == first.coordinates
+        return model.describe() == first.model.describe() and coordinates == first.coordinates
 
     def asks_for_the_model(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast is about this session's model, or any that it picks from."""
@@ -465,10 +527,10 @@ class SessionDescription(Table):
 
     def asks_for_candidates(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast is about candidates that the session has, without anybody's key."""
-        return isinstance(broadcast.model, Candidates) and broadcast.model in self._all_candidates
+        return isinstance(broadcast.model, Candidates | Centres) and broadcast.model in self._all_candidates
 
     @cached_property
-    def _all_candidates(self) -> tuple[Candidates, ...]:
+    def _all_candidates(self) -> tuple[Candidates | Centres, ...]:
         choice = self.choice()
         return self.candidates if choice is None else (*self.candidates, choice.candidates)
 
@@ -563,7 +625,11 @@ def encoding_of(description: SessionDescription, broadcast: Broadcast, row_caps:
         CallerError: the declared ranges and row caps leave too few fraction bits; names the column.
     """
     bounds = broadcast.coordinates.bounds(description.low, description.high)
-    layout = broadcast.model.layout(bounds).of_weights_up_to(description.weight_bound)
+    layout = broadcast.model.layout(
+        bounds, description.radius_of(broadcast.model, broadcast.coordinates)
+    ).of_weights_up_to(description.weight_bound)
+    if description.privacy is not None:
+        return private_encoding(layout, row_caps, description.privacy)
     try:
         return Encoding.proved(layout, row_caps)
     except CallerError as error:
@@ -574,8 +640,10 @@ def encoding_of(description: SessionDescription, broadcast: Broadcast, row_caps:
         raise CallerError(f"{error.message}; the widest column is '{widest}'", remedy=error.remedy) from None
 
 
-def counts_encoding_of(model: Summand, row_caps: Sequence[int]) -> Encoding:
+def counts_encoding_of(model: Summand, row_caps: Sequence[int], privacy: Privacy | None = None) -> Encoding:
     """The encoding of a model's component counts (`fed_em.component_counts`), with its range proved: in the small ring if they fit.
+
+    Private counts are in the large ring, on the grid of their noise.
 
     Raises:
         CallerError: the model has no components, or the row caps leave too few fraction bits.
@@ -585,4 +653,6 @@ def counts_encoding_of(model: Summand, row_caps: Sequence[int]) -> Encoding:
             f"a model of the family '{model.family}' has no components for a mass gate to count",
             remedy="set no mass floor in this session",
         )
+    if privacy is not None:
+        return private_encoding(counts_layout(model), row_caps, privacy, RING_64.for_counts)
     return Encoding.of_counts(counts_layout(model), row_caps)

@@ -17,7 +17,7 @@ from fed_em_protocols.coordinator_state import SumOpened, SumRequest
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import SumFailed
-from fed_em_protocols.mass_gate import held_components, held_to_bitmap, shortage
+from fed_em_protocols.mass_gate import held_components, held_to_bitmap, least_supporters, shortage
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms
 from fed_em_server.federated_sum import FederatedSum
@@ -74,7 +74,7 @@ class FederatedTotal:
 
     def _behind_gate(self, request: SumRequest, of_columns: bool) -> tuple[SumOpened, tuple[int, ...]]:
         """The moments of the components that are large enough, and the others; of those that standardise the columns, all or none."""
-        encoding = counts_encoding_of(self.model, self.roster.row_caps)
+        encoding = counts_encoding_of(self.model, self.roster.row_caps, self.description.privacy)
         counts = SumRequest(request.parameters, encoding.digest, encoding.length, counts=True, ring=encoding.ring)
         held: tuple[int, ...] = ()
 
@@ -82,15 +82,19 @@ class FederatedTotal:
             nonlocal held
             _require_no_faults(counted, encoding)
             summed = encoding.decode(counted.vector)
-            held = held_components(summed, self.terms.mass_floor, self.terms.colluders + 2)
+            held = held_components(summed, self.terms.mass_floor, self._least_tenants)
             if held and of_columns:
                 raise self._too_little(summed)
             return replace(request, whole=True, held=held_to_bitmap(held, len(summed[MASS])))
 
         return self.sums.sum_behind_gate(counts, moments), held
 
+    @property
+    def _least_tenants(self) -> int:
+        return least_supporters(self.terms.colluders, self.description.privacy is not None)
+
     def _too_little(self, counts: Statistics) -> CallerError:
-        least_tenants = self.terms.colluders + 2
+        least_tenants = self._least_tenants
         lacking = shortage(counts, self.description.names, self.terms.mass_floor, least_tenants)
         return CallerError(
             f"all tenants together have too few {' and '.join(lacking)}: the mass gate opens nothing below "

@@ -14,11 +14,13 @@ from typing import Protocol
 from fed_em.beginnings import Beginning, OneDraw
 from fed_em.bootstrap import MOST_SUMS as BOOTSTRAP_ROUNDS
 from fed_em.broadcast import Broadcast
+from fed_em.centres import Centres
 from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
 from fed_em.lock_step import RoundOfFits
 from fed_em.model import Summand
 from fed_em.model_file import FittedModel
+from fed_em.noised_total import NoisedTotal
 from fed_em.optimiser import EM
 from fed_em.selection import Picked
 from fed_em.standardised_fit import StandardisedFit, fit_standardised
@@ -104,6 +106,7 @@ def plan_session(
     fit = configuration.fit
     beginning = configuration.beginning()
     sums = beginning.rounds + fit.max_iterations + (description.selection.rounds if description.selection else 0)
+    sums += configuration.privacy.spare_sums if configuration.privacy else 0
     sums += BOOTSTRAP_ROUNDS if description.bootstrap else 0
     terms = session_terms(configuration.trust, roster, description, sums)
     timetable = configuration.times.timetable()
@@ -147,8 +150,11 @@ def run_session(
     sums = summing(state, hub, keeper.noticed)
 
     def total_for(model: Summand, coordinates: Coordinates) -> Total:
-        total = FederatedTotal(sums, plan.terms, plan.roster, plan.description, model, coordinates, keeper.opened)
-        return plan.description.total_of(model, total)
+        total = FederatedTotal(sums, plan.terms, plan.roster, description, model, coordinates, keeper.opened)
+        radius, of_sums = description.radius_of(model, coordinates), description.total_of(model, total)
+        if radius is None or isinstance(model, Centres):
+            return of_sums
+        return NoisedTotal(of_sums, model, radius, keeper.projected)
 
     description, choice = plan.description, plan.description.choice()
     model, ranges = description.fitted_model, (description.low, description.high)
@@ -227,6 +233,10 @@ class _RecordKeeper:
         if notice.kind in HAPPENINGS:
             self._happenings.append(happening_of(notice, self._hub.now() - self._start))
         self._watcher.noticed(notice)
+
+    def projected(self, components: int) -> None:
+        """Noise made the sum that was opened last inadmissible in so many components."""
+        self._rounds[-1] = self._rounds[-1].model_copy(update={"projected": components})
 
     def opened(self, opened: SumOpened) -> None:
         """A sum is there; its M-step is still to come."""
@@ -343,6 +353,7 @@ def _first_record(plan: SessionPlan) -> SessionRecord:
         minimum_survivors=plan.terms.minimum_survivors,
         pause=plan.timetable.pause,
         mass_floor=plan.terms.mass_floor / 1000,
+        privacy=plan.description.privacy,
         stream=plan.description.stream is not None,
     )
 
