@@ -26,7 +26,9 @@ from fed_em.silence import silence
 from fed_em.statistic_products import StatisticProducts
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import at_home, has_own_weights
+from fed_em_client.configuration import PolicyTable
 from fed_em_client.fingerprint import MIXED, fingerprint_of
+from fed_em_client.policy_checks import check_description
 from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.rows import read_records
 from fed_em_client.sharded_sums import ShardedSums
@@ -147,6 +149,7 @@ class RowsWork:
             default one that lasts as long as this object.
         budget: What sessions may spend of its rows' privacy; by default anything, counted for as long as this object lasts.
         randomness: Secret uniform bytes, for the noise of private sessions.
+        policy: What a session may be about.
     """
 
     def __init__(
@@ -160,9 +163,11 @@ class RowsWork:
         secret: bytes = b"",
         budget: PrivacyAccount | None = None,
         randomness: Randomness = secrets.token_bytes,
+        policy: PolicyTable | None = None,
     ) -> None:
         self._budget = PrivacyAccount() if budget is None else budget
         self._randomness = randomness
+        self._policy = PolicyTable() if policy is None else policy
         self._secret = secret or secrets.token_bytes(KEY_BYTES)
         self._data = data
         self._columns = dict(columns)
@@ -188,6 +193,7 @@ class RowsWork:
             mass_floor: Of the terms, in thousandths of a record; 0: no gate.
 
         Raises:
+            TermsRefused: the policy does not admit what the session is about.
             CallerError: the description is not valid or does not suit a mass gate, or the rows do not fit it, or are too few for
                 the batches of a stream or to hold some out.
             EnvironmentFault: the data file cannot be read.
@@ -195,6 +201,7 @@ class RowsWork:
         if self._session is not None and self._session.offered == (description, mass_floor):
             return
         parsed = SessionDescription.from_json(description)
+        check_description(self._policy, parsed)
         require_gateable(parsed, mass_floor)
         if parsed.privacy is not None:
             parsed.privacy.require_kept()

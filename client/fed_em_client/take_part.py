@@ -15,6 +15,7 @@ from fed_em.model_file import FittedModel, save_model
 from fed_em_client.configuration import TenantConfiguration
 from fed_em_client.data_files import check_data_file, data_paths
 from fed_em_client.grpc_link import Endpoint, serve_session
+from fed_em_client.policy_checks import Permit
 from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.privacy_ledger import PrivacyLedger, ledger_files
 from fed_em_client.round_marks import FileRoundMarks
@@ -76,7 +77,9 @@ class Tenant:
         ledger as the budget, it does not know what they spent of the rows' privacy.
         """
         own = self.configuration
-        return RowsWork(own.data, own.columns, self.roster, self.index, marks, own.workers, self.draws, budget)
+        return RowsWork(
+            own.data, own.columns, self.roster, self.index, marks, own.workers, self.draws, budget, policy=own.policy
+        )
 
     def session(
         self, marks: RoundMarks, work: RowsWork, report: Callable[[str], None] = lambda _: None
@@ -89,7 +92,8 @@ class Tenant:
             report(f"{me.name}: these statistics cannot be computed, and the sum will count one tenant at fault")
             report(fault.diagnostics())
 
-        return TenantSession(me, work, marks, complain=complain)
+        permit = Permit(self.configuration, lambda: datetime.now(UTC))
+        return TenantSession(me, work, marks, complain=complain, permit=permit)
 
 
 def open_tenant(configuration: TenantConfiguration) -> Tenant:

@@ -40,6 +40,7 @@ def examine_tenant(path: Path, now: datetime) -> Iterator[Finding]:
     configuration = read.result
     if configuration is None:
         return
+    yield check("policy", lambda: _policy_for_the_pin(configuration), _say_policy).finding
     roster = check("roster", lambda: _pinned_roster(configuration), _say_roster)
     yield roster.finding
     keys = check("keys", lambda: _own_keys(configuration, roster.result), lambda found: f"in {found.folder}")
@@ -70,6 +71,24 @@ def _balance(configuration: TenantConfiguration, now: datetime) -> str:
         return f"{files.ledger}: {len(spends.sessions)} sessions with privacy, and the policy has no budget"
     together = statement(spends, now, budget.period, budget.delta).together
     return f"ε = {together:.4g} of {budget.epsilon:g} (δ = {budget.delta:g}) is spent or reserved in {budget.period_days} days"
+
+
+def _policy_for_the_pin(configuration: TenantConfiguration) -> PolicyTable:
+    policy, pin = configuration.policy, configuration.roster_hash
+    if policy.rosters and pin not in policy.rosters:
+        raise CallerError(
+            f"the pinned roster, whose hash begins with {pin[:16]}, is none of those that the policy admits",
+            remedy=f'add "{pin}" to `rosters` in the policy, if that is meant',
+        )
+    return policy
+
+
+def _say_policy(policy: PolicyTable) -> str:
+    """Which policy this is, and which of its lists leave the choice to a session's description."""
+    open_ended = [name for name in ("models", "columns") if not getattr(policy, name)]
+    more = f"; any {' and any '.join(open_ended)}, as a session's description says" if open_ended else ""
+    when = f"{', '.join(policy.hours)} ({policy.time_zone})" if policy.hours else "at any hour"
+    return f"digest {policy.digest.hex()[:16]}…; {when}{more}"
 
 
 def _pinned_roster(configuration: TenantConfiguration) -> Roster:

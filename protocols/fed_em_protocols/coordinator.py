@@ -45,6 +45,7 @@ from fed_em_protocols.coordinator_state import (
     SumRequest,
     Timetable,
     fail_request,
+    require_policy,
     with_cut_off,
     with_deadline,
     with_member,
@@ -60,7 +61,7 @@ from fed_em_protocols.coordinator_window import (
     wants_window,
 )
 from fed_em_protocols.envelope import Sealed, seal, unseal
-from fed_em_protocols.errors import AnotherRoster, IllegalStep, OutOfTurn, PeerFault
+from fed_em_protocols.errors import AnotherRoster, Equivocation, IllegalStep, OutOfTurn, PeerFault
 from fed_em_protocols.graph_parameters import MAX_RESTARTS
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.limits import MAX_VECTOR_LENGTH
@@ -228,8 +229,12 @@ def _on_hello(state: CoordinatorState, index: int, sealed: Sealed[Hello], now: f
             name, "runs on another roster than this session", proves="one of the two rosters is out of date"
         )
     same = hello.boot == member.boot
+    if same and hello.policy != member.policy:
+        raise Equivocation(name, "changed its policy without a new process", proves="the tenant signed two policies")
     before = member if same else _waited_for(state, member, now)
-    linked = replace(before, boot=hello.boot, linked=True, joined=member.joined and same, late=False, refusal=0)
+    linked = replace(
+        before, boot=hello.boot, policy=hello.policy, linked=True, joined=member.joined and same, late=False, refusal=0
+    )
     told = (state.terms.to_bytes(), *_counts_for(state, index, linked))
     step = CoordinatorStep(
         with_member(state, index, linked),
@@ -261,6 +266,7 @@ def _on_join(state: CoordinatorState, index: int, sealed: Sealed[Join], now: flo
     sealed.require_signature(state.roster.tenants[index].identity_key, name)
     if sealed.content.terms != state.terms.digest or sealed.content.boot != member.boot:
         raise OutOfTurn(name, "accepted other terms than were offered")
+    require_policy(member, sealed.content.policy, name)
     if member.joined:
         return CoordinatorStep(state, _pending_for(state, index))  # the same process on a new link
     joined = with_member(state, index, replace(member, joined=True, wait_until=0.0))
@@ -278,6 +284,7 @@ def _pending_for(state: CoordinatorState, index: int) -> tuple[tuple[int, bytes]
 def _on_refusal(state: CoordinatorState, index: int, sealed: Sealed[Refusal], now: float) -> CoordinatorStep:
     name, member = state.name(index), state.members[index]
     sealed.require_signature(state.roster.tenants[index].identity_key, name)
+    require_policy(member, sealed.content.policy, name)
     code = sealed.content.code
     text = RefusalCode(code).name.lower().replace("_", "-") if code in set(RefusalCode) else f"code {code}"
     refused = with_member(state, index, replace(member, joined=False, refusal=code, wait_until=0.0))

@@ -133,6 +133,8 @@ def on_ask_base(state: CoordinatorState, index: int, sealed: Sealed[AskBase], no
     if index not in current.participants or total is None:
         raise OutOfTurn(name, f"asks for a base in round {current.number} without being asked for an increment")
     sealed.require_signature(window.fixed.window_key(index), name)
+    if sealed.content.context != current.header.digest:
+        raise OutOfTurn(name, f"asks for a base under another header of round {current.number}")
     base = next((header for header in total.headers.values() if header.digest == sealed.content.base), None)
     if base is None:
         raise OutOfTurn(name, "asks for a base round that nobody named")

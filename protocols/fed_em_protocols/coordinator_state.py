@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 
 from fed_em.errors import CallerError
 from fed_em_protocols.envelope import Sealed
-from fed_em_protocols.errors import IllegalStep
+from fed_em_protocols.errors import Equivocation, IllegalStep
 from fed_em_protocols.hashing import DIGEST_BYTES
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.masks import RingVector
@@ -160,6 +160,7 @@ class Member:
 
     Attributes:
         boot: Boot number of its process, once it has said hello.
+        policy: That process's commitment to its policy.
         linked: Whether a link is up.
         joined: Whether this process accepted the terms.
         late: It missed a cut-off and has not been heard since.
@@ -170,6 +171,7 @@ class Member:
     """
 
     boot: bytes = b""
+    policy: bytes = b""
     linked: bool = False
     joined: bool = False
     late: bool = False
@@ -493,6 +495,16 @@ def with_member(state: CoordinatorState, index: int, member: Member) -> Coordina
     if state.members[index] == member:
         return state
     return replace(state, members=Attendance({**state.members, index: member}))
+
+
+def require_policy(member: Member, policy: bytes, name: str) -> None:
+    """Raise `PeerFault` unless a message commits to the policy that its sender's process said hello with."""
+    if policy != member.policy:
+        raise Equivocation(
+            name,
+            "signed under another policy than it said hello with",
+            proves="the tenant signed two policies in one process: a changed one needs a new process, which joins anew",
+        )
 
 
 def endorsers_of(state: CoordinatorState, window: Window, header: Header, outcome: Outcomes) -> frozenset[int]:

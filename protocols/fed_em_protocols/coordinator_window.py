@@ -17,6 +17,7 @@ from fed_em_protocols.coordinator_state import (
     Window,
     any_hopeful,
     mark_late,
+    require_policy,
     same_process,
     setup_involved,
 )
@@ -64,6 +65,7 @@ def on_advertise(state: CoordinatorState, index: int, sealed: Sealed[Advertise],
     check_round_keys(sealed, terms, name)
     if sealed.content.boot != state.members[index].boot:
         raise OutOfTurn(name, "advertised keys of another process than the one that is linked")
+    require_policy(state.members[index], sealed.content.policy, name)
     others = (other.content.window_key for i, other in window.advertisements.items() if i != index)
     if sealed.content.window_key in others:
         raise PeerFault(name, "advertised the window key of another tenant", proves="two tenants share a key")

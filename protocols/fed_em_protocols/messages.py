@@ -78,12 +78,13 @@ class Quoted:
 
 @dataclass(frozen=True)
 class Hello:
-    """A tenant introduces itself on a new link."""
+    """A tenant introduces itself on a new link. `policy` is its commitment (`policy.commitment_to`), as of the three that follow."""
 
     tenant: str = field(metadata=at_most(MAX_NAME_LENGTH))
     roster: bytes = field(metadata=DIGEST)
     boot: bytes = field(metadata=ID)
     software: str = field(metadata=at_most(64))
+    policy: bytes = field(metadata=DIGEST)
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Join:
     terms: bytes = field(metadata=DIGEST)
     boot: bytes = field(metadata=ID)
     changed: int = field(metadata=at_most(1))
+    policy: bytes = field(metadata=DIGEST)
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class Refusal:
     session: bytes = field(metadata=ID)
     code: int
     round: int = field(metadata=_ROUND)
+    policy: bytes = field(metadata=DIGEST)
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class Advertise:
     channel_key: bytes = field(metadata=KEY)
     window_key: bytes = field(metadata=KEY)
     nonce_commitment: bytes = field(metadata=DIGEST)
+    policy: bytes = field(metadata=DIGEST)
 
 
 @dataclass(frozen=True)
@@ -170,11 +174,12 @@ class Endorsement:
 
 @dataclass(frozen=True)
 class AskBase:
-    """A tenant that has lost the statistics that its increment starts from asks for the round they belong to."""
+    """A tenant that has lost the statistics that its increment in the round of `context` starts from asks for the round they belong to."""
 
     session: bytes = field(metadata=ID)
     round: int = field(metadata=_ROUND)
     base: bytes = field(metadata=DIGEST)
+    context: bytes = field(metadata=DIGEST)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def _ask_or_evaluate(state: TenantState) -> TenantStep:
     header = current.header.content
     known = state.vectors.get(current.base[1]) if current.base else None
     if current.base is not None and known is None:
-        ask = AskBase(header.session, current.number, current.base[1])
+        ask = AskBase(header.session, current.number, current.base[1], current.context)
         return TenantStep(state, (seal(ask, window.secrets.signing_key).to_bytes(),))
     if known is not None:
         _require_same_encoding(header, known.encoding, 8 * known.ring.itemsize, len(known.ring))

@@ -64,7 +64,7 @@ def on_open_window(
     members_in(content.excused, me.roster, frozenset(me.roster.witnesses), "excused witnesses")
     followed = _follow(state, content)
     secrets = draw_window_secrets(sealed, gives_nonce(content, terms, me.roster, me.index), randomness)
-    message, table = advertisement(secrets, terms, state.boot)
+    message, table = advertisement(secrets, terms, state.boot, me.commitment)
     advertised: Sealed[Advertise] = seal(message, me.identity, table)
     upcoming = TenantWindow(sealed, secrets, advertised.digest)
     return TenantStep(replace(followed, upcoming=upcoming), (advertised.to_bytes(),))

@@ -84,7 +84,7 @@ def nonce_commitment(nonce: bytes) -> bytes:
     return digest("nonce", nonce)
 
 
-def advertisement(secrets: WindowSecrets, terms: SessionTerms, boot: bytes) -> tuple[Advertise, bytes]:
+def advertisement(secrets: WindowSecrets, terms: SessionTerms, boot: bytes, policy: bytes) -> tuple[Advertise, bytes]:
     """The public side of fresh window secrets: the message, and the table of its round keys to attach."""
     rounds = secrets.chain.secrets(terms.window_rounds)
     content = Advertise(
@@ -94,6 +94,7 @@ def advertisement(secrets: WindowSecrets, terms: SessionTerms, boot: bytes) -> t
         channel_key=secrets.channel.public_key().public_bytes_raw(),
         window_key=secrets.signing_key.public,
         nonce_commitment=nonce_commitment(secrets.nonce) if secrets.nonce else NO_NONCE,
+        policy=policy,
     )
     keys = [agreement_public(each.agreement) for each in rounds]
     return content, b"".join([*keys, *(commitment(each.self_seed) for each in rounds)])
@@ -148,6 +149,10 @@ class WindowSetUp:
     def sparse(self) -> bool:
         """Whether the graph is sparse."""
         return self.terms.neighbours > 0
+
+    def policy_of(self, index: int) -> bytes:
+        """A member's commitment to its policy: H(set-up) binds it, and with it all that the window's keys sign."""
+        return self.advertisements[index].content.policy
 
     @property
     def draws_graph(self) -> bool:
