@@ -7,7 +7,8 @@ first: how many there are has noise too, and may be negative. All of it reads no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from fed_em.admissible import admissible
@@ -31,6 +32,7 @@ class NoisedTotal:
         radius: Of the ball that records are in, in its coordinates.
         projected: Told, of each sum, how many components had to be moved to where an M-step can use them.
         averaging: γ_t; None if each sum stands for itself.
+        noise: The standard deviation of the noise of each entry of a block of one sum, by the block's name.
     """
 
     def __init__(
@@ -40,13 +42,16 @@ class NoisedTotal:
         radius: float,
         projected: Callable[[int], None],
         averaging: StepSize | None = None,
+        noise: Mapping[str, float] | None = None,
     ) -> None:
         self._total = total
         self._model = model
         self._radius = radius
         self._projected = projected
         self._averaging = averaging
+        self._noise = dict(noise or {})
         self._average: Statistics | None = None
+        self._variance = 1.0
         self._sums = 0
 
     def __call__(self, parameters: Parameters) -> Summed:
@@ -56,7 +61,9 @@ class NoisedTotal:
             FedEmError: as the total.
         """
         summed = self._total(parameters)
-        statistics, wrong = admissible(self._model, self._averaged(summed.statistics), self._radius)
+        average = self._averaged(summed.statistics)
+        left = {name: sigma * math.sqrt(self._variance) for name, sigma in self._noise.items()}
+        statistics, wrong = admissible(self._model, average, self._radius, left)
         self._projected(wrong)
         return replace(summed, statistics=with_log_likelihood(self._model, statistics, parameters))
 
@@ -68,4 +75,5 @@ class NoisedTotal:
             share = self._averaging.at(self._sums)
             vector = (1.0 - share) * self._average.vector + share * newest.vector
             self._average = Statistics(newest.layout, vector)
+            self._variance = (1.0 - share) ** 2 * self._variance + share**2
         return self._average

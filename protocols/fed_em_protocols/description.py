@@ -614,15 +614,20 @@ def require_gateable(description: SessionDescription, mass_floor: float) -> None
 
 
 def encoding_of(description: SessionDescription, broadcast: Broadcast, row_caps: Sequence[int]) -> Encoding:
-    """The encoding of the statistics that a broadcast asks for, with its range proved.
+    """The encoding of the statistics that a broadcast asks for. Raises as `encoding_for`."""
+    return encoding_for(description, broadcast.model, broadcast.coordinates, row_caps)
+
+
+def encoding_for(
+    description: SessionDescription, model: Summand, coordinates: Coordinates, row_caps: Sequence[int]
+) -> Encoding:
+    """The encoding of a model's statistics in some coordinates, with its range proved.
 
     Raises:
         CallerError: the declared ranges and row caps leave too few fraction bits; names the column.
     """
-    bounds = broadcast.coordinates.bounds(description.low, description.high)
-    layout = broadcast.model.layout(
-        bounds, description.radius_of(broadcast.model, broadcast.coordinates)
-    ).of_weights_up_to(description.weight_bound)
+    bounds, radius = coordinates.bounds(description.low, description.high), description.radius_of(model, coordinates)
+    layout = model.layout(bounds, radius).of_weights_up_to(description.weight_bound)
     if description.privacy is not None:
         return private_encoding(layout, row_caps, description.privacy)
     try:

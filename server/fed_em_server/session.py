@@ -27,9 +27,10 @@ from fed_em.standardised_fit import StandardisedFit, fit_standardised
 from fed_em.starts import StartRound
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumOpened, Timetable
-from fed_em_protocols.description import SessionDescription
+from fed_em_protocols.description import SessionDescription, encoding_for
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.messages import CloseReason
+from fed_em_protocols.privacy.noise import noise_of
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms, Trust
 from fed_em_server.configuration import ServerConfiguration
@@ -156,7 +157,7 @@ def run_session(
             return description.total_of(model, total)
         # Gates of different rounds let other components through, and have no common average.
         averaging = AVERAGING if model == description.fitted_model and not plan.terms.mass_floor else None
-        return NoisedTotal(total, model, radius, keeper.projected, averaging)
+        return NoisedTotal(total, model, radius, keeper.projected, averaging, _noise_of(plan, model, coordinates))
 
     description, choice = plan.description, plan.description.choice()
     model, ranges = description.fitted_model, (description.low, description.high)
@@ -183,6 +184,14 @@ def run_session(
     sums.close(CloseReason.FINISHED, final.to_bytes())
     record = keeper.finished(result).model_copy(update={"standard_errors": error_round})
     return SessionOutcome(replace(_fitted_model(plan, result, record), errors=errors), result, record)
+
+
+def _noise_of(plan: SessionPlan, model: Summand, coordinates: Coordinates) -> dict[str, float]:
+    """Standard deviation of the noise of a sum over all tenants, by block."""
+    privacy = plan.description.privacy
+    assert privacy is not None
+    encoding = encoding_for(plan.description, model, coordinates, plan.roster.row_caps)
+    return noise_of(encoding, privacy, plan.terms.minimum_survivors - plan.terms.colluders).of_statistics(plan.roster.n)
 
 
 def _fitted_model(plan: SessionPlan, result: StandardisedFit, record: SessionRecord) -> FittedModel:

@@ -115,6 +115,11 @@ class Noise:
     sigmas: tuple[int, ...]
     multiplier: float
 
+    def of_statistics(self, tenants: int) -> dict[str, float]:
+        """Standard deviation of the noise of an entry of a sum over so many tenants, by block."""
+        blocks = zip(self.encoding.layout, self.sigmas, self.encoding.bits, strict=True)
+        return {block.name: math.sqrt(tenants) * sigma * 2.0**-bits for block, sigma, bits in blocks}
+
     def added(self, vector: RingVector, randomness: Randomness) -> RingVector:
         """A tenant's vector and its share of the noise. Each call draws anew: never call it twice for one round."""
         noised = vector.copy()
