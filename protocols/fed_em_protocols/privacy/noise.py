@@ -34,7 +34,7 @@ from fed_em.model import LOG_LIKELIHOOD
 from fed_em.statistics import Statistics
 from fed_em_protocols.encoding import MAX_FRACTION_BITS, Encoding
 from fed_em_protocols.masks import RingVector
-from fed_em_protocols.privacy.accounting import ROUNDING_VARIANCE
+from fed_em_protocols.privacy.accounting import LEAST_SHARE_SIGMA, ROUNDING_VARIANCE
 from fed_em_protocols.privacy.discrete_gaussian import DiscreteGaussian
 from fed_em_protocols.privacy.promise import Privacy
 from fed_em_protocols.ring import RING_64, Ring
@@ -155,6 +155,6 @@ def noise_of(encoding: Encoding, privacy: Privacy, shares: int) -> Noise:
             continue
         largest = block.norm * 2.0**bits * (units + cap * _FLOAT_SLACK) + math.sqrt(block.size)
         total = (privacy.noise_multiplier * largest) ** 2 / share + ROUNDING_VARIANCE
-        sigmas.append(math.ceil(math.sqrt(total / shares)))
+        sigmas.append(max(math.ceil(math.sqrt(total / shares)), LEAST_SHARE_SIGMA))
         moved += largest**2 / (shares * sigmas[-1] ** 2 - ROUNDING_VARIANCE)
     return Noise(encoding, tuple(sigmas), 1 / math.sqrt(moved))
