@@ -40,6 +40,7 @@ from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
+from fed_em.moderate import LEAST_VARIANCE
 from fed_em.selection import Choice
 from fed_em.standardised_fit import first_round
 from fed_em.starts import start_candidates
@@ -273,6 +274,11 @@ class SessionDescription(Table):
         for has, what in refusals:
             if has:
                 raise ValueError(f"a session with [privacy] cannot have {what}: leave one of them out")
+        floor = min(getattr(model, "covariance_floor", LEAST_VARIANCE) for model in self.models)
+        if len(self.schema_of_columns.gaussian) and floor < LEAST_VARIANCE:
+            raise ValueError(
+                f"a session with [privacy] needs a covariance_floor of {LEAST_VARIANCE:g} or more in [model], not {floor:g}"
+            )
 
     def _check_selection(self) -> None:
         if self.selection is None:

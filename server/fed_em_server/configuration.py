@@ -15,6 +15,7 @@ from fed_em.em import Stopping
 from fed_em.errors import CallerError
 from fed_em.model import ComponentModel, Model
 from fed_em.model_file import load_model
+from fed_em.moderate import LEAST_VARIANCE
 from fed_em.optimiser import EM, L_BFGS
 from fed_em.tenant_mixing import has_own_weights
 from fed_em.tracks import TRACKS, tracks_of
@@ -172,8 +173,12 @@ class ServerConfiguration(Table):
             return said
         fit = said.get("fit", {})
         fit = fit.model_dump(exclude_unset=True) if isinstance(fit, FitTable) else fit
-        usual = asdict(PRIVATE_STOPPING)
-        return {**said, "fit": {**usual, **fit}} if isinstance(fit, dict) else said
+        model = said.get("model")
+        if not isinstance(fit, dict) or not isinstance(model, dict):
+            return said
+        # At parameters where a variance is smaller nothing is evaluated.
+        floored = {**model, "covariance_floor": max(LEAST_VARIANCE, model.get("covariance_floor", LEAST_VARIANCE))}
+        return {**said, "fit": {**asdict(PRIVATE_STOPPING), **fit}, "model": floored}
 
     @model_validator(mode="after")
     def _describes_a_session(self) -> Self:
