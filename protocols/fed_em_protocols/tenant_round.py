@@ -30,7 +30,7 @@ from fed_em_protocols.tenant_state import (
     members_in,
     with_round,
 )
-from fed_em_protocols.terms import Trust, guarded_units
+from fed_em_protocols.terms import Trust, guarded_units, unit_place
 from fed_em_protocols.transitions import RoundStage
 from fed_em_protocols.window import Randomness, WindowSetUp
 
@@ -305,14 +305,12 @@ def _increment_start(header: Header, base: BaseRound, state: TenantState) -> tup
         if header.base_rounds or header.base_contexts:
             raise MalformedMessage(SERVER, "names base rounds where whole vectors are asked for")
         return None
-    units = guarded_units(state.me.roster, state.accepted_terms)
-    rounds = sorted(set(header.base_rounds) - {0})
+    units, rounds = guarded_units(state.me.roster, state.accepted_terms), header.distinct_bases
     if len(header.base_rounds) != len(units) or len(header.base_contexts) != DIGEST_BYTES * len(rounds):
         raise MalformedMessage(SERVER, "names base rounds that do not fit the roster's blocks")
     if rounds and rounds[-1] >= header.round:
         raise MalformedMessage(SERVER, "names a base round that is not over")
-    own = next(place for place, unit in enumerate(units) if state.me.index in unit)
-    number = header.base_rounds[own]
+    number = header.base_rounds[unit_place(state.me.roster, state.accepted_terms, state.me.index)]
     place = DIGEST_BYTES * rounds.index(number) if number else 0
     context = header.base_contexts[place : place + DIGEST_BYTES] if number else b""
     if base.certain and (number, context) != (base.round, base.context):

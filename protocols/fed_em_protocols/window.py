@@ -18,13 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
+from fed_em_protocols.boxes import Channel
 from fed_em_protocols.envelope import Sealed, unquote
 from fed_em_protocols.errors import SERVER, MalformedMessage, OutOfTurn, PeerFault
 from fed_em_protocols.graph import NeighbourGraph, graph_seed
 from fed_em_protocols.hashing import DIGEST_BYTES, digest
-from fed_em_protocols.keys import KEY_BYTES, SigningKey, agreement_key, agreement_public, is_of_small_order
+from fed_em_protocols.keys import KEY_BYTES, SigningKey, agreement_public, is_of_small_order
 from fed_em_protocols.members import from_bitmap, to_bitmap
 from fed_em_protocols.messages import Advertise, Neighbours, OpenWindow, Quoted, SetUp
 from fed_em_protocols.roster import Roster
@@ -58,10 +57,10 @@ class WindowSecrets:
         return f"WindowSecrets({self.chain!r})"
 
     @cached_property
-    def channel(self) -> X25519PrivateKey:
-        """The key of the sealed boxes, made once for all of them."""
+    def channel(self) -> Channel:
+        """The end of the sealed boxes, made once for all of them."""
         assert self.channel_secret is not None
-        return agreement_key(self.channel_secret)
+        return Channel(self.channel_secret)
 
     def without_channel(self) -> WindowSecrets:
         """The same, once no box is left to open."""
@@ -91,7 +90,7 @@ def advertisement(secrets: WindowSecrets, terms: SessionTerms, boot: bytes) -> t
         session=terms.session,
         window=secrets.opening,
         boot=boot,
-        channel_key=secrets.channel.public_key().public_bytes_raw(),
+        channel_key=secrets.channel.public,
         window_key=secrets.signing_key.public,
         nonce_commitment=nonce_commitment(secrets.nonce) if secrets.nonce else NO_NONCE,
     )
@@ -182,6 +181,12 @@ class WindowSetUp:
             found = self.graph.neighbours(index) if self.graph else tuple(m for m in self.members if m != index)
             self._neighbours[index] = found
         return found
+
+    def told(self, advertisements: Mapping[int, Sealed[Advertise]], graph: NeighbourGraph | None) -> WindowSetUp:
+        """The same set-up with other advertisements at hand, or its graph. H(set-up), of all members' digests, stays as it is."""
+        other = replace(self, advertisements=advertisements, graph=graph)
+        other.__dict__["digest"] = self.digest
+        return other
 
     def round_key(self, index: int, round_number: int) -> bytes:
         """pk_t of a member whose table is at hand."""
@@ -307,7 +312,7 @@ def _with_advertisements(
     keys = [sealed.content.window_key for sealed in found.values()]
     if len(set(keys)) != len(keys):
         raise PeerFault(SERVER, "sent a set-up in which two tenants have the same window key")
-    return replace(setup, advertisements=found)
+    return setup.told(found, setup.graph)
 
 
 def read_neighbours(message: Sealed[Neighbours], setup: WindowSetUp, own: int, roster: Roster) -> WindowSetUp:
@@ -319,7 +324,7 @@ def read_neighbours(message: Sealed[Neighbours], setup: WindowSetUp, own: int, r
     content = message.content
     if content.setup != setup.digest:
         raise OutOfTurn(SERVER, "sent the neighbours of another set-up")
-    drawn = replace(setup, graph=draw_graph(setup, content.nonces))
+    drawn = setup.told(setup.advertisements, draw_graph(setup, content.nonces))
     quoted = _read_members(content.quoted, roster)
     known = frozenset(setup.advertisements)
     if not all(_is_member(setup, index) and index not in known for index in quoted):
@@ -335,7 +340,7 @@ def read_neighbours(message: Sealed[Neighbours], setup: WindowSetUp, own: int, r
     for place, index in enumerate(neighbours):
         table = message.attachment[place * size : (place + 1) * size]
         found[index] = table_at_hand(found[index], table, setup.terms, roster.tenants[index].name)
-    return replace(full, advertisements=found)
+    return full.told(found, full.graph)
 
 
 def table_at_hand(sealed: Sealed[Advertise], table: bytes, terms: SessionTerms, name: str) -> Sealed[Advertise]:
