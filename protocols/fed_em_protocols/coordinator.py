@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import cast
 
 from fed_em.errors import CallerError
@@ -83,6 +82,7 @@ from fed_em_protocols.messages import (
     Shares,
     Upload,
 )
+from fed_em_protocols.records import replace
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms, validate_terms
 from fed_em_protocols.transitions import (

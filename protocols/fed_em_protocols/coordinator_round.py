@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import cast
 
@@ -59,6 +58,7 @@ from fed_em_protocols.messages import (
     Shares,
     Upload,
 )
+from fed_em_protocols.records import replace
 from fed_em_protocols.round_keys import AgreementKey, commitment, self_mask_key
 from fed_em_protocols.round_sum import RoundSum, unmasked
 from fed_em_protocols.running_total import RunningTotal, restarted_total

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, lru_cache
 
@@ -27,6 +27,7 @@ from fed_em_protocols.messages import (
     Recover,
     SharedSecret,
 )
+from fed_em_protocols.records import replace
 from fed_em_protocols.ring import RING_64, Ring, ring_of
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.round_sum import RoundSum

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from fed_em_protocols.coordinator_state import (
     Attendance,
@@ -37,6 +36,7 @@ from fed_em_protocols.messages import (
     Reveal,
     SetUp,
 )
+from fed_em_protocols.records import replace
 from fed_em_protocols.terms import whole_units
 from fed_em_protocols.transitions import SET_UP_MOVES, SetUpPhase, require_move
 from fed_em_protocols.window import (

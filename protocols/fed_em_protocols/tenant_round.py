@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from fed_em_protocols.hashing import DIGEST_BYTES
 from fed_em_protocols.masks import RingVector, add_masks
 from fed_em_protocols.members import from_bitmap, to_bitmap
 from fed_em_protocols.messages import AskBase, Base, Certificate, Header, Mode, Outcome, Upload
+from fed_em_protocols.records import replace
 from fed_em_protocols.ring import RINGS, ring_of
 from fed_em_protocols.round_keys import AgreementKey, pair_mask_keys, self_mask_key
 from fed_em_protocols.tenant_state import (

@@ -13,8 +13,6 @@ older window, however many go by between two draws. So each window that serves a
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from fed_em_protocols.certification import require_certified
 from fed_em_protocols.deposits import HeldShares, box_bytes, check_deposit, deal, open_box
 from fed_em_protocols.envelope import Sealed, seal, unquote
@@ -33,6 +31,7 @@ from fed_em_protocols.messages import (
     Reveal,
     SetUp,
 )
+from fed_em_protocols.records import replace
 from fed_em_protocols.tenant_round import require_one_header
 from fed_em_protocols.tenant_state import RoundMarks, TenantState, TenantStep, TenantWindow, members_in
 from fed_em_protocols.transitions import WindowStage

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from fed_em_protocols.boxes import Channel
@@ -26,6 +26,7 @@ from fed_em_protocols.hashing import DIGEST_BYTES, digest
 from fed_em_protocols.keys import KEY_BYTES, SigningKey, agreement_public, is_of_small_order
 from fed_em_protocols.members import from_bitmap, to_bitmap
 from fed_em_protocols.messages import Advertise, Neighbours, OpenWindow, Quoted, SetUp
+from fed_em_protocols.records import replace
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.round_keys import KeyChain, commitment
 from fed_em_protocols.terms import SessionTerms, Trust, certificate_quorum_of, share_threshold_of
