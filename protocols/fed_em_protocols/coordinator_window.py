@@ -121,7 +121,7 @@ def on_ready(state: CoordinatorState, index: int, sealed: Sealed[Ready], now: fl
         held = from_bitmap(sealed.content.held, state.roster.n)
     except ValueError as error:
         raise MalformedMessage(name, str(error)) from None
-    expected = frozenset(window.deposits).intersection(setup.neighbours(index))
+    expected = frozenset(dealer for dealer in setup.neighbours(index) if dealer in window.deposits)
     notices = tuple(
         Notice(
             NoticeKind.FAULT,

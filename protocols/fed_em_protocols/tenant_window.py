@@ -124,7 +124,7 @@ def on_setup(state: TenantState, sealed: Sealed[SetUp], randomness: Randomness, 
     window, terms, me = state.upcoming, state.accepted_terms, state.me
     assert window is not None
     setup = read_setup(sealed, window.opening, terms, me.roster)
-    if me.index not in setup.members or setup.digests[setup.members.index(me.index)] != window.advertised:
+    if not setup.has(me.index) or setup.digest_of(me.index) != window.advertised:
         raise PeerFault(SERVER, "sent a set-up without this tenant's own advertisement")
     if setup.draws_graph and len(state.drawn) > MAX_RESTARTS:
         raise PeerFault(

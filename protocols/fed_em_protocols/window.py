@@ -183,6 +183,15 @@ class WindowSetUp:
             self._neighbours[index] = found
         return found
 
+    def has(self, index: int) -> bool:
+        """Whether a tenant is a member."""
+        place = bisect_left(self.members, index)
+        return place < len(self.members) and self.members[place] == index
+
+    def digest_of(self, index: int) -> bytes:
+        """The digest of a member's advertisement."""
+        return self.digests[bisect_left(self.members, index)]
+
     def told(self, advertisements: Mapping[int, Sealed[Advertise]], graph: NeighbourGraph | None) -> WindowSetUp:
         """The same set-up with other advertisements at hand, or its graph. H(set-up), of all members' digests, stays as it is."""
         other = replace(self, advertisements=advertisements, graph=graph)
@@ -307,7 +316,7 @@ def _with_advertisements(
     for index, each in zip(members, quoted, strict=True):
         sealed = unquote(each, Advertise, SERVER)
         check_advertisement(sealed, setup.opening, setup.terms, roster, index)
-        if sealed.digest != setup.digests[bisect_left(setup.members, index)]:
+        if sealed.digest != setup.digest_of(index):
             raise MalformedMessage(SERVER, "sent an advertisement that its set-up does not bind")
         found[index] = sealed
     keys = [sealed.content.window_key for sealed in found.values()]
@@ -328,7 +337,7 @@ def read_neighbours(message: Sealed[Neighbours], setup: WindowSetUp, own: int, r
     drawn = setup.told(setup.advertisements, draw_graph(setup, content.nonces))
     quoted = _read_members(content.quoted, roster)
     known = frozenset(setup.advertisements)
-    if not all(_is_member(setup, index) and index not in known for index in quoted):
+    if not all(setup.has(index) and index not in known for index in quoted):
         raise MalformedMessage(SERVER, "quoted advertisements that nobody lacks")
     neighbours = drawn.neighbours(own)
     if not frozenset(neighbours) <= known | frozenset(quoted):
@@ -355,11 +364,6 @@ def table_at_hand(sealed: Sealed[Advertise], table: bytes, terms: SessionTerms, 
     whole = replace(sealed, attached=table)
     check_round_keys(whole, terms, name)
     return whole
-
-
-def _is_member(setup: WindowSetUp, index: int) -> bool:
-    place = bisect_left(setup.members, index)
-    return place < len(setup.members) and setup.members[place] == index
 
 
 def draw_graph(setup: WindowSetUp, nonces: Sequence[bytes]) -> NeighbourGraph | None:

@@ -268,7 +268,7 @@ WINDOWS = [
     Mutation(
         "a set-up without the own keys is taken",
         tenant_window.on_setup,
-        " or setup.digests[setup.members.index(me.index)] != window.advertised",
+        " or setup.digest_of(me.index) != window.advertised",
         "",
         (test_of(test_window_rules.test_an_own_advertisement_that_it_never_made_is_refused),),
     ),
