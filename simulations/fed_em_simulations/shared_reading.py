@@ -20,7 +20,7 @@ from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em_protocols import certification, encoding, envelope, graph, keys, members, tenant_state, terms, window
 from fed_em_protocols.description import SessionDescription
 from fed_em_simulations.substitution import substituted
-from fed_em_simulations.work import Work, current, measured
+from fed_em_simulations.work import NO_WORK, Work, current, measured
 
 # Entries kept of each function. A broadcast is read by all in turn; verified signatures of advertisements and deposits are asked for again
 # and again by neighbours while a window is set up.
@@ -84,7 +84,8 @@ def _remembering(function: Callable[..., Any], kept: int, key_of: Callable[..., 
                 known.popitem(last=False)
         else:
             current().remembered += 1
-        current().add(found[1])
+        if found[1] is not NO_WORK:
+            current().add(found[1])
         return found[0]
 
     return remembering
