@@ -313,7 +313,7 @@ WINDOWS = [
     Mutation(
         "advertisements are not bound by the set-up",
         window._with_advertisements,
-        "if sealed.digest != setup.digests[bisect_left(setup.members, index)]:",
+        "if sealed.digest != setup.digest_of(index):",
         "if False:",
         (test_of(test_window_rules.test_a_setup_that_does_not_fit_is_refused),),
     ),
