@@ -56,7 +56,7 @@ from fed_em_simulations.tenant_host import LocalTenants, TenantHost
 from fed_em_simulations.tenant_shards import TenantShards
 from fed_em_simulations.trouble import Dropout
 from fed_em_simulations.volatile_marks import VolatileMarks
-from fed_em_simulations.work import Measure, counted_work, measured
+from fed_em_simulations.work import NO_WORK, Measure, Work, counted_work, measured
 
 _DEADLINES = TimesTable()
 
@@ -282,6 +282,8 @@ class _Run:
         self._parties = parties
         self._plan = plan
         self._server = Measure()
+        self._amounts: tuple[int, ...] = ()
+        self._done = NO_WORK
 
     def outcome(self) -> FederationOutcome:
         """Run it."""
@@ -295,10 +297,17 @@ class _Run:
             stack.enter_context(measured(self._server))
             prices = self._federation.costs.of_federation(self._plan.roster.n, self._federation.seed)
             mischiefs = Mischiefs()
-            hub = MemoryHub(host, prices, mischiefs, lambda: self._server.total)
+            hub = MemoryHub(host, prices, mischiefs, self._served)
             mischiefs.mischiefs = self._mischiefs(hub)
             memory = SessionMemory(hub.now, mischiefs.noticed)
             return self._summary(hub, memory, *self._session(hub, memory))
+
+    def _served(self) -> Work:
+        """What the server has done. Asked for at every message, several times: the same record until there is more."""
+        amounts = tuple(vars(self._server).values())
+        if amounts != self._amounts:
+            self._amounts, self._done = amounts, self._server.total
+        return self._done
 
     def _mischiefs(self, hub: MemoryHub) -> list[Mischief]:
         federation, roster = self._federation, self._plan.roster
