@@ -17,7 +17,7 @@ from fed_em_simulations.fit_measures import held_out, loss, parameter_error
 from fed_em_simulations.methods import METHODS, PROTOCOL, Fitted, MethodName, run_method
 from fed_em_simulations.mixture_to_fit import MixtureToFit
 from fed_em_simulations.results import Row
-from fed_em_simulations.survivor_exposure import exposure
+from fed_em_simulations.attacks.survivor_exposure import exposure
 from fed_em_simulations.tenants_data import Data
 
 # Methods that sum or average over the pattern, so that who answered matters.

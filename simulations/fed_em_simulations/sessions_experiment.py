@@ -24,7 +24,7 @@ from fed_em_simulations.methods import Fitted
 from fed_em_simulations.mixture_to_fit import MixtureToFit
 from fed_em_simulations.results import Row
 from fed_em_simulations.session_settings import SessionSettings, in_other_coordinates
-from fed_em_simulations.survivor_exposure import exposure
+from fed_em_simulations.attacks.survivor_exposure import exposure
 from fed_em_simulations.tenants_data import Data
 
 ChartName = Literal[

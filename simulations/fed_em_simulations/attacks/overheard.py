@@ -1,0 +1,112 @@
+"""What an adversary has: opened sums of one session or several, and what is public of these.
+
+Whatever the adversary knows besides, such as the tables of colluding tenants, it can put through the E-step itself, at the parameters that
+each term belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fed_em.broadcast import Broadcast
+from fed_em.component_counts import component_counts
+from fed_em.errors import CallerError
+from fed_em.model import CountedModel
+from fed_em.statistics import Statistics
+from fed_em_protocols.transcript.released import ReleasedSum
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PublicFacts:
+    """What is public of a session.
+
+    Attributes:
+        tenants: Names, in roster order.
+        colluders: f that it is to withstand.
+        cohort: The least tenants of an opened sum.
+        guarded: Whether its sums hold whole blocks.
+        mass_floor: In records; 0: no gate.
+    """
+
+    tenants: tuple[str, ...]
+    colluders: int
+    cohort: int
+    guarded: bool = True
+    mass_floor: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Overheard:
+    """Opened sums, in the order in which they were.
+
+    Attributes:
+        sums: All of them.
+        facts: Of each session, by its number.
+
+    Raises:
+        CallerError: nothing is known of a sum's session, or its roster is of another length.
+    """
+
+    sums: tuple[ReleasedSum, ...] = field(repr=False)
+    facts: Mapping[bytes, PublicFacts]
+
+    def __post_init__(self) -> None:
+        for released in self.sums:
+            known = self.facts.get(released.session)
+            if known is None:
+                raise CallerError(
+                    f"nothing is known of session {released.session.hex()}",
+                    remedy="give the public facts of every session",
+                )
+            if len(known.tenants) != len(released.bases):
+                raise CallerError(
+                    f"round {released.round} of session {released.session.hex()} says of {len(released.bases)} tenants whether they are "
+                    f"in the sum, and the session has {len(known.tenants)}"
+                )
+
+    @classmethod
+    def of(cls, sums: Iterable[ReleasedSum], facts: PublicFacts) -> Overheard:
+        """Sums of sessions that the same is known of."""
+        heard = tuple(sums)
+        return cls(heard, {released.session: facts for released in heard})
+
+    @cached_property
+    def tenants(self) -> tuple[str, ...]:
+        """All tenants' names, each once."""
+        return tuple(dict.fromkeys(name for known in self.facts.values() for name in known.tenants))
+
+    @cached_property
+    def moments(self) -> tuple[ReleasedSum, ...]:
+        """The sums of statistics, without those of counts."""
+        return tuple(released for released in self.sums if released.kind != "counts")
+
+    def members(self, released: ReleasedSum) -> dict[str, int]:
+        """Who has a term in a sum, and its base."""
+        names = self.facts[released.session].tenants
+        return {name: base for name, base in zip(names, released.bases, strict=True) if base}
+
+    def base(self, released: ReleasedSum, base: int) -> Broadcast | None:
+        """What was evaluated in a term's base round; None if that round was not heard."""
+        return self._broadcasts.get((released.session, released.kind == "counts", base))
+
+    def term(self, released: ReleasedSum, base: int, rows: Vector) -> Statistics | None:
+        """What a tenant with these rows, `(n, D)` in original units, has added to a sum; None if its base round was not heard."""
+        at, layout = self.base(released, base), released.statistics.layout
+        if at is None:
+            return None
+        z = at.coordinates.apply(rows)
+        if released.kind == "counts":
+            return component_counts(cast(CountedModel, at.model), at.parameters, z, layout)
+        return at.model.e_step(at.parameters, z, layout)
+
+    @cached_property
+    def _broadcasts(self) -> dict[tuple[bytes, bool, int], Broadcast]:
+        return {(each.session, each.kind == "counts", each.round): each.broadcast for each in self.sums}
