@@ -6,7 +6,7 @@ each term belongs to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import cast
@@ -20,6 +20,7 @@ from fed_em.errors import CallerError
 from fed_em.model import CountedModel
 from fed_em.statistics import Statistics
 from fed_em_protocols.transcript.released import ReleasedSum
+from fed_em_simulations.attacks.record_terms import terms_of_records
 
 Vector = NDArray[np.float64]
 
@@ -106,6 +107,31 @@ class Overheard:
         if released.kind == "counts":
             return component_counts(cast(CountedModel, at.model), at.parameters, z, layout)
         return at.model.e_step(at.parameters, z, layout)
+
+    def unexplained(self, released: ReleasedSum, tables: Mapping[str, Vector]) -> Statistics | None:
+        """A sum without what these tables, by tenant and in original units, have added; None if a term's base round was not heard."""
+        left = released.statistics
+        for name, base in self.members(released).items():
+            if name in tables:
+                term = self.term(released, base, tables[name])
+                if term is None:
+                    return None
+                left = left - term
+        return left
+
+    def record_terms(self, released: ReleasedSum, owners: Sequence[str], rows: Vector) -> Vector:
+        """What each of some records adds to a sum of statistics, `(m, size)`, given whose it is and `(m, D)` in original units.
+
+        It is zero if its tenant has no term in the sum, or none whose base round was heard.
+        """
+        members, layout = self.members(released), released.statistics.layout
+        bases = np.array([members.get(owner, 0) for owner in owners])
+        found = np.zeros((len(rows), layout.size))
+        for base in set(bases.tolist()) - {0}:
+            at = self.base(released, base)
+            if at is not None:
+                found[bases == base] = terms_of_records(at, rows[bases == base], layout)
+        return found
 
     @cached_property
     def _broadcasts(self) -> dict[tuple[bytes, bool, int], Broadcast]:
