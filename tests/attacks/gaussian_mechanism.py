@@ -61,7 +61,9 @@ class Mechanism:
     def points(self) -> list[Parameters]:
         """Parameters of the sums: the same standard Gaussian components everywhere, as before any step."""
         k, d = self.model.n_components, self.model.n_columns
-        covariances = np.ones((k, d)) if self.model.covariance == "diag" else np.repeat(np.eye(d)[np.newaxis], k, axis=0)
+        covariances = (
+            np.ones((k, d)) if self.model.covariance == "diag" else np.repeat(np.eye(d)[np.newaxis], k, axis=0)
+        )
         point = Parameters({"weights": np.full(k, 1 / k), "means": np.zeros((k, d)), "covariances": covariances})
         return [point] * self.sums
 

@@ -27,16 +27,16 @@ def runs(
 ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.float64]]]:
     """Coins and scores of some runs with noise for `claimed`, divided by `quieter`."""
     generator = np.random.default_rng(seed)
-    promised = Mechanism(
-        GaussianMixtureModel(1, columns, "diag"), RADIUS, separation_of(claimed, DELTA), sums
-    )
+    promised = Mechanism(GaussianMixtureModel(1, columns, "diag"), RADIUS, separation_of(claimed, DELTA), sums)
     real = Mechanism(promised.model, RADIUS, promised.separation * quieter, sums)
     tables = [in_ball(generator.standard_normal((20, columns)), RADIUS) for _ in range(3)]
     canaries = axis_canaries(columns, RADIUS)
     owners = [FACTS.tenants[j % 3] for j in range(len(canaries))]
     for _ in range(n):
         coins = generator.random(len(canaries)) < 0.5
-        held = [np.concatenate([rows, canaries[coins & (np.arange(len(coins)) % 3 == k)]]) for k, rows in enumerate(tables)]
+        held = [
+            np.concatenate([rows, canaries[coins & (np.arange(len(coins)) % 3 == k)]]) for k, rows in enumerate(tables)
+        ]
         heard = Overheard.of(summed(real.model, real.points(), held, real.added, generator), FACTS)
         known = dict(zip(FACTS.tenants, tables, strict=True))
         yield coins, canary_scores(heard, known, owners, canaries, promised.of)

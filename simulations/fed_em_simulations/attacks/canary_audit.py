@@ -3,7 +3,8 @@
 The auditor plays the strongest adversary: it knows every row but the coins. Canaries stand at the ends of the axes of the ball that rows
 are scaled into, where a record adds as much to the sums as it can, and each in a direction of its own. From the sums, less what all other
 rows add, the coins are estimated together, as if they and the noise were Gaussian; the scores are log odds. Those with the highest and
-the lowest are guessed, in several shares of all, and the level of the test is divided by how many shares are tried, so the bound holds for the best.
+the lowest are guessed, in several shares of all; the level of the test is divided by how many shares are tried, so that the bound holds
+for the best.
 
 A bound below the claim proves nothing but that this audit found no fault. One above it proves a fault, with the stated confidence.
 """
@@ -140,7 +141,9 @@ def canary_audit(
     """
     m = len(included)
     if m < 2 or scores.shape != (m,):
-        raise CallerError(f"{len(scores)} scores of {m} canaries", remedy="give two canaries or more, and a score for each")
+        raise CallerError(
+            f"{len(scores)} scores of {m} canaries", remedy="give two canaries or more, and a score for each"
+        )
     order = np.argsort(scores, kind="stable")
     level, tried = (1 - confidence) / len(shares), []
     for share in shares:

@@ -1,9 +1,9 @@
 """Differencing: which combinations of opened sums, over rounds and sessions, are about few tenants, or one.
 
-A sum is of terms: of one tenant, at the parameters of its base round. Two terms of a tenant are the same if their parameters are, and nearly
-the same if these are nearly equal. So the combinations are searched with a *tolerance*, in units of the E-step's coordinates: terms at
-parameters that differ by no more, in any entry, count as one. At the least what is said holds exactly, at infinity it is the worst case; increments
-give most away between the two, where a late term stands out among terms that hardly change any more.
+A sum is of terms: of one tenant, at the parameters of its base round. Two terms of a tenant are the same if their parameters are, and
+nearly the same if these are nearly equal. So the combinations are searched with a *tolerance*, in units of the E-step's coordinates: terms
+at parameters that differ by no more, in any entry, count as one. At the least what is said holds exactly, at infinity it is the worst
+case; increments give most away between the two, where a late term stands out among terms that hardly change any more.
 
 The rows of zeros and ones over all terms are searched in whole numbers (`fed_em_simulations.attacks.survivor_exposure`). Sums combine only
 with sums of the same model in the same coordinates.
@@ -16,6 +16,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -174,9 +175,7 @@ def differencing(heard: Overheard) -> Differencing:
         sessions=len({released.session for released in heard.sums}),
         least_cohort=min((len(heard.members(released)) for released in heard.sums), default=0),
         colluders=max((known.colluders for known in heard.facts.values()), default=0),
-        levels=tuple(
-            level for before, level in zip([None, *levels], levels) if before is None or level.differs(before)
-        ),
+        levels=(levels[0], *(level for before, level in pairwise(levels) if level.differs(before))),
     )
 
 
@@ -233,7 +232,7 @@ def _reading(
     weights = found.combination
     of_terms = {w for w in (matrix.T.astype(object) @ np.array(weights, dtype=object)).tolist() if w}
     weight = of_terms.pop() if len(of_terms) == 1 else 0
-    vector = sum(w * each.statistics.vector for w, each in zip(weights, sums, strict=True) if w)
+    vector = np.sum([w * each.statistics.vector for w, each in zip(weights, sums, strict=True) if w], axis=0)
     last = [each for w, each in zip(weights, sums, strict=True) if w][-1]
     return Reading(found.involved, weight, last, Statistics(last.statistics.layout, vector / (weight or 1)))
 

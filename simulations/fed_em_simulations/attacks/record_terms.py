@@ -47,4 +47,3 @@ def _of_complete_rows(model: GaussianMixtureModel, at: Broadcast, z: Vector, lay
         "second": r[:, :, np.newaxis] * second[:, np.newaxis],
     }
     return np.concatenate([parts[block.name].reshape(n, -1) for block in layout], axis=1)
-
