@@ -127,16 +127,20 @@ class Candidates:
             None if resampled is None else Resampled.from_description(resampled),
         )
 
-    def layout(self, column_bounds: NDArray[np.float64] | None = None) -> Layout:
-        """The layouts of all candidates, end to end behind one `count`; arguments and errors are those of `Model.layout`."""
-        return self._local_layout if column_bounds is None else self._joined(column_bounds)
+    def layout(self, column_bounds: NDArray[np.float64] | None = None, radius: float | None = None) -> Layout:
+        """The layouts of all candidates, end to end behind one `count`; arguments and errors are those of `Summand.layout`.
+
+        One record adds to the blocks of every candidate as much as each admits, at once: nothing is shared but `count`.
+        """
+        alone = column_bounds is None and radius is None
+        return self._local_layout if alone else self._joined(column_bounds, radius)
 
     @cached_property
     def _local_layout(self) -> Layout:
-        return self._joined(None)
+        return self._joined(None, None)
 
-    def _joined(self, column_bounds: NDArray[np.float64] | None) -> Layout:
-        layouts = [model.layout(column_bounds) for model in self.models]
+    def _joined(self, column_bounds: NDArray[np.float64] | None, radius: float | None) -> Layout:
+        layouts = [model.layout(column_bounds, radius) for model in self.models]
         of_weights = [layout.of_weights_up_to(self.largest_count) for layout in layouts]
         blocks = (replace(block, name=self._place(r, block.name)) for r, own in enumerate(of_weights) for block in own)
         of_models = (layouts[0][COUNT], *(block for block in blocks if block.name != COUNT))
@@ -181,6 +185,13 @@ class Candidates:
             Statistics.of(layout, {block.name: statistics[self._place(r, block.name)] for block in layout})
             for r, layout in enumerate(own)
         ]
+
+    def with_statistics(self, joined: Statistics, apart: Sequence[Statistics]) -> Statistics:
+        """The statistics of all, with those of each candidate replaced; a `count` of all is that of the last."""
+        parts = {block.name: joined[block.name] for block in joined.layout}
+        for r, own in enumerate(apart):
+            parts |= {self._place(r, block.name): own[block.name] for block in own.layout}
+        return Statistics.of(joined.layout, parts)
 
     def held_out_of(self, statistics: Statistics) -> tuple[float, tuple[float, ...]]:
         """For how many rows those held out count, and their log-likelihood under each candidate, in nats; some must be held out."""

@@ -19,6 +19,8 @@ r_ik ≤ 1 it is never less than N_k: a bound from below on the mass bounds it a
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,12 +53,20 @@ def counts_layout(model: CountedModel) -> Layout:
     """The layout of the counts: one record adds at most 1 to every entry.
 
     That holds for what supports too, as a tenant that adds its 1 has more than one record.
+
+    Norms: ‖r‖₂ ≤ 1 for the mass, and so √D for that of D columns. But one record of which each component has a part can take all of them
+    over `LEAST_ROWS` at once: √K and √(K D) for what supports.
     """
     shape = (model.n_components,)
-    blocks: tuple[Block, ...] = (Block(COUNT, (), 1.0), Block(MASS, shape, 1.0), Block(SUPPORTING, shape, 1.0))
+    blocks: tuple[Block, ...] = (
+        Block(COUNT, (), 1.0),
+        Block(MASS, shape, 1.0, norm=1.0),
+        Block(SUPPORTING, shape, 1.0),
+    )
     if model.missing:
         of_columns = (model.n_components, model.n_columns)
-        blocks += (Block(OBSERVED_MASS, of_columns, 1.0), Block(OBSERVED_SUPPORTING, of_columns, 1.0))
+        of_mass = Block(OBSERVED_MASS, of_columns, 1.0, norm=math.sqrt(model.n_columns))
+        blocks += (of_mass, Block(OBSERVED_SUPPORTING, of_columns, 1.0))
     return Layout(blocks)
 
 

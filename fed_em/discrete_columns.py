@@ -15,6 +15,7 @@ by their expectations has the same fixed points and gets there more slowly, at t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -100,15 +101,24 @@ class DiscreteColumns:
         return slices
 
     def blocks(self, n_components: int) -> tuple[Block, ...]:
-        """The layout's blocks: an indicator adds at most 1 a record, a count its declared largest."""
+        """The layout's blocks: an indicator adds at most 1 a record, a count its declared largest u.
+
+        One record adds r_k φ(x), with ‖r‖₂ ≤ 1 on the simplex, so the norm of a block of all components is that of its features:
+        √C for one level of each of C categorical columns, √B for B times yes, and for B times no, √P for P exposures, and
+        √Σ u² for counts. A complete record that one component has all of reaches each; yes and no not both at once.
+        """
+        upper = self.schema.upper_counts
+        norms = {
+            LEVEL_COUNTS: math.sqrt(len(self.schema.categorical)),
+            EVENTS: float(np.linalg.norm(np.maximum(upper, 1.0))),
+        }
         blocks = []
         for name, part in self.statistic_slices.items():
-            bound, source = 1.0, ""
+            bound, source, size = 1.0, "", part.stop - part.start
             if name == EVENTS:
-                upper = self.schema.upper_counts
                 widest = int(np.argmax(upper))
                 bound, source = max(1.0, float(upper[widest])), self._poisson_source(widest)
-            blocks.append(Block(name, (n_components, part.stop - part.start), bound, source))
+            blocks.append(Block(name, (n_components, size), bound, source, norms.get(name, math.sqrt(size))))
         if len(self.schema.poisson):
             bound = max(1.0, float(gammaln(self.schema.upper_counts + 1).sum()))
             blocks.append(Block(LOG_FACTORIALS, (), bound, "the largest counts of all Poisson columns"))

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.ball import Reach
 from fed_em.blas import one_blas_thread
 from fed_em.chart import Chart
 from fed_em.covariance import (
@@ -59,7 +60,14 @@ from fed_em.records import Records
 from fed_em.silence import check_held, keep_held, silence
 from fed_em.sphere_chart import WeightsChart
 from fed_em.statistics import Statistics
-from fed_em.tenant_mixing import MIXING_KEYS, TenantMixing, e_step_at_home, expected_log_weights, no_chart
+from fed_em.tenant_mixing import (
+    MIXING_KEYS,
+    TenantMixing,
+    check_no_own_weights,
+    e_step_at_home,
+    expected_log_weights,
+    no_chart,
+)
 
 Vector = NDArray[np.float64]
 
@@ -192,22 +200,30 @@ class GaussianMixtureModel:
         mixing = TenantMixing.taken_from(fields)
         return cls(**fields, mixing=mixing)
 
-    def layout(self, column_bounds: Vector | None = None) -> Layout:
-        """Names, shapes and per-record bounds of the statistics.
+    def layout(self, column_bounds: Vector | None = None, radius: float | None = None) -> Layout:
+        """Names, shapes, per-record bounds and norms of the statistics.
 
         A block has one bound: that of its widest column, which `Block.source` names by its index. Where cells may be
         missing, the `reach_of` it for expected values, which `fed_em.imputed_reach` checks for each record.
 
+        Norms, of one record of weight w ≤ 1 with responsibilities r on the simplex of K components: 1 for `count` and
+        `responsibilities` (‖r‖₂ ≤ 1), log K for `entropy`, and for the moments those of `fed_em.ball`, reached by a record that one
+        component has all of. A label only narrows the simplex. In a ball no cell is missing, and `missing_entropy` has norm 0.
+
         Args:
             column_bounds: `(D,)`, the largest |x_d| in the coordinates of the E-step, positive. Without them
                 every column counts as bounded by 1, which is right for `Coordinates.of_ranges` and a
-                placeholder otherwise.
+                placeholder otherwise; but with a radius the ball alone bounds them.
+            radius: Of the ball that rows are in, positive; None if there is none.
 
         Raises:
-            CallerError: not D bounds, or one is not positive and finite, naming the column by its index.
+            CallerError: not D bounds, or one is not positive and finite, naming the column by its index; or there is a radius and
+                mixing weights are each tenant's own, so that one record moves the terms of all.
         """
+        if radius is not None:
+            check_no_own_weights(self.mixing)
         if column_bounds is None:
-            return self._unit_layout
+            return self._unit_layout if radius is None else self._layout_of(np.full(self.n_columns, radius), "", radius)
         bounds = np.asarray(column_bounds, dtype=np.float64)
         if bounds.shape != (self.n_columns,):
             raise CallerError(f"column bounds of shape {bounds.shape} do not fit {self.n_columns} columns")
@@ -216,26 +232,35 @@ class GaussianMixtureModel:
                 f"the bound of column {d} is {bounds[d]}",
                 remedy="declare a positive, finite bound for each column",
             )
-        widest = int(np.argmax(bounds))
-        return self._layout_of(float(bounds[widest]), f"column {widest}")
+        return self._layout_of(bounds, f"column {int(np.argmax(bounds))}", radius)
 
     @cached_property
     def _unit_layout(self) -> Layout:
-        return self._layout_of(1.0, "")
+        return self._layout_of(np.ones(self.n_columns), "", None)
 
-    def _layout_of(self, bound: float, source: str) -> Layout:
+    def _layout_of(self, bounds: Vector, source: str, radius: float | None) -> Layout:
         k, d = self.n_components, self.n_columns
-        reach = reach_of(bound) if self.missing else bound
-        of_missing = Block(MISSING_ENTROPY, (), MISSING_ENTROPY_BOUND, "declared bound of the entropy of missing cells")
+        incomplete = self.missing and radius is None
+        if incomplete:
+            bounds = np.full(d, reach_of(float(bounds.max())))
+        reach = Reach.of(bounds, radius)
+        of_missing = Block(
+            MISSING_ENTROPY,
+            (),
+            MISSING_ENTROPY_BOUND,
+            "declared bound of the entropy of missing cells",
+            MISSING_ENTROPY_BOUND if incomplete else 0.0,
+        )
+        second = n_second_moments(self.covariance, d)
         return Layout(
             (
                 Block(COUNT, (), 1.0),
                 Block(LOG_LIKELIHOOD, (), LOG_DENSITY_BOUND, "declared bound of a log-density"),
                 # With one component the entropy is 0, and any positive bound holds.
                 Block(ENTROPY, (), math.log(max(k, 2)), "log of the number of components"),
-                Block("responsibilities", (k,), 1.0),
-                Block("first", (k, d), reach, source),
-                Block("second", (k, n_second_moments(self.covariance, d)), reach * reach, source),
+                Block("responsibilities", (k,), 1.0, norm=1.0),
+                Block("first", (k, d), reach.entry, source, reach.first),
+                Block("second", (k, second), reach.entry * reach.entry, source, reach.second(self.covariance)),
                 *((of_missing,) if self.missing else ()),
                 *(() if self.mixing is None else self.mixing.blocks(k)),
             )

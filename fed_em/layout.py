@@ -23,12 +23,15 @@ class Block:
         bound: What one record of weight one can add to any entry at most, in absolute value; positive,
             finite.
         source: What the bound comes from, for people ("column 'age'"); may be empty.
+        norm: The largest L2 norm that one record of weight one can add to the whole block; at most bound · √size, which is taken
+            where nothing smaller is known. 0 if no record adds anything: whoever sums sends exact zeros, which need no noise.
     """
 
     name: str
     shape: tuple[int, ...]
     bound: float
     source: str = ""
+    norm: float = math.inf
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.bound) and self.bound > 0):
@@ -36,6 +39,9 @@ class Block:
                 f"the per-record bound {self.bound} of statistic '{self.name}' is not positive and finite",
                 remedy="declare finite column bounds",
             )
+        if not self.norm >= 0:
+            raise CallerError(f"the per-record norm {self.norm} of statistic '{self.name}' is negative or no number")
+        object.__setattr__(self, "norm", min(self.norm, self.bound * math.sqrt(self.size)))
 
     @property
     def size(self) -> int:
@@ -75,7 +81,12 @@ class Layout:
         """The same statistics of records that count for at most `weight_bound` each, positive."""
         if weight_bound == 1:
             return self
-        return Layout(tuple(replace(block, bound=block.bound * weight_bound) for block in self.blocks))
+        return Layout(
+            tuple(
+                replace(block, bound=block.bound * weight_bound, norm=block.norm * weight_bound)
+                for block in self.blocks
+            )
+        )
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks)

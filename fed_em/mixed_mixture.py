@@ -43,7 +43,14 @@ from fed_em.row_blocks import over_segments, rows_in_block
 from fed_em.silence import check_held, keep_held, silence
 from fed_em.sphere_chart import WeightsChart
 from fed_em.statistics import Statistics
-from fed_em.tenant_mixing import MIXING_KEYS, TenantMixing, e_step_at_home, expected_log_weights, no_chart
+from fed_em.tenant_mixing import (
+    MIXING_KEYS,
+    TenantMixing,
+    check_no_own_weights,
+    e_step_at_home,
+    expected_log_weights,
+    no_chart,
+)
 
 Vector = NDArray[np.float64]
 T = TypeVar("T")
@@ -236,18 +243,24 @@ class MixedMixtureModel:
         mixing = TenantMixing.taken_from(fields)
         return cls(**fields, mixing=mixing)
 
-    def layout(self, column_bounds: Vector | None = None) -> Layout:
-        """Names, shapes and per-record bounds of the statistics.
+    def layout(self, column_bounds: Vector | None = None, radius: float | None = None) -> Layout:
+        """Names, shapes, per-record bounds and norms of the statistics.
+
+        Norms of Gaussian columns are those of `GaussianMixtureModel.layout`, of the others those of `DiscreteColumns.blocks`.
 
         Args:
             column_bounds: `(D,)`, the largest |x_d| in the coordinates of the E-step. Those of Gaussian columns are read and
                 must be positive; the schema bounds the others. Without them as `GaussianMixtureModel.layout`.
+            radius: Of the ball that the Gaussian cells of every row are in, all observed; other cells may be missing in it.
 
         Raises:
-            CallerError: not D bounds, or one of a Gaussian column is not positive and finite, naming the column.
+            CallerError: not D bounds, or one of a Gaussian column is not positive and finite, naming the column; or as
+                `GaussianMixtureModel.layout` with a radius.
         """
+        if radius is not None:
+            check_no_own_weights(self.mixing)
         if column_bounds is None:
-            return self._unit_layout
+            return self._unit_layout if radius is None else self._layout_of(None, radius)
         bounds = np.asarray(column_bounds, dtype=np.float64)
         if bounds.shape != (self.n_columns,):
             raise CallerError(f"column bounds of shape {bounds.shape} do not fit {self.n_columns} columns")
@@ -257,24 +270,24 @@ class MixedMixtureModel:
                     f"the bound of column '{self.schema.names[d]}' is {bounds[d]}",
                     remedy="declare a positive, finite bound for each Gaussian column",
                 )
-        return self._layout_of(bounds)
+        return self._layout_of(bounds, radius)
 
     @cached_property
     def _unit_layout(self) -> Layout:
-        return self._layout_of(None)
+        return self._layout_of(None, None)
 
-    def _layout_of(self, bounds: Vector | None) -> Layout:
+    def _layout_of(self, bounds: Vector | None, radius: float | None) -> Layout:
         if self.gaussian is None:
             shared: tuple[Block, ...] = (
                 Block(COUNT, (), 1.0),
                 bound_of_log_density(self.schema),
                 Block(ENTROPY, (), math.log(max(self.n_components, 2)), "log of the number of components"),
-                Block(RESPONSIBILITIES, (self.n_components,), 1.0),
+                Block(RESPONSIBILITIES, (self.n_components,), 1.0, norm=1.0),
                 *(() if self.mixing is None else self.mixing.blocks(self.n_components)),
             )
         else:
             of_gaussian = None if bounds is None else bounds[self.schema.gaussian]
-            blocks = self.gaussian.layout(of_gaussian).blocks
+            blocks = self.gaussian.layout(of_gaussian, radius).blocks
             shared = tuple(bound_of_log_density(self.schema) if b.name == LOG_LIKELIHOOD else b for b in blocks)
             if of_gaussian is not None:
                 # The Gaussian mixture knows its columns by their place among themselves.

@@ -110,17 +110,19 @@ class MixedMomentsModel:
         fields = read_mapping("mixed moments", description, ("family", "columns"))
         return cls(ColumnSchema.from_description(fields["columns"]))
 
-    def layout(self, column_bounds: Vector | None = None) -> Layout:
-        """Names, shapes and per-record bounds of the statistics; as only observed cells are summed, they hold for each record.
+    def layout(self, column_bounds: Vector | None = None, radius: float | None = None) -> Layout:
+        """Names, shapes, per-record bounds and norms of the statistics; as only observed cells are summed, they hold for each record.
+
+        Norms are those of `ObservedMomentsModel` and of `DiscreteColumns.blocks`.
 
         Args:
-            column_bounds: As `MixedMixtureModel.layout`, which also says what is raised.
+            column_bounds, radius: As of `MixedMixtureModel.layout`, which also says what is raised.
         """
-        of_mixture = self._one_component.layout(column_bounds)
+        of_mixture = self._one_component.layout(column_bounds, radius)
         shared: tuple[Block, ...] = (Block(COUNT, (), 1.0), bound_of_log_density(self.schema))
         if self.gaussian is not None:
             of_gaussian = None if column_bounds is None else np.asarray(column_bounds)[self.schema.gaussian]
-            blocks = self.gaussian.layout(of_gaussian).blocks[len(shared) :]
+            blocks = self.gaussian.layout(of_gaussian, radius).blocks[len(shared) :]
             source = of_mixture["first"].source
             shared += tuple(block if block.name == OBSERVED else replace(block, source=source) for block in blocks)
         return Layout((*shared, *self.discrete.blocks(1)))

@@ -47,12 +47,17 @@ class Summand(Protocol):
         """The description as JSON-able values; `fed_em.families.build_summand` turns it back into what it describes."""
         ...
 
-    def layout(self, column_bounds: NDArray[np.float64] | None = None) -> Layout:
+    def layout(self, column_bounds: NDArray[np.float64] | None = None, radius: float | None = None) -> Layout:
         """The layout of these statistics.
 
         Args:
             column_bounds: `(D,)`, the largest |x_d| a row can hold in the coordinates of the E-step. Without
                 them the layout says nothing useful about bounds and suits local use only.
+            radius: Of the ball that the Gaussian cells of every row are in, all observed, in the coordinates of the E-step
+                (`fed_em.ball.into_ball`); None if there is no ball. Positive. Without column bounds the ball alone bounds them.
+
+        Raises:
+            CallerError: bounds do not fit or are out of range; or there is a radius, but no bound of what one record changes.
         """
         ...
 

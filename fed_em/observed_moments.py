@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -92,15 +92,24 @@ class ObservedMomentsModel:
         """The full Gaussian whose parameters these are."""
         return GaussianMixtureModel(1, self.n_columns, "full", covariance_floor=0.0)
 
-    def layout(self, column_bounds: Vector | None = None) -> Layout:
-        """Names, shapes and per-record bounds of the statistics; as only observed cells are summed, they hold for each record.
+    @cached_property
+    def _diagonal(self) -> GaussianMixtureModel:
+        """The one that sums the same moments."""
+        return GaussianMixtureModel(1, self.n_columns, "diag", covariance_floor=0.0)
+
+    def layout(self, column_bounds: Vector | None = None, radius: float | None = None) -> Layout:
+        """Names, shapes, per-record bounds and norms of the statistics; as only observed cells are summed, they hold for each record.
+
+        A complete record adds 1 to each entry of `observed`, so its norm is √D; those of the moments are of `fed_em.ball`, of
+        squares. In coordinates of declared ranges, a box, all three are √D.
 
         Args:
-            column_bounds: As `GaussianMixtureModel.layout`, which also says what is raised.
+            column_bounds, radius: As of `GaussianMixtureModel.layout`, which also says what is raised; here cells may be missing
+                in a ball too.
         """
-        of_columns = self._gaussian.layout(column_bounds)
+        of_columns = self._diagonal.layout(column_bounds, radius)
         shape = (self.n_columns,)
-        moments = (Block(name, shape, of_columns[name].bound, of_columns[name].source) for name in ("first", "second"))
+        moments = (replace(of_columns[name], shape=shape) for name in ("first", "second"))
         return Layout(
             (
                 Block(COUNT, (), 1.0),

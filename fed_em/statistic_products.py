@@ -116,17 +116,18 @@ class StatisticProducts:
         """How many numbers are summed, besides the count."""
         return len(self._distinct.first)
 
-    def layout(self, column_bounds: Vector | None = None) -> Layout:
+    def layout(self, column_bounds: Vector | None = None, radius: float | None = None) -> Layout:
         """Names, sizes and per-record bounds of the products; arguments and errors are those of the mixture's layout."""
-        return self._unit_layout if column_bounds is None else self._layout_of(column_bounds)
+        alone = column_bounds is None and radius is None
+        return self._unit_layout if alone else self._layout_of(column_bounds, radius)
 
     @cached_property
     def _unit_layout(self) -> Layout:
-        return self._layout_of(None)
+        return self._layout_of(None, None)
 
-    def _layout_of(self, column_bounds: Vector | None) -> Layout:
+    def _layout_of(self, column_bounds: Vector | None, radius: float | None) -> Layout:
         bound, terms, source, largest = 1.0, 1, "", 1.0
-        of_model, gaussian = self.model.layout(column_bounds), self.of_record.gaussian
+        of_model, gaussian = self.model.layout(column_bounds, radius), self.of_record.gaussian
         if gaussian is not None:
             # Of what is expected of missing cells, or of observed ones: the mixture's layout knows.
             bound, source = of_model["first"].bound, of_model["first"].source

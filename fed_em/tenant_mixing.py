@@ -132,6 +132,15 @@ def has_own_weights(model: Summand) -> bool:
     return isinstance(model, TenantMixedModel) and model.mixing is not None
 
 
+def check_no_own_weights(mixing: TenantMixing | None) -> None:
+    """Raise `CallerError` if there are such weights: fitted to all rows of a tenant, they let one record move the terms of all others."""
+    if mixing is not None:
+        raise CallerError(
+            "what one record changes has no bound where mixing weights are each tenant's own",
+            remedy='set mixing = "shared", or fit without differential privacy',
+        )
+
+
 def no_chart() -> CallerError:
     """Why such a model has no chart (`fed_em.chart`)."""
     return CallerError(

@@ -40,6 +40,13 @@ _STOPPING_SECONDS = 5.0
 # Each registration is a process that loads all of Flower.
 _REGISTER_AT_ONCE = 3
 
+# Of the log of a run that failed.
+_LINES_SHOWN = 30
+
+# Ray gives its own programs fixed times to come up, which a busy machine or a slow disk overruns.
+_RAY_DID_NOT_START = ("timed out during startup", "Failed to connect to GCS")
+_ATTEMPTS_TO_START_RAY = 3
+
 _HOME_VARIABLE = "FLWR_HOME"
 _ENVIRONMENT = {
     # Flower tells its makers what it does, looks for updates and installs dependencies over the network, unless it is told not to.
@@ -54,6 +61,21 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+
+class FlowerRunFailed(EnvironmentFault):
+    """A run that Flower took and did not complete. Shows the last lines of its log, whose folder may not last.
+
+    Args:
+        status: Flower's word for how it ended.
+        log: What the run printed.
+    """
+
+    def __init__(self, status: str, log: Path) -> None:
+        printed = log.read_text(encoding="utf-8", errors="replace")
+        last = "\n".join(printed.splitlines()[-_LINES_SHOWN:])
+        super().__init__(f"the Flower run ended as {status}; its last words:\n{last}", remedy=f"see {log}")
+        self.ray_did_not_start = any(sign in printed for sign in _RAY_DID_NOT_START)
 
 
 @dataclass(frozen=True)
@@ -128,7 +150,7 @@ class _Flower(AbstractContextManager["_Flower"]):
         log = self._flwr("run", str(write_bundle(self._folder)), _CONNECTION, *options, seconds=seconds)
         newest = json.loads(self._flwr("list", _CONNECTION, "--format", "json").read_text(encoding="utf-8"))["runs"][0]
         if newest["status"] != "finished:completed":
-            raise EnvironmentFault(f"the Flower run ended as {newest['status']}", remedy=f"see {log}")
+            raise FlowerRunFailed(newest["status"], log)
 
     def _start_all(self) -> None:
         raise NotImplementedError
@@ -260,6 +282,26 @@ class FlowerSimulation(_Flower):
         # Each tenant's session lasts as long as the run, so Ray must not make one wait for another, whatever cores there are.
         size = {"num_supernodes": tenants, "init_args_num_cpus": tenants, "client_resources_num_cpus": 1}
         self._run_options = ["--federation-config", _key_values(size)]
+
+    def run(
+        self,
+        session_file: Path,
+        link: str = "stream",
+        address: str = "",
+        federation: Path | None = None,
+        events: Path | None = None,
+        seconds: float = 3600.0,
+    ) -> None:
+        """As of any fleet; a run whose Ray did not come up in the time that it gives itself is submitted again."""
+        for _ in range(_ATTEMPTS_TO_START_RAY - 1):
+            try:
+                super().run(session_file, link, address, federation, events, seconds)
+            except FlowerRunFailed as failure:
+                if not failure.ray_did_not_start:
+                    raise
+            else:
+                return
+        super().run(session_file, link, address, federation, events, seconds)
 
     def _start_all(self) -> None:
         (port,) = _free_ports(1)
