@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.ball import into_ball
 from fed_em.broadcast import Broadcast
 from fed_em.candidates import Candidates
 from fed_em.component_counts import LEAST_ROWS, MASS, component_counts
@@ -26,6 +27,7 @@ from fed_em.statistic_products import StatisticProducts
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import at_home, has_own_weights
 from fed_em_client.fingerprint import MIXED, fingerprint_of
+from fed_em_client.privacy_budget import PrivacyBudget, PromisedBudget
 from fed_em_client.rows import read_records
 from fed_em_client.sharded_sums import ShardedSums
 from fed_em_protocols.description import (
@@ -39,10 +41,12 @@ from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import IllegalStep
 from fed_em_protocols.keys import KEY_BYTES, derive
 from fed_em_protocols.masks import RingVector
-from fed_em_protocols.mass_gate import held_components, held_from_bitmap, held_to_bitmap
+from fed_em_protocols.mass_gate import held_components, held_from_bitmap, held_to_bitmap, least_supporters
 from fed_em_protocols.messages import Mode
+from fed_em_protocols.privacy.noise import noise_of, without_silent
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.tenant_state import Evaluate
+from fed_em_protocols.window import Randomness
 
 
 class WorkMarks(Protocol):
@@ -141,6 +145,8 @@ class RowsWork:
         workers: Processes that sum the rows.
         secret: What minibatches, held-out rows and the counts of a bootstrap are drawn from, the same whenever this tenant starts; by
             default one that lasts as long as this object.
+        budget: What private sessions may spend; by default what each promises, remembered as long as this object lasts.
+        randomness: Secret uniform bytes, for the noise of private sessions.
     """
 
     def __init__(
@@ -152,7 +158,11 @@ class RowsWork:
         marks: WorkMarks | None = None,
         workers: int = 1,
         secret: bytes = b"",
+        budget: PrivacyBudget | None = None,
+        randomness: Randomness = secrets.token_bytes,
     ) -> None:
+        self._budget = PromisedBudget() if budget is None else budget
+        self._randomness = randomness
         self._secret = secret or secrets.token_bytes(KEY_BYTES)
         self._data = data
         self._columns = dict(columns)
@@ -168,6 +178,7 @@ class RowsWork:
         self._counting: _Counting | None = None
         self._products_at: bytes | None = None
         self._first_of_replicates: int | None = None
+        self._last_noised = 0
 
     def prepare(self, description: bytes, mass_floor: int) -> None:
         """Read the rows and check them against a session's description (JSON). The same offer again costs nothing.
@@ -185,6 +196,8 @@ class RowsWork:
             return
         parsed = SessionDescription.from_json(description)
         require_gateable(parsed, mass_floor)
+        if parsed.privacy is not None:
+            parsed.privacy.require_kept()
         records = self.read(parsed)
         _require_batches(parsed, len(records))
         _require_held_out(parsed, len(records))
@@ -214,11 +227,18 @@ class RowsWork:
 
         Once they have, the answer is yes for the rest of the session: which of them the server's running total holds is
         known only after a round that this process need not live to see.
+
+        A private session's cost is set aside here, before anything is answered.
+
+        Raises:
+            CallerError: the session costs more privacy than this tenant has left.
         """
         if session != self._number:
             self._number = session
             self._forget_rounds()
         prepared = self._prepared()
+        if prepared.description.privacy is not None:
+            self._budget.reserve(session, prepared.description.privacy.spend)
         names = prepared.description.file_columns
         before, now = self._marks.work(session), fingerprint_of(prepared.records, names)
         changed = before not in {None, now}
@@ -238,7 +258,10 @@ class RowsWork:
         setting = self._setting_of(broadcast)
         description = self._prepared().description
         _require_sound(
-            asked, description.stream is not None, setting.candidates and description.takes_whole_vectors(setting.asked)
+            asked,
+            description.stream is not None,
+            setting.candidates and description.takes_whole_vectors(setting.asked),
+            description.privacy is not None,
         )
         if setting.candidates and asked.round > description.last_candidate_round:
             raise _not_agreed(asked, f"candidates later than in round {description.last_candidate_round}")
@@ -253,7 +276,22 @@ class RowsWork:
             raise
         except FedEmError as error:
             raise CallerError(f"round {asked.round}: {error.message}", remedy=error.remedy) from error
-        return encoding.encode(statistics, self._index)
+        privacy = description.privacy
+        return (
+            encoding.encode(statistics, self._index) if privacy is None else self._noised(asked, encoding, statistics)
+        )
+
+    def _noised(self, asked: Evaluate, encoding: Encoding, statistics: Statistics) -> RingVector:
+        """The encoded statistics and this tenant's share of the noise, paid for before anybody sees them."""
+        privacy = self._prepared().description.privacy
+        assert privacy is not None
+        if asked.round <= self._last_noised:
+            raise _not_agreed(asked, "a round again, which would have other noise")
+        noise = noise_of(encoding, privacy, asked.minimum_survivors - asked.colluders)
+        vector = encoding.encode(without_silent(statistics), self._index)
+        self._budget.charge(self._number or b"", asked.round)
+        self._last_noised = asked.round
+        return noise.added(vector, self._randomness)
 
     def held(self, counts: RingVector) -> bytes:
         """Bitmap of the components that stay shut by the mass gate's rule, from the opened sum of the counts last asked for.
@@ -281,6 +319,7 @@ class RowsWork:
     def _forget_rounds(self) -> None:
         self._setting, self._coordinates, self._picked = None, None, None
         self._counting, self._products_at, self._first_of_replicates = None, None, None
+        self._last_noised = 0
 
     def _prepared(self) -> _Session:
         if self._session is None:
@@ -298,6 +337,7 @@ class RowsWork:
             bounds = broadcast.coordinates.bounds(session.description.low, session.description.high)
             records = replace(session.records, rows=broadcast.coordinates.apply(session.records.rows))
             records = replace(records, admissible=None) if moments else records
+            records = _within(records, session.description, broadcast)
             self._setting = _Setting(
                 broadcast.model,
                 self._with_own_key(broadcast.model),
@@ -370,10 +410,11 @@ class RowsWork:
 
     def _counted(self, asked: Evaluate, setting: _Setting, parameters: Parameters) -> tuple[Encoding, Statistics]:
         """How much each component holds."""
-        encoding = counts_encoding_of(setting.model, self._roster.row_caps)
+        privacy = self._prepared().description.privacy
+        encoding = counts_encoding_of(setting.model, self._roster.row_caps, privacy)
         _check_same_encoding(encoding, asked)
-        # Two supporters more than collude: see `fed_em_protocols.mass_gate`.
-        self._counting = _Counting(asked.parameters, encoding, asked.mass_floor, asked.colluders + 2)
+        supporters = least_supporters(asked.colluders, privacy is not None)
+        self._counting = _Counting(asked.parameters, encoding, asked.mass_floor, supporters)
         own = at_home(setting.model, parameters, setting.records)
         return encoding, component_counts(_counted_of(setting.model), own, setting.records, encoding.layout)
 
@@ -424,6 +465,14 @@ class RowsWork:
         return held
 
 
+def _within(records: Records, description: SessionDescription, broadcast: Broadcast) -> Records:
+    """Records of a private session in its ball; others as they are."""
+    radius = description.radius_of(broadcast)
+    if radius is None:
+        return records
+    return replace(records, rows=into_ball(records.rows, radius, description.schema_of_columns))
+
+
 def _one_model_of(summand: Summand) -> Summand:
     """The one model that products, replicates or tracks are of, or the model itself."""
     if isinstance(summand, StatisticProducts):
@@ -464,10 +513,11 @@ def _components_of(model: Summand) -> ComponentModel:
     return model
 
 
-def _require_sound(asked: Evaluate, stream: bool, starts: bool) -> None:
+def _require_sound(asked: Evaluate, stream: bool, starts: bool, private: bool) -> None:
     """Refuse what the session's terms do not admit: with a mass gate each sum is two, counts and then moments.
 
-    The rounds of a stream are over different rows, so its vectors are whole; so are those of starts, of which no total is kept.
+    The rounds of a stream are over different rows, so its vectors are whole; so are those of starts, of which no total is kept, and of
+    private sessions: what is computed again would have other noise.
     """
     counts, gated = asked.mode == Mode.COUNTS, asked.mass_floor > 0
     refusals = (
@@ -478,6 +528,7 @@ def _require_sound(asked: Evaluate, stream: bool, starts: bool) -> None:
         (gated and asked.mode == Mode.INCREMENT, "an increment, in a session with a mass gate"),
         (stream and asked.mode == Mode.INCREMENT, "an increment, in a stream"),
         (starts and asked.mode == Mode.INCREMENT, "an increment of candidates"),
+        (private and (asked.recall or asked.mode == Mode.INCREMENT), "an increment, in a private session"),
     )
     for refused, what in refusals:
         if refused:

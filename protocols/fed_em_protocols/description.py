@@ -6,6 +6,7 @@ the session follows by rule (`encoding_of`, `counts_encoding_of`), on either sid
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -47,6 +48,9 @@ from fed_em.tracks import tracks_of
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.limits import MAX_COMPONENTS
+from fed_em_protocols.privacy.noise import private_encoding
+from fed_em_protocols.privacy.promise import Privacy
+from fed_em_protocols.ring import RING_64
 from fed_em_protocols.roster import Name
 from fed_em_protocols.selection import Selection
 from fed_em_protocols.starts import Starts, most_candidates
@@ -206,6 +210,8 @@ class SessionDescription(Table):
     """Whether, once the model is fitted, one sum of statistic products (`fed_em.statistic_products`) is asked for."""
     bootstrap: Annotated[int, Field(ge=2, le=MAX_REPLICATES)] | None = None
     """How many replicates (`fed_em.bootstrap`) are fitted once the model is; None for no bootstrap."""
+    privacy: Privacy | None = None
+    """What noise in every sum promises of records or tenants; None if sums are opened as they are."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -241,7 +247,30 @@ class SessionDescription(Table):
         if most > MAX_COMPONENTS:
             raise ValueError(f"a session's model has at most {MAX_COMPONENTS} components, not {most}")
         self._check_candidates()
+        self._check_privacy()
         return self
+
+    def _check_privacy(self) -> None:
+        """What has no bound a record, or sums that are no fit's, has no place in a session that promises something of records."""
+        if self.privacy is None:
+            return
+        hole = next((column for column in self.columns if column.missing and column.kind == "gaussian"), None)
+        held_out = self.selection is not None and self.selection.share is not None
+        refusals = (
+            (self.stream is not None, "a [stream]"),
+            (self.tracks is not None, "two tracks of its fit"),
+            (self.standard_errors is not None, "standard errors"),
+            (self.bootstrap is not None, "a bootstrap"),
+            (held_out, "held-out rows, whose log-likelihood one record can change without bound"),
+            (has_own_weights(self.fitted_model), "mixing weights of each tenant's own"),
+            (
+                hole is not None,
+                f"a Gaussian column with missing cells ('{hole.name if hole else ''}'), of which a record may expect anything",
+            ),
+        )
+        for has, what in refusals:
+            if has:
+                raise ValueError(f"a session with [privacy] cannot have {what}: leave one of them out")
 
     def _check_selection(self) -> None:
         if self.selection is None:
@@ -394,10 +423,24 @@ class SessionDescription(Table):
     def takes_whole_vectors(self, model: Summand) -> bool:
         """Whether no sums of a model are of increments.
 
-        In a stream each is of other rows, and of products there is one sum only. Starts go on from the sums of whoever is there; fits to
-        pick from, as the fit of one model, from the last terms of everybody.
+        In a stream each is of other rows, and of products there is one sum only. In increments noise would pile up. Starts go on from
+        the sums of whoever is there; fits to pick from, as the fit of one model, from the last terms of everybody.
         """
-        return self.stream is not None or isinstance(model, StatisticProducts) or model in self.candidates
+        whole = self.stream is not None or self.privacy is not None
+        return whole or isinstance(model, StatisticProducts) or model in self.candidates
+
+    def radius_of(self, broadcast: Broadcast) -> float | None:
+        """R, of the ball that records are scaled into for what a broadcast asks for; None without privacy.
+
+        That of the first moments is the ball around the declared ranges, which are [−1, 1] there.
+        """
+        if self.privacy is None:
+            return None
+        return (
+            math.sqrt(max(len(self.schema_of_columns.gaussian), 1))
+            if self.asks_for_moments(broadcast)
+            else self.privacy.radius
+        )
 
     @property
     def last_candidate_round(self) -> int:
@@ -563,7 +606,9 @@ def encoding_of(description: SessionDescription, broadcast: Broadcast, row_caps:
         CallerError: the declared ranges and row caps leave too few fraction bits; names the column.
     """
     bounds = broadcast.coordinates.bounds(description.low, description.high)
-    layout = broadcast.model.layout(bounds).of_weights_up_to(description.weight_bound)
+    layout = broadcast.model.layout(bounds, description.radius_of(broadcast)).of_weights_up_to(description.weight_bound)
+    if description.privacy is not None:
+        return private_encoding(layout, row_caps, description.privacy)
     try:
         return Encoding.proved(layout, row_caps)
     except CallerError as error:
@@ -574,8 +619,10 @@ def encoding_of(description: SessionDescription, broadcast: Broadcast, row_caps:
         raise CallerError(f"{error.message}; the widest column is '{widest}'", remedy=error.remedy) from None
 
 
-def counts_encoding_of(model: Summand, row_caps: Sequence[int]) -> Encoding:
+def counts_encoding_of(model: Summand, row_caps: Sequence[int], privacy: Privacy | None = None) -> Encoding:
     """The encoding of a model's component counts (`fed_em.component_counts`), with its range proved: in the small ring if they fit.
+
+    Private counts are in the large ring, on the grid of their noise.
 
     Raises:
         CallerError: the model has no components, or the row caps leave too few fraction bits.
@@ -585,4 +632,6 @@ def counts_encoding_of(model: Summand, row_caps: Sequence[int]) -> Encoding:
             f"a model of the family '{model.family}' has no components for a mass gate to count",
             remedy="set no mass floor in this session",
         )
+    if privacy is not None:
+        return private_encoding(counts_layout(model), row_caps, privacy, RING_64.for_counts)
     return Encoding.of_counts(counts_layout(model), row_caps)

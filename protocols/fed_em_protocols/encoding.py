@@ -105,7 +105,8 @@ class Encoding:
         """H(encoding): ring, names, shapes, exact bounds, bits and row caps."""
         fields: list[bytes | str | int] = [self.ring.bits, len(self.row_caps), *self.row_caps]
         for block, bits in zip(self.layout, self.bits, strict=True):
-            fields += [block.name, len(block.shape), *block.shape, block.bound.hex(), bits]
+            # Negative on a grid that is coarser than one (`fed_em_protocols.privacy.noise`).
+            fields += [block.name, len(block.shape), *block.shape, block.bound.hex(), bits % 2**64]
         return digest("encoding", *fields)
 
     def rounding(self, n_tenants: int) -> dict[str, float]:

@@ -60,6 +60,14 @@ from fed_em.statistics import Statistics
 from fed_em_protocols.members import from_bitmap, to_bitmap
 
 
+def least_supporters(colluders: int, private: bool) -> int:
+    """How many tenants must support an opened component: two more than may collude.
+
+    In a private session none are counted: noise that hides a record drowns a number of tenants, and hides what single tenants add.
+    """
+    return 0 if private else colluders + 2
+
+
 @dataclass(frozen=True)
 class _Presence:
     """How much of something the components hold: of records, or of the observed cells of one column.
@@ -84,7 +92,7 @@ def held_components(counts: Statistics, floor_thousandths: int, least_tenants: i
         counts: The decoded sum over all tenants of the round, finite, in the layout of `counts_layout`.
         floor_thousandths: The least mass of an opened component, in thousandths of a record (`SessionTerms.mass_floor`);
             at least 1.
-        least_tenants: The least number of tenants that support an opened component; at least 1.
+        least_tenants: The least number of tenants that support an opened component; 0 where they are not counted.
 
     Raises:
         CallerError: the floor or the number of tenants is out of its range, or the statistics are not counts.
@@ -126,8 +134,8 @@ def _checked_floor(floor_thousandths: int, least_tenants: int) -> Fraction:
     """The floor in records."""
     if floor_thousandths < 1:
         raise CallerError(f"the mass floor must be at least a thousandth of a record, not {floor_thousandths}")
-    if least_tenants < 1:
-        raise CallerError(f"a component must be supported by at least 1 tenant, not {least_tenants}")
+    if least_tenants < 0:
+        raise CallerError(f"a component cannot be supported by at least {least_tenants} tenants")
     return Fraction(floor_thousandths, 1000)
 
 

@@ -66,6 +66,7 @@ def _ask_or_evaluate(state: TenantState) -> TenantStep:
     evaluate = Evaluate(
         current.number, header.mode, current.header.attachment, header.encoding, header.length, header.held,
         state.accepted_terms.mass_floor, state.accepted_terms.colluders, header.ring,
+        minimum_survivors=state.accepted_terms.minimum_survivors,
     )  # fmt: skip
     return TenantStep(state, evaluate=evaluate)
 
@@ -88,6 +89,7 @@ def on_base(state: TenantState, sealed: Sealed[Base], randomness: Randomness, ma
     evaluate = Evaluate(
         base.round, base.mode, sealed.attachment, base.encoding, base.length, base.held,
         state.accepted_terms.mass_floor, state.accepted_terms.colluders, base.ring, recall=True,
+        minimum_survivors=state.accepted_terms.minimum_survivors,
     )  # fmt: skip
     return TenantStep(state, evaluate=evaluate)
 

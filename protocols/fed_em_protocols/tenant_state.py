@@ -231,6 +231,7 @@ class Evaluate:
         colluders: The session's f.
         ring: Bits of the ring.
         recall: Whether the base of an increment is computed again, rather than this round's statistics.
+        minimum_survivors: The session's u_min.
     """
 
     round: int
@@ -243,6 +244,7 @@ class Evaluate:
     colluders: int = 0
     ring: int = 64
     recall: bool = False
+    minimum_survivors: int = 0
 
 
 @dataclass(frozen=True)

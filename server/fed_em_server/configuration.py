@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -28,6 +30,8 @@ from fed_em_protocols.description import (
     require_gateable,
 )
 from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
+from fed_em_protocols.privacy.accounting import noise_for
+from fed_em_protocols.privacy.promise import SAMPLING_SLACK, Privacy, Unit
 from fed_em_protocols.roster import Name
 from fed_em_protocols.selection import Selection
 from fed_em_protocols.starts import MAX_STARTS, Starts, most_candidates
@@ -36,6 +40,10 @@ from fed_em_protocols.terms import Trust
 
 # Of `[fit] start`, what names no folder.
 LABELS = "labels"
+
+# Of a fit with noise in its sums, where nothing else is said.
+PRIVATE_STOPPING = Stopping(tolerance=0.0, max_iterations=15)
+_PRIVATE_STARTS = 5
 
 
 class TrustTable(Table):
@@ -100,6 +108,19 @@ class FitTable(Table):
         return Stopping(self.tolerance, self.max_iterations)
 
 
+class PrivacyTable(Table):
+    """Differential privacy of all that the session opens, by noise inside its sums."""
+
+    epsilon: Annotated[FiniteFloat, Field(gt=0)]
+    delta: Annotated[FiniteFloat, Field(gt=0, lt=0.01)]
+    unit: Unit = "record"
+    """Whose presence is hidden: each record's, or each tenant's with all its records."""
+    radius: PositiveFloat | None = None
+    """R, of the ball that standardised records are scaled into; by default √D + 1 for D Gaussian columns."""
+    spare_sums: Annotated[int, Field(ge=0)] = 2
+    """How many sums may fail after the tenants answered; each that does is paid for."""
+
+
 class TimesTable(Table):
     """How long the server waits, in seconds; see `fed_em_protocols.coordinator_state.Timetable`."""
 
@@ -137,9 +158,22 @@ class ServerConfiguration(Table):
     """Stepwise EM over minibatches; without it, every round is over all rows. Never in a session with a mass floor."""
     selection: Selection | None = None
     """Several models to pick one from; without it, there is the one of [model]. Never in a session with a mass floor, or a stream."""
+    privacy: PrivacyTable | None = None
+    """Without it, sums are opened as they are."""
     trust: TrustTable = TrustTable()
     fit: FitTable = FitTable()
     times: TimesTable = TimesTable()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _private_defaults(cls, said: Any) -> Any:
+        """Every sum costs: fewer of them, and no waiting for a log-likelihood with noise in it to stand still."""
+        if not isinstance(said, dict) or said.get("privacy") is None:
+            return said
+        fit = said.get("fit", {})
+        fit = fit.model_dump(exclude_unset=True) if isinstance(fit, FitTable) else fit
+        usual = asdict(PRIVATE_STOPPING)
+        return {**said, "fit": {**usual, **fit}} if isinstance(fit, dict) else said
 
     @model_validator(mode="after")
     def _describes_a_session(self) -> Self:
@@ -177,7 +211,7 @@ class ServerConfiguration(Table):
     def _can_be_optimised(self) -> Self:
         if self._plain_em and self.fit.optimiser not in (None, EM):
             raise ValueError(
-                f"a [stream] or mixing = \"tenant\" takes steps of EM, and no optimiser '{self.fit.optimiser}': "
+                f"a [stream], [privacy] or mixing = \"tenant\" takes steps of EM, and no optimiser '{self.fit.optimiser}': "
                 f'set optimiser = "{EM}" in [fit], or leave it out'
             )
         return self
@@ -198,7 +232,8 @@ class ServerConfiguration(Table):
             self._one_component or self.stream is not None or self.trust.mass_floor > 0 or self.fit.start is not None
         )
         together = models[0] if len(models) == 1 else Candidates(models)
-        return 0 if unsuited else min(Starts().n, max(most_candidates(together) - 1, 0))
+        wanted = Starts().n if self.privacy is None else _PRIVATE_STARTS
+        return 0 if unsuited else min(wanted, max(most_candidates(together) - 1, 0))
 
     def beginning(self) -> Beginning:
         """Where the fit starts.
@@ -223,7 +258,7 @@ class ServerConfiguration(Table):
 
     @property
     def _plain_em(self) -> bool:
-        return self.stream is not None or has_own_weights(self._models[0])
+        return self.stream is not None or self.privacy is not None or has_own_weights(self._models[0])
 
     @property
     def optimiser(self) -> str:
@@ -258,7 +293,32 @@ class ServerConfiguration(Table):
             tracks=None if tracks == 1 else 2,
             standard_errors=True if self.fit.standard_errors else None,
             bootstrap=self.fit.bootstrap,
+            privacy=self._promise(starts),
         )
+
+    def _promise(self, starts: Starts | None) -> Privacy | None:
+        """What all sums of the session keep together."""
+        asked = self.privacy
+        if asked is None:
+            return None
+        sums = self.sums_of(starts) + asked.spare_sums
+        noise = noise_for(asked.epsilon, asked.delta, sums, SAMPLING_SLACK * sums)
+        gaussian = sum(column.kind == "gaussian" for column in self.columns)
+        radius = asked.radius or math.sqrt(gaussian) + 1
+        return Privacy(
+            unit=asked.unit,
+            epsilon=asked.epsilon,
+            delta=asked.delta,
+            radius=radius,
+            noise_multiplier=noise,
+            sums=sums,
+        )
+
+    def sums_of(self, starts: Starts | None) -> int:
+        """How many sums the session takes where none fails: for the moments, the start, the pick and the fit; each twice behind a gate."""
+        start = starts.rounds if starts else FromLabels().rounds if self.fit.start == LABELS else 0
+        pick = self.selection.rounds if self.selection else 0
+        return (1 + start + pick + self.fit.max_iterations) * (2 if self.trust.mass_floor else 1)
 
 
 def read_server_configuration(path: Path) -> ServerConfiguration:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from fed_em.admissible import admissible
 from fed_em.broadcast import Broadcast
 from fed_em.component_counts import LEAST_ROWS, MASS
 from fed_em.coordinates import Coordinates
 from fed_em.em import Summed
 from fed_em.errors import CallerError
+from fed_em.free_energy import with_log_likelihood
 from fed_em.model import Summand
 from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
@@ -17,7 +19,7 @@ from fed_em_protocols.coordinator_state import SumOpened, SumRequest
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import SumFailed
-from fed_em_protocols.mass_gate import held_components, held_to_bitmap, shortage
+from fed_em_protocols.mass_gate import held_components, held_to_bitmap, least_supporters, shortage
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms
 from fed_em_server.federated_sum import FederatedSum
@@ -39,7 +41,7 @@ class FederatedTotal:
         roster: Its tenants.
         description: The session's columns and model.
         model, coordinates: What is evaluated, and where.
-        opened: Called with every opened sum of statistics.
+        opened: Called with every opened sum of statistics, and of how many components the noise made it inadmissible.
     """
 
     sums: FederatedSum
@@ -48,7 +50,7 @@ class FederatedTotal:
     description: SessionDescription
     model: Summand
     coordinates: Coordinates
-    opened: Callable[[SumOpened], None]
+    opened: Callable[[SumOpened, int], None]
 
     def __call__(self, parameters: Parameters) -> Summed:
         """The statistics at some parameters.
@@ -68,13 +70,22 @@ class FederatedTotal:
         else:
             opened = self.sums.sum(request)
         _require_no_faults(opened, encoding)
-        self.opened(opened)
+        statistics, projected = self._released(broadcast, encoding.decode(opened.vector))
+        self.opened(opened, projected)
         missing, stale = self.roster.names(opened.missing), self.roster.names(opened.stale)
-        return Summed(encoding.decode(opened.vector), missing, stale, held)
+        return Summed(statistics, missing, stale, held)
+
+    def _released(self, broadcast: Broadcast, statistics: Statistics) -> tuple[Statistics, int]:
+        """Statistics that M-steps can use, and how many components had to be changed for it: without noise none are."""
+        radius = self.description.radius_of(broadcast)
+        if radius is None:
+            return statistics, 0
+        statistics, projected = admissible(self.model, statistics, radius)
+        return with_log_likelihood(self.model, statistics, broadcast.parameters), projected
 
     def _behind_gate(self, request: SumRequest, of_columns: bool) -> tuple[SumOpened, tuple[int, ...]]:
         """The moments of the components that are large enough, and the others; of those that standardise the columns, all or none."""
-        encoding = counts_encoding_of(self.model, self.roster.row_caps)
+        encoding = counts_encoding_of(self.model, self.roster.row_caps, self.description.privacy)
         counts = SumRequest(request.parameters, encoding.digest, encoding.length, counts=True, ring=encoding.ring)
         held: tuple[int, ...] = ()
 
@@ -82,15 +93,19 @@ class FederatedTotal:
             nonlocal held
             _require_no_faults(counted, encoding)
             summed = encoding.decode(counted.vector)
-            held = held_components(summed, self.terms.mass_floor, self.terms.colluders + 2)
+            held = held_components(summed, self.terms.mass_floor, self._least_tenants)
             if held and of_columns:
                 raise self._too_little(summed)
             return replace(request, whole=True, held=held_to_bitmap(held, len(summed[MASS])))
 
         return self.sums.sum_behind_gate(counts, moments), held
 
+    @property
+    def _least_tenants(self) -> int:
+        return least_supporters(self.terms.colluders, self.description.privacy is not None)
+
     def _too_little(self, counts: Statistics) -> CallerError:
-        least_tenants = self.terms.colluders + 2
+        least_tenants = self._least_tenants
         lacking = shortage(counts, self.description.names, self.terms.mass_floor, least_tenants)
         return CallerError(
             f"all tenants together have too few {' and '.join(lacking)}: the mass gate opens nothing below "

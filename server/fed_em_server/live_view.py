@@ -168,7 +168,12 @@ class Frame:
         yield title
         badge = _BADGE if record.certified else _WARNING
         banner = Text.assemble((f" {record.trust} ", badge), f" {banner_in_words(record)}")
-        for told in (banner, *(Text.assemble((" ! ", _WARNING), f" {warning}") for warning in record.warnings)):
+        promised = (Text.assemble((" private ", _BADGE), f" {record.privacy.in_words}"),) if record.privacy else ()
+        for told in (
+            banner,
+            *promised,
+            *(Text.assemble((" ! ", _WARNING), f" {warning}") for warning in record.warnings),
+        ):
             yield from told.wrap(Console(width=width), width)
 
     def _progress(self) -> Text:

@@ -60,7 +60,8 @@ class PlainLog:
         self._write(
             f"f = {record.colluders}, {blocks_in_words(record)}, sums of {record.minimum_survivors} tenants or more"
         )
-        for told_once in (record.banner, *record.warnings):
+        promised = (record.privacy.in_words,) if record.privacy else ()
+        for told_once in (record.banner, *promised, *record.warnings):
             self._write(told_once)
 
     def noticed(self, notice: Notice) -> None:

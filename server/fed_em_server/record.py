@@ -13,6 +13,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from fed_em.em import Step
 from fed_em_protocols.configuration import Table
+from fed_em_protocols.privacy.promise import Privacy
 from fed_em_protocols.terms import Trust
 
 RECORD_FILE = "record.json"
@@ -56,6 +57,8 @@ class RoundRecord(Table):
     """By roster index: the round whose parameters a tenant's term in the total was computed at; 0 if there is none."""
     held: tuple[int, ...] = ()
     """Components whose moments the mass gate kept shut."""
+    projected: Annotated[int, Field(ge=0)] = 0
+    """In how many components noise made the sum inadmissible, so that it was moved to where an M-step can use it."""
     seconds: float
     """From the last opened sum to this one: gathering, a window's set-up and failed attempts included."""
     bytes_up: int
@@ -213,6 +216,8 @@ class SessionRecord(Table):
     """Seconds for which a session waits for tenants without whom there is no sum."""
     mass_floor: float = 0.0
     """The least mass of an opened component, in records; 0 without a gate."""
+    privacy: Privacy | None = None
+    """What noise in every sum promises; None if sums are opened as they are."""
     stream: bool = False
     """Whether sums were of minibatches and averaged: then nothing converges, and log-likelihoods are of the newest batch."""
     rounds: tuple[RoundRecord, ...] = ()

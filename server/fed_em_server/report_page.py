@@ -31,7 +31,7 @@ from fed_em_server.report_participation import participation_chart
 from fed_em_server.report_profile import profile_of
 from fed_em_server.report_selection import selection_chart, selection_section
 from fed_em_server.report_svg import N_PALETTE
-from fed_em_server.report_words import banner_in_words, starts_in_words
+from fed_em_server.report_words import banner_in_words, privacy_in_words, starts_in_words
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -56,6 +56,7 @@ def _contents(record: SessionRecord, fitted: FittedModel, images: NDArray[np.flo
     return {
         "record": record,
         "banner": banner_in_words(record),
+        "privacy": privacy_in_words(record),
         "model": record.model,
         "figures": key_figures(record),
         "tenants": tenant_lines(record),

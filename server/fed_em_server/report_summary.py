@@ -17,6 +17,7 @@ from fed_em_server.report_words import (
     decimal,
     ending_in_words,
     names_in_words,
+    privacy_in_words,
     seconds_in_words,
     starts_in_words,
 )
@@ -65,6 +66,7 @@ def summary_panel(record: SessionRecord, folder: Path, files: Sequence[str]) -> 
         "rounds": f"{len(rounds)}: {complete} with every tenant in the sum, {len(rounds) - complete} with some",
         **_standard_errors(record),
         "trust": f"{record.trust}, f = {record.colluders}, {blocks_in_words(record)}",
+        **({"privacy": privacy_in_words(record)} if record.privacy else {}),
         "traffic": f"{bytes_in_words(up)} to the server, {bytes_in_words(down)} from it",
         "time": seconds_in_words(record.seconds),
         "folder": str(folder),

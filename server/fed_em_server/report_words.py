@@ -71,6 +71,20 @@ def banner_in_words(record: SessionRecord) -> str:
     return record.banner.removeprefix(f"Trust: {record.trust}. ")
 
 
+def privacy_in_words(record: SessionRecord) -> str:
+    """What noise promises, and what it did to the sums; empty without it."""
+    if record.privacy is None:
+        return ""
+    moved = [opened for opened in record.rounds if opened.projected]
+    said = f"{record.privacy.in_words}."
+    if not record.rounds:
+        return said
+    if not moved:
+        return f"{said} No sum became inadmissible by it."
+    components = sum(opened.projected for opened in moved)
+    return f"{said} In {len(moved)} of {len(record.rounds)} sums it made {components} components inadmissible, which were moved back."
+
+
 def blocks_in_words(record: SessionRecord) -> str:
     """`3 blocks of 3`, `2 blocks of 4 to 5`, `one block of 5`, `no blocks`."""
     if not record.blocks:

@@ -59,6 +59,8 @@ def _examine_session(configuration: ServerConfiguration, now: datetime) -> Itera
         yield check("terms", lambda: _terms(configuration, roster, own), _say_terms).finding
     digest = hashlib.sha256(configuration.description.to_json()).hexdigest()
     yield Finding("description", f'tenants may pin it in [policy]: schema_hash = "{digest}"')
+    promised = configuration.description.privacy
+    yield Finding("privacy", "none: sums are opened as they are" if promised is None else promised.in_words)
     parties = (SERVER, *(tenant.name for tenant in roster.tenants))
     yield from check_roster(roster, parties, now)
     trust = configuration.trust

@@ -108,6 +108,7 @@ def plan_session(
     fit = configuration.fit
     beginning = configuration.beginning()
     sums = beginning.rounds + fit.max_iterations + (description.selection.rounds if description.selection else 0)
+    sums += configuration.privacy.spare_sums if configuration.privacy else 0
     sums += BOOTSTRAP_ROUNDS if description.bootstrap else 0
     terms = session_terms(configuration.trust, roster, description, sums)
     timetable = configuration.times.timetable()
@@ -230,8 +231,8 @@ class _RecordKeeper:
             self._happenings.append(happening_of(notice, self._hub.now() - self._start))
         self._watcher.noticed(notice)
 
-    def opened(self, opened: SumOpened) -> None:
-        """A sum is there; its M-step is still to come."""
+    def opened(self, opened: SumOpened, projected: int) -> None:
+        """A sum is there; its M-step is still to come. Noise made it inadmissible in so many components."""
         now, up, down = self._hub.now(), *self._hub.traffic()
         began, up_before, down_before = self._mark
         self._mark = (now, up, down)
@@ -248,6 +249,7 @@ class _RecordKeeper:
             seconds=now - began,
             bytes_up=up - up_before,
             bytes_down=down - down_before,
+            projected=projected,
         )
         self._rounds.append(record)
         if iteration == 0:
@@ -345,6 +347,7 @@ def _first_record(plan: SessionPlan) -> SessionRecord:
         minimum_survivors=plan.terms.minimum_survivors,
         pause=plan.timetable.pause,
         mass_floor=plan.terms.mass_floor / 1000,
+        privacy=plan.description.privacy,
         stream=plan.description.stream is not None,
     )
 

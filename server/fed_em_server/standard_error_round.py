@@ -45,7 +45,10 @@ def sum_standard_errors(
     opened: list[SumOpened] = []
 
     def total_for(summand: Summand) -> FederatedTotal:
-        return FederatedTotal(sums, terms, roster, description, summand, final.coordinates, opened.append)
+        def keep(each: SumOpened, _: int) -> None:
+            opened.append(each)
+
+        return FederatedTotal(sums, terms, roster, description, summand, final.coordinates, keep)
 
     errors, failure = None, ""
     try:

@@ -21,6 +21,7 @@ from fed_em.em import Stopping
 from fed_em.errors import CallerError, FedEmError
 from fed_em.optimiser import EM, L_BFGS, check_optimiser
 from fed_em.tenant_mixing import has_own_weights
+from fed_em_client.privacy_budget import PromisedBudget
 from fed_em_client.tenant_session import TenantSession, TenantWork
 from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.description import Column
@@ -30,7 +31,14 @@ from fed_em_protocols.policy import TermsPolicy
 from fed_em_protocols.roster_shape import default_block_size
 from fed_em_protocols.tenant_state import TenantSelf
 from fed_em_protocols.terms import SUITE, Trust
-from fed_em_server.configuration import FitTable, ServerConfiguration, TimesTable, TrustTable
+from fed_em_server.configuration import (
+    PRIVATE_STOPPING,
+    FitTable,
+    PrivacyTable,
+    ServerConfiguration,
+    TimesTable,
+    TrustTable,
+)
 from fed_em_server.session import SessionOutcome, SessionPlan, Summing, Watcher, plan_session, run_session
 from fed_em_server.watchers import Watchers
 from fed_em_simulations.costed_cipher import COSTED_SUITE, MOST_TENANTS, WARNING, costed_cipher
@@ -79,6 +87,7 @@ class Federation:
         minimum_survivors: u_min; None for the usual one.
         dropouts: δ that a sparse graph (more than 64 tenants) is made for; None for the usual one.
         mass_floor: In records; 0: no gate.
+        privacy: Differential privacy of all that is opened, as in a session's `[privacy]`; None: sums are opened as they are.
         window_rounds: W.
         deadlines: As in a session's `[times]`; virtual seconds.
         trouble: Whatever else happens; see `fed_em_simulations.trouble`.
@@ -93,7 +102,7 @@ class Federation:
             real time and with keys of chance. Trouble, costs and ciphers are the memory engine's alone.
         workers: Processes that play the tenants; 1: this one, which also plays the server. No byte depends on it.
         watchers: Told of everything, as by a real server.
-        listener: Told of every opened sum, as an adversary reads it (`fed_em_simulations.attacks`).
+        listener: Told of every opened sum, as an adversary reads it (`fed_em_simulations.attacks`); not under Flower.
 
     Raises:
         CallerError: a field is out of its range.
@@ -113,6 +122,7 @@ class Federation:
     minimum_survivors: int | None = None
     dropouts: float | None = None
     mass_floor: float = 0.0
+    privacy: PrivacyTable | None = None
     window_rounds: int = 64
     deadlines: TimesTable = _DEADLINES
     trouble: Sequence[Trouble] = ()
@@ -237,10 +247,13 @@ class Federation:
             raise CallerError(f"these names make no roster: {complaint_of(error)}") from None
 
     def _stopping(self, about: SessionOfTables) -> Stopping:
-        stopping = self.stopping or about.stopping or FitTable().stopping
+        usual = PRIVATE_STOPPING if self.privacy else about.stopping or FitTable().stopping
+        stopping = self.stopping or usual
         return stopping if self.max_iterations is None else replace(stopping, max_iterations=self.max_iterations)
 
     def _optimiser(self, about: SessionOfTables) -> str:
+        if self.privacy is not None:
+            return self.optimiser or EM
         own = has_own_weights(about.description.fitted_model)
         return self.optimiser or about.optimiser or (EM if own else L_BFGS)
 
@@ -258,6 +271,7 @@ class Federation:
         return ServerConfiguration(
             **described,
             listen="127.0.0.1:0",
+            privacy=self.privacy,
             trust=self.trust_table,
             fit=FitTable.model_validate(fit),
             times=self.deadlines,
@@ -333,7 +347,7 @@ class _Run:
 
     def _start(self, index: int) -> Callable[[], TenantSession]:
         roster, terms = self._plan.roster, self._plan.terms
-        name, marks, lives = roster.tenants[index].name, VolatileMarks(), 0
+        name, marks, budget, lives = roster.tenants[index].name, VolatileMarks(), PromisedBudget(), 0
         policy = TermsPolicy(
             allow_semi_honest=terms.trust == Trust.SEMI_HONEST,
             colluders=terms.colluders,
@@ -350,7 +364,8 @@ class _Run:
         def start() -> TenantSession:
             nonlocal lives
             lives += 1
-            work: TenantWork = RecordsWork(self._about.records[index], roster, index, marks)
+            noise = self._parties.randomness(f"{name}/noise", lives)
+            work: TenantWork = RecordsWork(self._about.records[index], roster, index, marks, budget, noise)
             for each in troubles:
                 work = each.work_of(index, work)
             return session_kind(me, work, marks, self._parties.randomness(name, lives))

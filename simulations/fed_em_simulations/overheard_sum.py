@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 from fed_em.broadcast import Broadcast
 from fed_em_protocols.coordinator_state import CoordinatorState, Notice, SumNotOpened, SumOpened, SumRequest
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
 from fed_em_protocols.messages import Mode
+from fed_em_protocols.roster import Roster
 from fed_em_protocols.running_total import RunningTotal
+from fed_em_protocols.terms import SessionTerms
 from fed_em_protocols.transcript.released import ReleasedSum
 from fed_em_server.hub import Hub
 from fed_em_simulations.crashing_sum import CrashingSum
 
-# Told of every opened sum.
-Listener = Callable[[ReleasedSum], None]
+
+class Listener(Protocol):
+    """Who listens to sessions, one after the other."""
+
+    def session_started(self, description: SessionDescription, terms: SessionTerms, roster: Roster) -> None:
+        """What is public of a session, before its first sum."""
+        ...
+
+    def sum_opened(self, released: ReleasedSum) -> None:
+        """A sum was opened."""
+        ...
 
 
 class OverheardSum(CrashingSum):
@@ -38,6 +49,7 @@ class OverheardSum(CrashingSum):
         super().__init__(state, hub, watch)
         self._listener = listener
         self._description = description
+        listener.session_started(description, state.terms.content, state.roster)
 
     def _attempt(self, request: SumRequest) -> SumOpened | SumNotOpened:
         outcome = super()._attempt(request)
@@ -48,7 +60,7 @@ class OverheardSum(CrashingSum):
     def _tell(self, request: SumRequest, opened: SumOpened) -> None:
         broadcast, row_caps = Broadcast.from_bytes(request.parameters), self.state.roster.row_caps
         encoding = (
-            counts_encoding_of(broadcast.model, row_caps)
+            counts_encoding_of(broadcast.model, row_caps, self._description.privacy)
             if request.counts
             else encoding_of(self._description, broadcast, row_caps)
         )
@@ -56,7 +68,7 @@ class OverheardSum(CrashingSum):
             return
         kind, bases = self._terms(request, opened)
         statistics = encoding.decode(opened.vector)
-        self._listener(ReleasedSum(self.state.terms.content.session, opened.round, kind, bases, broadcast, statistics))
+        self._listener.sum_opened(ReleasedSum(self.state.terms.content.session, opened.round, kind, bases, broadcast, statistics))
 
     def _terms(
         self, request: SumRequest, opened: SumOpened

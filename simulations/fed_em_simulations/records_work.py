@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 
 from fed_em.records import Records
+from fed_em_client.privacy_budget import PrivacyBudget
 from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.hashing import digest
 from fed_em_protocols.masks import RingVector
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.tenant_state import Evaluate
+from fed_em_protocols.window import Randomness
 from fed_em_simulations.volatile_marks import VolatileMarks
 from fed_em_simulations.work import current
 
@@ -20,9 +23,18 @@ Source = Callable[[Records, SessionDescription], Records]
 class RecordsWork(RowsWork):
     """See `RowsWork`; the records fit the session."""
 
-    def __init__(self, records: Records, roster: Roster, index: int, marks: VolatileMarks) -> None:
+    def __init__(
+        self,
+        records: Records,
+        roster: Roster,
+        index: int,
+        marks: VolatileMarks,
+        budget: PrivacyBudget | None = None,
+        randomness: Randomness = secrets.token_bytes,
+    ) -> None:
         # Nobody is to be kept from it, and a tenant that starts anew draws the same, as does a run of the same seed.
-        super().__init__((), {}, roster, index, marks, secret=digest("rows of a simulated tenant", index))
+        secret = digest("rows of a simulated tenant", index)
+        super().__init__((), {}, roster, index, marks, secret=secret, budget=budget, randomness=randomness)
         self._records = records
         self._made_of: Source = lambda records, _: records
 

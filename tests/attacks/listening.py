@@ -18,7 +18,8 @@ from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
 from fed_em_protocols.transcript.released import ReleasedSum
 from fed_em_simulations import Federation, FederationOutcome
-from fed_em_simulations.attacks.overheard import Overheard, PublicFacts
+from fed_em_simulations.attacks.ear import Ear
+from fed_em_simulations.attacks.overheard import Overheard
 from fed_em_simulations.scene import Trouble
 
 Matrix = NDArray[np.float64]
@@ -28,18 +29,14 @@ def listen(
     tables: Sequence[Matrix], *trouble: Trouble, sums: int = 6, target: Any = None, **fields: Any
 ) -> tuple[Overheard, FederationOutcome]:
     """A session of the real protocol, plain EM from one draw; blocks of three and one colluder unless told otherwise."""
-    heard: list[ReleasedSum] = []
+    ear = Ear()
     federation = Federation(
-        tables, trouble=trouble, stopping=Stopping(0.0, sums - 1), deadlines=QUICK, optimiser="em", listener=heard.append,
+        tables, trouble=trouble, stopping=Stopping(0.0, sums - 1), deadlines=QUICK, optimiser="em", listener=ear,
         **{"colluders": 1, "starts": 0, **fields},
     )  # fmt: skip
     outcome = federation.fit(GaussianMixture(2) if target is None else target)
-    assert not outcome.failure and outcome.terms is not None
-    terms = outcome.terms
-    facts = PublicFacts(
-        federation.tenants, terms.colluders, terms.minimum_survivors, terms.blocks > 0, terms.mass_floor / 1000
-    )
-    return Overheard.of(heard, facts), outcome
+    assert not outcome.failure
+    return ear.overheard, outcome
 
 
 def summed(

@@ -24,6 +24,7 @@ from tests.bench.sizes import SMALLEST
 from tests.bench.tables import print_bench
 
 
+@pytest.mark.slow
 def test_a_run_of_the_smallest_sizes_is_printed_and_can_be_kept(tmp_path: Path) -> None:
     said: list[str] = []
     bench = run_bench(SMALLEST, tmp_path, said.append)

@@ -45,7 +45,11 @@ def test_without_faults_the_model_is_the_pooled_one(tmp_path: Path, transport: s
 # Over gRPC the tenant that was killed needs some seconds to come back, in which a session without pace would converge.
 @pytest.mark.parametrize(
     ("transport", "seed", "pace"),
-    [("memory", 11, 0.0), pytest.param("memory", 2, 0.0, marks=pytest.mark.slow), ("grpc", 11, 0.1)],
+    [
+        ("memory", 11, 0.0),
+        pytest.param("memory", 2, 0.0, marks=pytest.mark.slow),
+        pytest.param("grpc", 11, 0.1, marks=pytest.mark.slow),
+    ],
 )
 def test_with_one_killed_and_one_late_the_model_is_the_pooled_one(
     tmp_path: Path, transport: str, seed: int, pace: float

@@ -36,7 +36,18 @@ PROTECTION = ["trust", "losses", "blocks"]
 TENANT_CHECKS = [
     "configuration", "versions", "roster", "keys", "certificate", "certificate", "clock", *PROTECTION, "name",
 ]  # fmt: skip
-SERVER_CHECKS = ["configuration", "versions", "roster", "keys", "name", "port", "encoding", "terms", "description"]
+SERVER_CHECKS = [
+    "configuration",
+    "versions",
+    "roster",
+    "keys",
+    "name",
+    "port",
+    "encoding",
+    "terms",
+    "description",
+    "privacy",
+]
 
 
 def tenant_findings(path: Path, now: datetime | None = None) -> list[Finding]:

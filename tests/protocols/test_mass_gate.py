@@ -17,7 +17,7 @@ from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
 from fed_em_protocols.description import SessionDescription, require_gateable
 from fed_em_protocols.encoding import Encoding
-from fed_em_protocols.mass_gate import held_components, held_from_bitmap, held_to_bitmap, shortage
+from fed_em_protocols.mass_gate import held_components, held_from_bitmap, held_to_bitmap, least_supporters, shortage
 
 
 def counts_of(mass: list[float], supporting: list[float]) -> Statistics:
@@ -341,9 +341,15 @@ class TestRule:
         with pytest.raises(CallerError, match="mass floor"):
             held_components(self.counts, floor, 3)
 
-    def test_somebody_supports_a_component(self) -> None:
-        with pytest.raises(CallerError, match="at least 1 tenant"):
-            held_components(self.counts, 1000, 0)
+    def test_no_fewer_than_nobody_supports_a_component(self) -> None:
+        with pytest.raises(CallerError, match="at least -1 tenants"):
+            held_components(self.counts, 1000, -1)
+
+    def test_where_supporters_are_not_counted_mass_alone_decides(self) -> None:
+        uncounted = counts_of([400.0, 60.0, 1.0], [0.0, 0.0, 0.0])
+        assert held_components(uncounted, 10_000, 3) == (0, 1, 2)
+        assert held_components(uncounted, 10_000, least_supporters(3, True)) == (1, 2)
+        assert least_supporters(3, False) == 5
 
     def test_other_statistics_are_refused(self) -> None:
         with pytest.raises(CallerError, match="'mass'"):

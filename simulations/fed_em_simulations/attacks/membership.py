@@ -28,7 +28,6 @@ from fed_em_protocols.transcript.released import ReleasedSum
 from fed_em_simulations.attacks.finding import Figure, Severity
 from fed_em_simulations.attacks.noise import Noise, precisions, rounding
 from fed_em_simulations.attacks.overheard import Overheard
-from fed_em_simulations.attacks.record_terms import terms_of_records
 
 Vector = NDArray[np.float64]
 
@@ -151,7 +150,7 @@ def weak_scores(heard: Overheard, population: Vector, candidates: Vector, noise:
         )
     told = np.concatenate([precisions(released, noise) for released in sums])
     known = told > 0
-    sample, ours = (_terms(sums, rows)[:, known] for rows in (population, candidates))
+    sample, ours = (_terms(heard, sums, rows)[:, known] for rows in (population, candidates))
     mean, deviation = sample.mean(axis=0), np.maximum(sample.std(axis=0), 1e-9)
     total = np.concatenate([released.statistics.vector for released in sums])[known]
     # In units of a record's own deviation, in which eigenvalues compare.
@@ -195,8 +194,8 @@ def _stacked(heard: Overheard) -> list[ReleasedSum]:
     return [complete[i] for i in chosen.tolist()]
 
 
-def _terms(sums: Sequence[ReleasedSum], rows: Vector) -> Vector:
-    return np.concatenate([terms_of_records(each.broadcast, rows, each.statistics.layout) for each in sums], axis=1)
+def _terms(heard: Overheard, sums: Sequence[ReleasedSum], rows: Vector) -> Vector:
+    return np.concatenate([heard.terms_of(each, rows) for each in sums], axis=1)
 
 
 def _auc_interval(auc: float, members: int, others: int) -> tuple[float, float]:

@@ -14,11 +14,15 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.ball import into_ball
 from fed_em.broadcast import Broadcast
 from fed_em.component_counts import component_counts
 from fed_em.errors import CallerError
 from fed_em.model import CountedModel
 from fed_em.statistics import Statistics
+from fed_em_protocols.description import SessionDescription
+from fed_em_protocols.roster import Roster
+from fed_em_protocols.terms import SessionTerms
 from fed_em_protocols.transcript.released import ReleasedSum
 from fed_em_simulations.attacks.record_terms import terms_of_records
 
@@ -33,15 +37,29 @@ class PublicFacts:
         tenants: Names, in roster order.
         colluders: f that it is to withstand.
         cohort: The least tenants of an opened sum.
-        guarded: Whether its sums hold whole blocks.
-        mass_floor: In records; 0: no gate.
+        row_caps: The most rows of each tenant.
+        description: Its columns, model and, if it is private, its promise; None where only sums are known.
     """
 
     tenants: tuple[str, ...]
     colluders: int
     cohort: int
-    guarded: bool = True
-    mass_floor: float = 0.0
+    row_caps: tuple[int, ...] = ()
+    description: SessionDescription | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, description: SessionDescription, terms: SessionTerms, roster: Roster) -> PublicFacts:
+        """Of a session of the protocol."""
+        names = tuple(tenant.name for tenant in roster.tenants)
+        return cls(names, terms.colluders, terms.minimum_survivors, tuple(roster.row_caps), description)
+
+    def prepared(self, at: Broadcast, rows: Vector) -> Vector:
+        """Rows `(n, D)` in original units as tenants put them into an E-step: in its coordinates, in a private session within its ball."""
+        z = at.coordinates.apply(rows)
+        radius = None if self.description is None else self.description.radius_of(at)
+        if radius is None or self.description is None:
+            return z
+        return into_ball(z, radius, self.description.schema_of_columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,10 +121,15 @@ class Overheard:
         at, layout = self.base(released, base), released.statistics.layout
         if at is None:
             return None
-        z = at.coordinates.apply(rows)
+        z = self.facts[released.session].prepared(at, rows)
         if released.kind == "counts":
             return component_counts(cast(CountedModel, at.model), at.parameters, z, layout)
         return at.model.e_step(at.parameters, z, layout)
+
+    def terms_of(self, released: ReleasedSum, rows: Vector) -> Vector:
+        """What each of some records, `(n, D)` in original units, adds at a sum's own parameters, `(n, size)`."""
+        z = self.facts[released.session].prepared(released.broadcast, rows)
+        return terms_of_records(released.broadcast, z, released.statistics.layout)
 
     def unexplained(self, released: ReleasedSum, tables: Mapping[str, Vector]) -> Statistics | None:
         """A sum without what these tables, by tenant and in original units, have added; None if a term's base round was not heard."""
@@ -130,7 +153,8 @@ class Overheard:
         for base in set(bases.tolist()) - {0}:
             at = self.base(released, base)
             if at is not None:
-                found[bases == base] = terms_of_records(at, rows[bases == base], layout)
+                z = self.facts[released.session].prepared(at, rows[bases == base])
+                found[bases == base] = terms_of_records(at, z, layout)
         return found
 
     @cached_property

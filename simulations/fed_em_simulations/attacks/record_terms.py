@@ -15,17 +15,17 @@ from fed_em.model import COUNT, ENTROPY, LOG_LIKELIHOOD
 Vector = NDArray[np.float64]
 
 
-def terms_of_records(at: Broadcast, rows: Vector, layout: Layout) -> Vector:
+def terms_of_records(at: Broadcast, z: Vector, layout: Layout) -> Vector:
     """The statistics of each record, `(n, size)`.
 
     Mixtures of complete Gaussian columns are evaluated all at once, which is some hundred times faster; others record by record.
 
     Args:
-        at: Model, coordinates and parameters.
-        rows: `(n, D)`, in original units.
+        at: Model and parameters.
+        z: `(n, D)`, in its coordinates.
         layout: Of the statistics.
     """
-    z, model = at.coordinates.apply(rows), at.model
+    model = at.model
     if not len(z):
         return np.zeros((0, layout.size))
     if isinstance(model, GaussianMixtureModel) and not model.missing and model.mixing is None:

@@ -1,0 +1,152 @@
+"""What a tenant answers in a private session: noise on every sum, paid for first, and no more of them than were promised."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fed_em.ball import into_ball
+from fed_em.errors import CallerError
+from fed_em_client.privacy_budget import PromisedBudget
+from fed_em_client.rows_work import RowsWork
+from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
+from fed_em_protocols.messages import Mode
+from fed_em_protocols.privacy.accounting import Spend, noise_for
+from fed_em_protocols.privacy.noise import noise_of, without_silent
+from fed_em_protocols.privacy.promise import SAMPLING_SLACK, Privacy
+from fed_em_protocols.tenant_state import Evaluate
+from fed_em_simulations.simulated_parties import seeded_randomness
+from tests.parties.forest import Parties
+from tests.parties.test_rows_work import BEECH, Bench
+
+SESSION = bytes(range(16))
+SUMS = 4
+RADIUS = 1.5
+PROMISE = Privacy(
+    epsilon=2.0,
+    delta=1e-5,
+    radius=RADIUS,
+    noise_multiplier=noise_for(2.0, 1e-5, SUMS, SUMS * SAMPLING_SLACK),
+    sums=SUMS,
+)
+
+
+@dataclass
+class PrivateBench(Bench):
+    """The same in a private session; three of four tenants are in every sum, and one may collude."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.description = self.description.model_copy(update={"privacy": PROMISE})
+        self.budget = PromisedBudget()
+        self.work = self.started()
+
+    def started(self) -> RowsWork:
+        """A process of the tenant, whose budget outlives it."""
+        return RowsWork(
+            self.data, {}, self.parties.roster, BEECH, budget=self.budget, randomness=seeded_randomness("noise")
+        )
+
+    def joined(self) -> RowsWork:
+        self.prepared().changed(SESSION)
+        return self.work
+
+    def asked(self, number: int = 1, seed: int = 0) -> Evaluate:
+        return replace(self.request(self.broadcast(seed), number), minimum_survivors=3, colluders=1)
+
+
+@pytest.fixture
+def bench(
+    parties: Parties,
+    description: SessionDescription,
+    rows: np.ndarray[tuple[int, int], np.dtype[np.float64]],
+    tmp_path: Path,
+) -> PrivateBench:
+    return PrivateBench(parties, description, rows, tmp_path / "rows.npy")
+
+
+def test_an_answer_is_the_statistics_of_rows_in_the_ball_and_a_share_of_the_noise(bench: PrivateBench) -> None:
+    """Within twelve standard deviations of a share, in every entry; and not without noise."""
+    broadcast = bench.broadcast()
+    encoding = encoding_of(bench.description, broadcast, bench.parties.roster.row_caps)
+    found = bench.joined().evaluate(bench.asked())
+    inside = into_ball(bench.coordinates.apply(bench.rows), RADIUS)
+    statistics = broadcast.one_model.e_step(broadcast.parameters, inside, encoding.layout)
+    exact = encoding.encode(without_silent(statistics), BEECH)
+    noise = noise_of(encoding, PROMISE, 2)
+    difference = (found - exact).view(np.int64)
+    for block, sigma in zip(encoding.layout, noise.sigmas, strict=True):
+        part = difference[encoding.layout.offsets[block.name]]
+        assert np.abs(part).max() <= 13 * sigma
+        assert bool(part.any()) == bool(sigma)
+
+
+def test_no_more_sums_than_were_promised_and_a_new_process_knows(bench: PrivateBench) -> None:
+    work = bench.joined()
+    for number in range(1, SUMS):
+        work.evaluate(bench.asked(number))
+    bench.work = bench.started()
+    restarted = bench.joined()
+    restarted.evaluate(bench.asked(SUMS))
+    with pytest.raises(CallerError, match="more sums than the session's promise"):
+        restarted.evaluate(bench.asked(SUMS + 1))
+
+
+def test_no_round_has_noise_twice(bench: PrivateBench) -> None:
+    work = bench.joined()
+    work.evaluate(bench.asked(2))
+    for number in (1, 2):
+        with pytest.raises(CallerError, match="a round again"):
+            work.evaluate(bench.asked(number))
+
+
+def test_nothing_is_answered_that_nothing_was_set_aside_for(bench: PrivateBench) -> None:
+    with pytest.raises(CallerError, match="more sums than"):
+        bench.prepared().evaluate(bench.asked())
+
+
+def test_a_budget_that_has_less_left_keeps_the_tenant_out(bench: PrivateBench) -> None:
+    class Spent(PromisedBudget):
+        def reserve(self, session: bytes, plan: Spend) -> None:
+            raise CallerError(f"{plan.sums} sums are more than is left")
+
+    work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, budget=Spent())
+    work.prepare(bench.description.to_json(), 0)
+    with pytest.raises(CallerError, match="4 sums are more than is left"):
+        work.changed(SESSION)
+
+
+def test_no_increments_nor_a_base_again(bench: PrivateBench) -> None:
+    work = bench.joined()
+    for asked in (replace(bench.asked(), mode=Mode.INCREMENT), replace(bench.asked(), recall=True)):
+        with pytest.raises(CallerError, match="an increment, in a private session"):
+            work.evaluate(asked)
+
+
+def test_a_promise_that_is_not_kept_is_not_believed(bench: PrivateBench) -> None:
+    said = json.loads(bench.description.to_json())
+    said["privacy"]["noise_multiplier"] *= 0.99
+    with pytest.raises(CallerError, match="promises ε = 2"):
+        bench.work.prepare(json.dumps(said).encode(), 0)
+
+
+def test_counts_have_noise_and_are_paid_for(bench: PrivateBench) -> None:
+    """Who supports a component is not counted, so that a gate goes by the mass alone."""
+    broadcast = bench.broadcast()
+    encoding = counts_encoding_of(broadcast.model, bench.parties.roster.row_caps, PROMISE)
+    work = bench.work
+    work.prepare(bench.description.to_json(), 4_000)
+    work.changed(SESSION)
+    asked = replace(bench.asked(), mode=Mode.COUNTS, encoding=encoding.digest, length=encoding.length, mass_floor=4_000)
+    counts = work.evaluate(asked)
+    assert not encoding.decode(counts)["supporting"].any()
+    assert encoding.decode(counts)["count"] != len(bench.rows)
+    assert len(work.held(counts)) == 1
+    for number in range(2, SUMS + 1):
+        work.evaluate(replace(asked, round=number))
+    with pytest.raises(CallerError, match="more sums than"):
+        work.evaluate(replace(asked, round=SUMS + 1))
