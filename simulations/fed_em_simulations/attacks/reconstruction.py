@@ -28,10 +28,10 @@ from fed_em_simulations.random_streams import stream
 Vector = NDArray[np.float64]
 
 # Cells that are solved for at most, and from how many starts.
-MOST_CELLS, _STARTS = 60, 12
+MOST_CELLS, _STARTS = 40, 12
 
 # Sums that are solved: more add nothing to so few cells.
-_MOST_SUMS = 8
+_MOST_SUMS = 4
 
 # What may be left over of an equation that is solved, in standard deviations of the noise.
 _SOLVED = 4.0
@@ -159,17 +159,17 @@ def _solved(name: str, equations: list[tuple[Broadcast, Statistics, Vector]], se
         with np.errstate(all="ignore"):
             return np.concatenate(
                 [
-                    (terms_of_records(at, rows, left.layout).sum(axis=0) - left.vector) * weights
+                    (terms_of_records(at, at.coordinates.apply(rows), left.layout).sum(axis=0) - left.vector) * weights
                     for at, left, weights in chosen
                 ]
             )
 
     best = np.inf, np.zeros(n * d)
+    told = sum(int((weights > 0).sum()) for _, _, weights in chosen)
     for _ in range(_STARTS):
         begin = mean + deviation * draws.standard_normal((n, d))
-        fit = least_squares(excess, begin.ravel(), x_scale="jac", max_nfev=200)
-        equations_told = sum(int((weights > 0).sum()) for _, _, weights in chosen)
-        best = min(best, (float(np.sqrt(2 * fit.cost / equations_told)), fit.x), key=lambda each: each[0])
+        fit = least_squares(excess, begin.ravel(), method="lm", max_nfev=400 * n * d)
+        best = min(best, (float(np.sqrt(2 * fit.cost / told)), fit.x), key=lambda each: each[0])
         if best[0] < _SOLVED:
             break
     left_over, cells = best
@@ -178,7 +178,11 @@ def _solved(name: str, equations: list[tuple[Broadcast, Statistics, Vector]], se
 
 
 def _moments(equation: tuple[Broadcast, Statistics, Vector], n: int) -> tuple[Vector, Vector]:
-    """Mean and a rough standard deviation of the tenant's rows, `(D,)` each, in the coordinates of that sum."""
-    _, left, _ = equation
+    """Mean and standard deviation of the tenant's rows, `(D,)` each, in the coordinates of that sum."""
+    at, left, _ = equation
+    d, second = at.coordinates.n_columns, left["second"].sum(axis=0)
+    if len(second) != d:
+        upper = np.triu_indices(d)
+        second = second[upper[0] == upper[1]]
     mean = left["first"].sum(axis=0) / n
-    return mean, np.maximum(np.abs(mean) * 0.25, 0.25)
+    return mean, np.sqrt(np.maximum(second / n - mean**2, 1e-4))
