@@ -68,7 +68,9 @@ class OverheardSum(CrashingSum):
             return
         kind, bases = self._terms(request, opened)
         statistics = encoding.decode(opened.vector)
-        self._listener.sum_opened(ReleasedSum(self.state.terms.content.session, opened.round, kind, bases, broadcast, statistics))
+        self._listener.sum_opened(
+            ReleasedSum(self.state.terms.content.session, opened.round, kind, bases, broadcast, statistics)
+        )
 
     def _terms(
         self, request: SumRequest, opened: SumOpened

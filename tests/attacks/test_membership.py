@@ -65,7 +65,9 @@ def test_without_noise_the_strong_adversary_errs_never() -> None:
     known = {f"t{k}": rows for k, rows in enumerate(tables)}
     others = np.concatenate(tables_of(6, rows=20, seed=9))
     owners, records = records_of(tables)
-    found = membership("strong", strong_scores(heard, known, owners, records, True), strong_scores(heard, known, owners, others, False))
+    found = membership(
+        "strong", strong_scores(heard, known, owners, records, True), strong_scores(heard, known, owners, others, False)
+    )
     assert (found.auc, found.found, found.severity) == (1.0, 1.0, Severity.EXPOSED)
     assert found.auc_interval[0] > 0.95 and "finds 100% of the members" in found.sentence
 
@@ -79,7 +81,9 @@ def test_the_weak_adversary_tells_members_of_few_records_and_not_of_many() -> No
         tables = tables_of(3, rows=rows, seed=seed)
         heard, _ = listen(tables, sums=3, max_iterations=3)
         members = np.concatenate(tables)[:500]
-        found.append(membership("weak", weak_scores(heard, population, members), weak_scores(heard, population, others)))
+        found.append(
+            membership("weak", weak_scores(heard, population, members), weak_scores(heard, population, others))
+        )
     few, many = found
     assert few.severity is not Severity.NONE and few.auc > 0.6 and few.auc_interval[0] > 0.5
     assert abs(many.auc - 0.5) < 4 * math.sqrt(1 / (6 * 500)) + 0.02
@@ -90,7 +94,10 @@ def test_noise_takes_that_from_the_weak_adversary() -> None:
     generator, radius = np.random.default_rng(2), 3.0
     mechanism = Mechanism(GaussianMixtureModel(1, 2, "diag"), radius, separation_of(0.5, 1e-5))
     population = in_ball(generator.standard_normal((20_000, 2)), radius)
-    tables, others = [population[20 * k : 20 * k + 20] for k in range(3)], in_ball(generator.standard_normal((300, 2)), radius)
+    tables, others = (
+        [population[20 * k : 20 * k + 20] for k in range(3)],
+        in_ball(generator.standard_normal((300, 2)), radius),
+    )
     members = np.concatenate(tables)
 
     def scored(noise: bool) -> Membership:

@@ -59,7 +59,10 @@ def test_noise_covers_a_cohort_of_two() -> None:
     noised = Overheard.of(summed(mechanism.model, mechanism.points(), tables, mechanism.added, generator), facts)
     covered = reconstruction(noised, {"a": tables[0]}, mechanism.of)
     (victim,) = covered.tenants
-    assert victim.solution is None or worst_match(victim.solution[: len(tables[1])], tables[1][: len(victim.solution)]) > 0.3
+    assert (
+        victim.solution is None
+        or worst_match(victim.solution[: len(tables[1])], tables[1][: len(victim.solution)]) > 0.3
+    )
     plain = Overheard.of(summed(mechanism.model, mechanism.points(), [tables[0], tables[1][:1]]), facts)
     (alone,) = reconstruction(plain, {"a": tables[0]}).tenants
     assert alone.solution is not None

@@ -108,8 +108,13 @@ class Differencing:
 
     @property
     def worst(self) -> Level:
-        """The level at which most is given away: rather statistics than their change, and with the least tolerance."""
-        return min(self.levels, key=lambda level: (level.least_support or math.inf, level.of_changes))
+        """The level at which most is given away; of several the one with the least tolerance."""
+        return min(self.levels, key=lambda level: level.least_support or math.inf)
+
+    @property
+    def exposed(self) -> tuple[str, ...]:
+        """Tenants that a combination is about by themselves, at any tolerance."""
+        return tuple(dict.fromkeys(name for level in self.levels for name in level.exposed))
 
     @property
     def severity(self) -> Severity:
@@ -128,7 +133,9 @@ class Differencing:
             return "No sum was opened."
         if level.least_support == 1:
             what = "a change of its own statistics" if level.of_changes else "its own statistics"
-            return f"{listed(level.exposed)}: {what} can be read from {sums} by subtraction{_condition(level)}."
+            more = len(self.exposed) - len(level.exposed)
+            others = f"; so can {more} more with a larger tolerance" if more else ""
+            return f"{listed(level.exposed)}: {what} can be read from {sums} by subtraction{_condition(level)}{others}."
         if self.severity is Severity.EXPOSED:
             return (
                 f"A combination of {sums} is about {level.least_support} tenants{_condition(level)}: {counted(self.colluders, 'colluder')} "
@@ -145,6 +152,7 @@ class Differencing:
             "sums": self.sums,
             "sessions": self.sessions,
             "least_cohort": self.least_cohort,
+            "exposed": list(self.exposed),
             "levels": [
                 {
                     "tolerance": None if math.isinf(level.tolerance) else level.tolerance,
@@ -184,7 +192,7 @@ def _condition(level: Level) -> str:
         return ", exactly"
     if math.isinf(level.tolerance):
         return ", as if statistics did not change between rounds"
-    return f", where parameters within {level.tolerance:g} count as equal"
+    return f", where parameters within {level.tolerance:.1g} count as equal"
 
 
 def _stated(colluders: int) -> str:

@@ -77,7 +77,8 @@ class Equivocations:
     def sentence(self) -> str:
         """See `Finding`."""
         if not self.conflicts:
-            return f"In {counted(self.rounds, 'round')} that several of {counted(len(self.tenants), 'tenant')} saw, all saw the same header."
+            tenants = counted(len(self.tenants), "tenant")
+            return f"In {counted(self.rounds, 'round')} that several of {tenants} saw, all saw the same header."
         first = self.conflicts[0]
         return (
             f"The server showed different headers in {counted(len(self.conflicts), 'round')}: in round {first.round} one to "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Protocol, TypeAlias
 
-Figure: TypeAlias = "bool | int | float | str | None | list[Figure] | dict[str, Figure]"
+Figure: TypeAlias = "bool | int | float | str | list[Figure] | dict[str, Figure] | None"
 
 
 class Severity(Enum):

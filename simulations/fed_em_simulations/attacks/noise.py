@@ -44,7 +44,9 @@ def noise_of_sessions(heard: Overheard) -> Noise | None:
     Returns:
         None if one of the sessions is not private.
     """
-    private = [known.description is not None and known.description.privacy is not None for known in heard.facts.values()]
+    private = [
+        known.description is not None and known.description.privacy is not None for known in heard.facts.values()
+    ]
     if not all(private):
         return None
 

@@ -78,9 +78,9 @@ class SingleRecords:
     def sentence(self) -> str:
         """See `Finding`."""
         if self.readings:
-            closest = min(reading.spread for reading in self.readings)
+            closest = max(min(reading.spread for reading in self.readings), 0.001)
             return (
-                f"{counted(self.records, 'record')} can be read off components that hold nothing else, within {closest:.2g} standard "
+                f"{counted(self.records, 'record')} can be read off components that hold nothing else, within {closest:.1g} standard "
                 "deviations."
             )
         if self.small:
