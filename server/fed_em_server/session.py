@@ -6,7 +6,7 @@ fit_standardised over FederatedTotal over FederatedSum over a hub
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -26,7 +26,7 @@ from fed_em.selection import Picked
 from fed_em.standardised_fit import StandardisedFit, fit_standardised
 from fed_em.starts import StartRound
 from fed_em_protocols.coordinator import coordinator_start
-from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumOpened, Timetable
+from fed_em_protocols.coordinator_state import CoordinatorState, Notice, NoticeKind, SumOpened, Timetable
 from fed_em_protocols.description import SessionDescription, encoding_for
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.messages import CloseReason
@@ -51,6 +51,10 @@ _PARTS = {
     Standing.BLOCKED: Participation.STALE,
     Standing.LATE: Participation.LATE,
 }
+
+
+# What sums over a hub, from the coordinator's first state.
+Summing = Callable[[CoordinatorState, Hub, Callable[[Notice], None]], FederatedSum]
 
 
 class Watcher(Protocol):
@@ -127,9 +131,7 @@ def plan_session(
     )
 
 
-def run_session(
-    plan: SessionPlan, hub: Hub, watcher: Watcher, summing: type[FederatedSum] = FederatedSum
-) -> SessionOutcome:
+def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher, summing: Summing = FederatedSum) -> SessionOutcome:
     """Run a session to its end. Tenants are told of the end whatever happens.
 
     Args:

@@ -18,6 +18,7 @@ from fed_em_server.bundle_command import flower_app
 from fed_em_server.doctor_command import doctor
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
 from fed_em_server.session_commands import fit, server
+from fed_em_simulations.attack_command import attack
 from fed_em_simulations.demo_command import demo
 from fed_em_simulations.simulate_command import simulate
 
@@ -50,6 +51,18 @@ app.add_typer(privacy, name="privacy")
 roster.command()(accept)
 app.add_typer(roster, name="roster")
 app.add_typer(policy, name="policy")
+
+
+audit = typer.Typer(name="audit", help="Check what sessions did, and what they give away.", no_args_is_help=True)
+
+
+@audit.callback()
+def _of_audit() -> None:
+    """A group, also while it has one command."""
+
+
+audit.command()(attack)
+app.add_typer(audit)
 
 
 def _show_version(wanted: bool) -> None:

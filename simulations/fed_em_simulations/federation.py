@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -38,7 +39,7 @@ from fed_em_server.configuration import (
     TimesTable,
     TrustTable,
 )
-from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, plan_session, run_session
+from fed_em_server.session import SessionOutcome, SessionPlan, Summing, Watcher, plan_session, run_session
 from fed_em_server.watchers import Watchers
 from fed_em_simulations.costed_cipher import COSTED_SUITE, MOST_TENANTS, WARNING, costed_cipher
 from fed_em_simulations.costs import TYPICAL, CostModel
@@ -46,6 +47,7 @@ from fed_em_simulations.crashing_sum import CrashingSum
 from fed_em_simulations.federation_outcome import FederationOutcome
 from fed_em_simulations.flower_federation import fit_under_flower
 from fed_em_simulations.memory_hub import MemoryHub
+from fed_em_simulations.overheard_sum import Listener, OverheardSum
 from fed_em_simulations.records_work import RecordsWork
 from fed_em_simulations.scene import Mischief, Mischiefs, Scene, Trouble
 from fed_em_simulations.session_memory import Accusation, SessionMemory
@@ -100,6 +102,7 @@ class Federation:
             real time and with keys of chance. Trouble, costs and ciphers are the memory engine's alone.
         workers: Processes that play the tenants; 1: this one, which also plays the server. No byte depends on it.
         watchers: Told of everything, as by a real server.
+        listener: Told of every opened sum, as an adversary reads it (`fed_em_simulations.attacks`); not under Flower.
 
     Raises:
         CallerError: a field is out of its range.
@@ -132,6 +135,7 @@ class Federation:
     engine: Literal["memory", "flower"] = "memory"
     workers: int = 1
     watchers: Sequence[Watcher] = ()
+    listener: Listener | None = None
 
     def __post_init__(self) -> None:
         check_whole_number("seed", self.seed, 0)
@@ -164,7 +168,15 @@ class Federation:
         _ = self.trust_table
 
     def _check_flower(self) -> None:
-        usual = {"dropout": 0.0, "trouble": (), "costs": TYPICAL, "cipher": "real", "workers": 1, "watchers": ()}
+        usual = {
+            "dropout": 0.0,
+            "trouble": (),
+            "costs": TYPICAL,
+            "cipher": "real",
+            "workers": 1,
+            "watchers": (),
+            "listener": None,
+        }
         for name, value in usual.items():
             if getattr(self, name) != value:
                 raise CallerError(
@@ -321,7 +333,7 @@ class _Run:
     def _session(self, hub: MemoryHub, memory: SessionMemory) -> tuple[SessionOutcome | None, str]:
         """What it gave, or why it gave nothing."""
         try:
-            finished = run_session(self._plan, hub, Watchers([memory, *self._federation.watchers]), CrashingSum)
+            finished = run_session(self._plan, hub, Watchers([memory, *self._federation.watchers]), self._summing)
         except FedEmError as error:
             # What is wrong with the caller's own fields comes to light before there is any sum.
             if isinstance(error, CallerError) and not memory.record.rounds:
@@ -330,6 +342,11 @@ class _Run:
         finally:
             memory.finished()
         return finished, ""
+
+    @property
+    def _summing(self) -> Summing:
+        listener = self._federation.listener
+        return CrashingSum if listener is None else partial(OverheardSum, listener, self._plan.description)
 
     def _host(self, stack: ExitStack) -> tuple[TenantHost, int]:
         starts, workers = [self._start(index) for index in range(self._plan.roster.n)], self._federation.workers
