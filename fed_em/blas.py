@@ -50,7 +50,9 @@ def single_threaded_blas() -> Iterator[None]:
 
 def blas_libraries() -> list[str]:
     """Every BLAS of this process in words: which, its version, and the processor that its kernels are for."""
-    return sorted({
-        " ".join(str(library[key]) for key in ("internal_api", "version", "architecture") if library.get(key))
-        for library in _controller().select(user_api="blas").info()
-    })
+    return sorted(
+        {
+            " ".join(str(library[key]) for key in ("internal_api", "version", "architecture") if library.get(key))
+            for library in _controller().select(user_api="blas").info()
+        }
+    )

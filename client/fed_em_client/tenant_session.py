@@ -31,6 +31,7 @@ from fed_em_protocols.tenant import (
 from fed_em_protocols.tenant_outcome import tenant_gate
 from fed_em_protocols.tenant_round import tenant_recall, tenant_upload
 from fed_em_protocols.tenant_state import Evaluate, RoundMarks, TenantSelf, TenantState, TenantStep
+from fed_em_protocols.transcript.tenant_log import TenantLog
 from fed_em_protocols.transitions import TenantPhase
 from fed_em_protocols.window import Randomness
 
@@ -80,6 +81,7 @@ class TenantSession:
         marks: Its durable round marks.
         randomness: Secret uniform bytes.
         complain: Called at once with each reason why statistics cannot be computed: for this tenant's own operator.
+        log: The tenant's own log of what leaves its house; None for none.
 
     Attributes:
         closed: How the session ended, once it has.
@@ -95,11 +97,13 @@ class TenantSession:
         marks: RoundMarks,
         randomness: Randomness = secrets.token_bytes,
         complain: Callable[[CallerError], None] = lambda _: None,
+        log: TenantLog | None = None,
     ) -> None:
         self._work = work
         self._marks = marks
         self._randomness = randomness
         self._complain = complain
+        self._log = log
         self.state: TenantState = tenant_start(me, randomness)
         self.closed: Sealed[Close] | None = None
         self.fault: CallerError | None = None
@@ -111,7 +115,7 @@ class TenantSession:
 
     def greet(self) -> tuple[bytes, ...]:
         """The first messages on a new link, the first time and every time after."""
-        return self._take(tenant_greet(self.state))
+        return self._logged(self._take(tenant_greet(self.state)))
 
     def handle(self, data: bytes) -> tuple[bytes, ...]:
         """Answer one message from the server.
@@ -120,7 +124,15 @@ class TenantSession:
             PeerFault: the server, or a tenant it quotes, broke the protocol. Nothing was released.
             SessionLeft: the session does not suit this tenant; send its `messages`, then go.
         """
-        return self._take(tenant_receive(self.state, data, self._randomness, self._marks))
+        if self._log is not None:
+            self._log.seen(data)
+        return self._logged(self._take(tenant_receive(self.state, data, self._randomness, self._marks)))
+
+    def _logged(self, sends: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Nothing leaves before it is in the log."""
+        if self._log is not None:
+            self._log.sent(sends)
+        return sends
 
     def _take(self, step: TenantStep) -> tuple[bytes, ...]:
         self.state = step.state
@@ -164,4 +176,4 @@ class TenantSession:
     def _leave(self, cause: CallerError, code: RefusalCode) -> SessionLeft:
         step = tenant_refuse(self.state, code)
         self.state = step.state
-        return SessionLeft(cause, step.sends)
+        return SessionLeft(cause, self._logged(step.sends))

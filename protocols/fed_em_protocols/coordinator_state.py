@@ -491,7 +491,7 @@ class CoordinatorState:
 
 @dataclass(frozen=True)
 class CoordinatorStep:
-    """A new state, messages by recipient (roster index), notices, and what is over: a request, its round if it had begun one, the session."""
+    """A new state, messages by recipient (roster index), notices, and what is over: a request and its round, the session."""
 
     state: CoordinatorState
     sends: tuple[tuple[int, bytes], ...] = ()

@@ -24,8 +24,8 @@ from fed_em_protocols.coordinator_state import (
 )
 from fed_em_protocols.errors import AnotherRoster, PeerFault
 from fed_em_protocols.messages import CloseReason
-from fed_em_protocols.transitions import CoordinatorPhase
 from fed_em_protocols.transcript.recorder import TranscriptRecorder
+from fed_em_protocols.transitions import CoordinatorPhase
 from fed_em_server.hub import Arrived, Hub, HubEvent
 from fed_em_server.repeated_sums import RepeatedSums
 
@@ -75,8 +75,9 @@ class FederatedSum(RepeatedSums):
         finally:
             self._hub.close()
 
-    def _begin(self) -> None:
+    def _repeated(self, attempt: Callable[[], SumOpened | SumNotOpened]) -> SumOpened:
         self._waited = 0.0
+        return super()._repeated(attempt)
 
     def _attempt(self, request: SumRequest) -> SumOpened | SumNotOpened:
         now = self._clock

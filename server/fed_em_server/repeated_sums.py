@@ -19,9 +19,6 @@ class RepeatedSums(ABC):
     def _attempt(self, request: SumRequest) -> SumOpened | SumNotOpened:
         """Ask for a sum once."""
 
-    def _begin(self) -> None:
-        """Another sum is asked for: what its attempts wait for together is counted anew."""
-
     def sum(self, request: SumRequest) -> SumOpened:
         """The exact sum over everybody who answered in time.
 
@@ -54,7 +51,6 @@ class RepeatedSums(ABC):
 
     def _repeated(self, attempt: Callable[[], SumOpened | SumNotOpened]) -> SumOpened:
         reason = ""
-        self._begin()
         for _ in range(_ATTEMPTS):
             outcome = attempt()
             if isinstance(outcome, SumOpened):

@@ -16,6 +16,7 @@ from fed_em_server.configuration import ServerConfiguration
 from fed_em_server.grpc_hub import GrpcHub
 from fed_em_server.record import write_record
 from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, plan_session, run_session
+from fed_em_server.transcript_folder import TranscriptFolder
 
 MODEL_FOLDER = "model"
 
@@ -35,6 +36,10 @@ class Server:
     def plan(self, transport: str) -> SessionPlan:
         """A fresh session."""
         return plan_session(self.configuration, self.roster, self.keys.identity, transport)
+
+    def transcript(self) -> TranscriptFolder:
+        """A new transcript in the output folder. Raises `EnvironmentFault` if the disk does not take it."""
+        return TranscriptFolder(self.configuration.output, self.configuration.transcript_uploads)
 
 
 def open_server(configuration: ServerConfiguration) -> Server:
@@ -59,8 +64,8 @@ def serve(configuration: ServerConfiguration, watcher: Watcher) -> SessionOutcom
     """
     server = open_server(configuration)
     claim_output(configuration.output)
-    plan = server.plan("grpc")
-    outcome = run_session(plan, server.hub(), watcher)
+    with server.transcript() as store:
+        outcome = run_session(server.plan("grpc"), server.hub(), watcher, store=store)
     keep_outcome(configuration.output, outcome)
     return outcome
 

@@ -34,8 +34,8 @@ from fed_em_protocols.transcript.recorder import TranscriptRecorder, TranscriptS
 from fed_em_server.configuration import ServerConfiguration
 from fed_em_server.federated_sum import FederatedSum
 from fed_em_server.hub import Hub
-from fed_em_server.onlookers import Onlookers
 from fed_em_server.model_words import model_in_words, models_in_words
+from fed_em_server.onlookers import Onlookers
 from fed_em_server.record import Happening, Participation, RoundRecord, SessionRecord
 from fed_em_server.report_words import HAPPENINGS, happening_of
 from fed_em_server.selection_record import reason_in_words, selection_record

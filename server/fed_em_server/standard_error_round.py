@@ -12,10 +12,10 @@ from fed_em_protocols.description import SessionDescription, encoding_of
 from fed_em_protocols.errors import SumFailed
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms
-from fed_em_server.repeated_sums import RepeatedSums
 from fed_em_server.federated_total import FederatedTotal
 from fed_em_server.hub import Clock
 from fed_em_server.record import ErrorRound
+from fed_em_server.repeated_sums import RepeatedSums
 
 
 def sum_standard_errors(

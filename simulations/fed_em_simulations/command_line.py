@@ -11,6 +11,7 @@ import typer
 
 from fed_em_client.tenant_command import tenant
 from fed_em_protocols.roster_commands import keygen, roster
+from fed_em_server.audit_commands import audit
 from fed_em_server.bundle_command import flower_app
 from fed_em_server.doctor_command import doctor
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
@@ -44,6 +45,7 @@ for command in (
     sample,
 ):
     app.command()(command)
+app.add_typer(audit)
 
 
 def _show_version(wanted: bool) -> None:

@@ -28,8 +28,6 @@ from fed_em_protocols.keys import SIGNATURE_BYTES
 from fed_em_protocols.messages import Payload, Quoted
 from fed_em_protocols.transcript.canonical_json import MOST, canonical_json, read_canonical_json
 
-FORMAT = 1
-
 
 def _from_hex(value: object) -> object:
     return bytes.fromhex(value) if isinstance(value, str) else value
@@ -66,11 +64,13 @@ Number = Annotated[int, Field(ge=0, le=MOST)]
 """A round, a tenant's roster index, or another small number."""
 
 
-class _Frozen(BaseModel):
+class LineTable(BaseModel):
+    """A line, or a part of one: frozen, and strict about its keys."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Signed(_Frozen):
+class Signed(LineTable):
     """A message as it was signed, without its attachment."""
 
     payload: Base64 = Field(repr=False)
@@ -93,26 +93,26 @@ class Signed(_Frozen):
         return self.quoted == sealed.quoted()
 
 
-class OneDrawBegins(_Frozen):
+class OneDrawBegins(LineTable):
     """See `fed_em.beginnings.OneDraw`."""
 
     kind: Literal["one-draw"] = "one-draw"
 
 
-class BestOfBegins(_Frozen):
+class BestOfBegins(LineTable):
     """See `fed_em.beginnings.BestOf`."""
 
     kind: Literal["best-of"] = "best-of"
     n_starts: Number
 
 
-class LabelsBegin(_Frozen):
+class LabelsBegin(LineTable):
     """See `fed_em.beginnings.FromLabels`."""
 
     kind: Literal["from-labels"] = "from-labels"
 
 
-class ModelBegins(_Frozen):
+class ModelBegins(LineTable):
     """See `fed_em.beginnings.FromModel`."""
 
     kind: Literal["from-model"] = "from-model"
@@ -122,7 +122,7 @@ class ModelBegins(_Frozen):
     """The names of its columns."""
 
 
-class FitPlanned(_Frozen):
+class FitPlanned(LineTable):
     """All that a fit follows from besides the description and the sums."""
 
     tolerance: HexFloat
@@ -132,11 +132,11 @@ class FitPlanned(_Frozen):
     beginning: Annotated[OneDrawBegins | BestOfBegins | LabelsBegin | ModelBegins, Field(discriminator="kind")]
 
 
-class Opened(_Frozen):
+class Opened(LineTable):
     """The first entry."""
 
     kind: Literal["opened"] = "opened"
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     time: str
     """ISO 8601, UTC, by the server's clock."""
     roster: Digest
@@ -148,7 +148,7 @@ class Opened(_Frozen):
     """Platform and versions that the results of floating-point arithmetic depend on (`fed_em.arithmetic`)."""
 
 
-class Joined(_Frozen):
+class Joined(LineTable):
     """A tenant accepted the terms."""
 
     kind: Literal["joined"] = "joined"
@@ -156,7 +156,7 @@ class Joined(_Frozen):
     message: Signed
 
 
-class Refused(_Frozen):
+class Refused(LineTable):
     """A tenant left the session for a reason of its own."""
 
     kind: Literal["refused"] = "refused"
@@ -164,7 +164,7 @@ class Refused(_Frozen):
     message: Signed
 
 
-class Advertised(_Frozen):
+class Advertised(LineTable):
     """One member's keys for a window."""
 
     tenant: Number
@@ -173,7 +173,7 @@ class Advertised(_Frozen):
     """What is attached: round keys and commitments."""
 
 
-class WindowOpened(_Frozen):
+class WindowOpened(LineTable):
     """A window is in use: all members' keys, and the nonces that its graph was drawn by."""
 
     kind: Literal["window"] = "window"
@@ -182,7 +182,7 @@ class WindowOpened(_Frozen):
     nonces: tuple[Digest, ...] = ()
 
 
-class RoundStarted(_Frozen):
+class RoundStarted(LineTable):
     """The server asks for the statistics at some parameters."""
 
     kind: Literal["round"] = "round"
@@ -191,7 +191,7 @@ class RoundStarted(_Frozen):
     """What is attached: a broadcast (`fed_em.broadcast`)."""
 
 
-class UploadSeen(_Frozen):
+class UploadSeen(LineTable):
     """What shows that a tenant uploaded: H(y_i) and its signature."""
 
     tenant: Number
@@ -199,7 +199,7 @@ class UploadSeen(_Frozen):
     signature: Signature = Field(repr=False)
 
 
-class RoundUploads(_Frozen):
+class RoundUploads(LineTable):
     """All uploads of a round that came before its cut-off."""
 
     kind: Literal["uploads"] = "uploads"
@@ -207,14 +207,14 @@ class RoundUploads(_Frozen):
     uploads: tuple[UploadSeen, ...] = Field(repr=False)
 
 
-class RoundCertified(_Frozen):
+class RoundCertified(LineTable):
     """The survivors are fixed; nothing is released before."""
 
     kind: Literal["certificate"] = "certificate"
     certificate: Signed
 
 
-class SurvivorOpened(_Frozen):
+class SurvivorOpened(LineTable):
     """What took one survivor's masks off.
 
     `pair_keys` are of the masks with its dropped neighbours, ascending, end to end. Without a message it fell silent, and both were
@@ -227,7 +227,7 @@ class SurvivorOpened(_Frozen):
     pair_keys: Hex = Field(repr=False)
 
 
-class RoundSummed(_Frozen):
+class RoundSummed(LineTable):
     """The sum over the survivors."""
 
     kind: Literal["sum"] = "sum"
@@ -237,7 +237,7 @@ class RoundSummed(_Frozen):
     """Σ of what they encoded in this round, little-endian words of the ring, its tail included. Of increments: Σ of the increments."""
 
 
-class SumFailed(_Frozen):
+class SumFailed(LineTable):
     """An attempt came to no sum."""
 
     kind: Literal["failed"] = "failed"
@@ -247,7 +247,7 @@ class SumFailed(_Frozen):
     final: bool
 
 
-class StartDone(_Frozen):
+class StartDone(LineTable):
     """One sum of the starts."""
 
     kind: Literal["start"] = "start"
@@ -255,7 +255,7 @@ class StartDone(_Frozen):
     objectives: tuple[HexFloat, ...]
 
 
-class IterationDone(_Frozen):
+class IterationDone(LineTable):
     """One turn of the loop: the M-step's record."""
 
     kind: Literal["iteration"] = "iteration"
@@ -269,21 +269,21 @@ class IterationDone(_Frozen):
     """SHA-256 of the parameters after the M-step (`fed_em.tensors.encode`)."""
 
 
-class CandidateDone(_Frozen):
+class CandidateDone(LineTable):
     """The iteration of one of several models that are fitted together."""
 
     candidate: Number
     iteration: IterationDone
 
 
-class FittedTogether(_Frozen):
+class FittedTogether(LineTable):
     """One round of several models."""
 
     kind: Literal["fitted-together"] = "fitted-together"
     iterations: tuple[CandidateDone, ...]
 
 
-class ModelPicked(_Frozen):
+class ModelPicked(LineTable):
     """One of several models was picked."""
 
     kind: Literal["picked"] = "picked"
@@ -292,7 +292,7 @@ class ModelPicked(_Frozen):
     parameters: Digest
 
 
-class ErrorsDone(_Frozen):
+class ErrorsDone(LineTable):
     """The sums after the fit gave standard errors."""
 
     kind: Literal["standard-errors"] = "standard-errors"
@@ -301,7 +301,7 @@ class ErrorsDone(_Frozen):
     errors: Digest
 
 
-class Closed(_Frozen):
+class Closed(LineTable):
     """The last entry."""
 
     kind: Literal["closed"] = "closed"

@@ -44,9 +44,7 @@ class FitNotes:
 
     def picked(self, picked: Picked) -> None:
         """One of the models was picked."""
-        self._add(
-            ModelPicked(number=picked.number, complete=picked.complete, parameters=_digest(picked.parameters))
-        )
+        self._add(ModelPicked(number=picked.number, complete=picked.complete, parameters=_digest(picked.parameters)))
 
     def iterated(self, iteration: Iteration) -> None:
         """An iteration of the one model is over."""

@@ -103,7 +103,9 @@ class Checkpoint:
         found = read_canonical_json(data, what)
         if not isinstance(found, dict) or set(found) != _FIELDS or found["format"] != FORMAT:
             raise CallerError(f"{what} is no checkpoint of format {FORMAT}")
-        if not (isinstance(found["size"], int) and isinstance(found["time"], str) and isinstance(found["leaves"], list)):
+        if not (
+            isinstance(found["size"], int) and isinstance(found["time"], str) and isinstance(found["leaves"], list)
+        ):
             raise CallerError(f"{what} is no checkpoint: a field is of another type")
         return cls(
             _hex(found["session"], SESSION_BYTES, what),
@@ -168,9 +170,7 @@ def _subproof(earlier: int, leaves: Sequence[bytes], known: bool) -> tuple[bytes
     return (*_subproof(earlier - split, right, False), MerkleTree.over(left).root)
 
 
-def is_consistent(
-    earlier: int, earlier_root: bytes, later: int, later_root: bytes, path: Sequence[bytes]
-) -> bool:
+def is_consistent(earlier: int, earlier_root: bytes, later: int, later_root: bytes, path: Sequence[bytes]) -> bool:
     """Whether `path` shows that the tree of `later` entries extends the one of `earlier` (RFC 9162, section 2.1.4.2)."""
     if not 0 < earlier <= later:
         return False

@@ -23,26 +23,18 @@ class KeptUploads(Protocol):
         ...
 
 
-class NoUploads:
-    """None were kept. Implements `KeptUploads`."""
-
-    def upload(self, round_number: int, tenant: int) -> bytes | None:
-        """None."""
-        return None
-
-
 @dataclass(frozen=True)
 class TranscriptFiles:
     """A transcript as it is stored.
 
     Attributes:
         entries, checkpoints: The bytes of the two files: lines, each with its end.
-        uploads: What was kept of uploads.
+        uploads: What was kept of uploads; None if nothing was.
     """
 
     entries: bytes = field(repr=False)
     checkpoints: bytes = field(repr=False)
-    uploads: KeptUploads = field(default_factory=NoUploads)
+    uploads: KeptUploads | None = None
 
 
 def verified_entries(files: TranscriptFiles, roster: Roster, known: Sequence[Checkpoint] = ()) -> tuple[Entry, ...]:
@@ -71,7 +63,9 @@ def lines_of(data: bytes, file: str) -> list[bytes]:
     """
     *lines, rest = data.split(b"\n")
     if rest:
-        raise TranscriptFault("the last line has no end: it was not written to its end, or cut", Place(file, len(lines)))
+        raise TranscriptFault(
+            "the last line has no end: it was not written to its end, or cut", Place(file, len(lines))
+        )
     if not lines:
         raise TranscriptFault("there is no line", Place(file))
     return lines
@@ -98,11 +92,14 @@ def _against_checkpoints(lines: Sequence[bytes], signed: Sequence[bytes], roster
                 )
             leaves.append(leaf_hash(lines[entry]))
             frontiers.append(frontiers[-1].with_leaf(leaves[-1]))
-        differing = next((k for k, pair in enumerate(zip(leaves, checkpoint.leaves, strict=True)) if len({*pair}) > 1), None)
+        differing = next(
+            (k for k, pair in enumerate(zip(leaves, checkpoint.leaves, strict=True)) if len({*pair}) > 1), None
+        )
         if frontiers[-1].root == checkpoint.root:
             if differing is not None:
                 raise TranscriptFault(
-                    f"the hash beside it of entry {before + differing} is not that entry's", replace_field(place, "leaves")
+                    f"the hash beside it of entry {before + differing} is not that entry's",
+                    replace_field(place, "leaves"),
                 )
         elif differing is not None:
             raise TranscriptFault(

@@ -89,9 +89,7 @@ class TranscriptRecorder:
         self._window = b""
         self._header = self._uploads = self._certificate = 0
 
-    def opened(
-        self, roster: Roster, terms: Sealed[SessionTerms], fit: FitPlanned, computed_on: dict[str, str]
-    ) -> None:
+    def opened(self, roster: Roster, terms: Sealed[SessionTerms], fit: FitPlanned, computed_on: dict[str, str]) -> None:
         """The session begins."""
         self._session = terms.content.session
         self.add(

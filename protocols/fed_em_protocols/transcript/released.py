@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from fed_em.broadcast import Broadcast
 from fed_em.statistics import Statistics
 from fed_em_protocols.coordinator_state import SumOpened
-from fed_em_protocols.description import counts_encoding_of, encoding_of
 from fed_em_protocols.messages import Mode
-from fed_em_protocols.transcript.walk import WalkedSession
+from fed_em_protocols.transcript.walk import WalkedSession, encoding_asked
 
 KINDS = {Mode.COUNTS: "counts", Mode.WHOLE: "whole", Mode.INCREMENT: "increment"}
 
@@ -37,16 +36,13 @@ class ReleasedSum:
 
 def released_sums(session: WalkedSession) -> tuple[ReleasedSum, ...]:
     """All opened sums of a verified transcript, in order."""
-    found, caps = [], session.roster.row_caps
+    found = []
     for attempt in session.attempts:
         header, opened = attempt.header, attempt.outcome
         if header is None or not isinstance(opened, SumOpened):
             continue
         broadcast, mode = attempt.broadcast, Mode(header.content.mode)
-        if mode is Mode.COUNTS:
-            encoding = counts_encoding_of(broadcast.model, caps)
-        else:
-            encoding = encoding_of(session.description, broadcast, caps)
+        encoding = encoding_asked(session.description, mode, broadcast, session.roster)
         statistics = encoding.decode(opened.vector)
         number = header.content.round
         found.append(

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from fed_em.broadcast import Broadcast
-from fed_em.errors import CallerError, FedEmError
+from fed_em.errors import FedEmError
 from fed_em_protocols.certification import (
     outcome_digest,
     require_admissible,
@@ -25,6 +25,7 @@ from fed_em_protocols.certification import (
 )
 from fed_em_protocols.coordinator_state import NO_DIGEST, SumNotOpened, SumOpened
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of, require_gateable
+from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.envelope import Sealed, unquote
 from fed_em_protocols.errors import SERVER, PeerFault
 from fed_em_protocols.hashing import digest
@@ -72,7 +73,7 @@ from fed_em_protocols.transcript.entries import (
     WindowOpened,
 )
 from fed_em_protocols.transcript.faults import ENTRIES, UPLOADS, Place, TranscriptFault
-from fed_em_protocols.transcript.reading import KeptUploads, NoUploads
+from fed_em_protocols.transcript.reading import KeptUploads
 from fed_em_protocols.window import WindowSetUp, check_advertisement, draw_graph, setup_of, table_at_hand
 
 P = TypeVar("P", bound=Payload)
@@ -149,7 +150,7 @@ class WalkedSession:
             fell silent is None.
         refusals: Who left, and with what code.
         closed: The last message, with the final parameters; None if the transcript ends before.
-        closed_entry: Which entry that is; the last one.
+        entry_of: Where entries of these kinds stand: "uploads", "certificate" and "sum" by round, "closed" by 0.
         tally: How much was verified.
     """
 
@@ -165,8 +166,20 @@ class WalkedSession:
     openings: Mapping[int, Mapping[int, Sealed[Opening] | None]] = field(repr=False)
     refusals: tuple[tuple[str, int], ...]
     closed: Sealed[Close] | None
-    closed_entry: int
+    entry_of: Mapping[tuple[str, int], int] = field(repr=False)
     tally: Tally
+
+    @property
+    def closed_entry(self) -> int:
+        """Which entry the close is."""
+        return self.entry_of["closed", 0]
+
+
+def encoding_asked(description: SessionDescription, mode: Mode, broadcast: Broadcast, roster: Roster) -> Encoding:
+    """The encoding of a round, by rule."""
+    if mode is Mode.COUNTS:
+        return counts_encoding_of(broadcast.model, roster.row_caps)
+    return encoding_of(description, broadcast, roster.row_caps)
 
 
 def walked(entries: Sequence[Entry], roster: Roster, uploads: KeptUploads | None = None) -> WalkedSession:
@@ -182,7 +195,7 @@ def walked(entries: Sequence[Entry], roster: Roster, uploads: KeptUploads | None
     """
     if not isinstance(entries[0], Opened):
         raise TranscriptFault("a transcript begins with the terms", Place(line=0, field="kind"))
-    walk = _Walk(entries[0], roster, uploads or NoUploads())
+    walk = _Walk(entries[0], roster, uploads)
     for number, entry in enumerate(entries):
         walk.take(number, entry)
     return walk.session()
@@ -191,7 +204,7 @@ def walked(entries: Sequence[Entry], roster: Roster, uploads: KeptUploads | None
 class _Walk:
     """Where a reader stands."""
 
-    def __init__(self, opened: Opened, roster: Roster, kept: KeptUploads) -> None:
+    def __init__(self, opened: Opened, roster: Roster, kept: KeptUploads | None) -> None:
         self._opened, self._roster, self._kept = opened, roster, kept
         self._number = 0
         self._tally = Tally()
@@ -209,6 +222,8 @@ class _Walk:
         self._openings: dict[int, dict[int, Sealed[Opening] | None]] = {}
         self._refusals: list[tuple[str, int]] = []
         self._closed: Sealed[Close] | None = None
+        self._entry_of: dict[tuple[str, int], int] = {}
+        self._start_entry = 0
         self._terms: Sealed[SessionTerms]
         self._description: SessionDescription
 
@@ -217,7 +232,7 @@ class _Walk:
         return WalkedSession(
             self._roster, self._opened, self._terms, self._description, tuple(self._attempts), tuple(self._fit),
             self._headers, self._certificates, self._uploads, self._openings, tuple(self._refusals), self._closed,
-            self._number, self._tally,
+            self._entry_of, self._tally,
         )  # fmt: skip
 
     def take(self, number: int, entry: Entry) -> None:
@@ -359,15 +374,14 @@ class _Walk:
 
     def _asks_rightly(self, header: Sealed[Header]) -> None:
         """The encoding follows by rule, and an increment starts from the running total."""
-        content, caps = header.content, self._roster.row_caps
+        content = header.content
         self._require(content.mode in set(Mode) and content.ring in RINGS, "its mode or ring is unknown", "header")
         broadcast = Broadcast.from_bytes(header.attachment, "its broadcast")
-        if content.mode == Mode.COUNTS:
-            encoding = counts_encoding_of(broadcast.model, caps)
-        else:
-            encoding = encoding_of(self._description, broadcast, caps)
+        encoding = encoding_asked(self._description, Mode(content.mode), broadcast, self._roster)
         named = (content.encoding, content.length, content.ring)
-        self._require(named == (encoding.digest, encoding.length, encoding.ring.bits), "its encoding is another", "header")
+        self._require(
+            named == (encoding.digest, encoding.length, encoding.ring.bits), "its encoding is another", "header"
+        )
         if content.mode != Mode.INCREMENT:
             self._require(not content.base_rounds and not content.base_contexts, "it names bases", "header")
             return
@@ -396,11 +410,10 @@ class _Walk:
             asked = each.tenant in self._members(header.content.participants)
             self._require(asked, "it uploaded without being asked", "uploads", name)
             try:
-                require_uploads(
-                    header, (each.tenant,), each.digest + each.signature, self._setup(header), self._roster
-                )
+                require_uploads(header, (each.tenant,), each.digest + each.signature, self._setup(header), self._roster)
             except PeerFault:
                 raise self._wrong("its signature on its upload does not verify", "uploads", name) from None
+        self._entry_of["uploads", entry.round] = self._number
         self._uploads[entry.round] = {each.tenant: each.digest + each.signature for each in entry.uploads}
         self._tally = replace(self._tally, signatures=self._tally.signatures + len(entry.uploads))
 
@@ -418,6 +431,7 @@ class _Walk:
         self._require(content.root == survivors_root(survivors, evidence), "it is over other uploads", "certificate")
         self._survivors = survivors
         self._certificates[content.round] = certificate
+        self._entry_of["certificate", content.round] = self._number
         self._tally = replace(self._tally, signatures=self._tally.signatures + len(content.signatures))
 
     def on_sum(self, entry: RoundSummed) -> None:
@@ -430,6 +444,7 @@ class _Walk:
         self._require(places == sorted(survivors), "openings are not those of the survivors", "openings")
         openings = {each.tenant: self._opening(header, each, survivors) for each in entry.openings}
         self._openings[content.round] = openings
+        self._entry_of["sum", content.round] = self._number
         fits = len(entry.vector) == ring.word_bytes * content.length
         self._require(fits, f"the sum has not {content.length} words", "vector")
         vector = ring.read(entry.vector)
@@ -467,6 +482,8 @@ class _Walk:
         self, header: Sealed[Header], entry: RoundSummed, survivors: frozenset[int], ring: Ring, vector: RingVector
     ) -> None:
         """Where all uploads were kept: add them up, take the masks off, and compare."""
+        if self._kept is None:
+            return
         number = header.content.round
         kept = {index: self._kept.upload(number, index) for index in sorted(survivors)}
         summed = ring.zeros(header.content.length)
@@ -481,8 +498,8 @@ class _Walk:
             return
         keys: dict[tuple[int, int], bytes] = {}
         for each in entry.openings:
-            for place, dropped in enumerate(self._dropped(header, each.tenant, survivors)):
-                keys[each.tenant, dropped] = each.pair_keys[place * MASK_KEY_BYTES : (place + 1) * MASK_KEY_BYTES]
+            for k, dropped in enumerate(self._dropped(header, each.tenant, survivors)):
+                keys[each.tenant, dropped] = each.pair_keys[k * MASK_KEY_BYTES : (k + 1) * MASK_KEY_BYTES]
         again = unmasked(summed, [each.self_seed for each in entry.openings], keys, header.digest)
         self._require(bool(np.array_equal(again, vector)), "the uploads that were kept give another sum", "vector")
         self._tally = replace(self._tally, unmasked=self._tally.unmasked + 1)
@@ -532,6 +549,7 @@ class _Walk:
         whole = self._header is None or closed.content.reason == CloseReason.FAILED
         self._require(whole, "a round is in progress", "kind")
         self._closed = closed
+        self._entry_of["closed", 0] = self._number
 
 
 _HANDLERS: Mapping[type, Callable[[_Walk, Any], None]] = {

@@ -17,7 +17,7 @@ from fed_em.parameters import Parameters
 from fed_em_protocols.coordinator_state import SumNotOpened, SumOpened, SumRequest
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.messages import CloseReason, Header, Mode
-from fed_em_protocols.transcript.entries import FitEntry
+from fed_em_protocols.transcript.entries import FitEntry, LineTable
 from fed_em_protocols.transcript.faults import Place, TranscriptFault
 from fed_em_protocols.transcript.fit_notes import FitNotes
 from fed_em_protocols.transcript.fit_plan import recorded_plan
@@ -142,7 +142,7 @@ class _NotesCompared:
             return here == there or not self._comparison.exactly
         if isinstance(here, tuple) and isinstance(there, tuple):
             return len(here) == len(there) and all(map(self._alike, here, there))
-        if hasattr(type(here), "model_fields") and type(here) is type(there):
+        if isinstance(here, LineTable) and type(here) is type(there):
             return all(self._alike(getattr(here, name), getattr(there, name)) for name in type(here).model_fields)
         return here == there
 
@@ -205,4 +205,3 @@ def _require_all_used(session: WalkedSession, sums: RecordedSums, notes: _NotesC
     if notes.used < len(session.fit):
         left_note = session.fit[notes.used]
         raise TranscriptFault("the fit never came to it", Place(line=left_note.entry, field="kind"))
-
