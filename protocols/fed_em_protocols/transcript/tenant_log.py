@@ -1,12 +1,14 @@
 """A tenant's own log of what left its house, and of what the server has signed for it.
 
-It is append-only, and each line has the hash of the one before. It holds no secret and no statistics: of what was sent, the digest that the tenant signed and its signature; of what the server sent,
-the signed bytes of terms, headers, certificates and closes, without attachments. With it a tenant checks a transcript against what it
-knows itself, and shows others two headers that the server signed for one round.
+It is append-only, and each line has the hash of the one before. It holds no secret and no statistics: of what was sent, the digest that
+the tenant signed and its signature; of what the server sent, the signed bytes of terms, headers, certificates and closes, without
+attachments. With it a tenant checks a transcript against what it knows itself, and shows others two headers that the server signed for
+one round.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
@@ -18,7 +20,6 @@ from fed_em_protocols.envelope import Sealed, unquote, unseal
 from fed_em_protocols.errors import SERVER, PeerFault
 from fed_em_protocols.hashing import DIGEST_BYTES
 from fed_em_protocols.keys import verifies
-from fed_em_protocols.merkle import leaf_hash
 from fed_em_protocols.messages import Certificate, Close, Header, Payload
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms
@@ -39,7 +40,7 @@ class LogLine(LineTable):
     format: Literal[1] = 1
     number: Number
     before: Digest
-    """Leaf hash (RFC 9162) of the line before; zeros for the first."""
+    """The hash of the line before; zeros for the first."""
     tenant: str
     """Whose log it is."""
     time: str
@@ -58,6 +59,13 @@ class LogLine(LineTable):
     signature: Signature
     message: Signed | None = None
     """The signed bytes, of what the server sent."""
+    hash: Digest = NO_LINE
+    """SHA-256 of the line without this."""
+
+    @property
+    def true_hash(self) -> bytes:
+        """What `hash` must be."""
+        return hashlib.sha256(canonical_json(self.model_dump(mode="json", exclude={"hash"}))).digest()
 
 
 class LineStore(Protocol):
@@ -89,7 +97,7 @@ class TenantLog:
         self._before, self._number = NO_LINE, 0
         if last is not None:
             line = read_line(last, Place("the tenant's log"))
-            self._before, self._number = leaf_hash(last), line.number + 1
+            self._before, self._number = line.hash, line.number + 1
 
     def sent(self, messages: Sequence[bytes]) -> None:
         """These messages are about to leave."""
@@ -126,9 +134,9 @@ class TenantLog:
         written = []
         for line in lines:
             placed = line.model_copy(update={"number": self._number, "before": self._before})
-            data = canonical_json(placed.model_dump(mode="json"))
-            written.append(data)
-            self._before, self._number = leaf_hash(data), self._number + 1
+            hashed = placed.model_copy(update={"hash": placed.true_hash})
+            written.append(canonical_json(hashed.model_dump(mode="json")))
+            self._before, self._number = hashed.hash, self._number + 1
         if written:
             self._store.append(written)
 
@@ -143,6 +151,8 @@ def read_line(data: bytes, place: Place) -> LogLine:
         raise TranscriptFault(complaint_of(error), place) from None
     except CallerError as error:
         raise TranscriptFault(error.message, place) from None
+    if line.hash != line.true_hash:
+        raise TranscriptFault("it is not as it was written: its hash is another", place)
     return line
 
 
@@ -163,16 +173,12 @@ def read_tenant_log(data: bytes, file: str, roster: Roster) -> tuple[LogLine, ..
         place = Place(file, number)
         line = read_line(raw, place)
         if line.number != number or line.before != before:
-            at = number if line.number != number or number == 0 else number - 1
-            raise TranscriptFault(
-                f"line {number} does not follow it: one of the two was changed, dropped, swapped or added",
-                Place(file, at),
-            )
+            raise TranscriptFault("it does not follow the line before: lines were dropped, swapped or added", place)
         if found and line.tenant != found[0].tenant:
             raise TranscriptFault("it is of another tenant than the line before", place)
         _require_signed(line, place, roster)
         found.append(line)
-        before = leaf_hash(raw)
+        before = line.hash
     return tuple(found)
 
 
