@@ -13,8 +13,10 @@ from small_federation import Recorder, clustered_rows, session_toml, write_small
 from fed_em_client.take_part import open_tenant
 from fed_em_client.tenant_log_file import LOG_FILE
 from fed_em_client.tenant_session import TenantSession
+from fed_em_protocols.envelope import unseal
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.merkle import leaf_hash
+from fed_em_protocols.messages import Opening, Upload
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.transcript.entries import Entry, Opened, entry_from_bytes, entry_to_bytes
 from fed_em_protocols.transcript.log import Checkpoint, Frontier, signed_checkpoint
@@ -82,10 +84,8 @@ def entries_to_lines(entries: list[Entry]) -> list[bytes]:
     return [entry_to_bytes(entry) for entry in entries]
 
 
-def one_silent_one_late() -> Interference:
-    """Tenant 1 falls silent after its upload of round 2, tenant 2 before its upload of round 3."""
-    from fed_em_protocols.envelope import unseal
-    from fed_em_protocols.messages import Opening, Upload
+def trouble() -> Interference:
+    """Tenant 1 falls silent after its upload of round 2, tenant 2 before its upload of round 3, and of round 4 there are two uploads."""
 
     def fate(passing: Passing) -> Fate:
         content = unseal(passing.data, "").content
@@ -93,6 +93,8 @@ def one_silent_one_late() -> Interference:
             return Fate.LOSE
         if passing.tenant == 2 and isinstance(content, Upload) and content.round == 3:
             return Fate.LOSE
+        if passing.tenant > 1 and isinstance(content, Upload) and content.round == 4:
+            return Fate.BREAK
         return Fate.DELIVER
 
     return fate
@@ -100,9 +102,8 @@ def one_silent_one_late() -> Interference:
 
 def record(folder: Path, interfere: Interference | None = None, session: str = "", keeps: bool = True) -> Recorded:
     """Run a session in memory and keep everything."""
-    session = session or session_toml(fit="max_iterations = 3", trust=TRUST).replace(
-        "window_rounds = 16", "window_rounds = 4"
-    )
+    session = session or session_toml(fit="max_iterations = 3", trust=TRUST)
+    session = session.replace("window_rounds = 16", "window_rounds = 5")
     federation = write_small_federation(folder, clustered_rows(SIZES), session, policy=POLICY)
     server, stores = open_server(federation.server), {name: _Lines() for name in federation.tenant_files}
 
@@ -121,6 +122,6 @@ def record(folder: Path, interfere: Interference | None = None, session: str = "
 
 @cache
 def recorded() -> Recorded:
-    """The one that most tests look at: with a tenant that was recovered, one that was late, increments, and uploads kept."""
+    """The one that most tests look at: with a tenant that was recovered, one that was late, a round that failed, increments, and uploads kept."""
     with TemporaryDirectory() as folder:
-        return record(Path(folder) / "f", one_silent_one_late())
+        return record(Path(folder) / "f", trouble())

@@ -82,42 +82,37 @@ def _against_checkpoints(lines: Sequence[bytes], signed: Sequence[bytes], roster
     """Frontiers of the tree after each entry, the first of none."""
     frontiers, before = [Frontier()], 0
     for number, line in enumerate(signed):
-        place = Place(CHECKPOINTS, number)
-        checkpoint = _checkpoint(line, place, before, roster)
-        leaves = []
-        for entry in range(before, checkpoint.size):
-            if entry == len(lines):
-                raise TranscriptFault(
-                    f"it is not there, though checkpoint {number} is over {checkpoint.size} entries", Place(line=entry)
-                )
-            leaves.append(leaf_hash(lines[entry]))
-            frontiers.append(frontiers[-1].with_leaf(leaves[-1]))
-        differing = next(
-            (k for k, pair in enumerate(zip(leaves, checkpoint.leaves, strict=True)) if len({*pair}) > 1), None
-        )
-        if frontiers[-1].root == checkpoint.root:
-            if differing is not None:
-                raise TranscriptFault(
-                    f"the hash beside it of entry {before + differing} is not that entry's",
-                    replace_field(place, "leaves"),
-                )
-        elif differing is not None:
-            raise TranscriptFault(
-                f"it is not the entry that checkpoint {number} signs: it was changed, dropped, swapped or added",
-                Place(line=before + differing),
-            )
-        else:
-            raise TranscriptFault(
-                f"entries {before} to {checkpoint.size - 1}, or the hashes beside checkpoint {number}, are not those that it signs",
-                replace_field(place, "root"),
-            )
+        checkpoint = _checkpoint(line, Place(CHECKPOINTS, number), before, roster)
+        leaves = [leaf_hash(entry) for entry in lines[before : checkpoint.size]]
+        for leaf in leaves:
+            frontiers.append(frontiers[-1].with_leaf(leaf))
+        _against_checkpoint(checkpoint, number, before, leaves, frontiers[-1])
         before = checkpoint.size
     if before < len(lines):
         raise TranscriptFault("no checkpoint signs it", Place(line=before))
     return frontiers
 
 
-def replace_field(place: Place, name: str) -> Place:
+def _against_checkpoint(
+    checkpoint: Checkpoint, number: int, before: int, leaves: Sequence[bytes], frontier: Frontier
+) -> None:
+    """Whether the entries since the checkpoint before are those that one signs."""
+    differing = next((k for k, pair in enumerate(zip(leaves, checkpoint.leaves, strict=False)) if len({*pair}) > 1), None)
+    if frontier.root == checkpoint.root and differing is not None:
+        what = f"the hash beside it of entry {before + differing} is not that entry's"
+        raise TranscriptFault(what, Place(CHECKPOINTS, number, "leaves"))
+    if frontier.root != checkpoint.root and differing is not None:
+        what = f"it is not the entry that checkpoint {number} signs: it was changed, dropped, swapped or added"
+        raise TranscriptFault(what, Place(line=before + differing))
+    if len(leaves) < len(checkpoint.leaves):
+        what = f"it is not there, though checkpoint {number} is over {checkpoint.size} entries"
+        raise TranscriptFault(what, Place(line=before + len(leaves)))
+    if frontier.root != checkpoint.root:
+        what = f"entries {before} to {checkpoint.size - 1}, and the hashes beside it, are not those that it signs"
+        raise TranscriptFault(what, Place(CHECKPOINTS, number, "root"))
+
+
+def _field(place: Place, name: str) -> Place:
     """The same place, down to a field."""
     return Place(place.file, place.line, name, place.party)
 
@@ -135,7 +130,7 @@ def _checkpoint(line: bytes, place: Place, before: int, roster: Roster) -> Check
         raise TranscriptFault(
             f"it is over {checkpoint.size} entries, the one before over {before}, and names {len(checkpoint.leaves)} between: "
             "a checkpoint was dropped, swapped or added",
-            replace_field(place, "size"),
+            _field(place, "size"),
         )
     return checkpoint
 
@@ -145,7 +140,7 @@ def _against_known(
 ) -> None:
     place = Place("a checkpoint from elsewhere", None, "", SERVER)
     if not checkpoint.is_signed_by(roster.server.identity_key):
-        raise TranscriptFault("the server of this roster did not sign it", replace_field(place, "signature"))
+        raise TranscriptFault("the server of this roster did not sign it", _field(place, "signature"))
     if checkpoint.size > len(lines):
         raise TranscriptFault(
             f"the transcript ends here, though the server has signed {checkpoint.size} entries",

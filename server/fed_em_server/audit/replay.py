@@ -115,6 +115,7 @@ class _NotesCompared:
     """Takes the notes of the fit that runs here, and holds each against the one in the transcript."""
 
     def __init__(self, session: WalkedSession, sums: RecordedSums, comparison: _Comparison) -> None:
+        self._session = session
         self._recorded = session.fit
         self._sums = sums
         self._comparison = comparison
@@ -123,7 +124,8 @@ class _NotesCompared:
     def take(self, computed: FitEntry) -> None:
         """The next note."""
         if self.used == len(self._recorded):
-            raise TranscriptFault(f"a '{computed.kind}' of the fit is not in the transcript", Place(field="kind"))
+            what = f"a '{computed.kind}' that the fit comes to is not in the transcript"
+            raise TranscriptFault(what, Place(line=self._next_entry, field="kind"))
         step = self._recorded[self.used]
         self.used += 1
         if computed.kind != step.done.kind:
@@ -134,6 +136,14 @@ class _NotesCompared:
             here, there = getattr(computed, name), getattr(step.done, name)
             if not self._alike(here, there):
                 raise TranscriptFault("the fit comes to another value", Place(line=step.entry, field=name))
+
+    @property
+    def _next_entry(self) -> int:
+        """The first entry behind the sums that were used."""
+        attempts = self._session.attempts
+        if self._sums.used < len(attempts):
+            return attempts[self._sums.used].entry
+        return self._session.closed_entry if self._session.closed else attempts[-1].entry
 
     def _alike(self, here: object, there: object) -> bool:
         if isinstance(here, float) and isinstance(there, float):
