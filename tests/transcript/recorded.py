@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -34,13 +34,13 @@ POLICY = 'difference_guard = "off"\ncolluders = 1'
 TIME = "2026-01-01T00:00:00+00:00"
 
 
-class _Lines:
+class Lines:
     """A tenant's log in memory."""
 
     def __init__(self) -> None:
         self.data = b""
 
-    def append(self, lines: list[bytes]) -> None:
+    def append(self, lines: Sequence[bytes]) -> None:
         self.data += b"".join(line + b"\n" for line in lines)
 
 
@@ -100,12 +100,18 @@ def trouble() -> Interference:
     return fate
 
 
-def record(folder: Path, interfere: Interference | None = None, session: str = "", keeps: bool = True) -> Recorded:
+def record(
+    folder: Path,
+    interfere: Interference | None = None,
+    session: str = "",
+    keeps: bool = True,
+    sizes: Sequence[int] = SIZES,
+) -> Recorded:
     """Run a session in memory and keep everything."""
     session = session or session_toml(fit="max_iterations = 3", trust=TRUST)
     session = session.replace("window_rounds = 16", "window_rounds = 5")
-    federation = write_small_federation(folder, clustered_rows(SIZES), session, policy=POLICY)
-    server, stores = open_server(federation.server), {name: _Lines() for name in federation.tenant_files}
+    federation = write_small_federation(folder, clustered_rows(sizes), session, policy=POLICY)
+    server, stores = open_server(federation.server), {name: Lines() for name in federation.tenant_files}
 
     def start(name: str) -> Callable[[], TenantSession]:
         tenant, marks = open_tenant(federation.tenant(name)), VolatileMarks()

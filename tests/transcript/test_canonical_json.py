@@ -12,7 +12,7 @@ from fed_em.errors import CallerError
 from fed_em_protocols.transcript.canonical_json import MOST, canonical_json, read_canonical_json
 
 # RFC 8785, section 3.2.2 and 3.2.4, without its numbers that are not whole.
-STRING = '\u20ac$\u000f\u000aA\'\u0042\u0022\u005c\\"\u002f'
+STRING = "\u20ac$\u000f\u000aA'\u0042\u0022\u005c\\\"\u002f"
 STRING_BYTES = '{"literals":[null,true,false],"string":"€$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}'.encode()
 
 # RFC 8785, section 3.2.3: names are sorted as UTF-16, so the one beyond the first plane comes before U+FB33.
@@ -64,7 +64,19 @@ def test_what_has_no_canonical_form_here_is_refused(value: object) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b'{"b":1,"a":2}', b'{ "a":1}', b'{"a":1,"a":1}', b'"\\u0041"', b"1.0", b"1e3", b"-0", b"", b"[", b'"\xff"', b"NaN"],
+    [
+        b'{"b":1,"a":2}',
+        b'{ "a":1}',
+        b'{"a":1,"a":1}',
+        b'"\\u0041"',
+        b"1.0",
+        b"1e3",
+        b"-0",
+        b"",
+        b"[",
+        b'"\xff"',
+        b"NaN",
+    ],
 )
 def test_another_way_to_write_the_same_is_refused(data: bytes) -> None:
     with pytest.raises(CallerError, match="it is no canonical JSON"):

@@ -107,7 +107,12 @@ def test_a_checkpoint_is_signed_over_all_that_it_says_of_the_tree() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [(b'"format":1', b'"format":2'), (b'"size":5', b'"size":"5"'), (b'"root":"', b'"root":"0'), (b'"leaves":[', b'"leaves":[1,')],
+    [
+        (b'"format":1', b'"format":2'),
+        (b'"size":5', b'"size":"5"'),
+        (b'"root":"', b'"root":"0'),
+        (b'"leaves":[', b'"leaves":[1,'),
+    ],
 )
 def test_what_is_no_checkpoint_is_refused(change: tuple[bytes, bytes]) -> None:
     with pytest.raises(CallerError, match="it"):

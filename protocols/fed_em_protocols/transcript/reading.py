@@ -97,7 +97,9 @@ def _against_checkpoint(
     checkpoint: Checkpoint, number: int, before: int, leaves: Sequence[bytes], frontier: Frontier
 ) -> None:
     """Whether the entries since the checkpoint before are those that one signs."""
-    differing = next((k for k, pair in enumerate(zip(leaves, checkpoint.leaves, strict=False)) if len({*pair}) > 1), None)
+    differing = next(
+        (k for k, pair in enumerate(zip(leaves, checkpoint.leaves, strict=False)) if len({*pair}) > 1), None
+    )
     if frontier.root == checkpoint.root and differing is not None:
         what = f"the hash beside it of entry {before + differing} is not that entry's"
         raise TranscriptFault(what, Place(CHECKPOINTS, number, "leaves"))

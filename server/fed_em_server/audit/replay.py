@@ -30,7 +30,7 @@ TOLERANCE = 1e-12
 
 
 class _TranscriptEnds(Exception):
-    """The fit asks for a sum that is not in the transcript: the session ended before."""
+    """The fit goes on beyond the transcript: the session ended before."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,8 @@ class _NotesCompared:
     def take(self, computed: FitEntry) -> None:
         """The next note."""
         if self.used == len(self._recorded):
+            if self._session.closed is None and self._sums.used == len(self._session.attempts):
+                raise _TranscriptEnds
             what = f"a '{computed.kind}' that the fit comes to is not in the transcript"
             raise TranscriptFault(what, Place(line=self._next_entry, field="kind"))
         step = self._recorded[self.used]
