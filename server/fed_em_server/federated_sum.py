@@ -107,7 +107,9 @@ class FederatedSum(RepeatedSums):
         try:
             self._require_moderation(event.tenant)
             step = coordinator_receive(self.state, event.tenant, event.data, now)
-            return self._take(step, (event.tenant, event.data))
+            if self._recorder is not None:
+                self._recorder.heard(step, event.tenant, event.data)
+            return self._take(step)
         except PeerFault as fault:
             self._watch(Notice(NoticeKind.FAULT, self.state.last_round, (fault.peer,), fault.fault))
             if isinstance(fault, AnotherRoster):
@@ -153,12 +155,10 @@ class FederatedSum(RepeatedSums):
         """The hub's time less that in which nobody listened to it."""
         return self._heard_until - self._unheard
 
-    def _take(
-        self, step: CoordinatorStep, received: tuple[int, bytes] | None = None
-    ) -> SumOpened | SumNotOpened | None:
+    def _take(self, step: CoordinatorStep) -> SumOpened | SumNotOpened | None:
         self.state = step.state
         if self._recorder is not None:
-            self._recorder.stepped(step, received)
+            self._recorder.stepped(step)
         for notice in step.notices:
             self._watch(notice)
         for tenant, data in step.sends:

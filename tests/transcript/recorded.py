@@ -128,6 +128,6 @@ def record(
 
 @cache
 def recorded() -> Recorded:
-    """The one that most tests look at: with a tenant that was recovered, one that was late, a round that failed, increments, and uploads kept."""
+    """Most tests look at this one: with a tenant recovered, one late, a round that failed, increments, and uploads kept."""
     with TemporaryDirectory() as folder:
         return record(Path(folder) / "f", trouble())

@@ -1,4 +1,4 @@
-"""Nothing in a transcript can be changed without being found, and found where it is: by whoever holds the files, and by the server itself."""
+"""Nothing in a transcript can be changed without being found where it is: by whoever holds the files, or by the server itself."""
 
 from __future__ import annotations
 

@@ -103,16 +103,9 @@ class TranscriptRecorder:
             )
         )
 
-    def stepped(self, step: CoordinatorStep, received: tuple[int, bytes] | None = None) -> None:
-        """The coordinator took a step. Call it before the step's messages are sent.
-
-        Args:
-            step: The step.
-            received: The message that it answers and its sender, if there is one.
-        """
+    def stepped(self, step: CoordinatorStep) -> None:
+        """The coordinator took a step. Call it before the step's messages are sent."""
         state = step.state
-        if received is not None:
-            self._heard(step, *received)
         if state.window is not None:
             self._in_window(state.window)
         current = step.ended.round if step.ended else state.round
@@ -127,7 +120,8 @@ class TranscriptRecorder:
         if step.result is not None or step.closed is not None:
             self.checkpoint()
 
-    def _heard(self, step: CoordinatorStep, tenant: int, data: bytes) -> None:
+    def heard(self, step: CoordinatorStep, tenant: int, data: bytes) -> None:
+        """A tenant's message led to a step. Call it before `stepped`."""
         for notice in step.notices:
             if notice.tenants != (step.state.name(tenant),):
                 continue

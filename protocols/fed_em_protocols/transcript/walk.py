@@ -50,7 +50,7 @@ from fed_em_protocols.roster import Roster
 from fed_em_protocols.round_keys import commitment
 from fed_em_protocols.round_sum import unmasked
 from fed_em_protocols.running_total import RunningTotal, restarted_total
-from fed_em_protocols.terms import SessionTerms, guarded_units, validate_terms
+from fed_em_protocols.terms import SessionTerms, Trust, guarded_units, validate_terms
 from fed_em_protocols.transcript.entries import (
     Closed,
     Entry,
@@ -355,10 +355,14 @@ class _Walk:
         self._require(content.previous_round == self._begun, "it follows another round", "header")
         self._require(content.previous_outcome == self._outcome, "it tells another end of the round before", "header")
         self._require(content.previous_sum == self._sum, "it tells another sum of the round before", "header")
-        if before is None or (not content.previous and not self._certified):
+        if before is None:
             self._require(not content.previous, "it shows a certificate of no round", "header")
             return
-        self._require(len(content.previous) == 1, "it shows no certificate of the round before", "header")
+        if not content.previous:
+            certified = self._terms.content.trust == Trust.MALICIOUS_SERVER
+            needless = not certified and self._begun not in self._certificates
+            self._require(needless, "it shows no certificate of the round before", "header")
+            return
         shown = unquote(content.previous[0], Certificate, SERVER)
         shown.require_signature(self._roster.server.identity_key, SERVER)
         require_certified(shown, before, self._setups[shown.content.setup], self._roster)
@@ -367,10 +371,6 @@ class _Walk:
             same = outcome_digest(statement_of(shown.content)) == outcome_digest(statement_of(known.content))
             if not same:
                 raise self._wrong("two certificates of one round", "header", proves="a quorum signed two outcomes")
-
-    @property
-    def _certified(self) -> bool:
-        return bool(self._headers) and any(self._headers[max(self._headers)].content.witnesses)
 
     def _asks_rightly(self, header: Sealed[Header]) -> None:
         """The encoding follows by rule, and an increment starts from the running total."""

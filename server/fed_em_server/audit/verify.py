@@ -138,7 +138,7 @@ def _and_known(known: Sequence[Checkpoint]) -> str:
 
 def _of_session(session: WalkedSession) -> str:
     tally, terms = session.tally, session.terms.content
-    guard = f"whole blocks of {terms.blocks}" if terms.blocks else "no difference guard"
+    guard = f"of {terms.blocks} blocks, each whole or not at all" if terms.blocks else "no difference guard"
     said = (
         f"{tally.signatures} signatures of parties in the pinned roster; {tally.rounds} rounds in one chain, {tally.opened} opened, each "
         f"over at least {terms.minimum_survivors} tenants ({guard}) by {_trust_of(session)}, with every opening and check words of zero"
