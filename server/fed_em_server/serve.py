@@ -56,8 +56,11 @@ def open_server(configuration: ServerConfiguration) -> Server:
     return Server(configuration, roster, keys)
 
 
-def serve(configuration: ServerConfiguration, watcher: Watcher) -> SessionOutcome:
+def serve(configuration: ServerConfiguration, watcher: Watcher) -> tuple[SessionOutcome, Path]:
     """Run one session over gRPC, and keep its outcome in the configuration's output folder.
+
+    Returns:
+        The outcome, and the folder of its transcript.
 
     Raises:
         FedEmError: as `open_server`, `GrpcHub` and `run_session`.
@@ -67,7 +70,7 @@ def serve(configuration: ServerConfiguration, watcher: Watcher) -> SessionOutcom
     with server.transcript() as store:
         outcome = run_session(server.plan("grpc"), server.hub(), watcher, store=store)
     keep_outcome(configuration.output, outcome)
-    return outcome
+    return outcome, store.folder
 
 
 def claim_output(folder: Path) -> None:

@@ -310,6 +310,11 @@ class _Walk:
     def on_window(self, entry: WindowOpened) -> None:
         opening, terms = self._by_server(entry.opening, OpenWindow, "opening"), self._terms.content
         self._require(opening.content.terms == self._terms.digest, "the window is of other terms", "opening")
+        for shown in opening.content.last_certified[:1]:
+            header = unquote(shown, Header, SERVER)
+            known = self._headers.get(header.content.round)
+            same = known is not None and known.quoted() == shown
+            self._require(same, "it shows members another header than the transcript has", "opening")
         places = [each.tenant for each in entry.advertisements]
         self._require(places == sorted(set(places)), "members are not in roster order", "advertisements")
         found: dict[int, Sealed[Advertise]] = {}
