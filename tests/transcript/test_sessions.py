@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 import fed_em_server.audit.replay
 from fed_em import GaussianMixture
 from fed_em.errors import EnvironmentFault
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.parameters import Parameters
 from fed_em_client.tenant_log_file import LOG_FILE
 from fed_em_protocols.roster import load_roster
 from fed_em_protocols.transcript.entries import RoundSummed, SurvivorOpened
@@ -78,9 +80,6 @@ class TestOtherArithmetic:
     def test_the_last_bits_may_differ_and_no_more(
         self, monkeypatch: pytest.MonkeyPatch, factor: float, passes: bool
     ) -> None:
-        from fed_em.gaussian_mixture import GaussianMixtureModel
-        from fed_em.parameters import Parameters
-
         m_step = GaussianMixtureModel.m_step
 
         def elsewhere(self: GaussianMixtureModel, *args: object) -> Parameters:
@@ -217,3 +216,24 @@ def test_a_session_over_grpc_is_verified_with_the_logs_of_its_tenants(tmp_path: 
     assert found.passed, [check for check in found.checks if check.verdict is Verdict.FAILED]
     assert sum(check.name.startswith("log t") for check in found.checks) == len(SIZES)
     assert found.session is not None and found.session.tally.unmasked == found.session.tally.opened == 6
+
+
+def test_a_model_that_does_not_follow_from_the_sums_is_found_in_the_round_that_it_was_sent_out_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m_step, calls = GaussianMixtureModel.m_step, list[int]()
+
+    def lying(self: GaussianMixtureModel, *args: object) -> Parameters:
+        found = m_step(self, *args)  # type: ignore[arg-type]
+        calls.append(self.n_components)
+        # The first is of the moments, the second of round 2.
+        return Parameters({**found, "means": found["means"] + 1e-15}) if len(calls) == 2 else found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(GaussianMixtureModel, "m_step", lying)
+        whole = record(tmp_path / "f")
+    assert len(calls) == 4
+    found = next(check for check in verify(whole.files, whole.roster).checks if check.verdict is Verdict.FAILED)
+    assert found.name == FIT and found.place is not None and found.place.line is not None
+    entry = json.loads(whole.lines[found.place.line])
+    assert (entry["kind"], entry["number"], found.place.field) == ("iteration", 1, "parameters")
