@@ -31,6 +31,7 @@ from fed_em_protocols.policy import TermsPolicy
 from fed_em_protocols.roster_shape import default_block_size
 from fed_em_protocols.tenant_state import TenantSelf
 from fed_em_protocols.terms import SUITE, Trust
+from fed_em_protocols.transcript.recorder import TranscriptStore
 from fed_em_server.configuration import (
     PRIVATE_STOPPING,
     FitTable,
@@ -103,6 +104,7 @@ class Federation:
         workers: Processes that play the tenants; 1: this one, which also plays the server. No byte depends on it.
         watchers: Told of everything, as by a real server.
         listener: Told of every opened sum, as an adversary reads it (`fed_em_simulations.attacks`); not under Flower.
+        transcript: Where the session's transcript goes; None for none. One store holds one session.
 
     Raises:
         CallerError: a field is out of its range.
@@ -136,6 +138,7 @@ class Federation:
     workers: int = 1
     watchers: Sequence[Watcher] = ()
     listener: Listener | None = None
+    transcript: TranscriptStore | None = None
 
     def __post_init__(self) -> None:
         check_whole_number("seed", self.seed, 0)
@@ -168,7 +171,7 @@ class Federation:
         _ = self.trust_table
 
     def _check_flower(self) -> None:
-        usual = {
+        usual: dict[str, object] = {
             "dropout": 0.0,
             "trouble": (),
             "costs": TYPICAL,
@@ -176,6 +179,7 @@ class Federation:
             "workers": 1,
             "watchers": (),
             "listener": None,
+            "transcript": None,
         }
         for name, value in usual.items():
             if getattr(self, name) != value:
@@ -332,8 +336,9 @@ class _Run:
 
     def _session(self, hub: MemoryHub, memory: SessionMemory) -> tuple[SessionOutcome | None, str]:
         """What it gave, or why it gave nothing."""
+        watchers = Watchers([memory, *self._federation.watchers])
         try:
-            finished = run_session(self._plan, hub, Watchers([memory, *self._federation.watchers]), self._summing)
+            finished = run_session(self._plan, hub, watchers, self._summing, self._federation.transcript)
         except FedEmError as error:
             # What is wrong with the caller's own fields comes to light before there is any sum.
             if isinstance(error, CallerError) and not memory.record.rounds:
@@ -414,4 +419,5 @@ class _Run:
             },
             result=None if finished is None else finished.result,
             fitted=None if finished is None else finished.fitted,
+            roster=self._plan.roster,
         )

@@ -12,6 +12,7 @@ from fed_em_protocols.messages import Mode
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.running_total import RunningTotal
 from fed_em_protocols.terms import SessionTerms
+from fed_em_protocols.transcript.recorder import TranscriptRecorder
 from fed_em_protocols.transcript.released import ReleasedSum
 from fed_em_server.hub import Hub
 from fed_em_simulations.crashing_sum import CrashingSum
@@ -35,7 +36,7 @@ class OverheardSum(CrashingSum):
     Args:
         listener: Who listens.
         description: Of the session.
-        state, hub, watch: As of a `FederatedSum`.
+        state, hub, watch, recorder: As of a `FederatedSum`.
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class OverheardSum(CrashingSum):
         state: CoordinatorState,
         hub: Hub,
         watch: Callable[[Notice], None],
+        recorder: TranscriptRecorder | None = None,
     ) -> None:
-        super().__init__(state, hub, watch)
+        super().__init__(state, hub, watch, recorder)
         self._listener = listener
         self._description = description
         listener.session_started(description, state.terms.content, state.roster)

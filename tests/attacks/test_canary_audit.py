@@ -62,7 +62,7 @@ def test_the_noise_that_was_promised_is_not() -> None:
 
 
 def test_scores_are_log_odds() -> None:
-    """Guesses are right as often as they say: of some 2000 with log odds in each range, within four standard errors (false alarms: 2e-4)."""
+    """Guesses are as often right as they say: of 2000 with log odds in each range, within four standard errors (false alarms: 2e-4)."""
     coins, scores = (np.concatenate(each) for each in zip(*runs(40, 40, 4.0, 1.0, 1, 3), strict=True))
     said, right = expit(np.abs(scores)), (scores > 0) == coins
     for low, high in ((0.5, 0.6), (0.6, 0.7), (0.7, 0.95)):

@@ -1,4 +1,4 @@
-"""Membership inference: certain without noise for who knows all others, as good as theory has it with noise, and no better than promised."""
+"""Membership inference: certain without noise for whoever knows the others, with noise as good as theory has it, and never better."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_without_noise_the_strong_adversary_errs_never() -> None:
 
 
 def test_the_weak_adversary_tells_members_of_few_records_and_not_of_many() -> None:
-    """One release a size: the members of 60 are told apart; of 3000 the AUC is within 4 standard errors of ½ and 0.02 (false alarms 1e-4)."""
+    """One release a size: members of 60 are told apart; of 3000 the AUC is within 4 standard errors of ½ and 0.02 (false alarms 1e-4)."""
     population = np.concatenate(tables_of(1, rows=20_000, seed=3))
     others = np.concatenate(tables_of(1, rows=500, seed=4))
     found = []

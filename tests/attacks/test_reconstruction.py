@@ -1,4 +1,4 @@
-"""A tenant that colluders leave alone: its rows are solved for where they are few and without noise, and in a larger cohort nothing is left."""
+"""A tenant that colluders leave alone: its rows are solved for where they are few and without noise; in a larger cohort nothing is left."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The record of a session from which anybody can replay it, and what an adversary who reads it sees."""
+"""The transcript of a session: signed, append-only, Merkle-hashed; anyone with the roster can replay it."""
