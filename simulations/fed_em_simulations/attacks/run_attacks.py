@@ -138,6 +138,7 @@ def _session(scenario: AttackScenario, ground: Ground, number: int, ear: Ear, lo
         colluders=scenario.colluders,
         difference_guard="blocks" if scenario.blocks else "off",
         block_size=scenario.block_size,
+        minimum_survivors=scenario.minimum_survivors,
         mass_floor=scenario.mass_floor,
         deadlines=WAITING,
         trouble=(logs,),

@@ -45,6 +45,8 @@ class AttackScenario(Table):
     block_size: Annotated[int, Field(ge=2)] | None = None
     colluders: Annotated[int, Field(ge=0)] | None = 1
     """f that the sessions are to withstand."""
+    minimum_survivors: Annotated[int, Field(ge=3)] | None = None
+    """u_min. Noise is sized for sums of so many: more tenants add more than was promised."""
     mass_floor: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     epsilon: Annotated[FiniteFloat, Field(gt=0)] | None = None
     """Of each session, for each record; None: sums without noise."""
