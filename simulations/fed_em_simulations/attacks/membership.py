@@ -5,11 +5,11 @@ noise of known size its log likelihood ratio is Σ_t ⟨r_t, s_t⟩ − ½ ⟨s_
 the parameters of sum t.
 
 The *weak* one knows the population only: from a sample of its own it estimates mean m and covariance C of what a record adds. The sum over
-n records, one of them the candidate or not, is nearly Gaussian with covariance n C plus the noise. This is the attack of Homer et al. (2008)
-in the form of Sankararaman et al. (2009), for vectors that are correlated.
+n records, one of them the candidate or not, is nearly Gaussian with covariance n C plus the noise. This is the attack of Homer et al.
+(2008) in the form of Sankararaman et al. (2009), for vectors that are correlated.
 
-What is told of an attack is the area under its ROC curve with the interval of Newcombe (2006, method 5), which is none of length 0 at 1, and
-the share of members that are found at one false alarm in a hundred (Carlini et al. 2022), with the interval of Clopper and Pearson.
+What is told of an attack is the area under its ROC curve with the interval of Newcombe (2006, method 5), which is none of length 0 at 1,
+and the share of members that are found at one false alarm in a hundred (Carlini et al. 2022), with the interval of Clopper and Pearson.
 """
 
 from __future__ import annotations
