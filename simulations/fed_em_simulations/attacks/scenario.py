@@ -57,7 +57,7 @@ class AttackScenario(Table):
     """How many tenants, the first ones, give the adversary their tables."""
     canaries: Annotated[int, Field(ge=0, le=400)] = 0
     """Records that a coin puts in or leaves out of the first session; 0: no audit by canaries."""
-    candidates: Annotated[int, Field(ge=100, le=5000)] = 300
+    candidates: Annotated[int, Field(ge=100, le=5000)] = 500
     """Records that membership is inferred of, and as many of others."""
 
     @model_validator(mode="after")
