@@ -9,7 +9,7 @@ gets another chance. Statistics of real rows in the ball stay as they are, bit f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,9 @@ Parts = dict[str, Vector]
 _ONE_RECORD, _UNIT = 1.0, 1.0
 
 
-def admissible(model: Summand, statistics: Statistics, radius: float) -> tuple[Statistics, int]:
+def admissible(
+    model: Summand, statistics: Statistics, radius: float, noise: Mapping[str, float] | None = None
+) -> tuple[Statistics, int]:
     """The statistics, projected onto those that an M-step can use.
 
     `log_likelihood` stays as it is (`fed_em.free_energy`), and so do log-likelihoods of held-out rows. `count` becomes
@@ -56,6 +58,8 @@ def admissible(model: Summand, statistics: Statistics, radius: float) -> tuple[S
         statistics: Any finite ones of its.
         radius: Of the ball that Gaussian cells of rows are in, in the coordinates of the statistics, positive. Of a box [−1, 1] of D
             columns, as of declared ranges, that is √D.
+        noise: The standard deviation of the noise of each entry of a block, by its name; of `second` it is read. Variances that it hides
+            are raised to what it does not hide, also where no projection is needed; None if it is not known.
 
     Returns:
         The statistics, and how many components, or columns of moments, had to be changed, of all candidates together.
@@ -68,26 +72,30 @@ def admissible(model: Summand, statistics: Statistics, radius: float) -> tuple[S
     if not np.isfinite(statistics.vector).all():
         raise CallerError("statistics that are not finite cannot be projected")
     if isinstance(model, Candidates):
-        return _of_candidates(model, statistics, radius)
+        return _of_candidates(model, statistics, radius, noise or {})
     parts = {block.name: statistics[block.name] for block in statistics.layout}
+    hiding = (noise or {}).get("second", 0.0)
     match model:
         case GaussianMixtureModel() | MixedMixtureModel():
-            changed, wrong = _of_mixture(model, parts, radius)
+            changed, wrong = _of_mixture(model, parts, radius, hiding)
         case ObservedMomentsModel():
-            changed, wrong = _of_observed(parts, radius)
+            changed, wrong = _of_observed(parts, radius, hiding)
         case MixedMomentsModel():
-            changed, wrong = _of_mixed_moments(model, parts, radius)
+            changed, wrong = _of_mixed_moments(model, parts, radius, hiding)
         case _:
             raise CallerError(f"statistics of the family '{model.family}' are not noised, so none are projected")
     return Statistics.of(statistics.layout, {**parts, **changed}), wrong
 
 
-def _of_candidates(candidates: Candidates, statistics: Statistics, radius: float) -> tuple[Statistics, int]:
+def _of_candidates(
+    candidates: Candidates, statistics: Statistics, radius: float, noise: Mapping[str, float]
+) -> tuple[Statistics, int]:
     """Each by itself, and then all of as many records."""
     projected: list[Statistics] = []
     wrong = 0
-    for model, own in zip(candidates.models, candidates.statistics_of(statistics), strict=True):
-        each, changed = admissible(model, own, radius)
+    for r, (model, own) in enumerate(zip(candidates.models, candidates.statistics_of(statistics), strict=True)):
+        hiding = {name.removeprefix(f"{r}."): each for name, each in noise.items() if name.startswith(f"{r}.")}
+        each, changed = admissible(model, own, radius, hiding)
         projected.append(each)
         wrong += changed
     if candidates.resampled is None and any(each[COUNT] != statistics[COUNT] for each in projected):
@@ -110,16 +118,16 @@ def _scaled(statistics: Statistics, scale: float, count: float) -> Statistics:
     return Statistics.of(statistics.layout, {**parts, **scaled, COUNT: np.asarray(count)})
 
 
-def _of_mixture(model: Mixture, parts: Parts, radius: float) -> tuple[Parts, int]:
+def _of_mixture(model: Mixture, parts: Parts, radius: float, noise: float) -> tuple[Parts, int]:
     check_no_own_weights(model.mixing)
-    changed, wrong = _of_components(model, parts, radius)
+    changed, wrong = _of_components(model, parts, radius, noise)
     counts = changed[RESPONSIBILITIES]
     if counts.sum() < SLACK:
         wrong = np.ones_like(wrong)
     less = wrong & (counts < _ONE_RECORD)
     if less.any():
         changed = _with_the_rest(model, changed, less, radius)
-        changed, _ = _of_components(model, changed, radius)
+        changed, _ = _of_components(model, changed, radius, noise)
     total = changed[RESPONSIBILITIES].sum()
     changed[COUNT] = parts[COUNT] if _alike(parts[COUNT], total) else np.asarray(total)
     changed[ENTROPY] = _within(parts[ENTROPY], total * math.log(model.n_components), total)
@@ -130,14 +138,14 @@ def _of_mixture(model: Mixture, parts: Parts, radius: float) -> tuple[Parts, int
     return changed, int(wrong.sum())
 
 
-def _of_components(model: Mixture, parts: Parts, radius: float) -> tuple[Parts, Flags]:
+def _of_components(model: Mixture, parts: Parts, radius: float, noise: float) -> tuple[Parts, Flags]:
     """Masses and moments of each component, and which were not admissible, `(K,)`."""
     gaussian, counts = gaussian_part(model), parts[RESPONSIBILITIES]
     changed, wrong = {RESPONSIBILITIES: np.clip(counts, 0.0, MOST_RECORDS)}, (counts < 0) | (counts > MOST_RECORDS)
     if gaussian is not None:
         moments = Moments(model.covariance, counts, parts["first"], parts["second"])
         added = _added_variance(gaussian, changed[RESPONSIBILITIES])
-        moments, moved = admissible_moments(moments, radius, added)
+        moments, moved = admissible_moments(moments, radius, added, radius**2 / gaussian.n_columns, noise)
         changed |= {"first": moments.first, "second": moments.second}
         wrong = wrong | moved
     if isinstance(model, MixedMixtureModel):
@@ -173,10 +181,10 @@ def _added_variance(gaussian: GaussianMixtureModel, counts: Vector) -> Vector:
     return np.asarray(floor + (standard_deviations(gaussian.covariance, covariances, k, d) ** 2).min(axis=1))
 
 
-def _of_observed(parts: Parts, radius: float) -> tuple[Parts, int]:
+def _of_observed(parts: Parts, radius: float, noise: float) -> tuple[Parts, int]:
     """Each column is a component of its own."""
     apart = Moments("diag", parts[OBSERVED], parts["first"][:, np.newaxis], parts["second"][:, np.newaxis])
-    moments, wrong = admissible_moments(apart, radius, np.zeros(()))
+    moments, wrong = admissible_moments(apart, radius, np.zeros(()), radius**2 / len(parts[OBSERVED]), noise)
     less = wrong & (moments.counts < _ONE_RECORD)
     observed = np.where(less, _ONE_RECORD, moments.counts)
     changed: Parts = {
@@ -188,8 +196,8 @@ def _of_observed(parts: Parts, radius: float) -> tuple[Parts, int]:
     return changed, int(wrong.sum())
 
 
-def _of_mixed_moments(model: MixedMomentsModel, parts: Parts, radius: float) -> tuple[Parts, int]:
-    changed, wrong = _of_observed(parts, radius) if model.gaussian is not None else ({COUNT: parts[COUNT]}, 0)
+def _of_mixed_moments(model: MixedMomentsModel, parts: Parts, radius: float, noise: float) -> tuple[Parts, int]:
+    changed, wrong = _of_observed(parts, radius, noise) if model.gaussian is not None else ({COUNT: parts[COUNT]}, 0)
     count = _at_least(changed[COUNT], _observed_masses(model.discrete, parts))
     count = count if count > 0 else np.asarray(_ONE_RECORD)
     sums, moved = admissible_sums(model.discrete, parts, count.reshape(1))

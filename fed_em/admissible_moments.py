@@ -7,12 +7,15 @@ Noise that was added to such sums keeps none of it. In this order,
 
 what is within its range, up to rounding, stays as it is, bit for bit. Clipping a spectrum is the projection of a symmetric matrix onto
 those with a spectrum in an interval, in the Frobenius norm (Higham 1988, "Computing a nearest symmetric positive semidefinite matrix").
-v, a small part of R², is what is made of an eigenvalue that noise took below zero: of the least ones nothing is known then, and a component
-that is flat in some direction would lose its rows in the next E-step.
+v, a small part of R² / D, is what is made of an eigenvalue that noise took below zero, and of those that are less than v beside it: nothing
+is known of them then, and a component that is flat in some direction would lose its rows in the next E-step. Where the noise is known,
+so is what it hides: an eigenvalue below the edge of the spectrum of noise alone is raised to that edge, up to R² / D, and v plays no part.
+With noise of standard deviation σ on each entry of S_k the edge is 2 σ √D / N_k (Wigner's semicircle).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -33,9 +36,11 @@ TINY = 1e-250
 # More records than float64 counts.
 MOST_RECORDS = 2.0**53
 
-# Of R²: the least variance of the M-step by which its Cholesky factor surely exists, and what an eigenvalue below zero becomes.
+# Of R²: the least variance of the M-step by which its Cholesky factor surely exists.
 _REGULAR = 1e-12
-LEAST_VARIANCE = 1e-3
+
+# v, of R² / D; by measurement (docs/adr/0032-what-one-record-can-add.md). In standardised coordinates R² / D is about 2.
+LEAST_VARIANCE = 0.04
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +79,20 @@ class Moments:
         nobody = not counts.any() if self.structure == "tied" else counts == 0
         return pool_scatter(self.structure, scatter, np.where(nobody, 1.0, counts))
 
+    def hidden_by(self, noise: float) -> Vector:
+        """Which variances noise of standard deviation σ on each second moment hides, `(K,)`, of a tied covariance `()`."""
+        k, d = self.first.shape
+        match self.structure:
+            case "full":
+                edge = 2 * noise * math.sqrt(d)
+            case "tied":
+                return np.asarray(2 * noise * math.sqrt(d * k) / max(float(self.counts.sum()), 1.0))
+            case "diag":
+                edge = 2 * noise
+            case "spherical":
+                edge = 2 * noise / math.sqrt(d)
+        return edge / np.maximum(self.counts, 1.0)
+
     def with_covariances(self, covariances: Vector, which: Flags) -> Moments:
         """These moments, with the second ones of some components `(K,)` replaced by those that imply `covariances`."""
         if self.structure in ("diag", "spherical"):
@@ -87,13 +106,17 @@ class Moments:
         return replace(self, second=np.where(which[:, np.newaxis], implied, self.second))
 
 
-def admissible_moments(moments: Moments, radius: float, added: Vector) -> tuple[Moments, Flags]:
+def admissible_moments(
+    moments: Moments, radius: float, added: Vector, width: float, noise: float = 0.0
+) -> tuple[Moments, Flags]:
     """The moments, projected.
 
     Args:
         moments: Any finite ones.
         radius: R, positive.
         added: What the M-step adds to every variance, `(K,)` or `()`: where that is enough, variances may be 0.
+        width: R² / D, of which v is a part; D counts the columns that share the ball.
+        noise: σ, of each second moment; 0 if it is not known.
 
     Returns:
         Moments, and which components were not admissible, `(K,)`. One of mass 0 that needs a variance has none still.
@@ -107,7 +130,8 @@ def admissible_moments(moments: Moments, radius: float, added: Vector) -> tuple[
     beyond = ~(np.abs(moments.second) <= limits * (1 + SLACK) + tiny)
     second = np.where(beyond, np.clip(moments.second, -limits, limits), moments.second)
     clipped = Moments(moments.structure, counts, first, second)
-    covariances, flat = _admissible_covariances(clipped, radius**2, added)
+    lowest = np.minimum(clipped.hidden_by(noise), width)
+    covariances, flat = _admissible_covariances(clipped, radius**2, added, lowest, LEAST_VARIANCE * width)
     return clipped.with_covariances(covariances, flat), wrong | outside | beyond.any(axis=1) | flat
 
 
@@ -121,18 +145,20 @@ def _polar(vectors: Vector) -> tuple[Vector, Vector]:
     return lengths, directions / np.where(norms > 0, norms, 1.0)
 
 
-def _admissible_covariances(moments: Moments, highest: float, added: Vector) -> tuple[Vector, Flags]:
-    """Covariances with spectra in [v, R²], and whose were not in [0, R²], or are singular after the M-step, `(K,)`."""
+def _admissible_covariances(
+    moments: Moments, highest: float, added: Vector, lowest: Vector, v: float
+) -> tuple[Vector, Flags]:
+    """Covariances with spectra in [lowest, R²], and whose were not, or are singular after the M-step, `(K,)`; v in place of 0."""
     structure, covariances, k = moments.structure, moments.covariances, len(moments.counts)
     if structure in ("diag", "spherical"):
         spectra = covariances.reshape(k, -1)
     else:
         spectra, axes = np.linalg.eigh(covariances)
     least, most = np.atleast_1d(spectra.min(axis=-1)), np.atleast_1d(spectra.max(axis=-1))
-    wrong = (least < -SLACK * highest) | (most > highest * (1 + SLACK)) | (least + added < _REGULAR * highest)
+    wrong = (least < lowest - SLACK * highest) | (most > highest * (1 + SLACK)) | (least + added < _REGULAR * highest)
     if not wrong.any():
         return covariances, np.zeros(k, dtype=np.bool_)
-    clipped = np.clip(spectra, LEAST_VARIANCE * highest, highest)
+    clipped = np.clip(spectra, np.where(lowest > 0, lowest, v)[..., np.newaxis], highest)
     if structure in ("full", "tied"):
         clipped = (axes * clipped[..., np.newaxis, :]) @ np.swapaxes(axes, -1, -2)
     return clipped.reshape(covariances.shape), np.broadcast_to(wrong, (k,)).copy()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from fed_em.centres import CENTRE_ROUNDS, best_centres
 from fed_em.coordinates import Coordinates
 from fed_em.em import Summed, Total
 from fed_em.errors import CallerError
@@ -93,6 +94,36 @@ class BestOf:
     def begin(self, there: Standardised) -> Parameters:
         """As `fed_em.starts.best_starts` of one model."""
         return begin_each(self, there, (there.model,))[0]
+
+
+@dataclass(frozen=True)
+class BestCentres:
+    """The best of many sets of centres, of which one record changes less than of a mixture: for sums with noise.
+
+    Attributes:
+        n_starts: How many are drawn.
+        radius: Of the ball that records are in.
+    """
+
+    n_starts: int
+    radius: float
+
+    @property
+    def rounds(self) -> int:
+        """Those of `fed_em.centres`."""
+        return CENTRE_ROUNDS
+
+    def begin(self, there: Standardised) -> Parameters:
+        """As `fed_em.centres.best_centres`; raises `CallerError` if the model has other columns than Gaussian ones."""
+        if not isinstance(there.model, GaussianMixtureModel):
+            raise CallerError(f"a model of the family '{there.model.family}' does not start from centres")
+
+        def observe(number: int, explained: tuple[float, ...]) -> None:
+            there.observe(StartRound(number, explained))
+
+        return best_centres(
+            there.model, there.total_for, there.moments, self.radius, there.seed, self.n_starts, observe
+        )
 
 
 @dataclass(frozen=True)

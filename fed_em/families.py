@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fed_em import candidates, gaussian_mixture, mixed_mixture, mixed_moments, observed_moments, statistic_products
+from fed_em import (
+    candidates,
+    centres,
+    gaussian_mixture,
+    mixed_mixture,
+    mixed_moments,
+    observed_moments,
+    statistic_products,
+)
 from fed_em.candidates import Candidates
+from fed_em.centres import Centres
 from fed_em.description import nearest
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
@@ -47,4 +56,6 @@ def build_summand(description: Mapping[str, Any]) -> Summand:
         return Candidates.from_description(description, build_model)
     if isinstance(description, Mapping) and description.get("family") == statistic_products.FAMILY:
         return StatisticProducts.from_description(description, build_model)
+    if isinstance(description, Mapping) and description.get("family") == centres.FAMILY:
+        return Centres.from_description(description)
     return build_model(description)

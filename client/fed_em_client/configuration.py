@@ -2,15 +2,72 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, FiniteFloat
+from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, PrivateAttr, model_validator
 
+from fed_em_client.hours import Span, zone_of
 from fed_em_protocols.addresses import Address
-from fed_em_protocols.configuration import Table, read_configuration
+from fed_em_protocols.configuration import Table, read_configuration, read_toml, validated
 from fed_em_protocols.policy import TermsPolicy
-from fed_em_protocols.roster import Name
+from fed_em_protocols.privacy.demands import EpsilonBudget, PrivacyDemands
+from fed_em_protocols.roster import HexKey, Name
+
+
+def _each_once(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(values)))
+
+
+def _several(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _of_any_kind(columns: object) -> object:
+    """Names alone admit a column as whatever a session takes it as."""
+    return dict.fromkeys(columns, "any") if isinstance(columns, (list, tuple)) else columns
+
+
+def _in_one_way(hours: Iterable[str]) -> tuple[str, ...]:
+    return _each_once(str(Span.parse(text)) for text in hours)
+
+
+def _known_zone(name: str) -> str:
+    zone_of(name)
+    return name
+
+
+# What a session may take a column as: a kind of value, or the labels or weights of rows.
+_Kind = Literal["any", "gaussian", "categorical", "bernoulli", "poisson", "labels", "weights"]
+
+LEDGER_HEAD = "ledger-head"
+
+
+class PrivacyTable(Table):
+    """What this tenant demands of differential privacy; see `fed_em_protocols.privacy.demands`."""
+
+    required: bool = False
+    """Whether sessions without differential privacy are refused."""
+    epsilon: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    """What all sessions of a period may spend together, at `delta`."""
+    delta: Annotated[FiniteFloat, Field(gt=0, lt=1)] | None = None
+    period_days: Annotated[int, Field(ge=1, le=36500)] = 365
+    """Any so many days in a row."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.epsilon is None) != (self.delta is None):
+            raise ValueError("a budget is an epsilon and a delta: give both, or neither")
+        return self
+
+    def demands(self) -> PrivacyDemands:
+        """As the protocol takes them."""
+        if self.epsilon is None or self.delta is None:
+            return PrivacyDemands(self.required)
+        return PrivacyDemands(self.required, EpsilonBudget(self.epsilon, self.delta, self.period_days))
 
 
 class PolicyTable(Table):
@@ -26,6 +83,31 @@ class PolicyTable(Table):
     round_cap: Annotated[int, Field(ge=1)] = 1000
     schema_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """The pin of a session's description, columns and model, as the server's `fed-em doctor` prints it."""
+    privacy: PrivacyTable = PrivacyTable()
+
+    models: Annotated[tuple[Literal["gaussian-mixture", "mixed-mixture"], ...], AfterValidator(_each_once)] = ()
+    """Families that a session may fit; none named: any."""
+    components: Annotated[int, Field(ge=1)] | None = None
+    """The most components of a session's models."""
+    columns: Annotated[dict[str, _Kind], BeforeValidator(_of_any_kind)] = Field(default_factory=dict)
+    """Columns that a session may read, by the session's names, with what it may take them as; none named: any."""
+    rosters: Annotated[tuple[HexKey, ...], AfterValidator(_each_once)] = ()
+    """Hashes of rosters that may be pinned; none named: whichever is."""
+    hours: Annotated[tuple[str, ...], BeforeValidator(_several), AfterValidator(_in_one_way)] = ()
+    """When a session is joined and uploads leave, as `Span.parse` reads them; none named: always."""
+    time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    """Whose clock `hours` are by, such as "Europe/Berlin"."""
+
+    @property
+    def canonical(self) -> bytes:
+        """All that is in force, defaults included, in one order: comments, order and spelling of the file leave it as it is."""
+        stated = self.model_dump(mode="json")
+        return json.dumps(stated, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the canonical form."""
+        return hashlib.sha256(self.canonical).digest()
 
     def terms_policy(self) -> TermsPolicy:
         """As the protocol takes it."""
@@ -37,6 +119,8 @@ class PolicyTable(Table):
             difference_guard=self.difference_guard == "blocks",
             mass_floor=self.mass_floor,
             schema=bytes.fromhex(self.schema_hash) if self.schema_hash else None,
+            rosters=tuple(bytes.fromhex(each) for each in self.rosters),
+            digest=self.digest,
         )
 
 
@@ -48,11 +132,13 @@ class TenantConfiguration(Table):
     """host:port of the coordinator."""
     roster: Path = Path("roster.json")
     roster_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """The pin: the roster that this tenant has approved, as `fed-em roster` printed it."""
+    """The pin: the roster that this tenant has approved, as `fed-em roster new` printed it."""
     keys: Path = Path("keys")
     """Folder with `identity.key` and `tls.key`, as `fed-em keygen` makes it."""
     state: Path = Path("state")
-    """Folder for what must outlive the process: the round marks, and the model at the end."""
+    """Folder for what must outlive the process: the round marks, the privacy ledger, and the model at the end."""
+    ledger_head: Path | None = None
+    """File with the head of the privacy ledger, not in `state`, so that an older copy of that folder is found out; by default in `keys`."""
     data: Path | tuple[Path, ...]
     """CSV, Parquet or NumPy (.npy, .npz) file with this tenant's rows, a folder of such files, or a list of either: one table."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
@@ -60,12 +146,34 @@ class TenantConfiguration(Table):
     columns: Annotated[dict[str, str], Field(default_factory=dict)]
     """Session column to data column, where the names differ."""
     policy: PolicyTable = PolicyTable()
+    """In the file, a table or the path of a TOML file of its own with the same keys."""
+    _source: Path | None = PrivateAttr(None)
+
+    def policy_now(self) -> PolicyTable:
+        """The policy as the file that this was read from now says it. Raises as `read_configuration`."""
+        return read_tenant_configuration(self._source).policy if self._source else self.policy
 
 
 def read_tenant_configuration(path: Path) -> TenantConfiguration:
-    """Read a tenant's file; relative paths are taken from where it lies. Raises as `read_configuration`."""
-    found = read_configuration(path, TenantConfiguration)
-    base = path.parent
+    """Read a tenant's file, and its policy's; relative paths are taken from where it lies. Raises as `read_configuration`."""
+    document, base = _with_policy(path), path.parent
+    found = validated(path, document, TenantConfiguration)
+    found._source = path
     data = base / found.data if isinstance(found.data, Path) else tuple(base / part for part in found.data)
     own = {name: base / getattr(found, name) for name in ("roster", "keys", "state")}
+    own |= {"ledger_head": base / found.ledger_head} if found.ledger_head else {}
     return found.model_copy(update={**own, "data": data})
+
+
+def read_policy(path: Path) -> PolicyTable:
+    """Read a policy from its own file, or from a tenant's. Raises as `read_configuration`."""
+    document = _with_policy(path)
+    return validated(path, document.get("policy", document), PolicyTable)
+
+
+def _with_policy(path: Path) -> dict[str, Any]:
+    """A TOML file with the policy in it, where it names the policy's file."""
+    document = read_toml(path)
+    if isinstance(document.get("policy"), str):
+        document["policy"] = read_configuration(path.parent / document["policy"], PolicyTable)
+    return document

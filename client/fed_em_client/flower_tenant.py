@@ -15,6 +15,7 @@ from pathlib import Path
 from fed_em.errors import EnvironmentFault, FedEmError
 from fed_em_client.configuration import TenantConfiguration
 from fed_em_client.grpc_link import Endpoint, serve_session
+from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork
 from fed_em_client.socket_door import SocketDoor
@@ -51,10 +52,10 @@ def serve_flower(
     """
     tenant = open_tenant(configuration)
     kept = folder = configuration.state / MODEL_FOLDER
-    with FileRoundMarks(configuration.state) as marks, SocketDoor(socket_path) as door:
+    with FileRoundMarks(configuration.state) as marks, tenant.ledger() as ledger, SocketDoor(socket_path) as door:
         report(f"{configuration.name}: waiting at {socket_path}")
         for _ in range(sessions):
-            flower_tenant = FlowerTenant(tenant, marks, report)
+            flower_tenant = FlowerTenant(tenant, marks, report, ledger)
             while (session := flower_tenant.ended()) is None:
                 door.answer_one(flower_tenant.answer, _GLANCE)
             kept = keep_model(session, flower_tenant.work, folder)
@@ -93,8 +94,10 @@ class FlowerTenant:
     two sessions, and the server would hear the Hello of one and the answers of the other.
     """
 
-    def __init__(self, tenant: Tenant, marks: TenantMarks, report: Callable[[str], None]) -> None:
-        self.work: RowsWork = tenant.work(marks)
+    def __init__(
+        self, tenant: Tenant, marks: TenantMarks, report: Callable[[str], None], budget: PrivacyAccount | None = None
+    ) -> None:
+        self.work: RowsWork = tenant.work(marks, budget)
         self._tenant = tenant
         self._marks = marks
         self._report = report

@@ -11,18 +11,18 @@ A process may end between a write and its sync. So the record that counts is mad
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fed_em.errors import CallerError, EnvironmentFault
+from fed_em.errors import EnvironmentFault
+from fed_em_client.durable_files import disk_trouble, locked, sync, sync_folder, write_at, write_whole
 from fed_em_protocols.errors import IllegalStep
 from fed_em_protocols.hashing import DIGEST_BYTES
 from fed_em_protocols.wire.fields import SESSION_BYTES
@@ -37,9 +37,6 @@ _CHECKSUM_BYTES = 16
 _SECTOR = 512
 _SLOT = 2 * _SECTOR
 _SLOTS = 2
-
-# Unlike fsync, fdatasync writes no time stamps; macOS has none.
-_sync = getattr(os, "fdatasync", os.fsync)
 
 
 @dataclass(frozen=True)
@@ -112,19 +109,7 @@ class FileRoundMarks(AbstractContextManager["FileRoundMarks"]):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._open: dict[bytes, _OpenFile] = {}
-        with _disk_trouble(folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
-            if not isinstance(error, BlockingIOError):
-                raise EnvironmentFault(f"{folder}: cannot be locked: {error.strerror}") from None
-            raise CallerError(
-                f"another process of this tenant uses the state folder {folder}",
-                remedy="stop it; a tenant must never run twice, whatever machine it runs on",
-            ) from None
+        self._lock = locked(folder / _LOCK)
 
     def highest(self, session: bytes) -> int:
         """The highest round ever recorded for a session (16 bytes); 0 if none.
@@ -201,16 +186,16 @@ class FileRoundMarks(AbstractContextManager["FileRoundMarks"]):
         slot = (file.slot + 1) % _SLOTS
         # Used up even if the disk refuses: what it refused may be there all the same, and must not tie with a later record.
         file.sequence += 1
-        with _disk_trouble(self._path(session)):
-            _write(file.descriptor, _slot_bytes(session, file.sequence, marks), slot * _SLOT)
-            _sync(file.descriptor)
+        with disk_trouble(self._path(session)):
+            write_at(file.descriptor, _slot_bytes(session, file.sequence, marks), slot * _SLOT)
+            sync(file.descriptor)
         file.slot, file.marks = slot, marks
 
     def _file(self, session: bytes) -> _OpenFile | None:
         file = self._open.get(session)
         if file is None:
             path = self._path(session)
-            with _disk_trouble(path):
+            with disk_trouble(path):
                 try:
                     descriptor = os.open(path, os.O_RDWR)
                 except FileNotFoundError:
@@ -220,8 +205,8 @@ class FileRoundMarks(AbstractContextManager["FileRoundMarks"]):
 
     def _create(self, session: bytes) -> _OpenFile:
         path = self._path(session)
-        with _disk_trouble(path):
-            _write_whole(path, _SLOTS * _slot_bytes(session, 0, _NO_MARKS))
+        with disk_trouble(path):
+            write_whole(path, _SLOTS * _slot_bytes(session, 0, _NO_MARKS))
             self._open[session] = file = _read_file(path, os.open(path, os.O_RDWR), session, durable=True)
         return file
 
@@ -240,9 +225,9 @@ def _read_file(path: Path, descriptor: int, session: bytes, durable: bool = Fals
     try:
         sequence, slot, marks = _newest(path, descriptor, session)
         if not durable:
-            _write(descriptor, _slot_bytes(session, sequence, marks), slot * _SLOT)
-            _sync(descriptor)
-            _sync_folder(path.parent)
+            write_at(descriptor, _slot_bytes(session, sequence, marks), slot * _SLOT)
+            sync(descriptor)
+            sync_folder(path.parent)
     except BaseException:
         os.close(descriptor)
         raise
@@ -278,37 +263,3 @@ def _record_in(sector: bytes, session: bytes) -> Iterator[tuple[int, SessionMark
         magic, owner, sequence, highest, endorsed, outcome, work = _RECORD.unpack(record)
         if (magic, owner) == (_MAGIC, session):
             yield sequence, SessionMarks(highest, endorsed, outcome if endorsed else b"", work if any(work) else None)
-
-
-def _write(descriptor: int, data: bytes, offset: int) -> None:
-    if os.pwrite(descriptor, data, offset) != len(data):
-        raise OSError(0, "the disk took a part of the record only")
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a new file that is complete under its name, or not there at all."""
-    unfinished = path.with_suffix(".new")
-    with unfinished.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _disk_trouble(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise EnvironmentFault(
-            f"{path}: {error.strerror}", remedy="the state folder must be on a disk that works and has room"
-        ) from None

@@ -19,6 +19,7 @@ from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
 from fed_em.imputed_reach import records_beyond_reach
 from fed_em.model import ComponentModel, CountedModel, Summand
+from fed_em.moderate import require_moderate
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.resampling import Resampled
@@ -26,8 +27,10 @@ from fed_em.silence import silence
 from fed_em.statistic_products import StatisticProducts
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import at_home, has_own_weights
+from fed_em_client.configuration import PolicyTable
 from fed_em_client.fingerprint import MIXED, fingerprint_of
-from fed_em_client.privacy_budget import PrivacyBudget, PromisedBudget
+from fed_em_client.policy_checks import check_description
+from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.rows import read_records
 from fed_em_client.sharded_sums import ShardedSums
 from fed_em_protocols.description import (
@@ -145,8 +148,9 @@ class RowsWork:
         workers: Processes that sum the rows.
         secret: What minibatches, held-out rows and the counts of a bootstrap are drawn from, the same whenever this tenant starts; by
             default one that lasts as long as this object.
-        budget: What private sessions may spend; by default what each promises, remembered as long as this object lasts.
+        budget: What sessions may spend of its rows' privacy; by default anything, counted for as long as this object lasts.
         randomness: Secret uniform bytes, for the noise of private sessions.
+        policy: What a session may be about.
     """
 
     def __init__(
@@ -158,11 +162,13 @@ class RowsWork:
         marks: WorkMarks | None = None,
         workers: int = 1,
         secret: bytes = b"",
-        budget: PrivacyBudget | None = None,
+        budget: PrivacyAccount | None = None,
         randomness: Randomness = secrets.token_bytes,
+        policy: PolicyTable | None = None,
     ) -> None:
-        self._budget = PromisedBudget() if budget is None else budget
+        self._budget = PrivacyAccount() if budget is None else budget
         self._randomness = randomness
+        self._policy = PolicyTable() if policy is None else policy
         self._secret = secret or secrets.token_bytes(KEY_BYTES)
         self._data = data
         self._columns = dict(columns)
@@ -188,6 +194,7 @@ class RowsWork:
             mass_floor: Of the terms, in thousandths of a record; 0: no gate.
 
         Raises:
+            TermsRefused: the policy does not admit what the session is about.
             CallerError: the description is not valid or does not suit a mass gate, or the rows do not fit it, or are too few for
                 the batches of a stream or to hold some out.
             EnvironmentFault: the data file cannot be read.
@@ -195,6 +202,7 @@ class RowsWork:
         if self._session is not None and self._session.offered == (description, mass_floor):
             return
         parsed = SessionDescription.from_json(description)
+        check_description(self._policy, parsed)
         require_gateable(parsed, mass_floor)
         if parsed.privacy is not None:
             parsed.privacy.require_kept()
@@ -228,22 +236,26 @@ class RowsWork:
         Once they have, the answer is yes for the rest of the session: which of them the server's running total holds is
         known only after a round that this process need not live to see.
 
-        A private session's cost is set aside here, before anything is answered.
+        What the session may cost is reserved here, before anything is answered.
 
         Raises:
-            CallerError: the session costs more privacy than this tenant has left.
+            TermsRefused: it may cost more than this tenant has left, or has none of the privacy that this tenant requires.
         """
         if session != self._number:
             self._number = session
             self._forget_rounds()
         prepared = self._prepared()
-        if prepared.description.privacy is not None:
-            self._budget.reserve(session, prepared.description.privacy.spend)
+        privacy = prepared.description.privacy
+        self._budget.reserve(session, None if privacy is None else privacy.spend)
         names = prepared.description.file_columns
         before, now = self._marks.work(session), fingerprint_of(prepared.records, names)
         changed = before not in {None, now}
         self._marks.record_work(session, MIXED if changed else now)
         return changed
+
+    def end(self, session: bytes) -> None:
+        """Give back what was reserved for a session that its server has ended, and was not charged."""
+        self._budget.release(session)
 
     def evaluate(self, asked: Evaluate) -> RingVector:
         """The encoded statistics of the rows, or their counts, at the parameters that the server asks for.
@@ -269,6 +281,9 @@ class RowsWork:
             self._require_few_replicates(asked)
         if isinstance(setting.model, StatisticProducts):
             self._require_one_point(asked)
+        radius = description.radius_of(setting.model, setting.coordinates)
+        if radius is not None:
+            require_moderate(setting.model, broadcast.parameters, radius)
         of_asked = self._counted if asked.mode == Mode.COUNTS else self._summed
         try:
             encoding, statistics = of_asked(asked, setting, broadcast.parameters)
@@ -467,7 +482,7 @@ class RowsWork:
 
 def _within(records: Records, description: SessionDescription, broadcast: Broadcast) -> Records:
     """Records of a private session in its ball; others as they are."""
-    radius = description.radius_of(broadcast)
+    radius = description.radius_of(broadcast.model, broadcast.coordinates)
     if radius is None:
         return records
     return replace(records, rows=into_ball(records.rows, radius, description.schema_of_columns))

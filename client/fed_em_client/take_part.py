@@ -15,6 +15,9 @@ from fed_em.model_file import FittedModel, save_model
 from fed_em_client.configuration import TenantConfiguration
 from fed_em_client.data_files import check_data_file, data_paths
 from fed_em_client.grpc_link import Endpoint, serve_session
+from fed_em_client.policy_checks import Permit
+from fed_em_client.privacy_account import PrivacyAccount
+from fed_em_client.privacy_ledger import PrivacyLedger, ledger_files
 from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork, WorkMarks
 from fed_em_client.tenant_session import TenantSession
@@ -65,10 +68,18 @@ class Tenant:
         """The secret that rows are drawn by, of the key that this tenant has anyway: a process that starts anew draws the same."""
         return derive("rows", self.keys.identity.seed, KEY_BYTES)
 
-    def work(self, marks: WorkMarks | None = None) -> RowsWork:
-        """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed."""
+    def ledger(self) -> PrivacyLedger:
+        """What it spent of its rows' privacy, locked until it is closed. Raises as `PrivacyLedger`."""
+        return PrivacyLedger(ledger_files(self.configuration), self.configuration.policy.privacy.demands())
+
+    def work(self, marks: WorkMarks | None = None, budget: PrivacyAccount | None = None) -> RowsWork:
+        """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed; without its
+        ledger as the budget, it does not know what they spent of the rows' privacy.
+        """
         own = self.configuration
-        return RowsWork(own.data, own.columns, self.roster, self.index, marks, own.workers, self.draws)
+        return RowsWork(
+            own.data, own.columns, self.roster, self.index, marks, own.workers, self.draws, budget, policy=own.policy
+        )
 
     def session(
         self, marks: RoundMarks, work: RowsWork, report: Callable[[str], None] = lambda _: None
@@ -81,7 +92,8 @@ class Tenant:
             report(f"{me.name}: these statistics cannot be computed, and the sum will count one tenant at fault")
             report(fault.diagnostics())
 
-        return TenantSession(me, work, marks, complain=complain)
+        permit = Permit(self.configuration, lambda: datetime.now(UTC))
+        return TenantSession(me, work, marks, complain=complain, permit=permit)
 
 
 def open_tenant(configuration: TenantConfiguration) -> Tenant:
@@ -118,18 +130,18 @@ def take_part(
         FedEmError: as `serve_session` and `keep_model`.
     """
     tenant = open_tenant(configuration)
-    with FileRoundMarks(configuration.state) as marks:
-        work = tenant.work(marks)
+    with FileRoundMarks(configuration.state) as marks, tenant.ledger() as ledger:
+        work = tenant.work(marks, ledger)
         session = tenant.session(marks, work, report)
         where = configuration.server if address is None else address
         split_address(where)
         report(f"{configuration.name}: dialling {where}")
         serve_session(session, tenant.endpoint(where), patience, report)
-    return keep_model(session, work, configuration.state / MODEL_FOLDER)
+        return keep_model(session, work, configuration.state / MODEL_FOLDER)
 
 
 def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
-    """Save the model that a session ended with.
+    """Save the model that a session ended with; what it reserved of the rows' privacy and did not use is given back.
 
     Where mixing weights are each tenant's own, the same model with this tenant's is saved beside it, as `OWN_MODEL_FOLDER`: it is the
     one to use on this tenant's rows, and never sent.
@@ -142,6 +154,8 @@ def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
         SessionFailed: it ended without one.
     """
     closed = session.closed
+    if closed is not None:
+        work.end(closed.content.session)
     finished = closed is not None and closed.content.reason == CloseReason.FINISHED and closed.attachment
     if closed is not None and finished:
         folder = _save(closed, work, folder)

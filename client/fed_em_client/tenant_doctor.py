@@ -10,6 +10,8 @@ from fed_em.errors import CallerError
 from fed_em_client.configuration import PolicyTable, TenantConfiguration, read_tenant_configuration
 from fed_em_client.data_files import DataFile, data_paths, read_data_file
 from fed_em_client.link_checks import Accepted, reach, resolve, shake_hands
+from fed_em_client.privacy_ledger import ledger_files, read_spends
+from fed_em_client.privacy_statement import statement
 from fed_em_client.rows import check_row_count
 from fed_em_protocols.addresses import split_address
 from fed_em_protocols.checks import Finding, check, check_roster, check_versions
@@ -38,6 +40,7 @@ def examine_tenant(path: Path, now: datetime) -> Iterator[Finding]:
     configuration = read.result
     if configuration is None:
         return
+    yield check("policy", lambda: _policy_for_the_pin(configuration), _say_policy).finding
     roster = check("roster", lambda: _pinned_roster(configuration), _say_roster)
     yield roster.finding
     keys = check("keys", lambda: _own_keys(configuration, roster.result), lambda found: f"in {found.folder}")
@@ -46,6 +49,8 @@ def examine_tenant(path: Path, now: datetime) -> Iterator[Finding]:
         yield from check_roster(roster.result, (configuration.name, SERVER), now)
         yield from _check_demands(configuration.policy, roster.result)
     yield from _check_link(configuration, roster.result, keys.result)
+    if configuration.policy.privacy.epsilon is not None or ledger_files(configuration).ledger.exists():
+        yield check("privacy ledger", lambda: _balance(configuration, now), str).finding
     yield check("data", lambda: _read_data(configuration, roster.result), _say_data).finding
 
 
@@ -56,6 +61,34 @@ def _check_demands(policy: PolicyTable, roster: Roster) -> Iterator[Finding]:
     threats = ThreatModel(trust, colluders, policy.difference_guard == "blocks")
     survivors = max(policy.minimum_cohort, default_survivors(roster, colluders + 2, threats.guarded))
     yield from check_protection(roster, threats, survivors)
+
+
+def _balance(configuration: TenantConfiguration, now: datetime) -> str:
+    """What is left of the tenant's budget."""
+    files, budget = ledger_files(configuration), configuration.policy.privacy.demands().budget
+    spends = read_spends(files)
+    if budget is None:
+        return f"{files.ledger}: {len(spends.sessions)} sessions with privacy, and the policy has no budget"
+    together = statement(spends, now, budget.period, budget.delta).together
+    return f"ε = {together:.4g} of {budget.epsilon:g} (δ = {budget.delta:g}) is spent or reserved in {budget.period_days} days"
+
+
+def _policy_for_the_pin(configuration: TenantConfiguration) -> PolicyTable:
+    policy, pin = configuration.policy, configuration.roster_hash
+    if policy.rosters and pin not in policy.rosters:
+        raise CallerError(
+            f"the pinned roster, whose hash begins with {pin[:16]}, is none of those that the policy admits",
+            remedy=f'add "{pin}" to `rosters` in the policy, if that is meant',
+        )
+    return policy
+
+
+def _say_policy(policy: PolicyTable) -> str:
+    """Which policy this is, and which of its lists leave the choice to a session's description."""
+    open_ended = [name for name in ("models", "columns") if not getattr(policy, name)]
+    more = f"; any {' and any '.join(open_ended)}, as a session's description says" if open_ended else ""
+    when = f"{', '.join(policy.hours)} ({policy.time_zone})" if policy.hours else "at any hour"
+    return f"digest {policy.digest.hex()[:16]}…; {when}{more}"
 
 
 def _pinned_roster(configuration: TenantConfiguration) -> Roster:

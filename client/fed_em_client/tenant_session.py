@@ -80,6 +80,8 @@ class TenantSession:
         marks: Its durable round marks.
         randomness: Secret uniform bytes.
         complain: Called at once with each reason why statistics cannot be computed: for this tenant's own operator.
+        permit: Called when a session is joined, and before each upload; raises `TermsRefused` where the tenant's policy does not
+            admit that now. The tenant then leaves the session.
 
     Attributes:
         closed: How the session ended, once it has.
@@ -95,7 +97,9 @@ class TenantSession:
         marks: RoundMarks,
         randomness: Randomness = secrets.token_bytes,
         complain: Callable[[CallerError], None] = lambda _: None,
+        permit: Callable[[], None] = lambda: None,
     ) -> None:
+        self._permit = permit
         self._work = work
         self._marks = marks
         self._randomness = randomness
@@ -135,7 +139,14 @@ class TenantSession:
             self.closed = step.closed
         return sends
 
+    def _require_permit(self) -> None:
+        try:
+            self._permit()
+        except TermsRefused as refusal:
+            raise self._leave(refusal, RefusalCode.POLICY) from refusal
+
     def _evaluated(self, asked: Evaluate) -> TenantStep:
+        self._require_permit()
         try:
             ring = self._work.evaluate(asked)
         except CallerError as error:
@@ -145,6 +156,7 @@ class TenantSession:
             fault = kind.fault_vector(self._randomness(kind.word_bytes * (asked.length - kind.tail_words)))
             # A base is taken off: minus one there is one more in the sum, whether this round can be computed or not.
             ring = np.negative(fault) if asked.recall else fault
+        self._require_permit()  # an E-step may take hours
         if asked.recall:
             return tenant_recall(self.state, ring)
         return tenant_upload(self.state, ring, self._marks)
@@ -152,6 +164,7 @@ class TenantSession:
     def _accept(self, description: bytes) -> TenantStep:
         try:
             tenant_consider(self.state)
+            self._permit()
             terms = self.state.accepted_terms
             self._work.prepare(description, terms.mass_floor)
             changed = self._work.changed(terms.session)

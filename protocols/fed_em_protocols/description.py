@@ -27,9 +27,11 @@ from pydantic import (
 from fed_em.bootstrap import MOST_SUMS, replicates_of
 from fed_em.broadcast import Broadcast
 from fed_em.candidates import Candidates
+from fed_em.centres import Centres
 from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.columns import Column as DescribedColumn
 from fed_em.component_counts import counts_layout
+from fed_em.coordinates import Coordinates
 from fed_em.em import Total
 from fed_em.errors import CallerError
 from fed_em.families import build_model
@@ -38,6 +40,7 @@ from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
+from fed_em.moderate import LEAST_VARIANCE
 from fed_em.selection import Choice
 from fed_em.standardised_fit import first_round
 from fed_em.starts import start_candidates
@@ -53,7 +56,7 @@ from fed_em_protocols.privacy.promise import Privacy
 from fed_em_protocols.ring import RING_64
 from fed_em_protocols.roster import Name
 from fed_em_protocols.selection import Selection
-from fed_em_protocols.starts import Starts, most_candidates
+from fed_em_protocols.starts import Starts, most_candidates, starts_by_centres
 from fed_em_protocols.stream import Stream
 
 # Levels of a column, and the largest count that a column can declare.
@@ -271,6 +274,11 @@ class SessionDescription(Table):
         for has, what in refusals:
             if has:
                 raise ValueError(f"a session with [privacy] cannot have {what}: leave one of them out")
+        floor = min(getattr(model, "covariance_floor", LEAST_VARIANCE) for model in self.models)
+        if len(self.schema_of_columns.gaussian) and floor < LEAST_VARIANCE:
+            raise ValueError(
+                f"a session with [privacy] needs a covariance_floor of {LEAST_VARIANCE:g} or more in [model], not {floor:g}"
+            )
 
     def _check_selection(self) -> None:
         if self.selection is None:
@@ -407,17 +415,26 @@ class SessionDescription(Table):
         return Choice(self.models, self.selection.criterion, held_out, self.selection.max_iterations)
 
     @cached_property
-    def candidates(self) -> tuple[Candidates, ...]:
+    def candidates(self) -> tuple[Candidates | Centres, ...]:
         """All that rounds of starts may be of, between the moments and the rounds of the model; always of whole vectors."""
         if self.starts is None:
             return ()
+        if self.by_centres:
+            model = self.fitted_model
+            assert isinstance(model, GaussianMixtureModel)
+            return (Centres(self.starts.n, model.n_components, model.n_columns),)
         mixtures = [model for model in self.models if isinstance(model, GaussianMixtureModel | MixedMixtureModel)]
         return (start_candidates(mixtures, self.starts.n),)
 
     @property
+    def by_centres(self) -> bool:
+        """Whether starts are sets of centres."""
+        return starts_by_centres(self.models, self.privacy is not None)
+
+    @property
     def candidate_rounds(self) -> int:
         """How many sums of candidates the session takes at most where none fails."""
-        of_starts = 0 if self.starts is None else self.starts.rounds
+        of_starts = 0 if self.starts is None else self.starts.rounds(self.by_centres)
         return of_starts + (0 if self.selection is None else self.selection.rounds)
 
     def takes_whole_vectors(self, model: Summand) -> bool:
@@ -429,8 +446,8 @@ class SessionDescription(Table):
         whole = self.stream is not None or self.privacy is not None
         return whole or isinstance(model, StatisticProducts) or model in self.candidates
 
-    def radius_of(self, broadcast: Broadcast) -> float | None:
-        """R, of the ball that records are scaled into for what a broadcast asks for; None without privacy.
+    def radius_of(self, model: Summand, coordinates: Coordinates) -> float | None:
+        """R, of the ball that records are scaled into where a model is summed in some coordinates; None without privacy.
 
         That of the first moments is the ball around the declared ranges, which are [−1, 1] there.
         """
@@ -438,7 +455,7 @@ class SessionDescription(Table):
             return None
         return (
             math.sqrt(max(len(self.schema_of_columns.gaussian), 1))
-            if self.asks_for_moments(broadcast)
+            if self._is_first(model, coordinates)
             else self.privacy.radius
         )
 
@@ -499,8 +516,11 @@ class SessionDescription(Table):
 
     def asks_for_moments(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast asks for the moments that standardise the columns."""
+        return self._is_first(broadcast.model, broadcast.coordinates)
+
+    def _is_first(self, model: Summand, coordinates: Coordinates) -> bool:
         first = self.first_round
-        return broadcast.model.describe() == first.model.describe() and broadcast.coordinates == first.coordinates
+        return model.describe() == first.model.describe() and coordinates == first.coordinates
 
     def asks_for_the_model(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast is about this session's model, or any that it picks from."""
@@ -508,10 +528,10 @@ class SessionDescription(Table):
 
     def asks_for_candidates(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast is about candidates that the session has, without anybody's key."""
-        return isinstance(broadcast.model, Candidates) and broadcast.model in self._all_candidates
+        return isinstance(broadcast.model, Candidates | Centres) and broadcast.model in self._all_candidates
 
     @cached_property
-    def _all_candidates(self) -> tuple[Candidates, ...]:
+    def _all_candidates(self) -> tuple[Candidates | Centres, ...]:
         choice = self.choice()
         return self.candidates if choice is None else (*self.candidates, choice.candidates)
 
@@ -600,13 +620,20 @@ def require_gateable(description: SessionDescription, mass_floor: float) -> None
 
 
 def encoding_of(description: SessionDescription, broadcast: Broadcast, row_caps: Sequence[int]) -> Encoding:
-    """The encoding of the statistics that a broadcast asks for, with its range proved.
+    """The encoding of the statistics that a broadcast asks for. Raises as `encoding_for`."""
+    return encoding_for(description, broadcast.model, broadcast.coordinates, row_caps)
+
+
+def encoding_for(
+    description: SessionDescription, model: Summand, coordinates: Coordinates, row_caps: Sequence[int]
+) -> Encoding:
+    """The encoding of a model's statistics in some coordinates, with its range proved.
 
     Raises:
         CallerError: the declared ranges and row caps leave too few fraction bits; names the column.
     """
-    bounds = broadcast.coordinates.bounds(description.low, description.high)
-    layout = broadcast.model.layout(bounds, description.radius_of(broadcast)).of_weights_up_to(description.weight_bound)
+    bounds, radius = coordinates.bounds(description.low, description.high), description.radius_of(model, coordinates)
+    layout = model.layout(bounds, radius).of_weights_up_to(description.weight_bound)
     if description.privacy is not None:
         return private_encoding(layout, row_caps, description.privacy)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 # A ring vector may hold this many 8-byte integers; the largest message is an upload of that length.
 MAX_VECTOR_LENGTH = 4_000_000

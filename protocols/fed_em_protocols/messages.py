@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 
 from fed_em_protocols.keys import KEY_BYTES, SIGNATURE_BYTES
 from fed_em_protocols.limits import (
@@ -78,12 +79,13 @@ class Quoted:
 
 @dataclass(frozen=True)
 class Hello:
-    """A tenant introduces itself on a new link."""
+    """A tenant introduces itself on a new link. `policy` is its commitment (`policy.commitment_to`), as of the three that follow."""
 
     tenant: str = field(metadata=at_most(MAX_NAME_LENGTH))
     roster: bytes = field(metadata=DIGEST)
     boot: bytes = field(metadata=ID)
     software: str = field(metadata=at_most(64))
+    policy: bytes = field(metadata=DIGEST)
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Join:
     terms: bytes = field(metadata=DIGEST)
     boot: bytes = field(metadata=ID)
     changed: int = field(metadata=at_most(1))
+    policy: bytes = field(metadata=DIGEST)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Refusal:
     session: bytes = field(metadata=ID)
     code: int
     round: int = field(metadata=_ROUND)
+    policy: bytes = field(metadata=DIGEST)
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ class Advertise:
     channel_key: bytes = field(metadata=KEY)
     window_key: bytes = field(metadata=KEY)
     nonce_commitment: bytes = field(metadata=DIGEST)
+    policy: bytes = field(metadata=DIGEST)
 
 
 @dataclass(frozen=True)
@@ -170,11 +175,12 @@ class Endorsement:
 
 @dataclass(frozen=True)
 class AskBase:
-    """A tenant that has lost the statistics that its increment starts from asks for the round they belong to."""
+    """A tenant that has lost the statistics that its increment in the round of `context` starts from asks for the round they belong to."""
 
     session: bytes = field(metadata=ID)
     round: int = field(metadata=_ROUND)
     base: bytes = field(metadata=DIGEST)
+    context: bytes = field(metadata=DIGEST)
 
 
 @dataclass(frozen=True)
@@ -291,6 +297,11 @@ class Header:
     base_rounds: tuple[int, ...] = field(metadata=at_most(MAX_TENANTS))
     base_contexts: bytes = field(metadata=at_most(32 * MAX_TENANTS))
     ring: int = field(default=64, metadata=at_most(64))
+
+    @cached_property
+    def distinct_bases(self) -> tuple[int, ...]:
+        """The base rounds that `base_contexts` are of."""
+        return tuple(sorted(set(self.base_rounds) - {0}))
 
 
 @dataclass(frozen=True)

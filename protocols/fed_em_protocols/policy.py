@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fed_em.errors import CallerError
 from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.graph_parameters import SECURITY_BITS
+from fed_em_protocols.hashing import DIGEST_BYTES, digest
+from fed_em_protocols.keys import SigningKey, derive
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.session_numbers import require_safe_graph
 from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders, validate_terms
@@ -25,6 +27,8 @@ class TermsPolicy:
         mass_floor: The least mass of an opened component that a session must keep, in records; 0: no demand.
         graph_bits: σ that a sparse graph must reach: a graph with fewer bits of security is refused.
         schema: SHA-256 of the session description that was agreed on; None to look at each one's columns when it is offered.
+        rosters: Hashes of the rosters that a session may run on; none: whichever is pinned.
+        digest: SHA-256 of the whole policy that these demands are part of, in canonical form; zeros where there is no other part.
     """
 
     allow_semi_honest: bool = False
@@ -35,6 +39,31 @@ class TermsPolicy:
     mass_floor: float = 0.0
     graph_bits: int = SECURITY_BITS
     schema: bytes | None = None
+    rosters: tuple[bytes, ...] = ()
+    digest: bytes = bytes(DIGEST_BYTES)
+
+
+def salt_of(policy: bytes, identity: SigningKey) -> bytes:
+    """The salt of this tenant's commitment to a policy: another for each policy, the same in each of its processes.
+
+    It follows from the tenant's identity key, so nothing need be kept; shown to an auditor it opens this one commitment, and says
+    nothing on the key or on other policies.
+
+    Args:
+        policy: SHA-256 of the policy.
+        identity: The tenant's long-term key.
+    """
+    return derive("policy", identity.seed, DIGEST_BYTES, policy)
+
+
+def commitment_to(policy: bytes, salt: bytes) -> bytes:
+    """What a tenant's messages say of its policy. Salted, since the few policies that are likely could be tried one after another.
+
+    Args:
+        policy: SHA-256 of the policy.
+        salt: 32 bytes, as `salt_of` gives them.
+    """
+    return digest("policy", salt, policy)
 
 
 def check_terms(policy: TermsPolicy, terms: SessionTerms, roster: Roster) -> None:
@@ -47,6 +76,10 @@ def check_terms(policy: TermsPolicy, terms: SessionTerms, roster: Roster) -> Non
     semi_honest = terms.trust == Trust.SEMI_HONEST
     demands = (
         (terms.roster == roster.digest, "the session runs on another roster than the one pinned here"),
+        (
+            not policy.rosters or terms.roster in policy.rosters,
+            f"the pinned roster {roster.digest.hex()[:16]}… is none of those that this tenant's policy admits (rosters)",
+        ),
         (
             terms.suite == SUITE,
             f"the session asks for cryptographic suite {terms.suite}, this tenant knows suite {SUITE}",

@@ -1,4 +1,5 @@
-"""The roster: who takes part, with their long-term keys. Every tenant pins it by hash; a changed one is another roster.
+"""The roster: who takes part, with their long-term keys. Every tenant pins it by hash; a changed one is another roster, which names
+the one before it (see `roster_versions`).
 
 That each key belongs to a different, real organisation is the duty of whoever writes the roster: no protocol can tell
 ten tenants from one tenant with ten keys.
@@ -6,7 +7,11 @@ ten tenants from one tenant with ten keys.
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import json
+import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
@@ -14,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fed_em.errors import CallerError, EnvironmentFault
@@ -49,6 +55,12 @@ class Party(BaseModel):
         return bytes.fromhex(self.identity)
 
     @cached_property
+    def tls_key_hash(self) -> str:
+        """SHA-256 of the certificate's public key, hexadecimal."""
+        key = self.parsed_certificate.public_key()
+        return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+    @cached_property
     def parsed_certificate(self) -> x509.Certificate:
         """The TLS certificate."""
         return x509.load_pem_x509_certificate(self.certificate.encode())
@@ -70,6 +82,18 @@ class RosterTenant(Party):
     """Whether it certifies rounds on a sparse graph."""
 
 
+class Revocation(BaseModel):
+    """A tenant's keys that no later version may list, for anybody."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    identity: HexKey
+    tls_key_hash: HexKey
+    reason: Annotated[str, Field(min_length=1, max_length=200)]
+    date: datetime.date
+
+
 class Roster(BaseModel):
     """A numbered version of the list of parties."""
 
@@ -79,6 +103,10 @@ class Roster(BaseModel):
     version: Annotated[int, Field(ge=1)] = 1
     server: RosterServer
     tenants: Annotated[tuple[RosterTenant, ...], Field(min_length=MIN_TENANTS, max_length=MAX_TENANTS)]
+    parent: HexKey | None = None
+    """H(roster) of the version before; None of the first."""
+    revoked: tuple[Revocation, ...] = ()
+    """All revocations of this line of versions so far."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -91,6 +119,10 @@ class Roster(BaseModel):
             if twice:
                 shown = f" '{twice[0]}'" if what != "certificate" else ""
                 raise ValueError(f"two parties have the same {what}{shown}")
+        for party in (*self.tenants, self.server):
+            for each in self.revoked:
+                if each.identity == party.identity or each.tls_key_hash == party.tls_key_hash:
+                    raise ValueError(f"a key of '{each.name}' was revoked on {each.date} and can be nobody's again")
         return self
 
     @property
@@ -100,7 +132,7 @@ class Roster(BaseModel):
 
     @cached_property
     def digest(self) -> bytes:
-        """H(roster), over every field of every party in order."""
+        """H(roster), over every field of every party in order; of later versions also over the parent and the revocations."""
         fields: list[bytes | str | int] = [
             self.federation,
             self.version,
@@ -116,7 +148,15 @@ class Roster(BaseModel):
                 tenant.block,
                 int(tenant.witness),
             ]
-        return digest("roster", *fields)
+        parties = digest("roster", *fields)
+        if self.parent is None and not self.revoked:
+            return parties
+        more = [
+            text
+            for each in self.revoked
+            for text in (each.name, each.identity, each.tls_key_hash, each.reason, str(each.date))
+        ]
+        return digest("roster version", parties, self.parent or "", *more)
 
     @cached_property
     def row_caps(self) -> tuple[int, ...]:
@@ -126,10 +166,10 @@ class Roster(BaseModel):
     @cached_property
     def blocks(self) -> tuple[frozenset[int], ...]:
         """The blocks as sets of roster indices, by block number."""
-        numbers = sorted({tenant.block for tenant in self.tenants})
-        return tuple(
-            frozenset(i for i, tenant in enumerate(self.tenants) if tenant.block == number) for number in numbers
-        )
+        members: dict[int, list[int]] = {}
+        for index, tenant in enumerate(self.tenants):
+            members.setdefault(tenant.block, []).append(index)
+        return tuple(frozenset(members[number]) for number in sorted(members))
 
     @cached_property
     def witnesses(self) -> tuple[int, ...]:
@@ -153,7 +193,7 @@ class Roster(BaseModel):
 
     def to_json(self) -> str:
         """The roster as it is kept in files."""
-        return json.dumps(self.model_dump(), indent=2) + "\n"
+        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
 
     def write_new(self, path: Path) -> None:
         """Write a new roster file.
@@ -162,16 +202,33 @@ class Roster(BaseModel):
             CallerError: the file exists; others may have pinned it.
             EnvironmentFault: it cannot be written.
         """
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(self.to_json())
-        except FileExistsError:
-            raise CallerError(
-                f"{path} exists, and others may have pinned that roster",
-                remedy=f"name another file, such as {path.with_stem(f'{path.stem}-{self.version}')}",
-            ) from None
-        except OSError as error:
-            raise EnvironmentFault(f"cannot write {path}: {error.strerror}") from None
+        write_new_file(path, self.to_json(), f"such as {path.with_stem(f'{path.stem}-{self.version}')}")
+
+
+def write_new_file(path: Path, text: str, such_as: str = "") -> None:
+    """Write a roster, or what belongs to one, as a new file. Raises as `Roster.write_new`."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise CallerError(
+            f"{path} exists, and others may have pinned that roster",
+            remedy=f"name another file, {such_as}".removesuffix(", "),
+        ) from None
+    except OSError as error:
+        raise EnvironmentFault(f"cannot write {path}: {error.strerror}") from None
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Put a text in the place of a file, whole or not at all. Raises `EnvironmentFault` if it cannot be written."""
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        if path.exists():
+            shutil.copymode(path, beside)
+        os.replace(beside, path)
+    except OSError as error:
+        raise EnvironmentFault(f"cannot write {path}: {error.strerror}") from None
 
 
 def load_roster(path: Path) -> Roster:
@@ -182,13 +239,21 @@ def load_roster(path: Path) -> Roster:
         EnvironmentFault: it cannot be read.
     """
     try:
-        return Roster.model_validate_json(path.read_bytes())
+        return Roster.model_validate_json(read_roster_file(path))
+    except ValidationError as error:
+        raise CallerError(
+            f"roster {path}: {complaint_of(error)}", remedy="make it anew with `fed-em roster new`"
+        ) from None
+
+
+def read_roster_file(path: Path) -> bytes:
+    """The content of a file with a roster in it. Raises as `load_roster`."""
+    try:
+        return path.read_bytes()
     except FileNotFoundError:
-        raise CallerError(f"there is no roster at {path}", remedy="make one with `fed-em roster`") from None
+        raise CallerError(f"there is no roster at {path}", remedy="make one with `fed-em roster new`") from None
     except OSError as error:
         raise EnvironmentFault(f"cannot read roster {path}: {error.strerror}") from None
-    except ValidationError as error:
-        raise CallerError(f"roster {path}: {complaint_of(error)}", remedy="make it anew with `fed-em roster`") from None
 
 
 def load_pinned_roster(path: Path, pin: str) -> Roster:

@@ -1,11 +1,14 @@
-"""Commands that found a federation: `fed-em keygen` and `fed-em roster`."""
+"""Commands that found a federation: `fed-em keygen` and `fed-em roster new`; with the roster's others under `roster`."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from fed_em_protocols.roster_version_commands import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,6 +16,13 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
     from fed_em_protocols.roster import Roster
+
+# A new version takes every tenant's approval, so nobody should wait until a certificate has expired.
+_SOON = timedelta(days=30)
+
+roster = typer.Typer(help="Who takes part: a roster, and its versions.", no_args_is_help=True)
+for command in COMMANDS:
+    roster.command()(command)
 
 
 def keygen(
@@ -22,8 +32,6 @@ def keygen(
     server: Annotated[bool, typer.Option("--server", help="Make a server's keys.")] = False,
 ) -> None:
     """Make a party's keys, and the card that goes into the roster."""
-    from datetime import UTC, datetime
-
     from fed_em.errors import CallerError
     from fed_em_protocols.party import CARD, create_server_keys, create_tenant_keys
 
@@ -34,11 +42,12 @@ def keygen(
         card = create_tenant_keys(folder, name, row_cap, now)
     else:
         raise CallerError("whose keys?", remedy="give --name and --row-cap for a tenant, or --server alone")
-    typer.echo(f"{card.name}: keys in {folder}; the certificate is {_validity(card.parsed_certificate)}")
+    typer.echo(f"{card.name}: keys in {folder}; the certificate is {_validity(card.parsed_certificate, now)}")
     typer.echo(f"send {folder / CARD} to whoever writes the roster; nothing else may leave the folder")
 
 
-def roster(
+@roster.command()
+def new(
     output: Annotated[Path, typer.Argument(help="The new roster file.")],
     federation: Annotated[str, typer.Option("--federation", help="The federation's name.")],
     server: Annotated[Path, typer.Option("--server", help="The server's card.json.")],
@@ -56,8 +65,6 @@ def roster(
     ] = None,
 ) -> None:
     """Write the roster of a federation from its parties' cards, and print the hash that each party pins."""
-    from datetime import UTC, datetime
-
     from fed_em.errors import CallerError
     from fed_em_protocols.errors import SERVER
     from fed_em_protocols.limits import COMPLETE_GRAPH_TENANTS
@@ -87,16 +94,27 @@ def roster(
     for name in (SERVER, *names):
         check_certificate(made, name, now)
     made.write_new(output)
-    typer.echo(f"{output}: federation '{made.federation}', version {made.version}, {made.n} tenants")
-    for each in made.tenants:
-        typer.echo(f"  {each.name:<24} at most {each.row_cap} rows, certificate {_validity(each.parsed_certificate)}")
-    for line in _shape_of(made):
+    typer.echo(f"{output}:")
+    for line in lines_of(made, now):
         typer.echo(line)
-    typer.echo("every tenant compares this with what it knows of the others, then pins it in its file:")
-    typer.echo(f'roster_hash = "{made.digest.hex()}"')
 
 
-def _shape_of(made: Roster) -> Iterator[str]:
+def lines_of(made: Roster, now: datetime) -> Iterator[str]:
+    """A roster for people: its parties, what follows from its shape, its revocations, and the hash to pin."""
+    yield f"federation '{made.federation}', version {made.version}, {made.n} tenants"
+    for each in made.tenants:
+        yield f"  {each.name:<24} at most {each.row_cap} rows, certificate {_validity(each.parsed_certificate, now)}"
+    yield f"  {'(the server)':<24} certificate {_validity(made.server.parsed_certificate, now)}"
+    yield from shape_of(made)
+    for gone in made.revoked:
+        yield f"revoked on {gone.date}: '{gone.name}' (key {gone.identity[:16]}…): {gone.reason}"
+    if made.parent is not None:
+        yield f"follows the version whose hash begins with {made.parent[:16]}"
+    yield "every tenant compares this with what it knows of the others, then pins it in its file:"
+    yield f'roster_hash = "{made.digest.hex()}"'
+
+
+def shape_of(made: Roster) -> Iterator[str]:
     """Blocks and witnesses, and what follows from them."""
     from fed_em_protocols.terms import default_colluders, is_sparse
 
@@ -119,5 +137,9 @@ def _shape_of(made: Roster) -> Iterator[str]:
         )
 
 
-def _validity(certificate: Certificate) -> str:
-    return f"valid until {certificate.not_valid_after_utc:%Y-%m-%d}"
+def _validity(certificate: Certificate, now: datetime) -> str:
+    end = certificate.not_valid_after_utc
+    if now > end:
+        return f"EXPIRED on {end:%Y-%m-%d}: its party rotates its keys"
+    soon = ", its party should rotate its keys" if end - now < _SOON else ""
+    return f"valid until {end:%Y-%m-%d}{soon}"

@@ -73,7 +73,7 @@ def graph_of(roster: Roster, threats: ThreatModel, survivors: int) -> GraphParam
     if threats.trust is Trust.MALICIOUS_SERVER and witnesses > survivors:
         raise CallerError(
             f"the roster names {witnesses} witnesses, and a window may have {survivors} tenants",
-            remedy="make the roster with `fed-em roster --witnesses`, or lower `dropouts` in [trust]",
+            remedy="make the roster with `fed-em roster new --witnesses`, or lower `dropouts` in [trust]",
         )
     try:
         if threats.trust is Trust.MALICIOUS_SERVER:

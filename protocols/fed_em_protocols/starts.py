@@ -6,11 +6,14 @@ may be asked for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
-from fed_em.model import Summand
+from fed_em.centres import CENTRE_ROUNDS
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.model import Model, Summand
 from fed_em.starts import ROUNDS
 from fed_em_protocols.configuration import Table
 from fed_em_protocols.limits import MAX_VECTOR_LENGTH
@@ -26,12 +29,16 @@ def most_candidates(model: Summand) -> int:
     return MAX_VECTOR_LENGTH // (2 * model.layout().size)
 
 
+def starts_by_centres(models: Sequence[Model], private: bool) -> bool:
+    """Whether starts are sets of centres (`fed_em.centres`): of one Gaussian mixture, where sums have noise."""
+    return private and len(models) == 1 and isinstance(models[0], GaussianMixtureModel)
+
+
 class Starts(Table):
     """How many starts are drawn; one more is split, and drawn by nobody."""
 
     n: Annotated[int, Field(ge=1, le=MAX_STARTS)] = 20
 
-    @property
-    def rounds(self) -> int:
-        """How many sums of candidates a session takes where none fails."""
-        return ROUNDS
+    def rounds(self, by_centres: bool) -> int:
+        """How many sums of candidates, or of centres, a session takes where none fails."""
+        return CENTRE_ROUNDS if by_centres else ROUNDS

@@ -20,7 +20,6 @@ Randomness, the durable marks and the tenant's policy are arguments. A raise lea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import cast
 
 from fed_em_protocols.envelope import Sealed, seal, unseal
@@ -44,6 +43,7 @@ from fed_em_protocols.messages import (
     SetUp,
 )
 from fed_em_protocols.policy import check_terms
+from fed_em_protocols.records import replace
 from fed_em_protocols.tenant_outcome import on_certificate, on_counted, on_proposal, on_recover
 from fed_em_protocols.tenant_round import on_base, on_header
 from fed_em_protocols.tenant_state import RoundMarks, TenantSelf, TenantState, TenantStep
@@ -71,7 +71,7 @@ def tenant_start(me: TenantSelf, randomness: Randomness) -> TenantState:
 def tenant_greet(state: TenantState) -> TenantStep:
     """The first message on every new link."""
     me = state.me
-    hello = seal(Hello(me.name, me.roster.digest, state.boot, me.software), me.identity)
+    hello = seal(Hello(me.name, me.roster.digest, state.boot, me.software, me.commitment), me.identity)
     return TenantStep(state, (hello.to_bytes(),))
 
 
@@ -104,7 +104,7 @@ def tenant_join(state: TenantState, changed: bool = False) -> TenantStep:
 def tenant_refuse(state: TenantState, code: RefusalCode) -> TenantStep:
     """Refuse the terms on offer, or leave the session, with a code."""
     session = state.terms.content.session if state.terms else bytes(SESSION_BYTES)
-    refusal = seal(Refusal(session, int(code), state.highest_round), state.me.identity)
+    refusal = seal(Refusal(session, int(code), state.highest_round, state.me.commitment), state.me.identity)
     return TenantStep(_closed(state), (refusal.to_bytes(),))
 
 
@@ -168,7 +168,7 @@ def _require_session(state: TenantState, sealed: Sealed[Payload]) -> None:
 
 def _join(state: TenantState, changed: bool) -> bytes:
     assert state.terms is not None
-    content = Join(state.terms.content.session, state.terms.digest, state.boot, int(changed))
+    content = Join(state.terms.content.session, state.terms.digest, state.boot, int(changed), state.me.commitment)
     return seal(content, state.me.identity).to_bytes()
 
 

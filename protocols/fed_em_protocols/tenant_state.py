@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from fed_em_protocols.deposits import HeldShares
@@ -13,7 +14,8 @@ from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.masks import RingVector
 from fed_em_protocols.members import from_bitmap
 from fed_em_protocols.messages import Close, Header, OpenWindow
-from fed_em_protocols.policy import TermsPolicy
+from fed_em_protocols.policy import TermsPolicy, commitment_to, salt_of
+from fed_em_protocols.records import replace
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.round_keys import RoundSecrets
 from fed_em_protocols.terms import SessionTerms
@@ -54,6 +56,11 @@ class TenantSelf:
     identity: SigningKey
     policy: TermsPolicy
     software: str
+
+    @cached_property
+    def commitment(self) -> bytes:
+        """What every message of this tenant says of its policy."""
+        return commitment_to(self.policy.digest, salt_of(self.policy.digest, self.identity))
 
     @property
     def name(self) -> str:

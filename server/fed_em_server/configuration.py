@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, PositiveFloat, ValidationError, model_validator
 
-from fed_em.beginnings import Beginning, BestOf, FromLabels, FromModel, OneDraw
+from fed_em.beginnings import Beginning, BestCentres, BestOf, FromLabels, FromModel, OneDraw
 from fed_em.candidates import Candidates
 from fed_em.em import Stopping
 from fed_em.errors import CallerError
 from fed_em.model import ComponentModel, Model
 from fed_em.model_file import load_model
+from fed_em.moderate import LEAST_VARIANCE
 from fed_em.optimiser import EM, L_BFGS
 from fed_em.tenant_mixing import has_own_weights
 from fed_em.tracks import TRACKS, tracks_of
@@ -34,7 +35,7 @@ from fed_em_protocols.privacy.accounting import noise_for
 from fed_em_protocols.privacy.promise import SAMPLING_SLACK, Privacy, Unit
 from fed_em_protocols.roster import Name
 from fed_em_protocols.selection import Selection
-from fed_em_protocols.starts import MAX_STARTS, Starts, most_candidates
+from fed_em_protocols.starts import MAX_STARTS, Starts, most_candidates, starts_by_centres
 from fed_em_protocols.stream import Stream
 from fed_em_protocols.terms import Trust
 
@@ -42,7 +43,7 @@ from fed_em_protocols.terms import Trust
 LABELS = "labels"
 
 # Of a fit with noise in its sums, where nothing else is said.
-PRIVATE_STOPPING = Stopping(tolerance=0.0, max_iterations=15)
+PRIVATE_STOPPING = Stopping(tolerance=0.0, max_iterations=10)
 _PRIVATE_STARTS = 5
 
 
@@ -172,8 +173,12 @@ class ServerConfiguration(Table):
             return said
         fit = said.get("fit", {})
         fit = fit.model_dump(exclude_unset=True) if isinstance(fit, FitTable) else fit
-        usual = asdict(PRIVATE_STOPPING)
-        return {**said, "fit": {**usual, **fit}} if isinstance(fit, dict) else said
+        model = said.get("model")
+        if not isinstance(fit, dict) or not isinstance(model, dict):
+            return said
+        # At parameters where a variance is smaller nothing is evaluated.
+        floored = {**model, "covariance_floor": max(LEAST_VARIANCE, model.get("covariance_floor", LEAST_VARIANCE))}
+        return {**said, "fit": {**asdict(PRIVATE_STOPPING), **fit}, "model": floored}
 
     @model_validator(mode="after")
     def _describes_a_session(self) -> Self:
@@ -246,7 +251,12 @@ class ServerConfiguration(Table):
             return FromLabels()
         if self.fit.start is not None:
             return FromModel(load_model(self.fit.start), self.description.names)
-        return BestOf(self.n_starts) if self.n_starts else OneDraw()
+        if not self.n_starts:
+            return OneDraw()
+        described = self.description
+        if described.privacy is not None and described.by_centres:
+            return BestCentres(self.n_starts, described.privacy.radius)
+        return BestOf(self.n_starts)
 
     @property
     def _one_component(self) -> bool:
@@ -254,7 +264,7 @@ class ServerConfiguration(Table):
 
     @property
     def _models(self) -> tuple[Model, ...]:
-        return self._declaring(None).models
+        return self._declaring(None, promised=False).models
 
     @property
     def _plain_em(self) -> bool:
@@ -280,7 +290,7 @@ class ServerConfiguration(Table):
         """What tenants are told of the session."""
         return self._declaring(Starts(n=self.n_starts) if self.n_starts else None, self.n_tracks)
 
-    def _declaring(self, starts: Starts | None, tracks: int = 1) -> SessionDescription:
+    def _declaring(self, starts: Starts | None, tracks: int = 1, promised: bool = True) -> SessionDescription:
         return SessionDescription(
             title=self.title,
             columns=self.columns,
@@ -293,7 +303,7 @@ class ServerConfiguration(Table):
             tracks=None if tracks == 1 else 2,
             standard_errors=True if self.fit.standard_errors else None,
             bootstrap=self.fit.bootstrap,
-            privacy=self._promise(starts),
+            privacy=self._promise(starts) if promised else None,
         )
 
     def _promise(self, starts: Starts | None) -> Privacy | None:
@@ -316,7 +326,8 @@ class ServerConfiguration(Table):
 
     def sums_of(self, starts: Starts | None) -> int:
         """How many sums the session takes where none fails: for the moments, the start, the pick and the fit; each twice behind a gate."""
-        start = starts.rounds if starts else FromLabels().rounds if self.fit.start == LABELS else 0
+        by_centres = starts_by_centres(self._models, self.privacy is not None)
+        start = starts.rounds(by_centres) if starts else FromLabels().rounds if self.fit.start == LABELS else 0
         pick = self.selection.rounds if self.selection else 0
         return (1 + start + pick + self.fit.max_iterations) * (2 if self.trust.mass_floor else 1)
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from fed_em.admissible import admissible
 from fed_em.broadcast import Broadcast
 from fed_em.component_counts import LEAST_ROWS, MASS
 from fed_em.coordinates import Coordinates
 from fed_em.em import Summed
 from fed_em.errors import CallerError
-from fed_em.free_energy import with_log_likelihood
 from fed_em.model import Summand
 from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
@@ -41,7 +39,7 @@ class FederatedTotal:
         roster: Its tenants.
         description: The session's columns and model.
         model, coordinates: What is evaluated, and where.
-        opened: Called with every opened sum of statistics, and of how many components the noise made it inadmissible.
+        opened: Called with every opened sum of statistics.
     """
 
     sums: FederatedSum
@@ -50,7 +48,7 @@ class FederatedTotal:
     description: SessionDescription
     model: Summand
     coordinates: Coordinates
-    opened: Callable[[SumOpened, int], None]
+    opened: Callable[[SumOpened], None]
 
     def __call__(self, parameters: Parameters) -> Summed:
         """The statistics at some parameters.
@@ -70,18 +68,9 @@ class FederatedTotal:
         else:
             opened = self.sums.sum(request)
         _require_no_faults(opened, encoding)
-        statistics, projected = self._released(broadcast, encoding.decode(opened.vector))
-        self.opened(opened, projected)
+        self.opened(opened)
         missing, stale = self.roster.names(opened.missing), self.roster.names(opened.stale)
-        return Summed(statistics, missing, stale, held)
-
-    def _released(self, broadcast: Broadcast, statistics: Statistics) -> tuple[Statistics, int]:
-        """Statistics that M-steps can use, and how many components had to be changed for it: without noise none are."""
-        radius = self.description.radius_of(broadcast)
-        if radius is None:
-            return statistics, 0
-        statistics, projected = admissible(self.model, statistics, radius)
-        return with_log_likelihood(self.model, statistics, broadcast.parameters), projected
+        return Summed(encoding.decode(opened.vector), missing, stale, held)
 
     def _behind_gate(self, request: SumRequest, of_columns: bool) -> tuple[SumOpened, tuple[int, ...]]:
         """The moments of the components that are large enough, and the others; of those that standardise the columns, all or none."""

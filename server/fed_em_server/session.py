@@ -14,20 +14,23 @@ from typing import Protocol
 from fed_em.beginnings import Beginning, OneDraw
 from fed_em.bootstrap import MOST_SUMS as BOOTSTRAP_ROUNDS
 from fed_em.broadcast import Broadcast
+from fed_em.centres import Centres
 from fed_em.coordinates import Coordinates
 from fed_em.em import Iteration, Stopping, Total
 from fed_em.lock_step import RoundOfFits
 from fed_em.model import Summand
 from fed_em.model_file import FittedModel
+from fed_em.noised_total import AVERAGING, NoisedTotal
 from fed_em.optimiser import EM
 from fed_em.selection import Picked
 from fed_em.standardised_fit import StandardisedFit, fit_standardised
 from fed_em.starts import StartRound
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import CoordinatorState, Notice, NoticeKind, SumOpened, Timetable
-from fed_em_protocols.description import SessionDescription
+from fed_em_protocols.description import SessionDescription, encoding_for
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.messages import CloseReason
+from fed_em_protocols.privacy.noise import noise_of
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms, Trust
 from fed_em_server.configuration import ServerConfiguration
@@ -38,7 +41,7 @@ from fed_em_server.model_words import model_in_words, models_in_words
 from fed_em_server.record import Happening, Participation, RoundRecord, SessionRecord
 from fed_em_server.report_words import HAPPENINGS, happening_of
 from fed_em_server.selection_record import reason_in_words, selection_record
-from fed_em_server.session_terms import BANNER, session_terms, warnings_of
+from fed_em_server.session_terms import BANNER, planned_rounds, session_terms, warnings_of
 from fed_em_server.standard_error_round import sum_standard_errors
 from fed_em_server.standings import Standing, Standings
 
@@ -84,6 +87,7 @@ class SessionPlan:
     transport: str
     optimiser: str = EM
     beginning: Beginning = field(default_factory=OneDraw)
+    planned_rounds: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ def plan_session(
         transport,
         configuration.optimiser,
         beginning,
+        planned_rounds(configuration.trust, description, sums),
     )
 
 
@@ -141,7 +146,13 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher, summing: Summing 
     """
     try:
         state = coordinator_start(
-            plan.roster, plan.identity, plan.terms, plan.description.to_json(), plan.timetable, hub.now()
+            plan.roster,
+            plan.identity,
+            plan.terms,
+            plan.description.to_json(),
+            plan.timetable,
+            hub.now(),
+            plan.planned_rounds,
         )
     except BaseException:
         hub.close()
@@ -150,8 +161,13 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher, summing: Summing 
     sums = summing(state, hub, keeper.noticed)
 
     def total_for(model: Summand, coordinates: Coordinates) -> Total:
-        total = FederatedTotal(sums, plan.terms, plan.roster, plan.description, model, coordinates, keeper.opened)
-        return plan.description.total_of(model, total)
+        total = FederatedTotal(sums, plan.terms, plan.roster, description, model, coordinates, keeper.opened)
+        radius = description.radius_of(model, coordinates)
+        if radius is None or isinstance(model, Centres):
+            return description.total_of(model, total)
+        # Gates of different rounds let other components through, and have no common average.
+        averaging = AVERAGING if model == description.fitted_model and not plan.terms.mass_floor else None
+        return NoisedTotal(total, model, radius, keeper.projected, averaging, _noise_of(plan, model, coordinates))
 
     description, choice = plan.description, plan.description.choice()
     model, ranges = description.fitted_model, (description.low, description.high)
@@ -180,6 +196,14 @@ def run_session(plan: SessionPlan, hub: Hub, watcher: Watcher, summing: Summing 
     return SessionOutcome(replace(_fitted_model(plan, result, record), errors=errors), result, record)
 
 
+def _noise_of(plan: SessionPlan, model: Summand, coordinates: Coordinates) -> dict[str, float]:
+    """Standard deviation of the noise of a sum over all tenants, by block."""
+    privacy = plan.description.privacy
+    assert privacy is not None
+    encoding = encoding_for(plan.description, model, coordinates, plan.roster.row_caps)
+    return noise_of(encoding, privacy, plan.terms.minimum_survivors - plan.terms.colluders).of_statistics(plan.roster.n)
+
+
 def _fitted_model(plan: SessionPlan, result: StandardisedFit, record: SessionRecord) -> FittedModel:
     provenance: dict[str, object] = {
         "session": record.session,
@@ -204,7 +228,7 @@ class _RecordKeeper:
         self._start = hub.now()
         self._recovered: frozenset[str] = frozenset()
         self._asked: frozenset[str] = frozenset()
-        self._uploaded: frozenset[str] = frozenset()
+        self._uploaded: set[str] = set()
         self._summed: tuple[int, ...] = ()
         self._bases = (0,) * plan.roster.n
         self._mark = (hub.now(), *hub.traffic())
@@ -219,10 +243,10 @@ class _RecordKeeper:
         """Keep what happened, and pass it on."""
         self._standings = self._standings.after(notice)
         if notice.kind is NoticeKind.ROUND_STARTED:
-            self._asked, self._recovered, self._uploaded = frozenset(notice.tenants), frozenset(), frozenset()
+            self._asked, self._recovered, self._uploaded = frozenset(notice.tenants), frozenset(), set()
             self._stood = self._standings
         if notice.kind is NoticeKind.UPLOADED:
-            self._uploaded |= frozenset(notice.tenants)
+            self._uploaded.update(notice.tenants)
         if notice.kind is NoticeKind.RECOVERING:
             self._recovered = frozenset(notice.tenants)
         if notice.kind is NoticeKind.SUMMED:
@@ -231,38 +255,40 @@ class _RecordKeeper:
             self._happenings.append(happening_of(notice, self._hub.now() - self._start))
         self._watcher.noticed(notice)
 
-    def opened(self, opened: SumOpened, projected: int) -> None:
-        """A sum is there; its M-step is still to come. Noise made it inadmissible in so many components."""
+    def projected(self, components: int) -> None:
+        """Noise made the sum that was opened last inadmissible in so many components."""
+        self._rounds[-1] = self._rounds[-1].model_copy(update={"projected": components})
+
+    def opened(self, opened: SumOpened) -> None:
+        """A sum is there; its M-step is still to come."""
         now, up, down = self._hub.now(), *self._hub.traffic()
         began, up_before, down_before = self._mark
         self._mark = (now, up, down)
         iteration = max(len(self._rounds) - self._starts, 0)
         counts = [number for number in self._summed if number < opened.round]
         self._summed = ()
-        self._bases = tuple(self._base(index, opened) for index in range(self._plan.roster.n))
+        survivors, stale = frozenset(opened.survivors), frozenset(opened.stale)
+        self._bases = tuple(
+            opened.round if index in survivors else base if index in stale else 0
+            for index, base in enumerate(self._bases)
+        )
         record = RoundRecord(
             round=opened.round,
             iteration=iteration,
             counted=counts[-1] if counts else None,
-            participation=tuple(self._part(index, opened) for index in range(self._plan.roster.n)),
+            participation=tuple(self._part(index, survivors) for index in range(self._plan.roster.n)),
             bases=self._bases,
             seconds=now - began,
             bytes_up=up - up_before,
             bytes_down=down - down_before,
-            projected=projected,
         )
         self._rounds.append(record)
         if iteration == 0:
             self._watcher.round_opened(record)
 
-    def _base(self, index: int, opened: SumOpened) -> int:
-        if index in opened.survivors:
-            return opened.round
-        return self._bases[index] if index in opened.stale else 0
-
-    def _part(self, index: int, opened: SumOpened) -> Participation:
+    def _part(self, index: int, survivors: frozenset[int]) -> Participation:
         name = self._plan.roster.tenants[index].name
-        if index in opened.survivors:
+        if index in survivors:
             return Participation.RECOVERED if name in self._recovered else Participation.SUMMED
         if name in self._asked:
             return Participation.STALE if name in self._uploaded else Participation.LATE

@@ -45,10 +45,7 @@ def sum_standard_errors(
     opened: list[SumOpened] = []
 
     def total_for(summand: Summand) -> FederatedTotal:
-        def keep(each: SumOpened, _: int) -> None:
-            opened.append(each)
-
-        return FederatedTotal(sums, terms, roster, description, summand, final.coordinates, keep)
+        return FederatedTotal(sums, terms, roster, description, summand, final.coordinates, opened.append)
 
     errors, failure = None, ""
     try:

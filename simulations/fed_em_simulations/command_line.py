@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from fed_em_client.policy_commands import policy
+from fed_em_client.privacy_commands import privacy
+from fed_em_client.roster_command import accept
 from fed_em_client.tenant_command import tenant
 from fed_em_protocols.roster_commands import keygen, roster
 from fed_em_server.bundle_command import flower_app
@@ -32,7 +35,6 @@ for command in (
     demo,
     simulate,
     keygen,
-    roster,
     doctor,
     server,
     tenant,
@@ -45,6 +47,10 @@ for command in (
     sample,
 ):
     app.command()(command)
+app.add_typer(privacy, name="privacy")
+roster.command()(accept)
+app.add_typer(roster, name="roster")
+app.add_typer(policy, name="policy")
 
 
 audit = typer.Typer(name="audit", help="Check what sessions did, and what they give away.", no_args_is_help=True)

@@ -21,7 +21,7 @@ from fed_em.em import Stopping
 from fed_em.errors import CallerError, FedEmError
 from fed_em.optimiser import EM, L_BFGS, check_optimiser
 from fed_em.tenant_mixing import has_own_weights
-from fed_em_client.privacy_budget import PromisedBudget
+from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.tenant_session import TenantSession, TenantWork
 from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.description import Column
@@ -58,7 +58,7 @@ from fed_em_simulations.tenant_host import LocalTenants, TenantHost
 from fed_em_simulations.tenant_shards import TenantShards
 from fed_em_simulations.trouble import Dropout
 from fed_em_simulations.volatile_marks import VolatileMarks
-from fed_em_simulations.work import Measure, counted_work, measured
+from fed_em_simulations.work import NO_WORK, Measure, Work, counted_work, measured
 
 _DEADLINES = TimesTable()
 
@@ -294,6 +294,8 @@ class _Run:
         self._parties = parties
         self._plan = plan
         self._server = Measure()
+        self._amounts: tuple[int, ...] = ()
+        self._done = NO_WORK
 
     def outcome(self) -> FederationOutcome:
         """Run it."""
@@ -307,10 +309,17 @@ class _Run:
             stack.enter_context(measured(self._server))
             prices = self._federation.costs.of_federation(self._plan.roster.n, self._federation.seed)
             mischiefs = Mischiefs()
-            hub = MemoryHub(host, prices, mischiefs, lambda: self._server.total)
+            hub = MemoryHub(host, prices, mischiefs, self._served)
             mischiefs.mischiefs = self._mischiefs(hub)
             memory = SessionMemory(hub.now, mischiefs.noticed)
             return self._summary(hub, memory, *self._session(hub, memory))
+
+    def _served(self) -> Work:
+        """What the server has done. Asked for at every message, several times: the same record until there is more."""
+        amounts = tuple(vars(self._server).values())
+        if amounts != self._amounts:
+            self._amounts, self._done = amounts, self._server.total
+        return self._done
 
     def _mischiefs(self, hub: MemoryHub) -> list[Mischief]:
         federation, roster = self._federation, self._plan.roster
@@ -347,7 +356,7 @@ class _Run:
 
     def _start(self, index: int) -> Callable[[], TenantSession]:
         roster, terms = self._plan.roster, self._plan.terms
-        name, marks, budget, lives = roster.tenants[index].name, VolatileMarks(), PromisedBudget(), 0
+        name, marks, budget, lives = roster.tenants[index].name, VolatileMarks(), PrivacyAccount(), 0
         policy = TermsPolicy(
             allow_semi_honest=terms.trust == Trust.SEMI_HONEST,
             colluders=terms.colluders,

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 
 from fed_em.records import Records
-from fed_em_client.privacy_budget import PrivacyBudget
+from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.hashing import digest
@@ -29,7 +29,7 @@ class RecordsWork(RowsWork):
         roster: Roster,
         index: int,
         marks: VolatileMarks,
-        budget: PrivacyBudget | None = None,
+        budget: PrivacyAccount | None = None,
         randomness: Randomness = secrets.token_bytes,
     ) -> None:
         # Nobody is to be kept from it, and a tenant that starts anew draws the same, as does a run of the same seed.

@@ -351,3 +351,39 @@ class EStepFigures:
     iterations: tuple[IterationFigures | Absent, ...]
     products: float
     exponentials: float
+
+
+@dataclass(frozen=True)
+class PrivateFit:
+    """Two sessions with one ε; nats a held-out row of the model, or why there is none.
+
+    Attributes:
+        inside: All honest tenants together add the noise.
+        local: Each adds all of it.
+    """
+
+    epsilon: float
+    inside: float | Absent
+    local: float | Absent
+
+
+@dataclass(frozen=True)
+class UtilityFigures:
+    """Fits of one number of rows, of all tenants together; nats a held-out row.
+
+    Attributes:
+        truth: Of the mixture that the rows are from.
+        without: Of the fit without differential privacy.
+        private: By ε.
+    """
+
+    rows: int
+    tenants: int
+    delta: float
+    truth: float
+    without: float | Absent
+    private: tuple[PrivateFit, ...]
+
+    def cost(self, score: float | Absent) -> float | None:
+        """How much lower a score is than without privacy; None if one of the two is missing."""
+        return None if isinstance(score, Absent) or isinstance(self.without, Absent) else self.without - score

@@ -24,6 +24,7 @@ from tests.bench.figures import (
     ServerFigures,
     SumFigures,
     TrafficFigures,
+    UtilityFigures,
 )
 from tests.bench.flower_rounds import measure_flower_rounds
 from tests.bench.flower_sums import SYSTEM, TRUST, graph_name, measure_flower
@@ -33,6 +34,7 @@ from tests.bench.large_sums import measure_recovery, measure_server
 from tests.bench.machine import Machine
 from tests.bench.optimiser_rounds import measure_rounds, measure_starts
 from tests.bench.our_sums import LOST_UPLOADS, NO_DROPOUT, measure_ours
+from tests.bench.privacy_utility import measure_utility
 from tests.bench.shapes import Shape
 from tests.bench.sizes import Sizes, SumsOfSize
 from tests.bench.traffic import measure_traffic
@@ -50,6 +52,7 @@ class Bench:
     e_step: tuple[EStepFigures, ...] | None = None
     incomplete: tuple[CaseFigures, ...] | None = None
     rounds: OptimisersFigures | None = None
+    privacy_utility: tuple[UtilityFigures, ...] | None = None
     client: tuple[ClientFigures, ...] | None = None
     server: tuple[ServerFigures, ...] | None = None
     sums: tuple[SumFigures | AbsentSum, ...] | None = None
@@ -148,6 +151,7 @@ SECTIONS: dict[str, Callable[[Sizes, Path], Any]] = {
     "e_step": _e_step,
     "incomplete": lambda sizes, _: measure_incomplete(sizes.incomplete, sizes.peers_seconds),
     "rounds": _rounds,
+    "privacy_utility": lambda sizes, _: measure_utility(sizes.privacy),
     "client": _client,
     "server": _server,
     "sums": _sums,

@@ -68,6 +68,25 @@ class EStepSize:
 
 
 @dataclass(frozen=True)
+class PrivateFits:
+    """Gaussian mixtures fitted with differential privacy.
+
+    Attributes:
+        rows: N of all tenants together, one case each.
+        epsilons: ε, each with noise inside the sum and with local noise.
+        tenants, components, columns: n, K and D.
+        held_out: Rows that models are scored on.
+    """
+
+    rows: tuple[int, ...]
+    epsilons: tuple[float, ...]
+    tenants: int
+    components: int
+    columns: int
+    held_out: int
+
+
+@dataclass(frozen=True)
 class Sizes:
     """One run of the measurements.
 
@@ -77,6 +96,7 @@ class Sizes:
         peers_seconds: The most time that each package of others gets for one of those; 0: not asked for.
         hard_mixtures, most_rounds: Fitted by every optimiser, and the most rounds that those other than EM get.
         start_mixtures, start_seeds, start_seeds_of_others: Fitted from as many starts by sums, and from scikit-learn's.
+        privacy: Mixtures fitted with differential privacy.
         neighbours, lengths, client_times: k and L of a tenant's upload, and how often each is measured.
         server: Rounds at the server.
         traffic, traffic_length, components: Federations whose bytes are counted, L, and the components behind a gate.
@@ -98,6 +118,7 @@ class Sizes:
     start_mixtures: tuple[HardMixture, ...]
     start_seeds: int
     start_seeds_of_others: int
+    privacy: PrivateFits
     neighbours: tuple[int, ...]
     lengths: tuple[int, ...]
     client_times: int
@@ -135,6 +156,9 @@ def ordinary(whole: bool) -> Sizes:
         start_mixtures=FOR_STARTS,
         start_seeds=8,
         start_seeds_of_others=20,
+        privacy=PrivateFits(
+            (5_000, 50_000, 200_000), (8.0, 3.0, 1.0, 0.5), 20, components=5, columns=10, held_out=20_000
+        ),
         neighbours=(31, 63, 92),
         lengths=(10_000, 100_000, 1_000_000),
         client_times=5,
@@ -173,6 +197,7 @@ SMALLEST = Sizes(
     start_mixtures=(HardMixture(3, 2, SEPARATED, rows=50),),
     start_seeds=1,
     start_seeds_of_others=2,
+    privacy=PrivateFits((), (), 4, components=2, columns=2, held_out=100),
     neighbours=(3,),
     lengths=(50,),
     client_times=1,

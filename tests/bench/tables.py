@@ -13,6 +13,7 @@ from tests.bench.rounds_table import print_optimisers
 from tests.bench.run import Bench
 from tests.bench.sum_tables import print_client, print_server, print_sums, print_traffic
 from tests.bench.table_cells import Page, ms, number, optional_ms, spread, verdict
+from tests.bench.utility_table import print_utility
 
 AIM_LENGTH, AIM_SECONDS = 10_000, 0.020
 TIME_LIMIT = 1500.0
@@ -44,6 +45,8 @@ def print_bench(bench: Bench, console: Console, markdown: bool = False) -> None:
         print_incomplete(bench.incomplete, page)
     if bench.rounds:
         print_optimisers(bench.rounds, page)
+    if bench.privacy_utility:
+        print_utility(bench.privacy_utility, page)
     if bench.client:
         print_client(bench.client, page)
     if bench.server:

@@ -18,10 +18,13 @@ from tests.bench.figures import Absent, FlowerFigures
 from tests.bench.flower_rounds import measure_flower_rounds
 from tests.bench.incomplete import log_likelihood_of, plain_loop
 from tests.bench.peer_em import blanked, made_case
+from tests.bench.privacy_utility import measure_utility
 from tests.bench.run import run_bench
 from tests.bench.scale import draw, measure_scale
-from tests.bench.sizes import SMALLEST
+from tests.bench.sizes import SMALLEST, PrivateFits
+from tests.bench.table_cells import Page
 from tests.bench.tables import print_bench
+from tests.bench.utility_table import print_utility
 
 
 @pytest.mark.slow
@@ -74,6 +77,19 @@ def test_rounds_through_a_real_fleet(tmp_path: Path) -> None:
     assert not isinstance(figures.relay, Absent), figures.relay
     assert not isinstance(figures.stream, Absent), figures.stream
     assert not isinstance(figures.semi_honest, Absent), figures.semi_honest
+
+
+@pytest.mark.slow
+def test_noise_inside_the_sum_costs_less_than_local_noise() -> None:
+    (figures,) = measure_utility(PrivateFits((4000,), (5.0,), 10, components=2, columns=2, held_out=2000))
+    (fit,) = figures.private
+    inside, local = figures.cost(fit.inside), figures.cost(fit.local)
+    assert inside is not None and local is not None
+    assert inside < 0.1 < local
+    assert figures.without == pytest.approx(figures.truth, abs=0.02)
+    console = Console(file=io.StringIO(), width=200)
+    print_utility([figures], Page(console))
+    assert f"{fit.local:.3f}" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_one_section_runs_alone(tmp_path: Path) -> None:

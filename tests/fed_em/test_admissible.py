@@ -8,9 +8,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fed_em.admissible import admissible
+from fed_em.admissible_moments import Moments
 from fed_em.candidates import Candidates
 from fed_em.coordinates import Coordinates
-from fed_em.covariance import covariance_matrices
+from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure, covariance_matrices
 from fed_em.errors import CallerError, FedEmError
 from fed_em.free_energy import with_log_likelihood
 from fed_em.gaussian_mixture import GaussianMixtureModel
@@ -182,7 +183,7 @@ def test_a_component_without_mass_gets_the_moments_of_the_others() -> None:
 
 
 def test_an_indefinite_covariance_is_clipped_where_it_is_and_only_there() -> None:
-    """By hand: masses 10, means 0, second moments diag(4, 1, −2); R = 3, so the last becomes 0.009."""
+    """By hand: masses 10, means 0, second moments diag(4, 1, −2); R = 3, so the last becomes 0.04 · 9 / 3 = 0.12."""
     model = GaussianMixtureModel(1, D)
     layout = model.layout()
     parts = {
@@ -193,7 +194,45 @@ def test_an_indefinite_covariance_is_clipped_where_it_is_and_only_there() -> Non
     }
     projected, changed = admissible(model, Statistics.of(layout, parts), 3.0)
     assert changed == 1
-    np.testing.assert_allclose(projected["second"], [[40.0, 0, 0, 10.0, 0, 0.09]], rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(projected["second"], [[40.0, 0, 0, 10.0, 0, 1.2]], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("structure", COVARIANCE_STRUCTURES)
+def test_variances_that_noise_hides_are_raised_to_what_it_does_not(structure: CovarianceStructure) -> None:
+    """Of K = 2 components with 5 000 rows each, whose last column is nearly constant; noise of σ = 100 on each second moment."""
+    model, generator = GaussianMixtureModel(2, 4, structure), np.random.default_rng(4)
+    rows = generator.standard_normal((10_000, 4)) * ([0.03] * 4 if structure == "spherical" else [1.0, 0.8, 0.5, 0.01])
+    labels = np.repeat(np.eye(2, dtype=np.bool_), 5000, axis=0)
+    statistics = model.e_step(random_parameters(model, generator), Records(np.clip(rows, -2, 2), admissible=labels))
+    same, none = admissible(model, statistics, 6.0)
+    projected, changed = admissible(model, statistics, 6.0, {"second": 100.0})
+    assert none == 0
+    assert same.vector.tobytes() == statistics.vector.tobytes()
+    assert changed == 2
+    again, none = admissible(model, projected, 6.0, {"second": 100.0})
+    assert none == 0
+    assert again.vector.tobytes() == projected.vector.tobytes()
+    moments = Moments(structure, *(projected[name] for name in ("responsibilities", "first", "second")))
+    before = Moments(structure, *(statistics[name] for name in ("responsibilities", "first", "second")))
+    edge = {"full": 0.08, "tied": 0.04 * np.sqrt(2), "diag": 0.04, "spherical": 0.02}[structure]
+    np.testing.assert_allclose(np.min(spectra(moments)), edge, rtol=1e-9)
+    larger = spectra(before) > edge
+    np.testing.assert_allclose(spectra(moments)[larger], spectra(before)[larger], rtol=1e-9)
+
+
+def spectra(moments: Moments) -> Vector:
+    covariances = moments.covariances
+    return np.linalg.eigvalsh(covariances) if moments.structure in ("full", "tied") else covariances
+
+
+def test_noise_of_candidates_is_that_of_each() -> None:
+    model = GaussianMixtureModel(K, D)
+    both = Candidates((model, model))
+    parameters = random_parameters(both, np.random.default_rng(5))
+    statistics = noised(both, parameters, {}, n=5000)
+    _, changed = admissible(both, statistics, 3.0, {"1.second": 1e9})
+    _, of_one = admissible(model, both.statistics_of(statistics)[1], 3.0, {"second": 1e9})
+    assert changed == of_one > 0
 
 
 def test_levels_are_projected_onto_the_simplex() -> None:

@@ -174,7 +174,7 @@ def test_nodes_that_are_nobodys_are_kept_out(tmp_path: Path) -> None:
     def impostor(action: Action, data: bytes) -> tuple[AnswerCode, bytes]:
         parcel = Parcel.from_bytes(data, "server")
         heard.extend(parcel.messages)
-        hello = Hello("t0", federation.roster.digest, bytes(16), "impostor")
+        hello = Hello("t0", federation.roster.digest, bytes(16), "impostor", bytes(32))
         return AnswerCode.DONE, Parcel(parcel.session, (seal(hello, SigningKey(bytes(32))).to_bytes(),)).to_bytes()
 
     def echo(action: Action, data: bytes) -> tuple[AnswerCode, bytes]:

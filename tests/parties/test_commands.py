@@ -1,4 +1,4 @@
-"""`fed-em keygen`, `fed-em roster` and what the program does with errors."""
+"""`fed-em keygen`, `fed-em roster new` and what the program does with errors."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class TestKeygen:
 
 class TestRoster:
     def test_its_hash_can_be_pinned(self, parties: Parties, tmp_path: Path) -> None:
-        output = run("roster", tmp_path / "new.json", *cards(parties, *NAMES), "--version-number", 2)
+        output = run("roster", "new", tmp_path / "new.json", *cards(parties, *NAMES), "--version-number", 2)
         pin = output.rsplit('roster_hash = "', 1)[1].split('"')[0]
         roster = load_pinned_roster(tmp_path / "new.json", pin)
         assert (roster.version, roster.names(range(3))) == (2, NAMES)
@@ -101,22 +101,22 @@ class TestRoster:
         assert all(f"{name} " in output for name in NAMES)
 
     def test_the_same_cards_give_the_same_hash(self, parties: Parties, tmp_path: Path) -> None:
-        output = run("roster", tmp_path / "again.json", *cards(parties, *NAMES))
+        output = run("roster", "new", tmp_path / "again.json", *cards(parties, *NAMES))
         assert parties.roster.digest.hex() in output
 
     def test_another_order_is_another_roster(self, parties: Parties, tmp_path: Path) -> None:
-        output = run("roster", tmp_path / "other.json", *cards(parties, *reversed(NAMES)))
+        output = run("roster", "new", tmp_path / "other.json", *cards(parties, *reversed(NAMES)))
         assert parties.roster.digest.hex() not in output
 
     def test_three_tenants_are_one_block(self, parties: Parties, tmp_path: Path) -> None:
-        output = run("roster", tmp_path / "new.json", *cards(parties, *NAMES))
+        output = run("roster", "new", tmp_path / "new.json", *cards(parties, *NAMES))
         assert "one block: every sum needs all tenants, and whoever drops out pauses the session" in output
         assert "--block-size" not in output
         assert len(load_roster(tmp_path / "new.json").blocks) == 1
 
     def test_blocks_by_size(self, parties: Parties, tmp_path: Path) -> None:
         names = [*NAMES, *more_tenants(parties, 6)]
-        output = run("roster", tmp_path / "threes.json", *cards(parties, *names), "--block-size", 3)
+        output = run("roster", "new", tmp_path / "threes.json", *cards(parties, *names), "--block-size", 3)
         roster = load_roster(tmp_path / "threes.json")
         assert [roster.names(block) for block in roster.blocks] == [
             ("ash", "x0", "x3"), ("beech", "x1", "x4"), ("cedar", "x2", "x5"),
@@ -124,64 +124,69 @@ class TestRoster:
         assert "3 blocks, each of which is in a sum whole or not at all" in output
         assert "  beech, x1, x4" in output
         assert "sessions must say colluders = 1 or less" in output
-        output = run("roster", tmp_path / "default.json", *cards(parties, *names))
+        output = run("roster", "new", tmp_path / "default.json", *cards(parties, *names))
         assert sorted(map(len, load_roster(tmp_path / "default.json").blocks)) == [4, 5]
         assert "sessions must say" not in output
 
     def test_so_many_that_one_block_could_be_several(self, parties: Parties, tmp_path: Path) -> None:
         names = [*NAMES, *more_tenants(parties, 4)]
-        output = run("roster", tmp_path / "new.json", *cards(parties, *names))
+        output = run("roster", "new", tmp_path / "new.json", *cards(parties, *names))
         assert "--block-size 3 makes 2 blocks, of which the others go on, for f = 1 colluding tenant" in output
 
     def test_blocks_by_name(self, parties: Parties, tmp_path: Path) -> None:
         names = [*NAMES, *more_tenants(parties, 3)]
         options = [*cards(parties, *names), "--block", "ash,x2,x1", "--block", "beech,cedar,x0"]
-        run("roster", tmp_path / "new.json", *options)
+        run("roster", "new", tmp_path / "new.json", *options)
         roster = load_roster(tmp_path / "new.json")
         assert [roster.names(block) for block in roster.blocks] == [("ash", "x1", "x2"), ("beech", "cedar", "x0")]
-        error = refused("roster", tmp_path / "other.json", *options[:-2])
+        error = refused("roster", "new", tmp_path / "other.json", *options[:-2])
         assert "'beech' is in no block" in error.message
-        error = refused("roster", tmp_path / "other.json", *options, "--block-size", 3)
+        error = refused("roster", "new", tmp_path / "other.json", *options, "--block-size", 3)
         assert error.remedy == "give one of the two"
 
     def test_witnesses_are_for_large_rosters(self, parties: Parties, tmp_path: Path) -> None:
-        error = refused("roster", tmp_path / "new.json", *cards(parties, *NAMES), "--witnesses", 3)
+        error = refused("roster", "new", tmp_path / "new.json", *cards(parties, *NAMES), "--witnesses", 3)
         assert "every one of up to 64 tenants is a witness" in error.message
 
     def test_a_large_roster_has_witnesses_that_its_names_draw(self, parties: Parties, tmp_path: Path) -> None:
         names = [*NAMES, *more_tenants(parties, 63)]
-        output = run("roster", tmp_path / "new.json", *cards(parties, *names))
+        output = run("roster", "new", tmp_path / "new.json", *cards(parties, *names))
         roster = load_roster(tmp_path / "new.json")
         assert frozenset(roster.witnesses) == drawn_witnesses("forest", names, 44)
         assert "44 witnesses certify rounds, as the hash of all names draws them: " in output
-        run("roster", tmp_path / "few.json", *cards(parties, *names), "--witnesses", 20)
+        run("roster", "new", tmp_path / "few.json", *cards(parties, *names), "--witnesses", 20)
         assert len(load_roster(tmp_path / "few.json").witnesses) == 20
 
     def test_an_existing_roster_is_kept(self, parties: Parties) -> None:
-        error = refused("roster", parties.roster_file, *cards(parties, *NAMES))
+        error = refused("roster", "new", parties.roster_file, *cards(parties, *NAMES))
         assert "roster.json exists" in error.message
         assert "roster-1.json" in error.remedy
 
     def test_one_card_twice(self, parties: Parties, tmp_path: Path) -> None:
-        error = refused("roster", tmp_path / "new.json", *cards(parties, "ash", "ash", "beech"))
+        error = refused("roster", "new", tmp_path / "new.json", *cards(parties, "ash", "ash", "beech"))
         assert "two parties have the same name 'ash'" in error.message
         assert not (tmp_path / "new.json").exists()
 
     def test_too_few_tenants(self, parties: Parties, tmp_path: Path) -> None:
-        assert "a roster of 2 tenants" in refused("roster", tmp_path / "new.json", *cards(parties, *NAMES[:2])).message
+        assert (
+            "a roster of 2 tenants"
+            in refused("roster", "new", tmp_path / "new.json", *cards(parties, *NAMES[:2])).message
+        )
 
     def test_a_tenants_card_for_the_servers(self, parties: Parties, tmp_path: Path) -> None:
         options = cards(parties, *NAMES)
         options[3] = parties.folder / "ash" / "card.json"
-        assert "the card of 'ash' is that of a tenant" in refused("roster", tmp_path / "new.json", *options).message
+        assert (
+            "the card of 'ash' is that of a tenant" in refused("roster", "new", tmp_path / "new.json", *options).message
+        )
 
     def test_a_missing_card(self, parties: Parties, tmp_path: Path) -> None:
-        error = refused("roster", tmp_path / "new.json", *cards(parties, *NAMES[:2], "elm"))
+        error = refused("roster", "new", tmp_path / "new.json", *cards(parties, *NAMES[:2], "elm"))
         assert "elm/card.json" in error.message
 
     def test_an_expired_certificate(self, parties: Parties, make_parties: MakeParties, tmp_path: Path) -> None:
         create_tenant_keys(parties.folder / "elm", "elm", 10, datetime(2020, 1, 1, tzinfo=UTC))
-        error = refused("roster", tmp_path / "new.json", *cards(parties, *NAMES, "elm"))
+        error = refused("roster", "new", tmp_path / "new.json", *cards(parties, *NAMES, "elm"))
         assert "the certificate of 'elm' expired on 2022-04-" in error.message
         assert not (tmp_path / "new.json").exists()
 
@@ -253,7 +258,7 @@ class TestProgram:
         made = self.program("keygen", parties.folder / "elm", "--name", "elm", "--row-cap", 9)
         assert made.returncode == 0, made.stderr
         parties.roster_file.unlink()
-        made = self.program("roster", parties.roster_file, *cards(parties, *NAMES, "elm"))
+        made = self.program("roster", "new", parties.roster_file, *cards(parties, *NAMES, "elm"))
         assert made.returncode == 0, made.stderr
         checked = self.program("doctor", parties.server_file())
         assert checked.returncode == 0, checked.stdout

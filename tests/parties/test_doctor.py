@@ -34,7 +34,7 @@ from tests.parties.forest import NAMES, MakeParties, Parties, as_authority, vouc
 
 PROTECTION = ["trust", "losses", "blocks"]
 TENANT_CHECKS = [
-    "configuration", "versions", "roster", "keys", "certificate", "certificate", "clock", *PROTECTION, "name",
+    "configuration", "versions", "policy", "roster", "keys", "certificate", "certificate", "clock", *PROTECTION, "name",
 ]  # fmt: skip
 SERVER_CHECKS = [
     "configuration",

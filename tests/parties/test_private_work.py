@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,15 @@ import pytest
 
 from fed_em.ball import into_ball
 from fed_em.errors import CallerError
-from fed_em_client.privacy_budget import PromisedBudget
+from fed_em.moderate import LEAST_VARIANCE
+from fed_em.parameters import Parameters
+from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
+from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.messages import Mode
-from fed_em_protocols.privacy.accounting import Spend, noise_for
+from fed_em_protocols.privacy.accounting import noise_for
+from fed_em_protocols.privacy.demands import EpsilonBudget, PrivacyDemands
 from fed_em_protocols.privacy.noise import noise_of, without_silent
 from fed_em_protocols.privacy.promise import SAMPLING_SLACK, Privacy
 from fed_em_protocols.tenant_state import Evaluate
@@ -41,8 +46,10 @@ class PrivateBench(Bench):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.description = self.description.model_copy(update={"privacy": PROMISE})
-        self.budget = PromisedBudget()
+        said = json.loads(self.description.to_json())
+        said["model"]["covariance_floor"] = LEAST_VARIANCE
+        self.description = SessionDescription.model_validate({**said, "privacy": PROMISE})
+        self.budget = PrivacyAccount()
         self.work = self.started()
 
     def started(self) -> RowsWork:
@@ -92,7 +99,7 @@ def test_no_more_sums_than_were_promised_and_a_new_process_knows(bench: PrivateB
     bench.work = bench.started()
     restarted = bench.joined()
     restarted.evaluate(bench.asked(SUMS))
-    with pytest.raises(CallerError, match="more sums than the session's promise"):
+    with pytest.raises(CallerError, match="would be its sum 5, and 4 were planned"):
         restarted.evaluate(bench.asked(SUMS + 1))
 
 
@@ -105,18 +112,31 @@ def test_no_round_has_noise_twice(bench: PrivateBench) -> None:
 
 
 def test_nothing_is_answered_that_nothing_was_set_aside_for(bench: PrivateBench) -> None:
-    with pytest.raises(CallerError, match="more sums than"):
+    with pytest.raises(CallerError, match="would spend privacy that is not reserved"):
         bench.prepared().evaluate(bench.asked())
 
 
 def test_a_budget_that_has_less_left_keeps_the_tenant_out(bench: PrivateBench) -> None:
-    class Spent(PromisedBudget):
-        def reserve(self, session: bytes, plan: Spend) -> None:
-            raise CallerError(f"{plan.sums} sums are more than is left")
-
-    work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, budget=Spent())
+    budget = PrivacyAccount(PrivacyDemands(budget=EpsilonBudget(1.9, PROMISE.delta, 30)))
+    work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, budget=budget)
     work.prepare(bench.description.to_json(), 0)
-    with pytest.raises(CallerError, match="4 sums are more than is left"):
+    with pytest.raises(TermsRefused, match=r"asks for ε = 2 at .* ε = 1.9 is left"):
+        work.changed(SESSION)
+
+
+def test_what_a_session_did_not_use_is_given_back_at_its_end(bench: PrivateBench) -> None:
+    work = bench.joined()
+    work.evaluate(bench.asked())
+    work.end(SESSION)
+    now = datetime.now(UTC)
+    assert bench.budget.spends.charged(now, None) == (replace(PROMISE.spend, sums=1, slack=SAMPLING_SLACK),)
+    assert bench.budget.spends.reserved(now, None) == ()
+
+
+def test_a_session_without_privacy_is_refused_where_it_is_required(bench: PrivateBench) -> None:
+    work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, budget=PrivacyAccount(PrivacyDemands(required=True)))
+    work.prepare(bench.description.model_copy(update={"privacy": None}).to_json(), 0)
+    with pytest.raises(TermsRefused, match="no differential privacy"):
         work.changed(SESSION)
 
 
@@ -148,5 +168,37 @@ def test_counts_have_noise_and_are_paid_for(bench: PrivateBench) -> None:
     assert len(work.held(counts)) == 1
     for number in range(2, SUMS + 1):
         work.evaluate(replace(asked, round=number))
-    with pytest.raises(CallerError, match="more sums than"):
+    with pytest.raises(CallerError, match="would be its sum 5, and 4 were planned"):
         work.evaluate(replace(asked, round=SUMS + 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"means": np.array([[0.0, 1e3], [0.0, 0.0]])}, "a mean"),
+        ({"covariances": np.tile(1e-4 * np.eye(2), (2, 1, 1))}, "a variance"),
+        ({"weights": np.array([1.0, 0.0])}, "weights"),
+    ],
+)
+def test_where_a_record_may_have_no_density_nobody_answers_whatever_the_rows(
+    bench: PrivateBench, changes: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]], what: str
+) -> None:
+    """Or a fault, which has no noise, would tell whether there are such rows. Nothing is charged for it."""
+    broadcast = bench.broadcast()
+    crafted = replace(broadcast, parameters=Parameters({**broadcast.parameters, **changes}))
+    work = bench.joined()
+    asked = replace(bench.request(crafted), minimum_survivors=3, colluders=1)
+    with pytest.raises(CallerError, match=f"parameters hold .*{what}"):
+        work.evaluate(asked)
+    for number in range(2, SUMS + 2):
+        work.evaluate(bench.asked(number))
+
+
+def test_numbers_out_of_range_do_not_keep_a_tenant_out(bench: PrivateBench) -> None:
+    """They are moved to the end of the range; without privacy they are refused."""
+    np.save(bench.data, np.concatenate((bench.rows, [[1e6, -1e6]])))
+    bench.joined().evaluate(bench.asked())
+    read = bench.work.read(bench.description)
+    assert read.rows[-1].tolist() == [bench.description.high[0], bench.description.low[1]]
+    with pytest.raises(CallerError, match="outside the session's range"):
+        bench.work.read(bench.description.model_copy(update={"privacy": None}))

@@ -144,7 +144,7 @@ def earlier_file(folder: Path) -> Path:
 def no_sync() -> Iterator[None]:
     """For tests that open files some thousand times."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(round_marks, "_sync", lambda _: None)
+        patch.setattr(round_marks, "sync", lambda _: None)
         patch.setattr(os, "fsync", lambda _: None)
         yield
 
@@ -164,17 +164,17 @@ def failing_sync(error: BaseException) -> Iterator[None]:
         raise error
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(round_marks, "_sync", fail)
+        patch.setattr(round_marks, "sync", fail)
         yield
 
 
 def disk_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The writes and syncs from now on, as they come."""
     done: list[str] = []
-    write, sync, folder = os.pwrite, round_marks._sync, round_marks._sync_folder
+    write, sync, folder = os.pwrite, round_marks.sync, round_marks.sync_folder
     monkeypatch.setattr(os, "pwrite", lambda *given: (done.append("write"), write(*given))[1])
-    monkeypatch.setattr(round_marks, "_sync", lambda given: (done.append("sync"), sync(given))[1])
-    monkeypatch.setattr(round_marks, "_sync_folder", lambda given: (done.append("sync folder"), folder(given))[1])
+    monkeypatch.setattr(round_marks, "sync", lambda given: (done.append("sync"), sync(given))[1])
+    monkeypatch.setattr(round_marks, "sync_folder", lambda given: (done.append("sync folder"), folder(given))[1])
     return done
 
 
@@ -360,7 +360,7 @@ class TestDisk:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
         file_of(tmp_path, uploads(1))
-        monkeypatch.setattr(round_marks, "_sync_folder", gone)
+        monkeypatch.setattr(round_marks, "sync_folder", gone)
         with FileRoundMarks(tmp_path) as marks, pytest.raises(EnvironmentFault, match="No such file or directory"):
             marks.highest(SESSION)
 

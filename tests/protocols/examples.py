@@ -44,16 +44,16 @@ ID, DIGEST = b"i" * 16, b"d" * 32
 QUOTED = Quoted(b"payload", DIGEST, b"s" * 64)
 
 EXAMPLES: tuple[Payload, ...] = (
-    Hello("t0", DIGEST, ID, "fed-em 1"),
-    Join(ID, DIGEST, ID, 1),
-    Refusal(ID, 1, 7),
-    Advertise(ID, DIGEST, ID, b"c" * 32, b"w" * 32, b"n" * 32),
+    Hello("t0", DIGEST, ID, "fed-em 1", DIGEST),
+    Join(ID, DIGEST, ID, 1, DIGEST),
+    Refusal(ID, 1, 7, DIGEST),
+    Advertise(ID, DIGEST, ID, b"c" * 32, b"w" * 32, b"n" * 32, DIGEST),
     Reveal(ID, DIGEST, b"n" * 32),
     Deposit(ID, DIGEST, b"m" * 96),
     Ready(ID, DIGEST, b"\x05"),
     Upload(ID, 7, DIGEST),
     Endorsement(ID, 7, DIGEST, b"\x07", b"r" * 32, DIGEST),
-    AskBase(ID, 7, DIGEST),
+    AskBase(ID, 7, DIGEST, DIGEST),
     Opening(ID, 7, DIGEST, b"b" * 32, b"p" * 32),
     Shares(ID, 7, DIGEST, (ReleasedShare(1, 1, b"s" * 33, b"t" * 16, b"h" * 64), ReleasedShare(2, 0, b"s" * 33, b"t" * 16, b""))),
     SessionTerms(ID, DIGEST, DIGEST, 1, 2, 3, 3, 1, 0, 0, 0, 0, 0, 2, 0, 100, 64),

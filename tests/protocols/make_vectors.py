@@ -28,6 +28,7 @@ from tests.protocols.vectors_of_primitives import (
     sharings,
     trees,
 )
+from tests.protocols.vectors_of_rosters import policies, roster_versions
 from tests.protocols.vectors_of_rounds import rounds
 
 FOLDER = Path(__file__).parent / "vectors"
@@ -49,6 +50,8 @@ FILES: dict[str, Callable[[], list[Case]]] = {
     "root": roots,
     "certificate": certificates,
     "round": rounds,
+    "policy": policies,
+    "roster": roster_versions,
 }
 
 

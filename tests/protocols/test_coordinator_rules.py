@@ -196,9 +196,9 @@ def test_every_message_that_a_phase_does_not_know_is_refused_and_changes_nothing
 def test_messages_before_hello_and_before_join_are_refused() -> None:
     state = started()
     key = identity_of("t0")
-    hello = seal(Hello("t0", state.roster.digest, b"b" * 16, "x"), key).to_bytes()
+    hello = seal(Hello("t0", state.roster.digest, b"b" * 16, "x", bytes(32)), key).to_bytes()
     session = state.terms.content.session
-    join = seal(Join(session, state.terms.digest, b"b" * 16, 0), key).to_bytes()
+    join = seal(Join(session, state.terms.digest, b"b" * 16, 0, bytes(32)), key).to_bytes()
     upload = seal(Upload(session, 1, bytes(32)), key).to_bytes()
     for data in (join, upload):
         with pytest.raises(OutOfTurn, match="before saying hello"):
@@ -209,13 +209,15 @@ def test_messages_before_hello_and_before_join_are_refused() -> None:
     joined = coordinator_receive(linked, 0, join, 0.0).state
     assert joined.members[0].here
     with pytest.raises(OutOfTurn, match="of another session"):
-        coordinator_receive(joined, 0, seal(Join(bytes(16), state.terms.digest, b"b" * 16, 0), key).to_bytes(), 0.0)
+        coordinator_receive(
+            joined, 0, seal(Join(bytes(16), state.terms.digest, b"b" * 16, 0, bytes(32)), key).to_bytes(), 0.0
+        )
     assert coordinator_receive(joined, 0, upload, 0.0).state.round is None  # late, and of no consequence
 
 
 def test_another_tenants_message_on_a_link_is_refused() -> None:
     state = started()
-    hello = seal(Hello("t1", state.roster.digest, b"b" * 16, "x"), identity_of("t1")).to_bytes()
+    hello = seal(Hello("t1", state.roster.digest, b"b" * 16, "x", bytes(32)), identity_of("t1")).to_bytes()
     with pytest.raises(PeerFault) as caught:
         coordinator_receive(state, 0, hello, 0.0)
     assert caught.value.peer == "t0"

@@ -171,12 +171,12 @@ def test_a_field_sent_twice_is_refused(content: Payload) -> None:
 
 
 def test_another_version_is_refused_with_both_numbers() -> None:
-    with pytest.raises(MalformedMessage, match="speaks version 1 of the protocol, this side speaks version 2"):
+    with pytest.raises(MalformedMessage, match="speaks version 1 of the protocol, this side speaks version 3"):
         unseal(envelope_of(EXAMPLES[0], version=1), "sender")
 
 
 def test_a_version_beyond_32_bits_does_not_wrap_into_ours() -> None:
-    padded = b"\x08\x82\x80\x80\x80\x10" + envelope_of(EXAMPLES[0])[2:]
+    padded = b"\x08\x83\x80\x80\x80\x10" + envelope_of(EXAMPLES[0])[2:]
     assert messages_pb2.Envelope.FromString(padded).version == PROTOCOL_VERSION
     with pytest.raises(MalformedMessage):
         unseal(padded, "sender")

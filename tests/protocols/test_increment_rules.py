@@ -282,7 +282,11 @@ def test_lost_statistics_are_computed_again_to_the_same_integers() -> None:
     expected = spared.upload(4, spared.header(2, theta=b"2", mode=Mode.INCREMENT, bases=(1, 1, 1)), ring_of(4, b"2"))
     step = drill.deliver(4, header.to_bytes())
     ask = drill.answer_in(step)
-    assert ask is not None and ask.content == AskBase(drill.session, 2, drill.contexts([1])) and step.evaluate is None
+    assert (
+        ask is not None
+        and ask.content == AskBase(drill.session, 2, drill.contexts([1]), ask.content.context)
+        and step.evaluate is None
+    )
     ask.require_signature(drill.fixed.window_key(4), "t4")
     recall = drill.deliver(4, drill.base(1).to_bytes()).evaluate
     assert recall is not None and recall.recall and (recall.round, recall.parameters) == (1, b"1")

@@ -225,6 +225,8 @@ def test_check_words_that_are_not_zero_fail_the_sum(victims: list[Death]) -> Non
         (Join, with_changes(terms=bytes(32)), "accepted other terms than were offered"),
         (Join, with_changes(boot=bytes(16)), "accepted other terms than were offered"),
         (Join, with_changes(session=bytes(16)), "sent Join of another session"),
+        (Join, with_changes(policy=bytes(32)), "signed under another policy than it said hello with"),
+        (Advertise, with_changes(policy=bytes(32)), "signed under another policy than it said hello with"),
         (Advertise, with_changes(channel_key=bytes(32)), "advertised a key of small order"),
         (Advertise, with_attachment(lambda table: bytes(32) + table[32:]), "advertised a key of small order"),
         (Advertise, with_attachment(lambda table: table[:-32]), "do not hold 4 rounds"),
@@ -267,7 +269,7 @@ def test_whatever_one_tenant_does_the_others_get_their_sum(kind: type, twist: Tw
 )
 def test_every_message_must_carry_its_tenants_own_signature(kind: type) -> None:
     def twist(liar: Liar, content: Any, attachment: bytes) -> bytes:
-        forged = Refusal(content.session, 1, 1) if kind is Refusal else content
+        forged = Refusal(content.session, 1, 1, bytes(32)) if kind is Refusal else content
         return seal(forged, identity_of("t2"), attachment).to_bytes()
 
     trouble = federation(7, (Join if kind is Refusal else kind, twist), SILENT_AT_OPENING)
@@ -380,7 +382,7 @@ def test_a_dealer_whose_boxes_are_all_spoiled_takes_no_part() -> None:
 )
 def test_a_base_that_nobody_named_is_not_told(number: int, text: str) -> None:
     def twist(liar: Liar, content: Any, attachment: bytes) -> tuple[bytes, ...]:
-        ask = liar.sign(AskBase(content.session, content.round, bytes(32)))
+        ask = liar.sign(AskBase(content.session, content.round, bytes(32), content.context))
         return (ask, liar.sign(content, attachment)) if content.round == number else (liar.sign(content, attachment),)
 
     trouble = federation(7, (Upload, twist))

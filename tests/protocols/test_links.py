@@ -407,9 +407,9 @@ def test_a_patience_longer_than_the_gathering_stalls_nobody() -> None:
 def greeted(state: CoordinatorState, index: int, now: float, join: bool) -> CoordinatorState:
     """A process of this tenant that started now says hello, and joins or not."""
     key, boot = identity_of(f"t{index}"), int(1000 * now).to_bytes(16, "little")
-    hello = seal(Hello(f"t{index}", state.roster.digest, boot, "x"), key).to_bytes()
+    hello = seal(Hello(f"t{index}", state.roster.digest, boot, "x", bytes(32)), key).to_bytes()
     state = coordinator_receive(state, index, hello, now).state
-    content = Join(state.terms.content.session, state.terms.digest, boot, 0)
+    content = Join(state.terms.content.session, state.terms.digest, boot, 0, bytes(32))
     return coordinator_receive(state, index, seal(content, key).to_bytes(), now).state if join else state
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -165,10 +166,12 @@ def test_only_bases_that_the_header_names_are_handed_out_and_only_to_participant
     _, state, ask, key = asking()
     answer = coordinator_receive(state, 3, seal(ask, key).to_bytes(), 0.0)
     assert len(answer.sends) == 1 and kind_of(answer.sends[0][1]) is Base
-    other = AskBase(ask.session, ask.round, bytes(32))
+    other = replace(ask, base=bytes(32))
     with pytest.raises(OutOfTurn, match="asks for a base round that nobody named"):
         coordinator_receive(state, 3, seal(other, key).to_bytes(), 0.0)
-    late = AskBase(ask.session, ask.round - 1, ask.base)
+    with pytest.raises(OutOfTurn, match="asks for a base under another header"):
+        coordinator_receive(state, 3, seal(replace(ask, context=bytes(32)), key).to_bytes(), 0.0)
+    late = replace(ask, round=ask.round - 1)
     assert coordinator_receive(state, 3, seal(late, key).to_bytes(), 0.0).sends == ()
 
 

@@ -398,7 +398,7 @@ def test_a_tenant_whose_policy_refuses_leaves_with_a_code_for_this_session() -> 
     with pytest.raises(SessionLeft, match="trusts the server") as caught:
         session.handle(drill.terms.to_bytes())
     (refusal,) = (unseal(data, "tenant").content for data in caught.value.messages)
-    assert refusal == Refusal(drill.session, int(RefusalCode.POLICY), 0)
+    assert refusal == Refusal(drill.session, int(RefusalCode.POLICY), 0, me.commitment)
     assert session.over
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from hashlib import sha256
 from itertools import count
@@ -32,7 +33,7 @@ def test_no_vector_is_left_without_its_maker() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "derive", "shamir", "merkle", "box", "encoding", "envelope", "header", "graph", "graph_parameters", "certificate",
+        "derive", "shamir", "merkle", "box", "encoding", "envelope", "header", "graph", "graph_parameters", "certificate", "roster",
     ],
 )  # fmt: skip
 def test_vectors_include_failures(name: str) -> None:
@@ -87,6 +88,44 @@ def test_signed_messages_can_be_verified_from_their_bytes(name: str) -> None:
             digest = signed_digest(envelope.kind, envelope.payload, envelope.attachment)
             assert digest.hex() == case.get("ctx", case.get("digest"))
             assert signs(case["signer"], envelope.signature, digest)
+
+
+def test_commitments_follow_from_canonical_policies() -> None:
+    """HKDF of RFC 5869 with one block of output."""
+    for case in cases_of("policy"):
+        canonical, identity = case["canonical"].encode(), bytes.fromhex(case["identity"])
+        policy = sha256(canonical).digest()
+        assert (policy.hex(), json.loads(canonical)["round_cap"]) == (case["digest"], 1000)
+        extracted = hmac.digest(bytes(32), identity, "sha256")
+        salt = hmac.digest(extracted, hashed("derive/policy", policy) + b"\1", "sha256")
+        assert (salt.hex(), hashed("policy", salt, policy).hex()) == (case["salt"], case["commitment"])
+
+
+def test_versions_of_a_roster_hash_and_are_approved_by_their_fields() -> None:
+    for case in cases_of("roster"):
+        if "roster" not in case:
+            continue
+        roster = case["roster"]
+        fields = [
+            roster["federation"],
+            roster["version"],
+            roster["server"]["identity"],
+            roster["server"]["certificate"],
+        ]
+        for tenant in roster["tenants"]:
+            fields += [tenant[key] for key in ("name", "identity", "certificate", "row_cap", "block")]
+            fields.append(int(tenant["witness"]))
+        found = hashed("roster", *fields)
+        if roster["parent"] is not None:
+            gone = [
+                each[key]
+                for each in roster["revoked"]
+                for key in ("name", "identity", "tls_key_hash", "reason", "date")
+            ]
+            found = hashed("roster version", found, roster["parent"], *gone)
+        statement = hashed("roster approval", found)
+        assert (found.hex(), statement.hex()) == (case["hash"], case["statement"])
+        assert signs(case["signer"], bytes.fromhex(case["approval"]["signature"]), statement)
 
 
 @pytest.mark.parametrize("name", ["root", "certificate"])

@@ -7,13 +7,13 @@ How far a draw is from that law, in total variation:
 
 * *Tails.* |x| > t = 13σ is never drawn, and t in its place. Σ_x exp(−(x − c)²/2σ²) is largest at c = 0 (Poisson summation), hence
   E exp(uX) ≤ exp(u²σ²/2), and by Chernoff's bound the mass of these tails is at most 2 exp(−13²/2) < 2⁻¹²⁰.
-* *Rounding.* The table holds C_k = ⌊2¹²⁸ F_k⌋, k = 0 … t − 1, where F is the distribution function of |x|, from integers of 256 bits.
-  w_k = exp(−k²/2σ²) follows from w_{k+1} = w_k r_k and r_{k+1} = r_k q, r_0 = exp(−1/2σ²), q = exp(−1/σ²). The two series err by
-  less than 2⁶ units of 2⁻²⁵⁶, as they have fewer than 2⁶ terms, each rounded down once. No factor exceeds one, so the errors of the
-  factors add up: r_k errs by at most 65 (k + 1) units, w_k by 66 (k + 1)², and the sum of all by 132 (t + 1)³ < 2⁷⁶ units for σ ≤ 2¹⁹.
-  The law's normaliser is within as much. As the first weight is divided by it, F errs by less than 2⁻¹⁸⁰. Hence C_k/2¹²⁸ = F_k + e_k
-  with e_k in (−1 − 2⁻⁵², 2⁻⁵²]·2⁻¹²⁸; the mass of each |x| errs by |e_k − e_{k−1}| ≤ (1 + 2⁻⁵¹)·2⁻¹²⁸, and the total variation, half
-  the sum over t + 1 of them, by (13σ + 1)(1 + 2⁻⁵¹)·2⁻¹²⁹.
+* *Rounding.* The table holds C_k = ⌊2¹²⁸ F_k⌋, k = 0 … t − 1, where F_k sums the weights w_0 … w_k of |x| as they are computed, in
+  integers and units of 2⁻¹⁹⁶. The mass of each |x| is wrong by at most 2⁻¹²⁸, as two bounds are rounded down, and by the error of its
+  weight. Weights follow from those 2048 to the left of them, as many at once: v ← v ρ, ρ ← ρ κ. The first v and ρ, and κ, are from
+  256-bit integers, and each errs by less than two units: the exponentials that they are powers of err by 2⁻²⁵⁰, the powers by 2⁻²²⁰. No
+  factor exceeds one, so the errors of factors add up, and a product is at most two units too small: after a steps ρ errs by at most
+  4 (a + 1) units, v by 4 (a + 1)², which is less than 2⁻¹⁷⁰ for σ ≤ 2¹⁹. The total variation is half the sum over t + 1 masses, at
+  most (13σ + 1)(1 + 2⁻⁴²)·2⁻¹²⁹.
 
 Together less than (13σ + 2)·2⁻¹²⁹ + 2⁻¹²⁰: `DiscreteGaussian.error`, 2⁻¹¹¹ at σ = 2¹⁴.
 
@@ -23,10 +23,9 @@ machine might, learns something of it. Peers see the time of a whole upload.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +41,8 @@ REACH = 13
 _TABLES_KEPT = 8
 _WORKING_BITS = 256
 _ONE = 1 << _WORKING_BITS
-_COMPARED_BITS, _WORD_BITS = 128, 64
+_LIMBS, _LIMB_BITS, _STRIDE = 7, 28, 2048
+_LIMB_MASK = 2**_LIMB_BITS - 1
 _WORD = np.dtype("<u8")
 
 Words = NDArray[np.uint64]
@@ -125,11 +125,28 @@ def _table(sigma: int) -> tuple[Words, Words]:
 
     The last high word is the largest there is, as a mass below 2⁻⁶⁴ lies at t: `searchsorted` finds a place within for every word.
     """
-    weights = _weights(sigma, (_ONE << _WORKING_BITS) // _normaliser(sigma), REACH * sigma)
-    shift, length = _WORKING_BITS - _COMPARED_BITS, _COMPARED_BITS // 8
-    bounds = b"".join((reached >> shift).to_bytes(length, "little") for reached in accumulate(weights))
-    low, high = np.frombuffer(bounds, _WORD).reshape(-1, 2).T
-    return high.astype(np.uint64, order="C"), low.astype(np.uint64, order="C")
+    high, low = np.empty((2, REACH * sigma), np.uint64)
+    weights, ratios, quotient, reached = _first_stride(sigma)
+    for start in range(0, high.size, _STRIDE):
+        sums = _carried(np.cumsum(weights, axis=1, dtype=np.uint64) + reached)
+        reached = sums[:, -1:]
+        place = slice(start, start + _STRIDE)
+        high[place], low[place] = (words[: high.size - start] for words in _top_words(sums))
+        weights, ratios = _product(weights, ratios), _product(ratios, quotient)
+    return high, low
+
+
+def _first_stride(sigma: int) -> tuple[Words, Words, Words, Words]:
+    """The masses of ±k for k = 0 … 2047, what they are multiplied by for the next 2048, and this in turn; and what sums begin with.
+
+    Zero has one sign only: sums begin with minus its mass, modulo one.
+    """
+    first = (_ONE << _WORKING_BITS) // _normaliser(sigma)
+    root, square = _exp_of_minus_one_over(2 * sigma**2), _exp_of_minus_one_over(sigma**2)
+    onwards = _power(square, _STRIDE)
+    weights = _terms(2 * first, root, square, _STRIDE)
+    ratios = _terms(_power(root, _STRIDE**2), onwards, _ONE, _STRIDE)
+    return _limbs(weights), _limbs(ratios), _limbs([_power(onwards, _STRIDE)]), _limbs([_ONE - first])
 
 
 def _normaliser(sigma: int) -> int:
@@ -138,17 +155,54 @@ def _normaliser(sigma: int) -> int:
     From σ = 16 on it is proportional to σ but for 2⁻⁷²⁰⁰ of it (Poisson summation: σ √2π (1 + 2 Σ_j exp(−2π²σ²j²))). Beyond 20 σ lie 2⁻²⁸⁷.
     """
     summed = min(sigma, 16)
-    return sum(_weights(summed, _ONE, 20 * summed + 1)) * sigma // summed
+    root, square = _exp_of_minus_one_over(2 * summed**2), _exp_of_minus_one_over(summed**2)
+    return (2 * sum(_terms(_ONE, root, square, 20 * summed + 1)) - _ONE) * sigma // summed
 
 
-def _weights(sigma: int, first: int, count: int) -> Iterator[int]:
-    """first · exp(−k²/2σ²), twice that for k > 0 (both signs), for k = 0 … count − 1, in units of 2⁻²⁵⁶."""
-    weight, ratio, quotient = first, _exp_of_minus_one_over(2 * sigma**2), _exp_of_minus_one_over(sigma**2)
-    yield weight
-    for _ in range(count - 1):
-        weight = weight * ratio >> _WORKING_BITS
+def _terms(term: int, ratio: int, quotient: int, count: int) -> Iterator[int]:
+    """A sequence in units of 2⁻²⁵⁶, the ratios of whose terms are a geometric sequence."""
+    for _ in range(count):
+        yield term
+        term = term * ratio >> _WORKING_BITS
         ratio = ratio * quotient >> _WORKING_BITS
-        yield 2 * weight
+
+
+def _power(base: int, exponent: int) -> int:
+    """In units of 2⁻²⁵⁶; the exponent is a power of two."""
+    for _ in range(exponent.bit_length() - 1):
+        base = base * base >> _WORKING_BITS
+    return base
+
+
+def _limbs(numbers: Iterable[int]) -> Words:
+    """Numbers below one, in units of 2⁻²⁵⁶, as columns of seven limbs of 28 bits, the lowest first: 196 bits behind the point."""
+    cut = [number >> _WORKING_BITS - _LIMBS * _LIMB_BITS for number in numbers]
+    return np.array([[each >> place * _LIMB_BITS & _LIMB_MASK for each in cut] for place in range(_LIMBS)], np.uint64)
+
+
+def _product(numbers: Words, factors: Words) -> Words:
+    """Products of columns of limbs, at most two units too small: partial products far below the last limb are left out."""
+    least = _LIMBS - 2
+    wide = np.zeros((_LIMBS + 2, numbers.shape[1]), np.uint64)
+    for place in range(_LIMBS):
+        skipped = max(0, least - place)
+        wide[place + skipped - least : place + 2] += numbers[place] * factors[skipped:]
+    return _carried(wide)[2:]
+
+
+def _carried(limbs: Words) -> Words:
+    """The same numbers with limbs below 2²⁸, modulo what leaves the highest."""
+    for place in range(len(limbs) - 1):
+        limbs[place + 1] += limbs[place] >> np.uint64(_LIMB_BITS)
+    return limbs & np.uint64(_LIMB_MASK)
+
+
+def _top_words(limbs: Words) -> tuple[Words, Words]:
+    """The first 64 bits behind the point, and the next 64."""
+    two, three, four, five, six = limbs[2:]
+    return six << np.uint64(36) | five << np.uint64(8) | four >> np.uint64(20), (
+        four << np.uint64(44) | three << np.uint64(16) | two >> np.uint64(12)
+    )
 
 
 def _exp_of_minus_one_over(number: int) -> int:

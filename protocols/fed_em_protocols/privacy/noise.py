@@ -34,7 +34,7 @@ from fed_em.model import LOG_LIKELIHOOD
 from fed_em.statistics import Statistics
 from fed_em_protocols.encoding import MAX_FRACTION_BITS, Encoding
 from fed_em_protocols.masks import RingVector
-from fed_em_protocols.privacy.accounting import ROUNDING_VARIANCE
+from fed_em_protocols.privacy.accounting import LEAST_SHARE_SIGMA, ROUNDING_VARIANCE
 from fed_em_protocols.privacy.discrete_gaussian import DiscreteGaussian
 from fed_em_protocols.privacy.promise import Privacy
 from fed_em_protocols.ring import RING_64, Ring
@@ -47,8 +47,9 @@ _SILENT = frozenset({LOG_LIKELIHOOD, SUPPORTING, OBSERVED_SUPPORTING})
 # The noise of a sum, in units of its grid, is between half of this and this.
 _NOISE_UNITS = 2.0**16
 
-# How much the sum of one tenant may change, relatively and for each of its records, by the order in which float64 adds.
-_FLOAT_SLACK = 2.0**-30
+# How much what a record adds may change, relatively, by its place among the others: sums of float64 depend on their order, and so do
+# densities a little (`fed_em.moderate`).
+_FLOAT_SLACK = 2.0**-28
 
 # No draw of any tenant's is farther out than this many standard deviations.
 _TAIL = 16.0
@@ -115,6 +116,11 @@ class Noise:
     sigmas: tuple[int, ...]
     multiplier: float
 
+    def of_statistics(self, tenants: int) -> dict[str, float]:
+        """Standard deviation of the noise of an entry of a sum over so many tenants, by block."""
+        blocks = zip(self.encoding.layout, self.sigmas, self.encoding.bits, strict=True)
+        return {block.name: math.sqrt(tenants) * sigma * 2.0**-bits for block, sigma, bits in blocks}
+
     def added(self, vector: RingVector, randomness: Randomness) -> RingVector:
         """A tenant's vector and its share of the noise. Each call draws anew: never call it twice for one round."""
         noised = vector.copy()
@@ -150,6 +156,6 @@ def noise_of(encoding: Encoding, privacy: Privacy, shares: int) -> Noise:
             continue
         largest = block.norm * 2.0**bits * (units + cap * _FLOAT_SLACK) + math.sqrt(block.size)
         total = (privacy.noise_multiplier * largest) ** 2 / share + ROUNDING_VARIANCE
-        sigmas.append(math.ceil(math.sqrt(total / shares)))
+        sigmas.append(max(math.ceil(math.sqrt(total / shares)), LEAST_SHARE_SIGMA))
         moved += largest**2 / (shares * sigmas[-1] ** 2 - ROUNDING_VARIANCE)
     return Noise(encoding, tuple(sigmas), 1 / math.sqrt(moved))

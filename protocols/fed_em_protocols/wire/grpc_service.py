@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fed_em_protocols.limits import MAX_MESSAGE_BYTES
 
-SERVICE = "fedem.v2.Coordinator"
+SERVICE = "fedem.v3.Coordinator"
 METHOD = "Session"
 PATH = f"/{SERVICE}/{METHOD}"
 

@@ -31,54 +31,62 @@ class Quoted(_message.Message):
     def __init__(self, payload: _Optional[bytes] = ..., attachment_digest: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("tenant", "roster", "boot", "software")
+    __slots__ = ("tenant", "roster", "boot", "software", "policy")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     ROSTER_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     roster: bytes
     boot: bytes
     software: str
-    def __init__(self, tenant: _Optional[str] = ..., roster: _Optional[bytes] = ..., boot: _Optional[bytes] = ..., software: _Optional[str] = ...) -> None: ...
+    policy: bytes
+    def __init__(self, tenant: _Optional[str] = ..., roster: _Optional[bytes] = ..., boot: _Optional[bytes] = ..., software: _Optional[str] = ..., policy: _Optional[bytes] = ...) -> None: ...
 
 class Join(_message.Message):
-    __slots__ = ("session", "terms", "boot", "changed")
+    __slots__ = ("session", "terms", "boot", "changed", "policy")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     CHANGED_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     terms: bytes
     boot: bytes
     changed: int
-    def __init__(self, session: _Optional[bytes] = ..., terms: _Optional[bytes] = ..., boot: _Optional[bytes] = ..., changed: _Optional[int] = ...) -> None: ...
+    policy: bytes
+    def __init__(self, session: _Optional[bytes] = ..., terms: _Optional[bytes] = ..., boot: _Optional[bytes] = ..., changed: _Optional[int] = ..., policy: _Optional[bytes] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("session", "code", "round")
+    __slots__ = ("session", "code", "round", "policy")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     code: int
     round: int
-    def __init__(self, session: _Optional[bytes] = ..., code: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
+    policy: bytes
+    def __init__(self, session: _Optional[bytes] = ..., code: _Optional[int] = ..., round: _Optional[int] = ..., policy: _Optional[bytes] = ...) -> None: ...
 
 class Advertise(_message.Message):
-    __slots__ = ("session", "window", "boot", "channel_key", "window_key", "nonce_commitment")
+    __slots__ = ("session", "window", "boot", "channel_key", "window_key", "nonce_commitment", "policy")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_KEY_FIELD_NUMBER: _ClassVar[int]
     WINDOW_KEY_FIELD_NUMBER: _ClassVar[int]
     NONCE_COMMITMENT_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     window: bytes
     boot: bytes
     channel_key: bytes
     window_key: bytes
     nonce_commitment: bytes
-    def __init__(self, session: _Optional[bytes] = ..., window: _Optional[bytes] = ..., boot: _Optional[bytes] = ..., channel_key: _Optional[bytes] = ..., window_key: _Optional[bytes] = ..., nonce_commitment: _Optional[bytes] = ...) -> None: ...
+    policy: bytes
+    def __init__(self, session: _Optional[bytes] = ..., window: _Optional[bytes] = ..., boot: _Optional[bytes] = ..., channel_key: _Optional[bytes] = ..., window_key: _Optional[bytes] = ..., nonce_commitment: _Optional[bytes] = ..., policy: _Optional[bytes] = ...) -> None: ...
 
 class Reveal(_message.Message):
     __slots__ = ("session", "setup", "nonce")
@@ -137,14 +145,16 @@ class Endorsement(_message.Message):
     def __init__(self, session: _Optional[bytes] = ..., round: _Optional[int] = ..., context: _Optional[bytes] = ..., survivors: _Optional[bytes] = ..., root: _Optional[bytes] = ..., setup: _Optional[bytes] = ...) -> None: ...
 
 class AskBase(_message.Message):
-    __slots__ = ("session", "round", "base")
+    __slots__ = ("session", "round", "base", "context")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     round: int
     base: bytes
-    def __init__(self, session: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ...) -> None: ...
+    context: bytes
+    def __init__(self, session: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ..., context: _Optional[bytes] = ...) -> None: ...
 
 class Opening(_message.Message):
     __slots__ = ("session", "round", "context", "self_seed", "pair_keys")

@@ -1,0 +1,75 @@
+"""Files that must outlive a crash: writes that are synced, files that are whole under their name, locks between processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fed_em.errors import CallerError, EnvironmentFault
+
+# Unlike fsync, fdatasync writes no time stamps; macOS has none.
+sync = getattr(os, "fdatasync", os.fsync)
+
+
+def write_at(descriptor: int, data: bytes, offset: int) -> None:
+    """Write all of the data. Raises `OSError` if the disk takes a part of it only."""
+    if os.pwrite(descriptor, data, offset) != len(data):
+        raise OSError(0, "the disk took a part of the record only")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is complete under its name, or not there at all (or as it was before); durable when this returns."""
+    unfinished = path.with_suffix(".new")
+    with unfinished.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def locked(path: Path) -> int:
+    """Descriptor of a lock file, which no other process gets until it is closed. The folder is made if it is not there.
+
+    Raises:
+        CallerError: another process holds it.
+        EnvironmentFault: the file cannot be made.
+    """
+    folder = path.parent
+    with disk_trouble(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        if not isinstance(error, BlockingIOError):
+            raise EnvironmentFault(f"{folder}: cannot be locked: {error.strerror}") from None
+        raise CallerError(
+            f"another process of this tenant uses the state folder {folder}",
+            remedy="stop it; a tenant must never run twice, whatever machine it runs on",
+        ) from None
+    return lock
+
+
+@contextmanager
+def disk_trouble(
+    path: Path, remedy: str = "the state folder must be on a disk that works and has room"
+) -> Iterator[None]:
+    """Make an `OSError` within an `EnvironmentFault` that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: {error.strerror}", remedy=remedy) from None
