@@ -57,7 +57,7 @@ class PublicFacts:
     def prepared(self, at: Broadcast, rows: Vector) -> Vector:
         """Rows `(n, D)` in original units as tenants put them into an E-step: in its coordinates, in a private session within its ball."""
         z = at.coordinates.apply(rows)
-        radius = None if self.description is None else self.description.radius_of(at)
+        radius = None if self.description is None else self.description.radius_of(at.model, at.coordinates)
         if radius is None or self.description is None:
             return z
         return into_ball(z, radius, self.description.schema_of_columns)
