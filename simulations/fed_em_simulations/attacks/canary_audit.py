@@ -2,9 +2,9 @@
 
 The auditor plays the strongest adversary: it knows every row but the coins. Canaries stand at the ends of the axes of the ball that rows
 are scaled into, where a record adds as much to the sums as it can, and each in a direction of its own. From the sums, less what all other
-rows add, the coins are estimated together, as if they and the noise were Gaussian; the scores are log odds. Those farthest from 0 are
-guessed by their sign, in several shares of all; the level of the test is divided by how many shares are tried, so that the bound holds
-for the best.
+rows add, the coins are estimated together, as if they and the noise were Gaussian; the scores are log odds. The highest are guessed
+in and as many of the lowest out, in several shares of all: what all scores have in common then does not matter, as where the noise is not
+what it should be. The level of the test is divided by how many shares are tried, so that the bound holds for the best.
 
 A bound below the claim proves nothing but that this audit found no fault. One above it proves a fault, with the stated confidence.
 """
@@ -27,7 +27,7 @@ from fed_em_simulations.attacks.overheard import Overheard
 
 Vector = NDArray[np.float64]
 
-# How many of the canaries are guessed.
+# How many of the canaries are guessed, half of them in and half out.
 SHARES = (1.0, 0.3, 0.1, 0.03)
 
 
@@ -130,23 +130,25 @@ def canary_audit(
 
     Args:
         included: `(m,)`, the coins. Several runs with fresh coins may stand one after the other.
-        scores: `(m,)`, log odds that each is in: above 0 for canaries that seem to be.
+        scores: `(m,)`, higher for canaries that seem to be in.
         delta: δ of the claim, in [0, 1).
         claimed: ε of the claim.
         confidence: In (0, 1).
         shares: Of the canaries that are guessed, chosen without a look at the coins.
 
     Raises:
-        CallerError: there are no canaries, or not a score for each.
+        CallerError: there are fewer than two canaries, or not a score for each.
     """
     m = len(included)
-    if not m or scores.shape != (m,):
-        raise CallerError(f"{len(scores)} scores of {m} canaries", remedy="give a canary or more, and a score for each")
-    right = ((scores > 0) == included)[np.argsort(-np.abs(scores), kind="stable")]
+    if m < 2 or scores.shape != (m,):
+        raise CallerError(
+            f"{len(scores)} scores of {m} canaries", remedy="give two canaries or more, and a score for each"
+        )
+    order = np.argsort(scores, kind="stable")
     level, tried = (1 - confidence) / len(shares), []
     for share in shares:
-        guessed = max(1, int(share * m))
-        correct = int(right[:guessed].sum())
-        tried.append((epsilon_lower_bound(m, guessed, correct, delta, level), guessed, correct))
+        half = max(1, int(share * m / 2))
+        correct = int(included[order[-half:]].sum() + (~included[order[:half]]).sum())
+        tried.append((epsilon_lower_bound(m, 2 * half, correct, delta, level), 2 * half, correct))
     bound, guesses, correct = max(tried, key=lambda each: each[0])
     return CanaryAudit(m, guesses, correct, bound, claimed, delta, confidence)
