@@ -59,8 +59,11 @@ _TAIL = 16.0
 
 
 def is_silent(block: Block) -> bool:
-    """Whether a private session sends zeros for a block; of several models side by side, the name stands behind "r."."""
-    return block.name.rsplit(".", 1)[-1] in _SILENT
+    """Whether a private session sends zeros for a block; of several models side by side, the name stands behind "r.".
+
+    So it does of what no record adds anything to: there is no noise on it.
+    """
+    return block.name.rsplit(".", 1)[-1] in _SILENT or not block.norm
 
 
 def without_silent(statistics: Statistics) -> Statistics:
@@ -75,7 +78,7 @@ def without_silent(statistics: Statistics) -> Statistics:
 def _shares(layout: Layout) -> tuple[float, ...]:
     """a_b of each block, of those that are not silent: least total variance."""
     for block in layout:
-        if not _LEAST_NORM <= block.norm <= 1 / _LEAST_NORM:
+        if block.norm and not _LEAST_NORM <= block.norm <= 1 / _LEAST_NORM:
             raise CallerError(
                 f"one record can add {block.norm:.3g} to statistic '{block.name}', for which no noise can be computed",
                 remedy="declare ranges and weights in other units",
