@@ -202,3 +202,29 @@ def test_another_sum_with_the_same_check_words_is_no_sum_of_the_uploads() -> Non
     without = replace(whole.signed_anew(lines), uploads=None)
     # The fit from there leads elsewhere.
     assert place_of_failure(without).line == number + 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"tolerance": "0x1p+99999"},
+        {"beginning": {"kind": "best-of", "n_starts": 2**33}},
+        {"beginning": {"kind": "best-centres", "n_starts": 2**40, "radius": "0x1.0000000000000p+0"}},
+    ],
+)
+def test_a_plan_that_no_session_has_is_a_fault_and_no_end_of_the_verifier(said: dict[str, object]) -> None:
+    """Neither of its memory nor by an error of Python's."""
+    whole = recorded()
+    document = json.loads(whole.lines[0])
+    document["fit"] |= said
+    files = whole.signed_anew([canonical_json(document), *whole.lines[1:]])
+    assert first_failure(files).verdict is Verdict.FAILED
+
+
+@pytest.mark.parametrize(("name", "value"), [("size", -1), ("size", 0), ("size", True), ("format", True)])
+def test_a_checkpoint_of_no_size_or_format_is_a_fault(name: str, value: object) -> None:
+    """Python takes `true` for 1, and a signature over 1 would stand for either."""
+    whole = recorded()
+    document = json.loads(whole.checkpoints[0].to_bytes()) | {name: value}
+    found = first_failure(replace(whole.files, checkpoints=canonical_json(document) + b"\n"))
+    assert found.place == Place(CHECKPOINTS, 0) and "no checkpoint" in found.said

@@ -47,7 +47,10 @@ def _in_base64(data: bytes) -> str:
 
 
 def _float_from_hex(value: object) -> object:
-    return float.fromhex(value) if isinstance(value, str) else value
+    try:
+        return float.fromhex(value) if isinstance(value, str) else value
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
 
 
 def _int_from_hex(value: object) -> object:

@@ -119,9 +119,9 @@ def recorded_plan(session: WalkedSession) -> RecordedPlan:
         case OneDrawBegins():
             beginning = OneDraw()
         case BestOfBegins(n_starts=n):
-            beginning = BestOf(n)
+            beginning = BestOf(_declared(n, description))
         case CentresBegin(n_starts=n, radius=radius):
-            beginning = BestCentres(n, radius)
+            beginning = BestCentres(_declared(n, description), radius)
         case LabelsBegin():
             beginning = FromLabels()
         case ModelBegins(fitted=data, columns=columns):
@@ -132,3 +132,10 @@ def recorded_plan(session: WalkedSession) -> RecordedPlan:
     return RecordedPlan(
         session.roster, description, session.terms.content, stopping, fit.seed, fit.optimiser, beginning
     )
+
+
+def _declared(n_starts: int, description: SessionDescription) -> int:
+    """As many starts as the description has, whose number is bounded: whoever replays draws them all before it looks at any sum."""
+    if description.starts is None or n_starts != description.starts.n:
+        raise CallerError(f"the fit begins with {n_starts} starts, and the session's description has others")
+    return n_starts

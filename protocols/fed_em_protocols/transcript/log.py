@@ -101,12 +101,12 @@ class Checkpoint:
             CallerError: it is something else; names `what`.
         """
         found = read_canonical_json(data, what)
-        if not isinstance(found, dict) or set(found) != _FIELDS or found["format"] != FORMAT:
+        if not isinstance(found, dict) or set(found) != _FIELDS or not _is(found["format"], FORMAT):
             raise CallerError(f"{what} is no checkpoint of format {FORMAT}")
-        if not (
-            isinstance(found["size"], int) and isinstance(found["time"], str) and isinstance(found["leaves"], list)
-        ):
+        if not (type(found["size"]) is int and isinstance(found["time"], str) and isinstance(found["leaves"], list)):
             raise CallerError(f"{what} is no checkpoint: a field is of another type")
+        if found["size"] < 1:
+            raise CallerError(f"{what} is no checkpoint: it is over no entry")
         return cls(
             _hex(found["session"], SESSION_BYTES, what),
             found["size"],
@@ -119,6 +119,11 @@ class Checkpoint:
 
 def _signed_digest(session: bytes, size: int, root: bytes, time: str) -> bytes:
     return digest("checkpoint", session, size, root, time)
+
+
+def _is(value: object, number: int) -> bool:
+    """Whether it is this number; `true`, which Python takes for 1, is none."""
+    return type(value) is int and value == number
 
 
 def _hex(text: object, length: int, what: str) -> bytes:
