@@ -267,7 +267,9 @@ def possible(schema: ColumnSchema, moments: Parameters) -> Parameters:
                 levels[:, part] = raised / raised.sum(axis=1, keepdims=True)
     if SUCCESS_PROBABILITIES in moments:
         shares = moments[SUCCESS_PROBABILITIES]
-        arrays[SUCCESS_PROBABILITIES] = np.where((shares > 0) & (shares < 1), shares, np.clip(shares, _LEAST, 1 - _LEAST))
+        arrays[SUCCESS_PROBABILITIES] = np.where(
+            (shares > 0) & (shares < 1), shares, np.clip(shares, _LEAST, 1 - _LEAST)
+        )
     if RATES in moments:
         arrays[RATES] = np.where(moments[RATES] > 0, moments[RATES], _LEAST)
     return Parameters(arrays)

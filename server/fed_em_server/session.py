@@ -41,7 +41,7 @@ from fed_em_server.model_words import model_in_words, models_in_words
 from fed_em_server.record import Happening, Participation, RoundRecord, SessionRecord
 from fed_em_server.report_words import HAPPENINGS, happening_of
 from fed_em_server.selection_record import reason_in_words, selection_record
-from fed_em_server.session_terms import BANNER, session_terms, warnings_of
+from fed_em_server.session_terms import BANNER, privacy_plan, session_terms, warnings_of
 from fed_em_server.standard_error_round import sum_standard_errors
 from fed_em_server.standings import Standing, Standings
 
@@ -83,6 +83,8 @@ class SessionPlan:
     transport: str
     optimiser: str = EM
     beginning: Beginning = field(default_factory=OneDraw)
+    doubts: tuple[str, ...] = ()
+    """Why noise may leave little of the fit."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def plan_session(
     """The plan of a configuration, with a fresh session number.
 
     Raises:
-        CallerError: no sparse graph will do, or the model to start from is not there.
+        CallerError: no sparse graph will do, the model to start from is not there, or noise cannot keep what the session promises.
         EnvironmentFault: it cannot be read.
     """
     description = configuration.description
@@ -111,6 +113,7 @@ def plan_session(
     sums += BOOTSTRAP_ROUNDS if description.bootstrap else 0
     terms = session_terms(configuration.trust, roster, description, sums)
     timetable = configuration.times.timetable()
+    noise = privacy_plan(configuration.trust, roster, description)
     return SessionPlan(
         roster,
         identity,
@@ -122,6 +125,7 @@ def plan_session(
         transport,
         configuration.optimiser,
         beginning,
+        noise.warnings if noise else (),
     )
 
 
@@ -365,6 +369,7 @@ def _first_record(plan: SessionPlan) -> SessionRecord:
         pause=plan.timetable.pause,
         mass_floor=plan.terms.mass_floor / 1000,
         privacy=plan.description.privacy,
+        doubts=plan.doubts,
         stream=plan.description.stream is not None,
     )
 

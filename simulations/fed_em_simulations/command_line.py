@@ -17,6 +17,7 @@ from fed_em_protocols.roster_commands import keygen, roster
 from fed_em_server.bundle_command import flower_app
 from fed_em_server.doctor_command import doctor
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
+from fed_em_server.privacy_plan_command import plan
 from fed_em_server.session_commands import fit, server
 from fed_em_simulations.demo_command import demo
 from fed_em_simulations.simulate_command import simulate
@@ -46,6 +47,7 @@ for command in (
     sample,
 ):
     app.command()(command)
+privacy.command()(plan)
 app.add_typer(privacy, name="privacy")
 roster.command()(accept)
 app.add_typer(roster, name="roster")

@@ -140,5 +140,7 @@ def test_latent_classes() -> None:
 
 
 def test_discrete_columns_without_a_prior_are_refused() -> None:
-    with pytest.raises(ValidationError, match=r"needs a prior.*level_records = 1.0, bernoulli_records = 1.0, poisson_records"):
+    with pytest.raises(
+        ValidationError, match=r"needs a prior.*level_records = 1.0, bernoulli_records = 1.0, poisson_records"
+    ):
         Federation(mixed_tables(20), privacy=LITTLE_NOISE).fit(MixedMixture(2, prior=None))
