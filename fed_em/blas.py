@@ -31,3 +31,28 @@ def one_blas_thread() -> Iterator[None]:
     """Limit every BLAS of this process to one thread inside the `with`. Nests; other threads wait."""
     with _TURN, _controller().limit(limits=1, user_api="blas"):
         yield
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """The same limit for a long stretch in which E-steps of other threads must go on: nobody waits inside.
+
+    The results of small products then do not depend on how a machine divides them. Enter and leave it on one thread, one at a time.
+    """
+    with _TURN:  # or the limit of an E-step of that moment would be taken for the usual one
+        limit = _controller().limit(limits=1, user_api="blas")
+    try:
+        yield
+    finally:
+        with _TURN:
+            limit.restore_original_limits()
+
+
+def blas_libraries() -> list[str]:
+    """Every BLAS of this process in words: which, its version, and the processor that its kernels are for."""
+    return sorted(
+        {
+            " ".join(str(library[key]) for key in ("internal_api", "version", "architecture") if library.get(key))
+            for library in _controller().select(user_api="blas").info()
+        }
+    )

@@ -23,6 +23,7 @@ from fed_em_client.take_part import MODEL_FOLDER, Tenant, TenantMarks, keep_mode
 from fed_em_client.tenant_session import SessionLeft, TenantSession
 from fed_em_protocols.errors import SERVER, PeerFault
 from fed_em_protocols.grid_payloads import Parcel, read_ticket
+from fed_em_protocols.transcript.tenant_log import TenantLog
 from fed_em_protocols.wire.grid_messages import Action, AnswerCode
 
 # Seconds to keep dialling a coordinator that does not answer, before another ticket is taken.
@@ -52,10 +53,15 @@ def serve_flower(
     """
     tenant = open_tenant(configuration)
     kept = folder = configuration.state / MODEL_FOLDER
-    with FileRoundMarks(configuration.state) as marks, tenant.ledger() as ledger, SocketDoor(socket_path) as door:
+    with (
+        FileRoundMarks(configuration.state) as marks,
+        tenant.ledger() as ledger,
+        tenant.log() as log,
+        SocketDoor(socket_path) as door,
+    ):
         report(f"{configuration.name}: waiting at {socket_path}")
         for _ in range(sessions):
-            flower_tenant = FlowerTenant(tenant, marks, report, ledger)
+            flower_tenant = FlowerTenant(tenant, marks, report, ledger, log)
             while (session := flower_tenant.ended()) is None:
                 door.answer_one(flower_tenant.answer, _GLANCE)
             kept = keep_model(session, flower_tenant.work, folder)
@@ -95,12 +101,18 @@ class FlowerTenant:
     """
 
     def __init__(
-        self, tenant: Tenant, marks: TenantMarks, report: Callable[[str], None], budget: PrivacyAccount | None = None
+        self,
+        tenant: Tenant,
+        marks: TenantMarks,
+        report: Callable[[str], None],
+        budget: PrivacyAccount | None = None,
+        log: TenantLog | None = None,
     ) -> None:
         self.work: RowsWork = tenant.work(marks, budget)
         self._tenant = tenant
         self._marks = marks
         self._report = report
+        self._log = log
         self._relayed: _Relayed | None = None
         self._dialled: _Dialled | None = None
         self._failure: FedEmError | None = None
@@ -175,4 +187,4 @@ class FlowerTenant:
         return answers
 
     def _fresh(self) -> TenantSession:
-        return self._tenant.session(self._marks, self.work, self._report)
+        return self._tenant.session(self._marks, self.work, self._report, self._log)

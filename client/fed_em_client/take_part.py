@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.privacy_ledger import PrivacyLedger, ledger_files
 from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork, WorkMarks
+from fed_em_client.tenant_log_file import TenantLogFile
 from fed_em_client.tenant_session import TenantSession
 from fed_em_protocols.addresses import split_address
 from fed_em_protocols.envelope import Sealed
@@ -29,6 +31,7 @@ from fed_em_protocols.messages import Close, CloseReason
 from fed_em_protocols.party import PartyKeys, check_certificate, load_keys
 from fed_em_protocols.roster import Roster, load_pinned_roster
 from fed_em_protocols.tenant_state import RoundMarks, TenantSelf
+from fed_em_protocols.transcript.tenant_log import TenantLog
 
 MODEL_FOLDER = "model"
 OWN_MODEL_FOLDER = "own-model"
@@ -81,8 +84,18 @@ class Tenant:
             own.data, own.columns, self.roster, self.index, marks, own.workers, self.draws, budget, policy=own.policy
         )
 
+    @contextmanager
+    def log(self) -> Iterator[TenantLog]:
+        """Its own log, in its state folder, whose lock must be held: one for all sessions of a process."""
+        with TenantLogFile(self.configuration.state) as file:
+            yield TenantLog(file, self.configuration.name, self.roster, _time_of_day, file.last)
+
     def session(
-        self, marks: RoundMarks, work: RowsWork, report: Callable[[str], None] = lambda _: None
+        self,
+        marks: RoundMarks,
+        work: RowsWork,
+        report: Callable[[str], None] = lambda _: None,
+        log: TenantLog | None = None,
     ) -> TenantSession:
         """A fresh session over this tenant's rows; `report` is told at once of statistics that cannot be computed."""
         policy = self.configuration.policy.terms_policy()
@@ -93,7 +106,11 @@ class Tenant:
             report(fault.diagnostics())
 
         permit = Permit(self.configuration, lambda: datetime.now(UTC))
-        return TenantSession(me, work, marks, complain=complain, permit=permit)
+        return TenantSession(me, work, marks, complain=complain, permit=permit, log=log)
+
+
+def _time_of_day() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def open_tenant(configuration: TenantConfiguration) -> Tenant:
@@ -130,9 +147,9 @@ def take_part(
         FedEmError: as `serve_session` and `keep_model`.
     """
     tenant = open_tenant(configuration)
-    with FileRoundMarks(configuration.state) as marks, tenant.ledger() as ledger:
+    with FileRoundMarks(configuration.state) as marks, tenant.ledger() as ledger, tenant.log() as log:
         work = tenant.work(marks, ledger)
-        session = tenant.session(marks, work, report)
+        session = tenant.session(marks, work, report, log)
         where = configuration.server if address is None else address
         split_address(where)
         report(f"{configuration.name}: dialling {where}")

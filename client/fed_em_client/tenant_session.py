@@ -31,6 +31,7 @@ from fed_em_protocols.tenant import (
 from fed_em_protocols.tenant_outcome import tenant_gate
 from fed_em_protocols.tenant_round import tenant_recall, tenant_upload
 from fed_em_protocols.tenant_state import Evaluate, RoundMarks, TenantSelf, TenantState, TenantStep
+from fed_em_protocols.transcript.tenant_log import TenantLog
 from fed_em_protocols.transitions import TenantPhase
 from fed_em_protocols.window import Randomness
 
@@ -82,6 +83,7 @@ class TenantSession:
         complain: Called at once with each reason why statistics cannot be computed: for this tenant's own operator.
         permit: Called when a session is joined, and before each upload; raises `TermsRefused` where the tenant's policy does not
             admit that now. The tenant then leaves the session.
+        log: The tenant's own log of what leaves its house; None for none.
 
     Attributes:
         closed: How the session ended, once it has.
@@ -98,12 +100,14 @@ class TenantSession:
         randomness: Randomness = secrets.token_bytes,
         complain: Callable[[CallerError], None] = lambda _: None,
         permit: Callable[[], None] = lambda: None,
+        log: TenantLog | None = None,
     ) -> None:
         self._permit = permit
         self._work = work
         self._marks = marks
         self._randomness = randomness
         self._complain = complain
+        self._log = log
         self.state: TenantState = tenant_start(me, randomness)
         self.closed: Sealed[Close] | None = None
         self.fault: CallerError | None = None
@@ -115,7 +119,7 @@ class TenantSession:
 
     def greet(self) -> tuple[bytes, ...]:
         """The first messages on a new link, the first time and every time after."""
-        return self._take(tenant_greet(self.state))
+        return self._logged(self._take(tenant_greet(self.state)))
 
     def handle(self, data: bytes) -> tuple[bytes, ...]:
         """Answer one message from the server.
@@ -124,7 +128,15 @@ class TenantSession:
             PeerFault: the server, or a tenant it quotes, broke the protocol. Nothing was released.
             SessionLeft: the session does not suit this tenant; send its `messages`, then go.
         """
-        return self._take(tenant_receive(self.state, data, self._randomness, self._marks))
+        if self._log is not None:
+            self._log.seen(data)
+        return self._logged(self._take(tenant_receive(self.state, data, self._randomness, self._marks)))
+
+    def _logged(self, sends: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Nothing leaves before it is in the log."""
+        if self._log is not None:
+            self._log.sent(sends)
+        return sends
 
     def _take(self, step: TenantStep) -> tuple[bytes, ...]:
         self.state = step.state
@@ -177,4 +189,4 @@ class TenantSession:
     def _leave(self, cause: CallerError, code: RefusalCode) -> SessionLeft:
         step = tenant_refuse(self.state, code)
         self.state = step.state
-        return SessionLeft(cause, step.sends)
+        return SessionLeft(cause, self._logged(step.sends))

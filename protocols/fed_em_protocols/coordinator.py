@@ -216,7 +216,7 @@ def coordinator_close(state: CoordinatorState, reason: CloseReason, parameters: 
         state, phase=CoordinatorPhase.CLOSED, request=None, round=None, window=None, upcoming=None, total=None,
         cut_off=None, deadline=None,
     )  # fmt: skip
-    return CoordinatorStep(closed, sends)
+    return CoordinatorStep(closed, sends, closed=close)
 
 
 def _on_hello(state: CoordinatorState, index: int, sealed: Sealed[Hello], now: float) -> CoordinatorStep:

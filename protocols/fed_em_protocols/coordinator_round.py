@@ -20,6 +20,7 @@ from fed_em_protocols.coordinator_state import (
     CoordinatorState,
     CoordinatorStep,
     Counts,
+    EndedRound,
     Notice,
     NoticeKind,
     Outcomes,
@@ -333,7 +334,7 @@ def on_opening(state: CoordinatorState, index: int, sealed: Sealed[Opening], now
     if index in current.self_seeds:
         return CoordinatorStep(state)
     sealed.require_signature(window.fixed.window_key(index), name)
-    content, dropped = sealed.content, _dropped_neighbours(window.fixed, current, index)
+    content, dropped = sealed.content, dropped_neighbours(window.fixed, current, index)
     if content.context != current.header.digest or len(content.pair_keys) != MASK_KEY_BYTES * len(dropped):
         raise MalformedMessage(name, f"opened round {current.number} with keys that do not fit it")
     if commitment(content.self_seed) != window.fixed.commitment(index, current.number):
@@ -344,10 +345,11 @@ def on_opening(state: CoordinatorState, index: int, sealed: Sealed[Opening], now
         )
     given = content.pair_keys
     keys = {d: given[k * MASK_KEY_BYTES : (k + 1) * MASK_KEY_BYTES] for k, d in enumerate(dropped)}
-    return CoordinatorStep(replace(state, round=_with_masks(current, index, content.self_seed, keys)))
+    opened = replace(current, openings={**current.openings, index: sealed})
+    return CoordinatorStep(replace(state, round=_with_masks(opened, index, content.self_seed, keys)))
 
 
-def _dropped_neighbours(setup: WindowSetUp, current: Round, index: int) -> list[int]:
+def dropped_neighbours(setup: WindowSetUp, current: Round, index: int) -> list[int]:
     """Dropped participants that share a mask with a survivor, ascending."""
     dropped = current.dropped
     return [neighbour for neighbour in setup.neighbours(index) if neighbour in dropped]
@@ -380,7 +382,7 @@ def _ask_for_shares(state: CoordinatorState, current: Round, silent: frozenset[i
     )
     setup = window.fixed
     whose = silent or current.survivors
-    dropped = frozenset(d for v in whose for d in _dropped_neighbours(setup, current, v))
+    dropped = frozenset(d for v in whose for d in dropped_neighbours(setup, current, v))
     content = Recover(
         state.terms.content.session,
         current.header.quoted(),
@@ -512,7 +514,7 @@ def _recovered(
 
     for (dealer, which), secret in secrets.items():
         if which is SharedSecret.SELF_SEED:
-            keys = {d: pair_key(dealer, d) for d in _dropped_neighbours(setup, current, dealer)}
+            keys = {d: pair_key(dealer, d) for d in dropped_neighbours(setup, current, dealer)}
             current = _with_masks(current, dealer, secret, keys)
     true_keys = {
         v: {d: pair_key(v, d) if d in agreements else key for d, key in given.items()}
@@ -543,7 +545,8 @@ def _finish(state: CoordinatorState, current: Round, now: float, checked: bool =
         tuple(sorted(present - current.survivors)),
         tuple(index for index in range(state.roster.n) if index not in present),
     )
-    return _done(replace(state, total=total, counts=None), current, opened, total.digest)
+    ended = EndedRound(current, vector)
+    return _done(replace(state, total=total, counts=None), ended, opened, total.digest)
 
 
 def _total_after(state: CoordinatorState, current: Round, vector: RingVector) -> RunningTotal:
@@ -557,7 +560,7 @@ def _hand_out_counts(state: CoordinatorState, current: Round, vector: RingVector
     survivors, context, setup = sorted(current.survivors), current.header.digest, cast(Window, state.window).fixed
     evidence = {index: current.uploads[index][-64:] for index in survivors}
     keys = {index: self_mask_key(current.self_seeds[index], context) for index in survivors}
-    pairs, known = [(v, d) for v in survivors for d in _dropped_neighbours(setup, current, v)], current.pair_keys
+    pairs, known = [(v, d) for v in survivors for d in dropped_neighbours(setup, current, v)], current.pair_keys
     content = Counted(
         state.terms.content.session,
         current.number,
@@ -571,15 +574,16 @@ def _hand_out_counts(state: CoordinatorState, current: Round, vector: RingVector
     opened = SumOpened(current.number, vector, tuple(survivors), (), absent)
     boots = {index: state.members[index].boot for index in current.survivors & cast(Window, state.window).active}
     counts = Counts(current.number, current.survivors, current.participants, boots, data)
-    done = _done(replace(state, counts=counts), current, opened, digest("sum", vector.tobytes()))
+    done = _done(replace(state, counts=counts), EndedRound(current, vector), opened, digest("sum", vector.tobytes()))
     return replace(done, sends=tuple((index, data) for index in told) + done.sends)
 
 
-def _done(state: CoordinatorState, current: Round, opened: SumOpened, total: bytes) -> CoordinatorStep:
+def _done(state: CoordinatorState, ended: EndedRound, opened: SumOpened, total: bytes) -> CoordinatorStep:
+    current = ended.round
     previous = PreviousRound(current.number, Outcome.OPENED, current.certificate, total)
     done = replace(state, phase=CoordinatorPhase.GATHERING, request=None, round=None, cut_off=None, previous=previous)
     notice = Notice(NoticeKind.SUMMED, current.number, state.roster.names(current.survivors))
-    return CoordinatorStep(done, notices=(notice,), result=opened)
+    return CoordinatorStep(done, notices=(notice,), result=opened, ended=ended)
 
 
 def closing_stage(state: CoordinatorState, now: float) -> CoordinatorStep:

@@ -17,9 +17,11 @@ from fed_em_protocols.members import from_bitmap
 from fed_em_protocols.messages import (
     Advertise,
     Certificate,
+    Close,
     Deposit,
     Header,
     Mode,
+    Opening,
     OpenWindow,
     Outcome,
     Recover,
@@ -279,6 +281,7 @@ class Round:
         certificate: The certificate of U.
         self_seeds: b_t of the survivors that opened, or were recovered.
         keys_given: Keys of the masks that survivors share with the dropped, by survivor, then dropped.
+        openings: What those that opened by themselves have signed.
         shares: Valid shares by (dealer, secret), then holder.
         asked: Holders that were asked for shares and have not answered.
         recovery: The request they were asked with.
@@ -293,6 +296,7 @@ class Round:
     certificate: Sealed[Certificate] | None = None
     self_seeds: Mapping[int, bytes] = field(default_factory=dict, repr=False)
     keys_given: Mapping[int, Mapping[int, bytes]] = field(default_factory=dict, repr=False)
+    openings: Mapping[int, Sealed[Opening]] = field(default_factory=dict, repr=False)
     shares: Mapping[tuple[int, SharedSecret], Mapping[int, bytes]] = field(default_factory=dict, repr=False)
     asked: frozenset[int] = frozenset()
     recovery: Sealed[Recover] | None = None
@@ -327,6 +331,19 @@ class Round:
     def opened(self) -> frozenset[int]:
         """Survivors whose own mask is known."""
         return frozenset(self.self_seeds)
+
+
+@dataclass(frozen=True)
+class EndedRound:
+    """A round that is over, for whoever keeps a transcript.
+
+    Attributes:
+        round: As it was at its end.
+        opened: Σ over its survivors, unmasked, check words included; None if it was not opened.
+    """
+
+    round: Round
+    opened: RingVector | None = field(default=None, repr=False)
 
 
 # The same sets of many tenants at each of their messages.
@@ -476,18 +493,24 @@ class CoordinatorState:
 
 @dataclass(frozen=True)
 class CoordinatorStep:
-    """A new state, messages by recipient (roster index), notices, and the end of a request."""
+    """A new state, messages by recipient (roster index), notices, and what is over: a request and its round, the session."""
 
     state: CoordinatorState
     sends: tuple[tuple[int, bytes], ...] = ()
     notices: tuple[Notice, ...] = ()
     result: SumOpened | SumNotOpened | None = None
+    ended: EndedRound | None = None
+    closed: Sealed[Close] | None = None
 
     def then(self, following: Callable[[CoordinatorState], CoordinatorStep]) -> CoordinatorStep:
         """This step and one more from its state, as one."""
         more = following(self.state)
         return CoordinatorStep(
-            more.state, self.sends + more.sends, self.notices + more.notices, self.result or more.result
+            more.state,
+            self.sends + more.sends,
+            self.notices + more.notices,
+            self.result or more.result,
+            self.ended or more.ended,
         )
 
 
@@ -591,4 +614,6 @@ def fail_request(
         unresolved=unresolved, paused=False, counts=None,
     )  # fmt: skip
     notice = Notice(NoticeKind.ROUND_FAILED, state.last_round, (), reason)
-    return CoordinatorStep(failed, notices=(*notices, notice), result=SumNotOpened(state.last_round, reason, final))
+    ended = None if current is None else EndedRound(current)
+    result = SumNotOpened(state.last_round, reason, final)
+    return CoordinatorStep(failed, notices=(*notices, notice), result=result, ended=ended)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_EMPTY_ROOT = hashlib.sha256(b"").digest()
+EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -14,7 +14,8 @@ def leaf_hash(data: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + data).digest()
 
 
-def _node_hash(left: bytes, right: bytes) -> bytes:
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """MTH of two subtrees: SHA-256(0x01 ‖ left ‖ right)."""
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
@@ -24,7 +25,7 @@ def _level_above(level: Sequence[bytes]) -> tuple[bytes, ...]:
     The largest power of two below n, where RFC 9162 parts n leaves, is a multiple of every smaller one: so pairs from the left
     make the same tree.
     """
-    parents = tuple(map(_node_hash, level[::2], level[1::2]))
+    parents = tuple(map(node_hash, level[::2], level[1::2]))
     return parents if len(level) % 2 == 0 else (*parents, level[-1])
 
 
@@ -48,7 +49,7 @@ class MerkleTree:
     @property
     def root(self) -> bytes:
         """MTH of the leaves."""
-        return self.levels[-1][0] if self.levels[0] else _EMPTY_ROOT
+        return self.levels[-1][0] if self.levels[0] else EMPTY_ROOT
 
     def path(self, index: int) -> tuple[bytes, ...]:
         """Audit path of leaf `index`, from the leaf upwards (RFC 9162, section 2.1.3.1).
@@ -84,12 +85,12 @@ def includes(tree_root: bytes, size: int, index: int, leaf: bytes, path: Sequenc
         if sn == 0:
             return False
         if fn & 1 or fn == sn:
-            current = _node_hash(sibling, current)
+            current = node_hash(sibling, current)
             while not fn & 1 and fn != 0:
                 fn >>= 1
                 sn >>= 1
         else:
-            current = _node_hash(current, sibling)
+            current = node_hash(current, sibling)
         fn >>= 1
         sn >>= 1
     return sn == 0 and current == tree_root

@@ -147,7 +147,10 @@ class ServerConfiguration(Table):
     keys: Path = Path("keys")
     """Folder with `identity.key` and `tls.key`, as `fed-em keygen` makes it."""
     output: Path = Path("result")
-    """Folder for the model, the record of the session and the report."""
+    """Folder for the model, the record of the session, its transcript and the report."""
+    transcript_uploads: bool = False
+    """Whether the transcript keeps the masked vectors too, and not their hashes alone: sums can then be unmasked again by whoever
+    verifies it. They are as large as all that tenants upload."""
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     model: dict[str, Any]
     labels: LabelsColumn | None = None

@@ -22,13 +22,12 @@ from fed_em_protocols.coordinator_state import (
     SumOpened,
     SumRequest,
 )
-from fed_em_protocols.errors import AnotherRoster, PeerFault, SumFailed
+from fed_em_protocols.errors import AnotherRoster, PeerFault
 from fed_em_protocols.messages import CloseReason
+from fed_em_protocols.transcript.recorder import TranscriptRecorder
 from fed_em_protocols.transitions import CoordinatorPhase
 from fed_em_server.hub import Arrived, Hub, HubEvent
-
-# A sum is attempted this often; who fell silent is late by then, and not waited for.
-_ATTEMPTS = 3
+from fed_em_server.repeated_sums import RepeatedSums
 
 # The most that a tenant may say within one stage and so many seconds: it has a few messages to send, and as many again on each new link.
 _MOST_MESSAGES, _SPAN = 64, 10.0
@@ -37,7 +36,7 @@ _MOST_MESSAGES, _SPAN = 64, 10.0
 _OVERSLEPT = 1.0
 
 
-class FederatedSum:
+class FederatedSum(RepeatedSums):
     """Sums of the tenants' encoded vectors, one at a time.
 
     Deadlines run on a clock that stands still while nobody listens to the hub: between two sums, while a message is worked on, or
@@ -48,12 +47,20 @@ class FederatedSum:
         state: As `coordinator_start` gives it.
         hub: The links.
         watch: Called with every notice, *before* the messages of the same step are sent.
+        recorder: Keeps the transcript; None for none.
     """
 
-    def __init__(self, state: CoordinatorState, hub: Hub, watch: Callable[[Notice], None]) -> None:
+    def __init__(
+        self,
+        state: CoordinatorState,
+        hub: Hub,
+        watch: Callable[[Notice], None],
+        recorder: TranscriptRecorder | None = None,
+    ) -> None:
         self.state = state
         self._hub = hub
         self._watch = watch
+        self._recorder = recorder
         self._waited = 0.0
         self._heard_until = hub.now()
         self._unheard = 0.0
@@ -61,54 +68,16 @@ class FederatedSum:
         self._said: Counter[int] = Counter()
         self._counted_from = hub.now()
 
-    def sum(self, request: SumRequest) -> SumOpened:
-        """The exact sum over everybody who answered in time.
-
-        All attempts together wait for tenants who are not here as long as the timetable says, and no longer.
-
-        Raises:
-            SumFailed: no sum could be opened in three attempts, or one was final; the message says why.
-        """
-        return self._repeated(lambda: self._attempt(request))
-
-    def sum_behind_gate(self, counts: SumRequest, moments: Callable[[SumOpened], SumRequest]) -> SumOpened:
-        """A sum of moments over exactly the tenants that were counted just before; if one of them goes away, they are counted anew.
-
-        Args:
-            counts: The sum of counts.
-            moments: Given the opened counts, the request for the moments.
-
-        Returns:
-            The sum of moments.
-
-        Raises:
-            SumFailed: as `sum`, of three attempts at both; or what `moments` raises.
-        """
-
-        def pair() -> SumOpened | SumNotOpened:
-            counted = self._attempt(counts)
-            return self._attempt(moments(counted)) if isinstance(counted, SumOpened) else counted
-
-        return self._repeated(pair)
-
-    def _repeated(self, attempt: Callable[[], SumOpened | SumNotOpened]) -> SumOpened:
-        reason, self._waited = "", 0.0
-        for _ in range(_ATTEMPTS):
-            outcome = attempt()
-            if isinstance(outcome, SumOpened):
-                return outcome
-            reason = outcome.reason
-            if outcome.final:
-                break
-        raise SumFailed(
-            reason,
-            remedy="ask those who are missing or refuse; [times] in the session's file says how long the server waits",
-        )
-
     def close(self, reason: CloseReason, parameters: bytes = b"") -> None:
         """End the session at every tenant, with the final parameters if there are any."""
-        self._take(coordinator_close(self.state, reason, parameters))
-        self._hub.close()
+        try:
+            self._take(coordinator_close(self.state, reason, parameters))
+        finally:
+            self._hub.close()
+
+    def _repeated(self, attempt: Callable[[], SumOpened | SumNotOpened]) -> SumOpened:
+        self._waited = 0.0
+        return super()._repeated(attempt)
 
     def _attempt(self, request: SumRequest) -> SumOpened | SumNotOpened:
         now = self._clock
@@ -137,7 +106,10 @@ class FederatedSum:
             return self._take(coordinator_unlinked(self.state, event.tenant, now))
         try:
             self._require_moderation(event.tenant)
-            return self._take(coordinator_receive(self.state, event.tenant, event.data, now))
+            step = coordinator_receive(self.state, event.tenant, event.data, now)
+            if self._recorder is not None:
+                self._recorder.heard(step, event.tenant, event.data)
+            return self._take(step)
         except PeerFault as fault:
             self._watch(Notice(NoticeKind.FAULT, self.state.last_round, (fault.peer,), fault.fault))
             if isinstance(fault, AnotherRoster):
@@ -185,6 +157,8 @@ class FederatedSum:
 
     def _take(self, step: CoordinatorStep) -> SumOpened | SumNotOpened | None:
         self.state = step.state
+        if self._recorder is not None:
+            self._recorder.stepped(step)
         for notice in step.notices:
             self._watch(notice)
         for tenant, data in step.sends:

@@ -20,7 +20,7 @@ from fed_em_protocols.errors import SumFailed
 from fed_em_protocols.mass_gate import held_components, held_to_bitmap, least_supporters, shortage
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms
-from fed_em_server.federated_sum import FederatedSum
+from fed_em_server.repeated_sums import RepeatedSums
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class FederatedTotal:
         opened: Called with every opened sum of statistics.
     """
 
-    sums: FederatedSum
+    sums: RepeatedSums
     terms: SessionTerms
     roster: Roster
     description: SessionDescription

@@ -72,8 +72,8 @@ def run_streamed(grid: Grid, config: RunConfig, server: Server, watchers: Sequen
     simulated = bool(config.federation)
     ttl = _SIMULATION_SECONDS if simulated else _TICKET_SECONDS
     farewell = _SIMULATION_FAREWELL if simulated else _TICKET_FAREWELL
-    with TicketOffice(grid, ticket, ttl, farewell) as office:
-        return run_session(server.plan("flower, gRPC"), hub, Watchers([office, *watchers]))
+    with TicketOffice(grid, ticket, ttl, farewell) as office, server.transcript() as store:
+        return run_session(server.plan("flower, gRPC"), hub, Watchers([office, *watchers]), store=store)
 
 
 def run_relayed(grid: Grid, server: Server, watchers: Sequence[Watcher]) -> SessionOutcome:
@@ -81,7 +81,8 @@ def run_relayed(grid: Grid, server: Server, watchers: Sequence[Watcher]) -> Sess
     plan = server.plan("flower, relayed")
     times = relayed_timetable(plan.timetable)
     hub = RelayHub(grid, plan.roster, plan.terms.session, ttl=max(times.set_up, times.upload, times.open))
-    return run_session(replace(plan, timetable=times), hub, Watchers(watchers))
+    with server.transcript() as store:
+        return run_session(replace(plan, timetable=times), hub, Watchers(watchers), store=store)
 
 
 def _address_of(server: Server, hub: GrpcHub) -> str:

@@ -27,12 +27,20 @@ class Unlinked:
 HubEvent = Arrived | Unlinked
 
 
-class Hub(Protocol):
-    """Carries messages. A hub never looks into them."""
+class Clock(Protocol):
+    """What the record of a session measures by."""
 
     def now(self) -> float:
         """Seconds on a clock that never goes back."""
         ...
+
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of messages received and sent so far."""
+        ...
+
+
+class Hub(Clock, Protocol):
+    """Carries messages. A hub never looks into them."""
 
     def receive(self, until: float | None) -> HubEvent | None:
         """The next event, waiting until the clock shows `until` (None: for ever); None if that time came first."""
@@ -40,10 +48,6 @@ class Hub(Protocol):
 
     def send(self, tenant: int, data: bytes) -> None:
         """Send a message; lost in silence if the link is down."""
-        ...
-
-    def traffic(self) -> tuple[int, int]:
-        """Bytes of messages received and sent so far."""
         ...
 
     def cut(self, tenant: int) -> None:

@@ -16,6 +16,7 @@ from fed_em_server.configuration import ServerConfiguration
 from fed_em_server.grpc_hub import GrpcHub
 from fed_em_server.record import write_record
 from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, plan_session, run_session
+from fed_em_server.transcript_folder import TranscriptFolder
 
 MODEL_FOLDER = "model"
 
@@ -36,6 +37,10 @@ class Server:
         """A fresh session."""
         return plan_session(self.configuration, self.roster, self.keys.identity, transport)
 
+    def transcript(self) -> TranscriptFolder:
+        """A new transcript in the output folder. Raises `EnvironmentFault` if the disk does not take it."""
+        return TranscriptFolder(self.configuration.output, self.configuration.transcript_uploads)
+
 
 def open_server(configuration: ServerConfiguration) -> Server:
     """Load and check what a configuration names.
@@ -51,18 +56,21 @@ def open_server(configuration: ServerConfiguration) -> Server:
     return Server(configuration, roster, keys)
 
 
-def serve(configuration: ServerConfiguration, watcher: Watcher) -> SessionOutcome:
+def serve(configuration: ServerConfiguration, watcher: Watcher) -> tuple[SessionOutcome, Path]:
     """Run one session over gRPC, and keep its outcome in the configuration's output folder.
+
+    Returns:
+        The outcome, and the folder of its transcript.
 
     Raises:
         FedEmError: as `open_server`, `GrpcHub` and `run_session`.
     """
     server = open_server(configuration)
     claim_output(configuration.output)
-    plan = server.plan("grpc")
-    outcome = run_session(plan, server.hub(), watcher)
+    with server.transcript() as store:
+        outcome = run_session(server.plan("grpc"), server.hub(), watcher, store=store)
     keep_outcome(configuration.output, outcome)
-    return outcome
+    return outcome, store.folder
 
 
 def claim_output(folder: Path) -> None:

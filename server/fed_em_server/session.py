@@ -1,6 +1,6 @@
 """One session of the coordinator, from the first hello to the final model: over any hub.
 
-fit_standardised over FederatedTotal over FederatedSum over a hub
+fit_session over FederatedTotal over FederatedSum over a hub
 """
 
 from __future__ import annotations
@@ -11,38 +11,36 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from fed_em.arithmetic import computed_on
 from fed_em.beginnings import Beginning, OneDraw
 from fed_em.bootstrap import MOST_SUMS as BOOTSTRAP_ROUNDS
-from fed_em.broadcast import Broadcast
-from fed_em.centres import Centres
-from fed_em.coordinates import Coordinates
-from fed_em.em import Iteration, Stopping, Total
+from fed_em.em import Iteration, Stopping
 from fed_em.lock_step import RoundOfFits
-from fed_em.model import Summand
 from fed_em.model_file import FittedModel
-from fed_em.noised_total import AVERAGING, NoisedTotal
 from fed_em.optimiser import EM
 from fed_em.selection import Picked
-from fed_em.standardised_fit import StandardisedFit, fit_standardised
+from fed_em.standardised_fit import StandardisedFit
 from fed_em.starts import StartRound
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumOpened, Timetable
-from fed_em_protocols.description import SessionDescription, encoding_for
+from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.messages import CloseReason
-from fed_em_protocols.privacy.noise import noise_of
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms, Trust
+from fed_em_protocols.transcript.fit_notes import FitNotes
+from fed_em_protocols.transcript.fit_plan import planned
+from fed_em_protocols.transcript.recorder import TranscriptRecorder, TranscriptStore
 from fed_em_server.configuration import ServerConfiguration
 from fed_em_server.federated_sum import FederatedSum
-from fed_em_server.federated_total import FederatedTotal
 from fed_em_server.hub import Hub
 from fed_em_server.model_words import model_in_words, models_in_words
+from fed_em_server.onlookers import Onlookers
 from fed_em_server.record import Happening, Participation, RoundRecord, SessionRecord
 from fed_em_server.report_words import HAPPENINGS, happening_of
 from fed_em_server.selection_record import reason_in_words, selection_record
+from fed_em_server.session_fit import fit_session
 from fed_em_server.session_terms import BANNER, session_terms, warnings_of
-from fed_em_server.standard_error_round import sum_standard_errors
 from fed_em_server.standings import Standing, Standings
 
 # What a tenant that was not asked has to do with a round, from where it stands; the others are away.
@@ -126,7 +124,11 @@ def plan_session(
 
 
 def run_session(
-    plan: SessionPlan, hub: Hub, watcher: Watcher, summing: type[FederatedSum] = FederatedSum
+    plan: SessionPlan,
+    hub: Hub,
+    watcher: Watcher,
+    summing: type[FederatedSum] = FederatedSum,
+    store: TranscriptStore | None = None,
 ) -> SessionOutcome:
     """Run a session to its end. Tenants are told of the end whatever happens.
 
@@ -135,63 +137,41 @@ def run_session(
         hub: The links.
         watcher: Who looks on.
         summing: Who sums.
+        store: Where its transcript goes; None for none.
 
     Raises:
         SumFailed: a sum could not be opened, again and again, or a tenant could not compute its statistics.
         CallerError: the encoding's range cannot be proved, a column is constant, or too few cells of it pass the mass gate.
+        EnvironmentFault: the store does not take the transcript.
     """
+    recorder = None if store is None else TranscriptRecorder(store, plan.identity, _time_of_day)
     try:
         state = coordinator_start(
             plan.roster, plan.identity, plan.terms, plan.description.to_json(), plan.timetable, hub.now()
         )
+        if recorder is not None:
+            recorder.opened(plan.roster, state.terms, planned(plan), computed_on())
     except BaseException:
         hub.close()
         raise
     keeper = _RecordKeeper(plan, hub, watcher)
-    sums = summing(state, hub, keeper.noticed)
-
-    def total_for(model: Summand, coordinates: Coordinates) -> Total:
-        total = FederatedTotal(sums, plan.terms, plan.roster, description, model, coordinates, keeper.opened)
-        radius = description.radius_of(model, coordinates)
-        if radius is None or isinstance(model, Centres):
-            return description.total_of(model, total)
-        # Gates of different rounds let other components through, and have no common average.
-        averaging = AVERAGING if model == description.fitted_model and not plan.terms.mass_floor else None
-        return NoisedTotal(total, model, radius, keeper.projected, averaging, _noise_of(plan, model, coordinates))
-
-    description, choice = plan.description, plan.description.choice()
-    model, ranges = description.fitted_model, (description.low, description.high)
+    notes = None if recorder is None else FitNotes(recorder.add)
+    sums = summing(state, hub, keeper.noticed, recorder)
     try:
-        result = fit_standardised(
-            model,
-            ranges,
-            total_for,
-            plan.stopping,
-            plan.seed,
-            keeper,
-            plan.optimiser,
-            plan.beginning,
-            choice,
-            description.tracks or 1,
-        )
-        final = Broadcast(result.model, result.coordinates, result.fit.parameters)
-        errors, error_round = sum_standard_errors(
-            sums, hub, plan.terms, plan.roster, plan.description, final, result.fit.iterations[-1].records
-        )
+        onlooker = keeper if notes is None else Onlookers((notes, keeper))
+        done = fit_session(plan, sums, hub, onlooker, keeper.opened, keeper.projected)
+        if notes is not None and done.errors is not None:
+            notes.errors(done.errors)
     except BaseException:
         sums.close(CloseReason.FAILED)
         raise
-    sums.close(CloseReason.FINISHED, final.to_bytes())
-    record = keeper.finished(result).model_copy(update={"standard_errors": error_round})
-    return SessionOutcome(replace(_fitted_model(plan, result, record), errors=errors), result, record)
+    sums.close(CloseReason.FINISHED, done.final.to_bytes())
+    record = keeper.finished(done.result).model_copy(update={"standard_errors": done.error_round})
+    return SessionOutcome(replace(_fitted_model(plan, done.result, record), errors=done.errors), done.result, record)
 
 
-def _noise_of(plan: SessionPlan, model: Summand, coordinates: Coordinates) -> dict[str, float]:
-    """Standard deviation of the noise of a sum over all tenants, by block."""
-    privacy = plan.description.privacy
-    assert privacy is not None
-    encoding = encoding_for(plan.description, model, coordinates, plan.roster.row_caps)
-    return noise_of(encoding, privacy, plan.terms.minimum_survivors - plan.terms.colluders).of_statistics(plan.roster.n)
+def _time_of_day() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _fitted_model(plan: SessionPlan, result: StandardisedFit, record: SessionRecord) -> FittedModel:
@@ -351,7 +331,7 @@ def _first_record(plan: SessionPlan) -> SessionRecord:
         title=plan.description.title,
         federation=plan.roster.federation,
         session=plan.terms.session.hex(),
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        started=_time_of_day(),
         transport=plan.transport,
         trust=trust.label,
         banner=BANNER[trust],

@@ -29,8 +29,8 @@ def server(configuration: Configuration) -> None:
 
     parsed, console = read_server_configuration(configuration), Console()
     with watching(console) as view:
-        outcome = serve(parsed, view)
-    files = [MODEL_FOLDER, RECORD_FILE]
+        outcome, transcript = serve(parsed, view)
+    files = [MODEL_FOLDER, RECORD_FILE, transcript.name]
     try:
         files.append(write_report(parsed.output, outcome.record, outcome.fitted).name)
     except CallerError as no_plots:

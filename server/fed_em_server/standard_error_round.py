@@ -12,15 +12,15 @@ from fed_em_protocols.description import SessionDescription, encoding_of
 from fed_em_protocols.errors import SumFailed
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms
-from fed_em_server.federated_sum import FederatedSum
 from fed_em_server.federated_total import FederatedTotal
-from fed_em_server.hub import Hub
+from fed_em_server.hub import Clock
 from fed_em_server.record import ErrorRound
+from fed_em_server.repeated_sums import RepeatedSums
 
 
 def sum_standard_errors(
-    sums: FederatedSum,
-    hub: Hub,
+    sums: RepeatedSums,
+    clock: Clock,
     terms: SessionTerms,
     roster: Roster,
     description: SessionDescription,
@@ -34,14 +34,14 @@ def sum_standard_errors(
     taken, the model is there all the same, and the round says why it has no errors.
 
     Args:
-        sums, hub, terms, roster, description: The session.
+        sums, clock, terms, roster, description: The session.
         final: What it fitted.
         records: How many records that was of.
     """
     products, replicates = description.products_of(final.model), description.replicates_of(final.model)
     if products is None and replicates is None:
         return None, None
-    began, up, down = hub.now(), *hub.traffic()
+    began, up, down = clock.now(), *clock.traffic()
     opened: list[SumOpened] = []
 
     def total_for(summand: Summand) -> FederatedTotal:
@@ -59,8 +59,8 @@ def sum_standard_errors(
             errors = spread.standard_errors(final.parameters, records)
     except (SumFailed, CallerError) as error:
         failure = str(error)
-    now_up, now_down = hub.traffic()
-    done = ErrorRound(seconds=hub.now() - began, bytes_up=now_up - up, bytes_down=now_down - down, failure=failure)
+    now_up, now_down = clock.traffic()
+    done = ErrorRound(seconds=clock.now() - began, bytes_up=now_up - up, bytes_down=now_down - down, failure=failure)
     if errors is None:
         return None, done
     of_sum = {

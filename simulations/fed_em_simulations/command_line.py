@@ -14,6 +14,7 @@ from fed_em_client.privacy_commands import privacy
 from fed_em_client.roster_command import accept
 from fed_em_client.tenant_command import tenant
 from fed_em_protocols.roster_commands import keygen, roster
+from fed_em_server.audit_commands import audit
 from fed_em_server.bundle_command import flower_app
 from fed_em_server.doctor_command import doctor
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
@@ -50,6 +51,7 @@ app.add_typer(privacy, name="privacy")
 roster.command()(accept)
 app.add_typer(roster, name="roster")
 app.add_typer(policy, name="policy")
+app.add_typer(audit)
 
 
 def _show_version(wanted: bool) -> None:

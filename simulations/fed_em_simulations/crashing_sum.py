@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fed_em_protocols.coordinator import coordinator_restart
-from fed_em_protocols.coordinator_state import SumNotOpened, SumOpened, SumRequest
+from fed_em_protocols.coordinator_state import CoordinatorStep, SumNotOpened, SumOpened, SumRequest
 from fed_em_server.federated_sum import FederatedSum
 from fed_em_simulations.memory_hub import ServerCrashed
 
@@ -15,5 +15,7 @@ class CrashingSum(FederatedSum):
         try:
             return super()._attempt(request)
         except ServerCrashed:
-            self.state = coordinator_restart(self.state, self._clock)
-            return SumNotOpened(self.state.last_round, "the server crashed and was started anew")
+            restarted = coordinator_restart(self.state, self._clock)
+            nothing = SumNotOpened(restarted.last_round, "the server crashed and was started anew")
+            self._take(CoordinatorStep(restarted, result=nothing))
+            return nothing

@@ -110,8 +110,9 @@ def run_over_grpc(demo: FederationFolder, watchers: Sequence[Watcher], faults: b
     """A server in this process, nine tenant processes."""
     server = open_server(demo.server)
     hub = server.hub()
-    with tenant_processes(demo, lambda _: ["--server", f"127.0.0.1:{hub.port}"]) as fleet:
-        outcome = run_session(server.plan("grpc"), hub, _watched_by(fleet, watchers, faults))
+    dialling = tenant_processes(demo, lambda _: ["--server", f"127.0.0.1:{hub.port}"])
+    with dialling as fleet, server.transcript() as store:
+        outcome = run_session(server.plan("grpc"), hub, _watched_by(fleet, watchers, faults), store=store)
     return Finished(outcome.fitted, outcome.record)
 
 
@@ -136,7 +137,9 @@ def run_in_memory(demo: FederationFolder, watchers: Sequence[Watcher], faults: b
     trouble = [
         Trouble(kill, lambda: hub.set_latency(index(LAGGARD), slow), lambda: hub.set_latency(index(LAGGARD), _LINK))
     ]
-    outcome = run_session(server.plan("memory"), hub, Watchers([*(trouble if faults else []), *watchers]))
+    with server.transcript() as store:
+        seen = Watchers([*(trouble if faults else []), *watchers])
+        outcome = run_session(server.plan("memory"), hub, seen, store=store)
     return Finished(outcome.fitted, outcome.record)
 
 

@@ -30,6 +30,7 @@ from fed_em_protocols.policy import TermsPolicy
 from fed_em_protocols.roster_shape import default_block_size
 from fed_em_protocols.tenant_state import TenantSelf
 from fed_em_protocols.terms import SUITE, Trust
+from fed_em_protocols.transcript.recorder import TranscriptStore
 from fed_em_server.configuration import (
     PRIVATE_STOPPING,
     FitTable,
@@ -100,6 +101,7 @@ class Federation:
             real time and with keys of chance. Trouble, costs and ciphers are the memory engine's alone.
         workers: Processes that play the tenants; 1: this one, which also plays the server. No byte depends on it.
         watchers: Told of everything, as by a real server.
+        transcript: Where the session's transcript goes; None for none. One store holds one session.
 
     Raises:
         CallerError: a field is out of its range.
@@ -132,6 +134,7 @@ class Federation:
     engine: Literal["memory", "flower"] = "memory"
     workers: int = 1
     watchers: Sequence[Watcher] = ()
+    transcript: TranscriptStore | None = None
 
     def __post_init__(self) -> None:
         check_whole_number("seed", self.seed, 0)
@@ -164,7 +167,9 @@ class Federation:
         _ = self.trust_table
 
     def _check_flower(self) -> None:
-        usual = {"dropout": 0.0, "trouble": (), "costs": TYPICAL, "cipher": "real", "workers": 1, "watchers": ()}
+        usual: dict[str, object] = {
+            "dropout": 0.0, "trouble": (), "costs": TYPICAL, "cipher": "real", "workers": 1, "watchers": (), "transcript": None,
+        }  # fmt: skip
         for name, value in usual.items():
             if getattr(self, name) != value:
                 raise CallerError(
@@ -311,8 +316,9 @@ class _Run:
 
     def _session(self, hub: MemoryHub, memory: SessionMemory) -> tuple[SessionOutcome | None, str]:
         """What it gave, or why it gave nothing."""
+        watchers = Watchers([memory, *self._federation.watchers])
         try:
-            finished = run_session(self._plan, hub, Watchers([memory, *self._federation.watchers]), CrashingSum)
+            finished = run_session(self._plan, hub, watchers, CrashingSum, self._federation.transcript)
         except FedEmError as error:
             # What is wrong with the caller's own fields comes to light before there is any sum.
             if isinstance(error, CallerError) and not memory.record.rounds:
@@ -388,4 +394,5 @@ class _Run:
             },
             result=None if finished is None else finished.result,
             fitted=None if finished is None else finished.fitted,
+            roster=self._plan.roster,
         )

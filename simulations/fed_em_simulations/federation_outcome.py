@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fed_em.model_file import FittedModel
 from fed_em.standardised_fit import StandardisedFit
 from fed_em_protocols.errors import SumFailed
+from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms
 from fed_em_server.record import RoundRecord, SessionRecord
 from fed_em_simulations.session_memory import Accusation
@@ -31,6 +32,7 @@ class FederationOutcome:
         accusations: Who said that somebody broke the protocol, in the order of the roster; what the server says first.
         left: Why tenants left of their own accord, by name, where nobody is accused.
         result: How the fit went; None if it failed.
+        roster: Of the session; None under Flower.
     """
 
     record: SessionRecord
@@ -46,6 +48,7 @@ class FederationOutcome:
     left: Mapping[str, str]
     result: StandardisedFit | None = field(repr=False)
     fitted: FittedModel | None = field(repr=False)
+    roster: Roster | None = field(default=None, repr=False)
 
     @property
     def model(self) -> FittedModel:

@@ -7,7 +7,7 @@ import threading
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from fed_em.blas import one_blas_thread
+from fed_em.blas import blas_libraries, one_blas_thread, single_threaded_blas
 
 
 def blas_threads() -> set[int]:
@@ -53,3 +53,25 @@ def test_threads_take_turns_and_leave_it_lifted() -> None:
     leave.set()
     thread.join(10)
     assert blas_threads() == {2}
+
+
+def test_a_long_stretch_on_one_thread_lets_e_steps_of_other_threads_go_on() -> None:
+    inside: list[set[int]] = []
+
+    def e_step() -> None:
+        with one_blas_thread():
+            inside.append(blas_threads())
+
+    with single_threaded_blas():
+        assert blas_threads() == {1}
+        other = threading.Thread(target=e_step)
+        other.start()
+        other.join(timeout=10)
+        assert inside == [{1}], "it does not wait for the end of the stretch"
+        assert blas_threads() == {1}
+    assert blas_threads() == {2}
+
+
+def test_libraries_are_named_with_their_versions() -> None:
+    named = blas_libraries()
+    assert named and all(len(name.split()) >= 2 for name in named)

@@ -13,6 +13,7 @@ from test_equals_pooled import assert_same_path, pooled_from_same_start
 
 from fed_em.model_file import load_model
 from fed_em_client import flower_tenant
+from fed_em_client.tenant_log_file import LOG_FILE
 from fed_em_protocols.coordinator_state import NoticeKind, Timetable
 from fed_em_protocols.envelope import seal
 from fed_em_protocols.grid_payloads import Parcel
@@ -20,11 +21,13 @@ from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.messages import Hello
 from fed_em_protocols.wire.grid_messages import Action, AnswerCode
 from fed_em_server import relay_hub
+from fed_em_server.audit.verify import verify
 from fed_em_server.flower_app import RunConfig, run_relayed, run_streamed
 from fed_em_server.hub import Arrived
 from fed_em_server.record import Participation
 from fed_em_server.serve import open_server
 from fed_em_server.session import SessionOutcome
+from fed_em_server.transcript_folder import read_transcript
 from fed_em_simulations.federation_folder import FederationFolder, Matrix
 from tests.flower.fake_grid import FakeGrid, Node, app, context_of, node_at, node_of
 from tests.flower.tenants import Restarting, tenants_at
@@ -60,6 +63,14 @@ def stream(grid: FakeGrid, federation: FederationFolder, watcher: Recorder, simu
     return run_streamed(grid, settings, open_server(federation.server), [watcher])  # type: ignore[arg-type]
 
 
+def assert_verified(federation: FederationFolder) -> None:
+    """The transcript is there, replays, and agrees with every tenant's own log."""
+    logs = {name: (federation.tenant(name).state / LOG_FILE).read_bytes() for name in federation.tenant_files}
+    found = verify(read_transcript(federation.server.output), federation.roster, logs)
+    assert found.passed, found.to_json()
+    assert found.session is not None and found.session.closed is not None
+
+
 def kinds(watcher: Recorder, kind: NoticeKind) -> list[tuple[str, ...]]:
     return [notice.tenants for notice in watcher.notices if notice.kind is kind]
 
@@ -74,6 +85,7 @@ def test_a_relayed_session_is_pooled_em(tmp_path: Path, doors: Path) -> None:
     assert len(outcome.result.fit.iterations) == 6
     assert all(kept.parameters.distance(outcome.fitted.parameters) == 0 for kept in models.values())
     assert outcome.record.transport == "flower, relayed"
+    assert_verified(federation)
     assert all(record.bytes_up > 0 and record.bytes_down > 0 for record in outcome.record.rounds)
     assert not grid.errors
 
@@ -85,6 +97,7 @@ def test_a_streamed_session_is_pooled_em_and_a_late_tenant_gets_a_ticket(tmp_pat
         outcome = stream(grid, federation, Recorder())
         models = {name: load_model(future.result(20)) for name, future in served.items()}
     assert len(outcome.record.rounds) == 41
+    assert_verified(federation)
     assert_same_path(outcome, pooled_from_same_start(federation, outcome.result, rows))
     assert all(kept.parameters.distance(outcome.fitted.parameters) == 0 for kept in models.values())
     assert not grid.errors

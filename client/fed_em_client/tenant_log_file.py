@@ -1,0 +1,63 @@
+"""A tenant's own log on disk, one file for all its sessions; see `fed_em_protocols.transcript.tenant_log`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from fed_em.errors import EnvironmentFault
+
+LOG_FILE = "log.jsonl"
+
+# Unlike fsync, fdatasync writes no time stamps; macOS has none.
+_sync = getattr(os, "fdatasync", os.fsync)
+
+
+class TenantLogFile(AbstractContextManager["TenantLogFile"]):
+    """The lines of one tenant. Implements `fed_em_protocols.transcript.tenant_log.LineStore`.
+
+    A process may end while it writes. The part of a line that is then at the end of the file is taken off: the message of that line never
+    left. No two processes may write at a time, for which the lock of the round marks stands.
+
+    Args:
+        folder: The state folder; it must be there.
+
+    Raises:
+        EnvironmentFault: the disk does not take it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LOG_FILE
+        with _disk_trouble(self._path):
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            data = self._path.read_bytes()
+            whole = data.rfind(b"\n") + 1
+            os.ftruncate(self._file, whole)
+        lines = data[:whole].splitlines()
+        self.last = lines[-1] if lines else None
+
+    def append(self, lines: Sequence[bytes]) -> None:
+        """See `LineStore`."""
+        data = b"".join(line + b"\n" for line in lines)
+        with _disk_trouble(self._path):
+            if os.write(self._file, data) != len(data):
+                raise OSError(0, "the disk took a part of the line only")
+            _sync(self._file)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+
+@contextmanager
+def _disk_trouble(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path}: {error.strerror}", remedy="the state folder must be on a disk that works and has room"
+        ) from None

@@ -1,0 +1,1 @@
+"""Audits of a session from its transcript."""

@@ -1,0 +1,64 @@
+"""A sum that is asked for until it is opened, a few times: over a federation, or over the transcript of one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from fed_em_protocols.coordinator_state import SumNotOpened, SumOpened, SumRequest
+from fed_em_protocols.errors import SumFailed
+
+# A sum is attempted this often; who fell silent is late by then, and not waited for.
+_ATTEMPTS = 3
+
+
+class RepeatedSums(ABC):
+    """Sums of the tenants' encoded vectors, one at a time."""
+
+    @abstractmethod
+    def _attempt(self, request: SumRequest) -> SumOpened | SumNotOpened:
+        """Ask for a sum once."""
+
+    def sum(self, request: SumRequest) -> SumOpened:
+        """The exact sum over everybody who answered in time.
+
+        All attempts together wait for tenants who are not here as long as the timetable says, and no longer.
+
+        Raises:
+            SumFailed: no sum could be opened in three attempts, or one was final; the message says why.
+        """
+        return self._repeated(lambda: self._attempt(request))
+
+    def sum_behind_gate(self, counts: SumRequest, moments: Callable[[SumOpened], SumRequest]) -> SumOpened:
+        """A sum of moments over exactly the tenants that were counted just before; if one of them goes away, they are counted anew.
+
+        Args:
+            counts: The sum of counts.
+            moments: Given the opened counts, the request for the moments.
+
+        Returns:
+            The sum of moments.
+
+        Raises:
+            SumFailed: as `sum`, of three attempts at both; or what `moments` raises.
+        """
+
+        def pair() -> SumOpened | SumNotOpened:
+            counted = self._attempt(counts)
+            return self._attempt(moments(counted)) if isinstance(counted, SumOpened) else counted
+
+        return self._repeated(pair)
+
+    def _repeated(self, attempt: Callable[[], SumOpened | SumNotOpened]) -> SumOpened:
+        reason = ""
+        for _ in range(_ATTEMPTS):
+            outcome = attempt()
+            if isinstance(outcome, SumOpened):
+                return outcome
+            reason = outcome.reason
+            if outcome.final:
+                break
+        raise SumFailed(
+            reason,
+            remedy="ask those who are missing or refuse; [times] in the session's file says how long the server waits",
+        )

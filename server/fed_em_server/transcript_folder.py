@@ -1,0 +1,171 @@
+"""A transcript on disk: `entries.jsonl`, `checkpoints.jsonl`, and `uploads/` if masked vectors are kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cached_property
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+
+from fed_em.errors import CallerError, EnvironmentFault
+from fed_em_protocols.transcript.log import Checkpoint
+from fed_em_protocols.transcript.reading import TranscriptFiles
+
+TRANSCRIPT_FOLDER = "transcript"
+ENTRIES_FILE, CHECKPOINTS_FILE, UPLOADS_FOLDER = "entries.jsonl", "checkpoints.jsonl", "uploads"
+
+# Unlike fsync, fdatasync writes no time stamps; macOS has none.
+_sync = getattr(os, "fdatasync", os.fsync)
+
+
+class KeptInFolder:
+    """Masked vectors beside a transcript. Implements `fed_em_protocols.transcript.reading.KeptUploads`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, round_number: int, tenant: int) -> Path:
+        """The file of one."""
+        return self._folder / f"{round_number}-{tenant}.bin"
+
+    def upload(self, round_number: int, tenant: int) -> bytes | None:
+        """One of them; None if it was not kept. Raises `EnvironmentFault` if it cannot be read."""
+        path = self.path(round_number, tenant)
+        with _disk_trouble(path):
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                return None
+
+
+class TranscriptFolder(AbstractContextManager["TranscriptFolder"]):
+    """A new transcript. Implements `fed_em_protocols.transcript.recorder.TranscriptStore`.
+
+    Nothing is ever overwritten: beside the transcript of an earlier session, which failed, the next is `transcript-2`. The folder is made
+    for the first entry, so a session that does not begin leaves none.
+
+    Args:
+        output: The folder that it goes into.
+        keeps_uploads: Whether masked vectors are kept.
+    """
+
+    def __init__(self, output: Path, keeps_uploads: bool = False) -> None:
+        self.keeps_uploads = keeps_uploads
+        self._output = output
+        self._files = ExitStack()
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where it is. Raises `EnvironmentFault` if the disk does not take it."""
+        with _disk_trouble(self._output):
+            folder = _new_folder(self._output)
+            if self.keeps_uploads:
+                (folder / UPLOADS_FOLDER).mkdir()
+            return folder
+
+    @cached_property
+    def _entries(self) -> FileIO:
+        return self._new_file(ENTRIES_FILE)
+
+    @cached_property
+    def _checkpoints(self) -> FileIO:
+        return self._new_file(CHECKPOINTS_FILE)
+
+    def _new_file(self, name: str) -> FileIO:
+        with _disk_trouble(self.folder):
+            return self._files.enter_context(FileIO(self.folder / name, "xb"))
+
+    def append(self, line: bytes) -> None:
+        """See `TranscriptStore`."""
+        self._write(self._entries, line)
+
+    def checkpoint(self, line: bytes) -> None:
+        """See `TranscriptStore`."""
+        with _disk_trouble(self.folder):
+            _sync(self._entries.fileno())
+        self._write(self._checkpoints, line)
+        with _disk_trouble(self.folder):
+            _sync(self._checkpoints.fileno())
+
+    def keep_upload(self, round_number: int, tenant: int, vector: bytes) -> None:
+        """See `TranscriptStore`."""
+        with _disk_trouble(self.folder):
+            KeptInFolder(self.folder / UPLOADS_FOLDER).path(round_number, tenant).write_bytes(vector)
+
+    def _write(self, file: FileIO, line: bytes) -> None:
+        with _disk_trouble(self.folder):
+            if file.write(line + b"\n") != len(line) + 1:
+                raise OSError(0, "the disk took a part of the line only")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._files.close()
+
+
+def _new_folder(output: Path) -> Path:
+    number = 1
+    while True:
+        folder = output / (TRANSCRIPT_FOLDER if number == 1 else f"{TRANSCRIPT_FOLDER}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def read_transcript(path: Path) -> TranscriptFiles:
+    """The transcript in a folder, or in the output folder of a session.
+
+    Raises:
+        CallerError: there is none.
+        EnvironmentFault: it cannot be read.
+    """
+    folder = path if (path / ENTRIES_FILE).exists() else path / TRANSCRIPT_FOLDER
+    with _disk_trouble(folder):
+        try:
+            entries, checkpoints = ((folder / name).read_bytes() for name in (ENTRIES_FILE, CHECKPOINTS_FILE))
+        except (FileNotFoundError, NotADirectoryError):
+            raise CallerError(
+                f"there is no transcript in {path}",
+                remedy=f"name the folder with {ENTRIES_FILE} and {CHECKPOINTS_FILE}",
+            ) from None
+    return TranscriptFiles(entries, checkpoints, KeptInFolder(folder / UPLOADS_FOLDER))
+
+
+def read_log(path: Path) -> bytes:
+    """A tenant's own log.
+
+    Raises:
+        CallerError: there is none.
+        EnvironmentFault: it cannot be read.
+    """
+    with _disk_trouble(path):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise CallerError(f"there is no log {path}") from None
+
+
+def read_checkpoints(path: Path) -> list[Checkpoint]:
+    """Checkpoints that were kept elsewhere, one a line.
+
+    Raises:
+        CallerError: there are none, or a line is no checkpoint.
+        EnvironmentFault: the file cannot be read.
+    """
+    return [Checkpoint.from_bytes(line, f"a line of {path}") for line in read_log(path).splitlines()]
+
+
+@contextmanager
+def _disk_trouble(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path}: {error.strerror}", remedy="the folder must be on a disk that works and has room"
+        ) from None
