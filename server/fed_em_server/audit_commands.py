@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-audit = typer.Typer(name="audit", help="Check what a session did, from its transcript alone.", no_args_is_help=True)
+audit = typer.Typer(name="audit", help="Check what sessions did, and what they give away.", no_args_is_help=True)
 
 
 @audit.command()

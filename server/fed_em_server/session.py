@@ -6,7 +6,7 @@ fit_session over FederatedTotal over FederatedSum over a hub
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -22,7 +22,7 @@ from fed_em.selection import Picked
 from fed_em.standardised_fit import StandardisedFit
 from fed_em.starts import StartRound
 from fed_em_protocols.coordinator import coordinator_start
-from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumOpened, Timetable
+from fed_em_protocols.coordinator_state import CoordinatorState, Notice, NoticeKind, SumOpened, Timetable
 from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.messages import CloseReason
@@ -49,6 +49,10 @@ _PARTS = {
     Standing.BLOCKED: Participation.STALE,
     Standing.LATE: Participation.LATE,
 }
+
+
+# What sums over a hub, from the coordinator's first state.
+Summing = Callable[[CoordinatorState, Hub, Callable[[Notice], None], TranscriptRecorder | None], FederatedSum]
 
 
 class Watcher(Protocol):
@@ -127,7 +131,7 @@ def run_session(
     plan: SessionPlan,
     hub: Hub,
     watcher: Watcher,
-    summing: type[FederatedSum] = FederatedSum,
+    summing: Summing = FederatedSum,
     store: TranscriptStore | None = None,
 ) -> SessionOutcome:
     """Run a session to its end. Tenants are told of the end whatever happens.

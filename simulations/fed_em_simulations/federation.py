@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -39,7 +40,7 @@ from fed_em_server.configuration import (
     TimesTable,
     TrustTable,
 )
-from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, plan_session, run_session
+from fed_em_server.session import SessionOutcome, SessionPlan, Summing, Watcher, plan_session, run_session
 from fed_em_server.watchers import Watchers
 from fed_em_simulations.costed_cipher import COSTED_SUITE, MOST_TENANTS, WARNING, costed_cipher
 from fed_em_simulations.costs import TYPICAL, CostModel
@@ -47,6 +48,7 @@ from fed_em_simulations.crashing_sum import CrashingSum
 from fed_em_simulations.federation_outcome import FederationOutcome
 from fed_em_simulations.flower_federation import fit_under_flower
 from fed_em_simulations.memory_hub import MemoryHub
+from fed_em_simulations.overheard_sum import Listener, OverheardSum
 from fed_em_simulations.records_work import RecordsWork
 from fed_em_simulations.scene import Mischief, Mischiefs, Scene, Trouble
 from fed_em_simulations.session_memory import Accusation, SessionMemory
@@ -102,6 +104,7 @@ class Federation:
         workers: Processes that play the tenants; 1: this one, which also plays the server. No byte depends on it.
         watchers: Told of everything, as by a real server.
         transcript: Where the session's transcript goes; None for none. One store holds one session.
+        listener: Told of every opened sum, as an adversary reads it (`fed_em_simulations.attacks`); not under Flower.
 
     Raises:
         CallerError: a field is out of its range.
@@ -135,6 +138,7 @@ class Federation:
     workers: int = 1
     watchers: Sequence[Watcher] = ()
     transcript: TranscriptStore | None = None
+    listener: Listener | None = None
 
     def __post_init__(self) -> None:
         check_whole_number("seed", self.seed, 0)
@@ -169,6 +173,7 @@ class Federation:
     def _check_flower(self) -> None:
         usual: dict[str, object] = {
             "dropout": 0.0, "trouble": (), "costs": TYPICAL, "cipher": "real", "workers": 1, "watchers": (), "transcript": None,
+            "listener": None,
         }  # fmt: skip
         for name, value in usual.items():
             if getattr(self, name) != value:
@@ -318,7 +323,7 @@ class _Run:
         """What it gave, or why it gave nothing."""
         watchers = Watchers([memory, *self._federation.watchers])
         try:
-            finished = run_session(self._plan, hub, watchers, CrashingSum, self._federation.transcript)
+            finished = run_session(self._plan, hub, watchers, self._summing, self._federation.transcript)
         except FedEmError as error:
             # What is wrong with the caller's own fields comes to light before there is any sum.
             if isinstance(error, CallerError) and not memory.record.rounds:
@@ -327,6 +332,11 @@ class _Run:
         finally:
             memory.finished()
         return finished, ""
+
+    @property
+    def _summing(self) -> Summing:
+        listener = self._federation.listener
+        return CrashingSum if listener is None else partial(OverheardSum, listener, self._plan.description)
 
     def _host(self, stack: ExitStack) -> tuple[TenantHost, int]:
         starts, workers = [self._start(index) for index in range(self._plan.roster.n)], self._federation.workers

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from fed_em_simulations.attacks.survivor_exposure import exposure
 from fed_em_simulations.attendance import Attendance
 from fed_em_simulations.common_ground import CommonGround, common_ground
 from fed_em_simulations.experiment import Chart, Experiment
@@ -17,7 +18,6 @@ from fed_em_simulations.fit_measures import held_out, loss, parameter_error
 from fed_em_simulations.methods import METHODS, PROTOCOL, Fitted, MethodName, run_method
 from fed_em_simulations.mixture_to_fit import MixtureToFit
 from fed_em_simulations.results import Row
-from fed_em_simulations.survivor_exposure import exposure
 from fed_em_simulations.tenants_data import Data
 
 # Methods that sum or average over the pattern, so that who answered matters.

@@ -14,6 +14,7 @@ from fed_em_protocols.ring import RING_64
 from fed_em_protocols.roster_shape import default_witnesses
 from fed_em_protocols.terms import certificate_quorum_of
 from fed_em_server.record import SessionRecord
+from fed_em_simulations.attacks.survivor_exposure import exposure
 from fed_em_simulations.attendance import Attendance, Attended
 from fed_em_simulations.common_ground import CommonGround, common_ground
 from fed_em_simulations.experiment import Chart, Experiment
@@ -24,7 +25,6 @@ from fed_em_simulations.methods import Fitted
 from fed_em_simulations.mixture_to_fit import MixtureToFit
 from fed_em_simulations.results import Row
 from fed_em_simulations.session_settings import SessionSettings, in_other_coordinates
-from fed_em_simulations.survivor_exposure import exposure
 from fed_em_simulations.tenants_data import Data
 
 ChartName = Literal[

@@ -51,7 +51,7 @@ def simulate(
             "no scenario is named", remedy="give a TOML file or a name that `fed-em simulate --list` shows"
         )
     path = scenario_path(scenario)
-    found = read_scenario(path, _changes(changes or []))
+    found = read_scenario(path, field_changes(changes or []))
     folder = output or Path("simulate-result") / path.stem
     if report:
         from fed_em_simulations.simulation_report import require_plots
@@ -89,7 +89,7 @@ def _with_progress(console: Console, scenario: Scenario, folder: Path, jobs: int
         return run(scenario, folder, jobs, finished)
 
 
-def _changes(told: list[str]) -> dict[str, object]:
+def field_changes(told: list[str]) -> dict[str, object]:
     """`a.b=3` and so on, values as TOML writes them; a bare word is text."""
     import tomllib
 

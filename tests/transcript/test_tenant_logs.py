@@ -165,7 +165,7 @@ def test_what_the_server_did_not_sign_is_not_kept(tmp_path: Path) -> None:
     content = header_of(whole, 2).content
     log.seen(seal(content, SigningKey(bytes(32)), b"").to_bytes())
     log.seen(b"no message")
-    log.seen(seal(Hello("t3", bytes(32), bytes(16), "x"), whole.server).to_bytes())
+    log.seen(seal(Hello("t3", bytes(32), bytes(16), "x", bytes(32)), whole.server).to_bytes())
     assert not store.data
 
 
@@ -184,7 +184,7 @@ def roster() -> Roster:
 
 def test_a_log_on_disk_goes_on_behind_a_line_that_was_not_finished(tmp_path: Path) -> None:
     key = SigningKey(bytes(32))
-    messages = [seal(Hello("t3", bytes(32), bytes([k]) * 16, "x"), key).to_bytes() for k in range(3)]
+    messages = [seal(Hello("t3", bytes(32), bytes([k]) * 16, "x", bytes(32)), key).to_bytes() for k in range(3)]
     with TenantLogFile(tmp_path) as file:
         TenantLog(file, "t3", roster(), lambda: TIME, file.last).sent(messages[:2])
     path = tmp_path / LOG_FILE

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fed_em.errors import CallerError
-from fed_em_simulations import survivor_exposure
-from fed_em_simulations.survivor_exposure import Exposure, exposure
+from fed_em_simulations.attacks import survivor_exposure
+from fed_em_simulations.attacks.row_span import RowSpan
+from fed_em_simulations.attacks.survivor_exposure import exposure, exposure_of_terms
 
 NAMES = tuple("abcdef")
 
@@ -51,16 +53,47 @@ def test_it_is_that_of_rational_arithmetic(sets: list[frozenset[str]]) -> None:
     found = exposure(sets, NAMES)
     assert (found.span, found.least_support, found.exposed) == by_brute_force(sets)
     assert found.exact
+    if found.span:
+        rows = np.array([[int(name in names) for name in NAMES] for names in sets])
+        combined = rows.T @ np.array(found.combination)
+        assert tuple(name for name, weight in zip(NAMES, combined, strict=True) if weight) == found.involved
+        assert len(found.involved) == found.least_support
 
 
 def test_whole_blocks_hide_each_tenant_among_its_own() -> None:
     blocks = ("abc", "def", "gh")
     sets = [frozenset("".join(chosen)) for n in (1, 2, 3) for chosen in combinations(blocks, n)]
-    assert exposure(sets, tuple("abcdefgh")) == Exposure(3, 2, ())
+    found = exposure(sets, tuple("abcdefgh"))
+    assert (found.span, found.least_support, found.exposed, found.involved) == (3, 2, (), ("g", "h"))
 
 
 def test_one_who_dropped_out_once_is_given_away() -> None:
-    assert exposure([frozenset("abcdef"), frozenset("abcef")], NAMES) == Exposure(2, 1, ("d",))
+    found = exposure([frozenset("abcdef"), frozenset("abcef")], NAMES)
+    assert (found.span, found.least_support, found.exposed, found.involved) == (2, 1, ("d",), ("d",))
+    assert found.combination in ((1, -1), (-1, 1))
+
+
+def test_two_terms_of_one_tenant_are_about_that_tenant() -> None:
+    """b's term of another round replaces its first one: the difference of the sums is about b, and of nobody's single term."""
+    matrix = np.array([[1, 1, 0, 1], [1, 0, 1, 1]], dtype=np.int8)
+    found = exposure_of_terms(matrix, (0, 1, 1, 2), ("a", "b", "c"))
+    assert (found.span, found.least_support, found.exposed) == (2, 1, ("b",))
+    moved = np.array([[1, 1, 0, 0], [0, 0, 1, 1]], dtype=np.int8)
+    assert exposure_of_terms(moved, (0, 1, 0, 1), ("a", "b")).least_support == 2
+
+
+@given(st.lists(st.lists(st.integers(-3, 3), min_size=4, max_size=4), min_size=1, max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_the_span_of_whole_numbers(rows: list[list[int]]) -> None:
+    span = RowSpan.of(np.array(rows))
+    assert span.rank == rank(rows)
+    for columns in combinations(range(4), 2):
+        found = span.combination_within(columns)
+        outside = [[row[j] for j in range(4) if j not in columns] for row in rows]
+        assert (found is None) == (rank(outside) == span.rank)
+        if found is not None:
+            combined = np.array(rows).T @ np.array(found)
+            assert set(np.flatnonzero(combined).tolist()) <= set(columns) and combined.any()
 
 
 def test_a_search_that_is_cut_off_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
