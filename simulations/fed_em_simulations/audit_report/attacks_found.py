@@ -102,7 +102,8 @@ def _membership(advantage: float | None, sums: int, session: WalkedSession) -> A
     elif advantage is None:
         grade, found = Severity.EXPOSED, 1.0
         sentence = (
-            "Yes: the sums are exact, so whoever knows every other record finds out by a subtraction. Few know that much; differential privacy is "
+            "Yes: the sums are exact, so whoever knows every other record finds out by a subtraction. Few know that much; "
+            "differential privacy is "
             "the protection against those who do, and this session had none."
         )
     else:
@@ -111,8 +112,10 @@ def _membership(advantage: float | None, sums: int, session: WalkedSession) -> A
         privacy = session.description.privacy
         one = "a record" if privacy is None or privacy.unit == "record" else "a tenant"
         sentence = (
-            f"Hardly better than the promise allows: with one false alarm in a hundred, the best of attackers notices {found:.1%} of the times that "
-            f"{one} is in; by chance it would be 1 %. Guessing at even odds it is right {norm.cdf(advantage / 2):.1%} of the time."
+            f"With one false alarm in a hundred, the best of attackers notices {100 * found:.1f} % of the times that {one} is in; by "
+            "chance it would be "
+            f"1 %. Guessing at even odds, they are right {100 * float(norm.cdf(advantage / 2)):.1f} % of the time; by chance it would "
+            "be 50 %."
         )
     figures = {"false_alarms": FALSE_ALARMS, "found_at_most": found, "sums": sums}
     return AttackLine(

@@ -145,6 +145,6 @@ def _commands(evidence: Evidence) -> tuple[Command, ...]:
         ),
         Command(
             command=f"fed-em audit report {at_hand}",
-            shows="Makes this report again, byte for byte with the same software.",
+            shows="Makes this report again, byte for byte with the same software and the same folders.",
         ),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
@@ -27,18 +29,18 @@ def cohorts_chart(shown: Shown) -> str:
     with figure(WIDE, _TALL) as drawn:
         axes = drawn.subplots()
         axes.bar([p.round for p in points], [p.tenants for p in points], width=0.72, color=THEME["in"], zorder=2)
-        _rule(axes, attacks.least_support, f"fewest that a\ncombination is about: {attacks.least_support}", "late")
-        if attacks.least_support != attacks.colluders + 1:
-            _rule(axes, attacks.colluders + 1, f"colluders and one more: {attacks.colluders + 1}", "muted")
+        least, alone = attacks.least_support, attacks.colluders + 1
+        _rule(axes, least, f"least combination: {least}", "late", above=least >= alone)
+        if least != alone:
+            _rule(axes, alone, f"colluders and one: {alone}", "muted", above=alone > least)
         axes.set_ylim(0, 1.12 * n)
         axes.set_ylabel("tenants in the sum")
-        axes.set_xlabel("round")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
-        axes.grid(visible=False, axis="x")
+        _over_rounds(axes, points)
         return inline_svg(
             drawn, "cohorts", "How many tenants are in each sum",
-            f"{len(points)} sums of {min(p.tenants for p in points)} to {max(p.tenants for p in points)} of {n} tenants; no combination of them "
+            f"{len(points)} sums of {min(p.tenants for p in points)} to {max(p.tenants for p in points)} of {n} tenants; no "
+            "combination of them "
             f"is about fewer than {attacks.least_support}.",
         )  # fmt: skip
 
@@ -54,13 +56,11 @@ def masses_chart(points: tuple[SumPoint, ...]) -> str:
         axes.axhspan(axes.get_ylim()[0], SMALL, color=THEME["late"], alpha=0.12, linewidth=0, zorder=1)
         rounds, masses = zip(*places, strict=True)
         axes.plot(rounds, np.maximum(masses, 0.05), "o", markersize=4.2, color=THEME["curve"], zorder=3)
-        _rule(axes, 1, "one record", "late")
-        _rule(axes, SMALL, f"few: {SMALL:g} records", "muted")
+        _rule(axes, 1, "one record", "late", above=True)
+        _rule(axes, SMALL, f"few: {SMALL:g} records", "muted", above=True)
         axes.set_ylabel("records in a component")
-        axes.set_xlabel("round")
-        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-        axes.grid(visible=False, axis="x")
+        _over_rounds(axes, points)
         return inline_svg(
             drawn, "masses", "How many records each opened component held",
             f"{len(places)} open components of {least:.1f} to {most:.1f} records.",
@@ -116,10 +116,18 @@ def spending_chart(promise: Promise) -> str:
         )
 
 
-def _rule(axes: Axes, at: float, label: str, role: str) -> None:
-    """A level across the chart, with its name at the right."""
+def _over_rounds(axes: Axes, points: Sequence[SumPoint]) -> None:
+    rounds = [point.round for point in points]
+    axes.set_xlim(min(rounds) - 0.6, max(rounds) + 0.6)
+    axes.set_xlabel("round")
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    axes.grid(visible=False, axis="x")
+
+
+def _rule(axes: Axes, at: float, label: str, role: str, *, above: bool) -> None:
+    """A level across the chart, with its name at the right, above or below it."""
     axes.axhline(at, color=THEME[role], linewidth=1.3, linestyle=(0, (4, 3)), zorder=4)
     axes.annotate(
-        label, (1.0, at), (_BESIDE, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
-        color=THEME[role], annotation_clip=False,
+        label, (1.0, at), (_BESIDE, 1 if above else -1), xycoords=("axes fraction", "data"), textcoords="offset points",
+        va="bottom" if above else "top", color=THEME[role], annotation_clip=False,
     )  # fmt: skip

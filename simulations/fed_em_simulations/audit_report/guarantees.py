@@ -61,16 +61,16 @@ def _recipients(session: WalkedSession) -> tuple[Recipient, ...]:
     certified = terms.trust == Trust.MALICIOUS_SERVER
     colluding = counted(terms.colluders, "other tenant")
     against = (
-        f"also one that breaks the protocol, together with up to {colluding}"
+        f", also one that breaks the protocol and conspires with up to {colluding}"
         if certified
-        else f"as long as it follows the protocol, together with up to {colluding}"
+        else f" that follows the protocol, though it conspires with up to {colluding}"
     )
     rows = [
         Recipient(what="Rows", who="Nobody", guarantee="They never leave the tenant's own machine."),
         Recipient(
             what="Masked vectors",
             who="The server; the transcript has only their hashes, unless its operator chose to keep them",
-            guarantee=f"Without the keys of the mask they are random numbers, to any server {against}.",
+            guarantee=f"Without the keys of the mask they are random numbers, to any server{against}.",
         ),
         Recipient(
             what="Sums over tenants",
@@ -143,7 +143,8 @@ def _settings(session: WalkedSession) -> tuple[Setting, ...]:
 def _trust(terms: SessionTerms) -> Setting:
     if terms.trust == Trust.MALICIOUS_SERVER:
         meaning = (
-            "No tenant has to trust the server: a quorum of tenants must sign which tenants are in a sum before any of them helps to open it, so "
+            "No tenant has to trust the server: a quorum of tenants must sign which tenants are in a sum before any of them helps to "
+            "open it, so "
             "that the server cannot have two sums of one round opened."
         )
     else:
@@ -162,7 +163,7 @@ def _blocks(session: WalkedSession) -> Setting:
     between = f"{sizes[0]}" if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
     return Setting(
         name="Blocks",
-        value=f"{len(sizes)} of {between}",
+        value=f"{len(sizes)} blocks of {between}",
         meaning=(
             "Each sum holds a whole block of tenants or nobody of it, so that no subtraction of sums leaves fewer tenants than "
             f"{sizes[0]}, a whole block."
@@ -213,15 +214,18 @@ def _epsilon(privacy: Privacy, opened: int) -> float | None:
 
 
 def _meaning(privacy: Privacy) -> tuple[str, ...]:
-    one = "any one record" if privacy.unit == "record" else "any one tenant's records, all of them"
-    it = "it is" if privacy.unit == "record" else "they are"
+    record = privacy.unit == "record"
+    one = "any one record" if record else "any one tenant, with all its records,"
     return (
-        f"Every sum has random noise, to which all tenants add their share, and which nobody can take off. It hides whether {one}, "
-        f"{'is' if privacy.unit == 'record' else 'are'} in the data.",
-        f"ε = {privacy.epsilon:g} says how well: whatever somebody comes to believe from all sums together, it is at most "
-        f"{_times(privacy.epsilon)} times as likely as if {one} had been left out. The smaller ε, the better; 0 would be perfect.",
-        f"δ = {privacy.delta:g} is the probability that is allowed for this to fail, because no bell curve of noise has an end.",
-        f"The promise holds also against somebody who knows everything else, and whether or not {it} unusual.",
+        f"Every sum has random noise, to which all tenants add their share and which nobody can take off. It hides whether {one} is in "
+        "the data.",
+        f"ε = {privacy.epsilon:g} says how well. Whatever all sums together make somebody conclude, they would have made the same "
+        "conclusion nearly as "
+        f"likely with {one} left out: likelier by a factor of {_times(privacy.epsilon)} at most. The smaller ε, the better; with 0 "
+        "nothing could be told.",
+        f"δ = {privacy.delta:g} is the probability that is allowed for the exception, as no curve of noise ends. It is 1 in "
+        f"{1 / privacy.delta:,.0f}.",
+        f"The promise holds against somebody who knows everything else, and however unusual the {'record' if record else 'tenant'} is.",
     )
 
 

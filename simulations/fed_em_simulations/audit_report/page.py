@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from markupsafe import Markup
+import re
+from datetime import UTC, datetime
 
+from markupsafe import Markup, escape
+
+from fed_em_server.audit.verify import LOG
 from fed_em_server.report_words import bytes_in_words, names_in_words
 from fed_em_simulations.audit_report import charts
-from fed_em_simulations.audit_report.contents import AuditReport, Grade, Shown
+from fed_em_simulations.audit_report.contents import Attacks, AuditReport, Grade, Shown
 from fed_em_simulations.audit_report.words import counted
 from fed_em_simulations.simulation_report import page_environment
 
@@ -34,8 +38,10 @@ def audit_page(report: AuditReport) -> str:
             charts={} if shown is None else {name: Markup(svg) for name, svg in _charts(shown).items()},
             grades=GRADES,
             bytes_in_words=bytes_in_words,
-            names_in_words=names_in_words,
             counted=counted,
+            marked=marked,
+            time_in_words=time_in_words,
+            with_logs=any(check.check.startswith("log ") and check.check != LOG for check in report.checks),
         )
     )
 
@@ -72,12 +78,31 @@ def _figures(report: AuditReport, shown: Shown) -> list[dict[str, str]]:
             f"{len(checks) - wrong} of {len(checks)}",
             "held" if not wrong else f"{wrong} failed: see below",
         ),
-        _figure("Rows that left a house", "0", f"{vectors:,} masked vectors did, {bytes_in_words(size)}"),
+        _figure("Masked vectors sent", f"{vectors:,}", f"{bytes_in_words(size)}; no message has room for a row"),
         _figure("Sums opened", f"{len(shown.points):,}", f"in {counted(shown.rounds, 'round')}, each signed for"),
         _figure("Fewest tenants in a sum", f"{fewest} of {n}", _least(shown)),
         _figure("Differential privacy", *private),
-        _figure("What an attacker gets", shown.attacks.severity, GRADES[shown.attacks.severity]),
+        _figure("What an attacker gets", shown.attacks.severity, _by_which(shown.attacks)),
     ]
+
+
+def _by_which(attacks: Attacks) -> str:
+    worst = [line.attack.replace("-", " ") for line in attacks.findings if line.severity == attacks.severity]
+    return GRADES["none"] if attacks.severity == "none" else f"by {names_in_words(worst)}"
+
+
+def marked(text: str) -> Markup:
+    """Plain text with what stands in `backticks` as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def time_in_words(iso: str) -> str:
+    """`28 November 2026, 20:22 UTC`; what is no time stays as it is."""
+    try:
+        at = datetime.fromisoformat(iso).astimezone(UTC)
+    except ValueError:
+        return iso
+    return f"{at.day} {at:%B %Y, %H:%M} UTC"
 
 
 def _least(shown: Shown) -> str:

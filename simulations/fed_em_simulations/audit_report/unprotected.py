@@ -9,7 +9,7 @@ from fed_em_protocols.transcript.walk import WalkedSession
 from fed_em_simulations.audit_report.contents import Unprotected
 from fed_em_simulations.audit_report.words import counted
 
-_NOISE = "differential privacy: `[privacy]` in the session's file"
+_NOISE = "differential privacy: `[privacy]`"
 
 
 def unprotected(session: WalkedSession) -> tuple[Unprotected, ...]:
@@ -40,7 +40,7 @@ def _trust(session: WalkedSession) -> Unprotected | None:
     return Unprotected(
         what="A server that breaks the protocol",
         sentence="It could have two sums of one round opened, over sets of tenants that differ by one, and so learn that tenant's statistics.",
-        helps='trust = "malicious-server"',
+        helps='`trust = "malicious-server"`',
     )
 
 
@@ -50,11 +50,13 @@ def _blocks(session: WalkedSession) -> Unprotected | None:
     return Unprotected(
         what="Differences between sums",
         sentence="Blocks were waived: when a tenant drops out or comes back, the sums before and after differ by that tenant alone.",
-        helps='difference_guard = "blocks", or ' + _NOISE,
+        helps='`difference_guard = "blocks"`, or ' + _NOISE,
     )
 
 
 def _floor(session: WalkedSession) -> Unprotected | None:
+    if session.description.privacy:
+        return None
     if session.terms.content.mass_floor:
         return Unprotected(
             what="Counts",
@@ -67,7 +69,7 @@ def _floor(session: WalkedSession) -> Unprotected | None:
     return Unprotected(
         what="Rare records",
         sentence="No component had to hold a least number of records. A record far from all others may get a component to itself, whose sums are that record.",
-        helps="a mass floor: `mass_floor` in [trust]" + ("" if session.description.privacy else ", or " + _NOISE),
+        helps="a mass floor: `mass_floor` in `[trust]`, or " + _NOISE,
     )
 
 
@@ -121,7 +123,7 @@ def _errors(session: WalkedSession) -> Unprotected | None:
     return Unprotected(
         what="The sum for standard errors",
         sentence="It has products of what single records add. If one record alone lies between two components, it can be read from them.",
-        helps="do without standard_errors, or take a bootstrap",
+        helps="do without `standard_errors`, or take a `bootstrap`",
     )
 
 
@@ -132,7 +134,7 @@ def _parts(session: WalkedSession) -> Unprotected | None:
     return Unprotected(
         what="Parts of a tenant's rows",
         sentence="Some sums are over a part of each tenant's rows only, and hide these among fewer.",
-        helps="sums over all rows: no [stream], no held-out share in [selection]",
+        helps="sums over all rows: no `[stream]`, no held-out share in `[selection]`",
     )
 
 
