@@ -23,7 +23,10 @@ from fed_em_simulations.audit_report.words import ATTACKS
 # As of membership inference that is run: who finds a tenth of those who are in, at one false alarm in a hundred, exposes them.
 _FOUND = 0.1
 
-_NEEDS_ROWS = "It takes the rows that were trained on, which no transcript holds; `fed-em audit attack` runs it on simulated sessions with the same settings."
+_NEEDS_ROWS = (
+    "It takes the rows that were trained on, which no transcript holds; `fed-em audit attack` runs it on simulated sessions with the same "
+    "settings."
+)
 
 
 def attacks_found(
@@ -56,9 +59,7 @@ def attacks_found(
     if session.description.privacy is None:
         findings.append(_line(single_records(heard)))
     else:
-        why = (
-            "Sums with noise do not say of which size a component is; what can be told of one record is bounded below."
-        )
+        why = "Sums with noise do not say of which size a component is; what can be told of one record at best is under `membership`."
         not_run.insert(0, AttackNotRun(attack="single-records", question=ATTACKS["single-records"], why=why))
     findings.append(_membership(advantage, len(sums), session))
     if len(logs) > 1:

@@ -72,7 +72,8 @@ class OpenedSums(Table):
 
     of: str
     """What was summed, in words."""
-    kind: Literal["counts", "whole", "increment"]
+    counts: bool
+    """Whether only what components hold was counted, before a mass gate."""
     sums: Count
     fewest_tenants: Count
     most_tenants: Count
@@ -175,8 +176,8 @@ class Attacks(Table):
     least_support: Count
     """The fewest tenants that any combination of the sums is about; 0 without a sum."""
     advantage: FiniteFloat | None
-    """μ of the Gaussian mechanism that all opened sums together amount to: whoever raises the false-alarm rate α finds Φ(Φ⁻¹(α) + μ) of those
-    who are in, at best. None without noise: then it is all of them."""
+    """μ of the Gaussian mechanism that all opened sums together amount to: with the rate α of false alarms, whoever guesses finds
+    Φ(Φ⁻¹(α) + μ) of those who are in, at best. None without noise: then it is all of them."""
     findings: tuple[AttackLine, ...]
     not_run: tuple[AttackNotRun, ...]
 

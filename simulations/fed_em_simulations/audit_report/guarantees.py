@@ -148,7 +148,10 @@ def _trust(terms: SessionTerms) -> Setting:
             "that the server cannot have two sums of one round opened."
         )
     else:
-        meaning = "Tenants trust the server to follow the protocol. One that does not could have two sums of one round opened and subtract them."
+        meaning = (
+            "Tenants trust the server to follow the protocol. One that does not could have two sums of one round opened, and subtract "
+            "them."
+        )
     return Setting(name="Trust", value=Trust(terms.trust).label, meaning=meaning)
 
 

@@ -1,4 +1,4 @@
-"""What a session did not protect: the list of the specification (protocols/SPEC.md, 8), as far as this session's settings make it matter."""
+"""What a session did not protect: the specification's list (protocols/SPEC.md, 8), as far as this session's settings make it matter."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ _NOISE = "differential privacy: `[privacy]`"
 
 def unprotected(session: WalkedSession) -> tuple[Unprotected, ...]:
     """What applies, what weighs most first."""
-    return tuple(line for rule in _RULES if (line := rule(session)) is not None)
+    return (*(line for rule in _RULES if (line := rule(session)) is not None), *_ALWAYS)
 
 
 def _sums(session: WalkedSession) -> Unprotected:
-    if session.description.privacy is None:
+    privacy = session.description.privacy
+    if privacy is None:
         return Unprotected(
             what="The sums themselves",
-            sentence="They are exact. Whoever gets to see them may combine them with anything else that he knows, such as all records but one.",
+            sentence="They are exact. Whoever sees them may combine them with anything else that they know, such as all records but one.",
             helps=_NOISE,
         )
-    return Unprotected(
-        what="The sums themselves",
-        sentence=(
-            "They are opened with noise. What is true of very many records shows all the same, as it is what the session was for; "
-            f"{'a whole tenant, that is all of its records together, is not hidden by it' if session.description.privacy.unit == 'record' else 'patterns that many tenants share are not hidden'}."
-        ),
-        helps="a smaller ε, or the unit `tenant`, where there are many tenants",
-    )
+    shows = "They are opened with noise. What is true of very many records shows all the same, as it is what the session was for"
+    if privacy.unit == "record":
+        return Unprotected(
+            what="The sums themselves",
+            sentence=f"{shows}. So does much of what is true of a whole tenant: its records are hidden one by one, not together.",
+            helps='a smaller ε; `unit = "tenant"`, where there are very many tenants',
+        )
+    return Unprotected(what="The sums themselves", sentence=f"{shows}.", helps="a smaller ε")
 
 
 def _trust(session: WalkedSession) -> Unprotected | None:
@@ -39,7 +40,10 @@ def _trust(session: WalkedSession) -> Unprotected | None:
         return None
     return Unprotected(
         what="A server that breaks the protocol",
-        sentence="It could have two sums of one round opened, over sets of tenants that differ by one, and so learn that tenant's statistics.",
+        sentence=(
+            "It could have two sums of one round opened, over sets of tenants that differ by one, and so learn that tenant's "
+            "statistics."
+        ),
         helps='`trust = "malicious-server"`',
     )
 
@@ -61,14 +65,18 @@ def _floor(session: WalkedSession) -> Unprotected | None:
         return Unprotected(
             what="Counts",
             sentence=(
-                "How many records each component holds is opened before the floor can be applied to it, and a tenant that counts falsely can open a "
+                "How many records each component holds is opened before the floor can be applied to it, and a tenant that counts "
+                "falsely can open a "
                 "component that is too small."
             ),
             helps=_NOISE,
         )
     return Unprotected(
         what="Rare records",
-        sentence="No component had to hold a least number of records. A record far from all others may get a component to itself, whose sums are that record.",
+        sentence=(
+            "No component had to hold a least number of records. A record far from all others may get a component to itself, whose "
+            "sums are that record."
+        ),
         helps="a mass floor: `mass_floor` in `[trust]`, or " + _NOISE,
     )
 
@@ -79,7 +87,8 @@ def _crafted(session: WalkedSession) -> Unprotected | None:
     return Unprotected(
         what="Questions made up to single somebody out",
         sentence=(
-            "The server chooses the parameters of each round. Crafted ones turn a sum into a count of records near a point; the replay shows afterwards that "
+            "The server chooses the parameters of each round. Crafted ones turn a sum into a count of records near a point; the "
+            "replay shows afterwards that "
             "those of this session followed from its sums, and that no tenant was asked otherwise only where that tenant's log agrees."
         ),
         helps=_NOISE + "; tenants' own logs, held against the transcript",
@@ -159,29 +168,13 @@ def _converging(session: WalkedSession) -> Unprotected | None:
     )
 
 
-def _poison(session: WalkedSession) -> Unprotected:
-    bounded = (
-        "A tenant can send statistics that are made up, and spoil the model. Nobody can see it, as they are masked; "
-        "this report cannot either."
-    )
-    return Unprotected(what="False statistics of a tenant", sentence=bounded, helps="")
-
-
-def _who(session: WalkedSession) -> Unprotected:
-    return Unprotected(
-        what="Who takes part",
-        sentence="Names, hours, how many rows at most, and that some tenant of a sum could not compute its statistics are seen by all.",
-        helps="",
-    )
-
-
 def _colluders(session: WalkedSession) -> Unprotected:
     f = session.terms.content.colluders
     return Unprotected(
         what=f"More than {counted(f, 'colluder')}",
         sentence=(
-            f"If more than {f} of the {session.roster.n} tenants conspire, or if the roster has tenants that do not exist, masks and sums hide nobody. "
-            "No protocol can tell ten tenants from one with ten keys."
+            f"If more than {f} of the {session.roster.n} tenants conspire, or if the roster has tenants that do not exist, masks and "
+            "sums hide nobody. No protocol can tell ten tenants from one with ten keys."
         ),
         helps="know who is in the roster; a larger f",
     )
@@ -197,34 +190,39 @@ def _versions(session: WalkedSession) -> Unprotected | None:
     )
 
 
-def _denial(session: WalkedSession) -> Unprotected:
-    return Unprotected(
-        what="That a session comes to its end",
-        sentence="Server and tenants can each stop it, by not answering. That gives nothing away.",
+_RULES: tuple[Callable[[WalkedSession], Unprotected | None], ...] = (
+    _sums, _trust, _blocks, _floor, _crafted, _likelihood, _levels, _missing, _errors, _parts, _many_points, _converging, _versions,
+    _colluders,
+)  # fmt: skip
+
+# Of every session.
+_ALWAYS = (
+    Unprotected(
+        what="False statistics of a tenant",
+        sentence="A tenant can send made-up statistics and spoil the model. Nobody can see it, as they are masked; nor can this report.",
         helps="",
-    )
-
-
-def _machines(session: WalkedSession) -> Unprotected:
-    return Unprotected(
+    ),
+    Unprotected(
+        what="Who takes part",
+        sentence="Names, hours, how many rows at most, and that some tenant of a sum could not compute its statistics are seen by all.",
+        helps="",
+    ),
+    Unprotected(
         what="The machines themselves",
         sentence=(
-            "Who can read a tenant's disk or memory has its rows and keys; how long a computation or a message takes, and how large it is, is seen "
-            "on the network. A copy of a running machine holds the masks of the rounds to come."
+            "Who can read a tenant's disk or memory has its rows and keys. How long a computation or a message takes, and how large it "
+            "is, can be seen on the network. A copy of a running machine holds the masks of the rounds to come."
         ),
         helps="care for the tenant's own machine",
-    )
-
-
-def _software(session: WalkedSession) -> Unprotected:
-    return Unprotected(
+    ),
+    Unprotected(
         what="That a tenant's software does what it signs",
         sentence="Signatures commit a tenant to its policy; that its program follows it cannot be seen from outside.",
         helps="",
-    )
-
-
-_RULES: tuple[Callable[[WalkedSession], Unprotected | None], ...] = (
-    _sums, _trust, _blocks, _floor, _crafted, _likelihood, _levels, _missing, _errors, _parts, _many_points, _converging, _versions,
-    _colluders, _poison, _who, _machines, _software, _denial,
-)  # fmt: skip
+    ),
+    Unprotected(
+        what="That a session comes to its end",
+        sentence="Server and tenants can each stop it, by not answering. That gives nothing away.",
+        helps="",
+    ),
+)

@@ -94,10 +94,10 @@ def _logged(session: WalkedSession, log: Sequence[LogLine]) -> tuple[LoggedMessa
 
 def opened_sums(sums: Sequence[ReleasedSum]) -> tuple[OpenedSums, ...]:
     """The sums that were opened, those of one kind together, in the order of their first."""
-    groups: dict[tuple[str, str], list[ReleasedSum]] = {}
+    groups: dict[tuple[bool, str], list[ReleasedSum]] = {}
     for released in sums:
         model = json.dumps(released.broadcast.model.describe(), sort_keys=True)
-        groups.setdefault((released.kind, model), []).append(released)
+        groups.setdefault((released.kind == "counts", model), []).append(released)
     return tuple(_group(each) for each in groups.values())
 
 
@@ -109,7 +109,7 @@ def _group(sums: Sequence[ReleasedSum]) -> OpenedSums:
         numbers[said] = numbers.get(said, 0) + block.size
     return OpenedSums(
         of=summand_in_words(first.broadcast.model),
-        kind=first.kind,
+        counts=first.kind == "counts",
         sums=len(sums),
         fewest_tenants=min(tenants),
         most_tenants=max(tenants),

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 
 from fed_em.candidates import Candidates
-from fed_em.centres import Centres
+from fed_em.centres import FAMILY as CENTRES
 from fed_em.mixed_moments import FAMILY as MIXED_MOMENTS
 from fed_em.model import ComponentModel, Model, Summand
 from fed_em.observed_moments import FAMILY as OBSERVED_MOMENTS
-from fed_em.statistic_products import StatisticProducts
+from fed_em.statistic_products import FAMILY as STATISTIC_PRODUCTS
 from fed_em_server.model_words import model_in_words
 
 # By the name of a statistic's block, without the number of a candidate.
@@ -39,6 +39,11 @@ _STATISTICS: Mapping[str, str] = {
     "held_out": "how many rows were held out, and how well each model fits them",
 }
 _PRODUCTS = "products of what single records add to the sums, for standard errors"
+
+_SUMMANDS: Mapping[str, str] = {
+    CENTRES: "cluster centres that the fit may start from",
+    STATISTIC_PRODUCTS: "standard errors of the fitted model",
+}
 
 # By the kind of a message that a tenant sends.
 _MESSAGES: Mapping[str, str] = {
@@ -81,22 +86,16 @@ def message_in_words(kind: str) -> str:
 
 def summand_in_words(summand: Summand) -> str:
     """What was summed."""
-    if isinstance(summand, StatisticProducts):
-        return "standard errors of the fitted model"
-    if isinstance(summand, Centres):
-        return "cluster centres that the fit may start from"
     if isinstance(summand, Candidates):
         parts = {summand_in_words(model) for model in summand.models}
-        if len(parts) == 1:
-            return f"{len(summand.models)} candidates side by side: each a {parts.pop()}"
-        return f"{len(summand.models)} candidates side by side"
-    if summand.family in (OBSERVED_MOMENTS, MIXED_MOMENTS) or (
-        isinstance(summand, ComponentModel) and summand.n_components == 1
-    ):
+        each = f": each a {parts.pop()}" if len(parts) == 1 else ""
+        return f"{len(summand.models)} candidates side by side{each}"
+    alone = isinstance(summand, ComponentModel) and summand.n_components == 1
+    if alone or summand.family in (OBSERVED_MOMENTS, MIXED_MOMENTS):
         return "all columns on their own: their means and spreads, which put them on one scale"
-    if isinstance(summand, Model):
-        return model_in_words(summand)
-    return summand.family
+    if summand.family in _SUMMANDS or not isinstance(summand, Model):
+        return _SUMMANDS.get(summand.family, summand.family)
+    return model_in_words(summand)
 
 
 def counted(number: float, one: str, several: str = "") -> str:
