@@ -45,6 +45,9 @@ Vector = NDArray[np.float64]
 
 FAMILY = "mixed-moments"
 
+# What is left of a probability or a rate that noise made impossible.
+_LEAST = 1e-3
+
 
 @dataclass(frozen=True)
 class MixedMomentsModel:
@@ -247,6 +250,28 @@ def standard_columns(schema: ColumnSchema) -> Parameters:
         arrays[name] = np.full((1, size), 1.0 if name == RATES else 0.5)
     for levels in schema.level_slices:
         arrays[LEVEL_PROBABILITIES][:, levels] = 1.0 / (levels.stop - levels.start)
+    return Parameters(arrays)
+
+
+def possible(schema: ColumnSchema, moments: Parameters) -> Parameters:
+    """Moments of sums with noise, in which no level, answer or count is impossible: nobody could show it, and some record may.
+
+    Those of real records stay as they are, but for levels, answers and counts that no record shows.
+    """
+    arrays = dict(moments)
+    if LEVEL_PROBABILITIES in moments:
+        levels = arrays[LEVEL_PROBABILITIES] = moments[LEVEL_PROBABILITIES].copy()
+        for part in schema.level_slices:
+            if not levels[:, part].all():
+                raised = np.maximum(levels[:, part], _LEAST)
+                levels[:, part] = raised / raised.sum(axis=1, keepdims=True)
+    if SUCCESS_PROBABILITIES in moments:
+        shares = moments[SUCCESS_PROBABILITIES]
+        arrays[SUCCESS_PROBABILITIES] = np.where(
+            (shares > 0) & (shares < 1), shares, np.clip(shares, _LEAST, 1 - _LEAST)
+        )
+    if RATES in moments:
+        arrays[RATES] = np.where(moments[RATES] > 0, moments[RATES], _LEAST)
     return Parameters(arrays)
 
 

@@ -31,7 +31,7 @@ from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian
 from fed_em.lock_step import RoundOfFits
 from fed_em.mixed_mixture import MixedMixtureModel
-from fed_em.mixed_moments import MixedMomentsModel, standard_columns
+from fed_em.mixed_moments import MixedMomentsModel, possible, standard_columns
 from fed_em.model import Model, Summand
 from fed_em.optimiser import EM, L_BFGS, optimiser_for
 from fed_em.parameters import Parameters
@@ -155,6 +155,8 @@ def fit_standardised(
     first = first_round(model, *ranges)
     summed = total_for(first.one_model, first.coordinates)(first.parameters)
     moments = first.one_model.m_step(summed.statistics, first.parameters)
+    if isinstance(model, MixedMixtureModel):
+        moments = possible(model.schema, moments)
     coordinates, own = _standardised(model, moments, first.coordinates)
     there = Standardised(
         model, coordinates, own, lambda summand: total_for(summand, coordinates), seed, onlooker.started

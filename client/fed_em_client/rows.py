@@ -49,7 +49,8 @@ def read_records(
     """The records of data files: rows `(n, D)` in the order of the session's columns and in original units, read-only.
 
     Cells are coded as `fed_em.columns` says. Empty ones, nulls and NaN are NaN, in the columns that the session declares as
-    `missing`; a row may be all of them. Labels and weights are those of the columns that the session names for them.
+    `missing`; a row may be all of them. Labels and weights are those of the columns that the session names for them. In a private session
+    numbers outside the declared range are moved to its nearer end, as rows are moved into the ball.
 
     Args:
         data: CSV, Parquet, `.npz` or `.npy`, a folder of such files, or several of either; see `fed_em_client.data_files`.
@@ -77,7 +78,11 @@ def _records_of_file(path: Path, description: SessionDescription, columns: Mappi
     check_row_count(path, file.n_rows, row_cap)
     rows = wanted.rows_of(file, schema)
     wanted.check_finite(rows, [column.name for column in description.columns if column.missing])
-    wanted.check_ranges(rows, description)
+    if description.privacy is None:
+        wanted.check_ranges(rows, description)
+    else:
+        # Whether a tenant stays out must not depend on one record.
+        rows = np.clip(rows, description.low, description.high)
     return Records(
         rows,
         None if weights is None else wanted.weights_of(file, weights.column, weights.upper),

@@ -19,6 +19,7 @@ from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
 from fed_em.imputed_reach import records_beyond_reach
 from fed_em.model import ComponentModel, CountedModel, Summand
+from fed_em.moderate import require_moderate
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.resampling import Resampled
@@ -280,6 +281,9 @@ class RowsWork:
             self._require_few_replicates(asked)
         if isinstance(setting.model, StatisticProducts):
             self._require_one_point(asked)
+        radius = description.radius_of(setting.model, setting.coordinates)
+        if radius is not None:
+            require_moderate(setting.model, broadcast.parameters, radius)
         of_asked = self._counted if asked.mode == Mode.COUNTS else self._summed
         try:
             encoding, statistics = of_asked(asked, setting, broadcast.parameters)

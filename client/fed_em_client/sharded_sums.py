@@ -68,7 +68,7 @@ class ShardedSums:
             FedEmError: as `model.e_step`; the first shard's that has something to complain of.
             EnvironmentFault: worker processes end again and again.
         """
-        if isinstance(model, TenantMixedModel) and model.mixing is not None:
+        if getattr(model, "mixing", None) is not None and isinstance(model, TenantMixedModel):
             # A tenant's own weights are of all its records, and not of a shard's.
             return e_step_at_home(model, parameters, records, layout, self.e_step)
         if records is not self._held:

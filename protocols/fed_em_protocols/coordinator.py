@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import cast
 
 from fed_em.errors import CallerError
@@ -84,6 +83,7 @@ from fed_em_protocols.messages import (
     Shares,
     Upload,
 )
+from fed_em_protocols.records import replace
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms, validate_terms
 from fed_em_protocols.transitions import (
@@ -106,8 +106,14 @@ def coordinator_start(
     description: bytes,
     timetable: Timetable,
     now: float,
+    planned_rounds: int = 0,
 ) -> CoordinatorState:
-    """The state before anybody is linked. `description` is the JSON whose SHA-256 the terms name.
+    """The state before anybody is linked.
+
+    Args:
+        description: The JSON whose SHA-256 the terms name.
+        planned_rounds: How many rounds the session takes if none fails: no window is set up beside the last of them for more. 0 if
+            nobody knows.
 
     Raises:
         CallerError: the terms break a rule, belong to another roster, or the key is not the roster's.
@@ -121,7 +127,9 @@ def coordinator_start(
     if terms.roster != roster.digest or terms.schema != hashlib.sha256(description).digest():
         raise CallerError("the terms name another roster or another description")
     members = _nobody_yet(roster, now + timetable.gather)
-    return CoordinatorState(roster, identity, seal(terms, identity, description), timetable, members)
+    return CoordinatorState(
+        roster, identity, seal(terms, identity, description), timetable, members, planned_rounds=planned_rounds
+    )
 
 
 def _nobody_yet(roster: Roster, wait_until: float) -> Attendance:
@@ -307,9 +315,9 @@ def _gather(state: CoordinatorState, now: float) -> CoordinatorStep:
     """Close what is open of the round before, wait for tenants and for the window, then start a round."""
     if state.upcoming is not None and state.upcoming.phase is SetUpPhase.READY:
         return CoordinatorStep(_with_next_window(state))
-    if len(state.members.willing) < _least(state) or _refused_units(state):
+    if len(state.members) - len(state.members.refused) < _least(state) or _refused_units(state):
         return fail_request(state, _who_is_missing(state), final=True)
-    away = any(now < state.members[index].wait_until for index in state.members.absent)
+    away = any(now < until for until in state.members.waits)
     held_up = away and now < state.give_up
     if state.unresolved is not None:
         return close_round(state, now) or _wait_for_window(state, now, held_up)
@@ -346,10 +354,8 @@ def _participants(state: CoordinatorState) -> frozenset[int]:
 
 def _refused_units(state: CoordinatorState) -> bool:
     """Whether refusals leave too few tenants in units without any."""
-    willing = state.members.willing
-    if len(willing) == len(state.members):
-        return False
-    return sum(len(unit) for unit in state.units if unit <= willing) < _least(state)
+    refused = state.members.refused
+    return bool(refused) and sum(len(unit) for unit in state.units if unit.isdisjoint(refused)) < _least(state)
 
 
 def _start_gated(state: CoordinatorState, participants: frozenset[int], now: float) -> CoordinatorStep:
@@ -370,13 +376,12 @@ def _wait_for_window(state: CoordinatorState, now: float, held_up: bool = False)
     """Nobody can be asked yet: wait for the next window, open it, or wait for those without whom it would be of no use."""
     if state.upcoming is not None and not held_up:
         return CoordinatorStep(with_cut_off(state, None))
-    enough = _can_go_on_with(state, state.here)
-    if enough and not held_up:
+    if not held_up and _can_go_on_with(state, state.here):
         return _open_next_window(state, now)
     if now >= state.give_up:
         return fail_request(state, _who_is_missing(state), final=True)
     waiting = with_cut_off(state, state.give_up)
-    if enough or state.last_round == 0 or state.paused:
+    if state.last_round == 0 or state.paused or _can_go_on_with(state, state.here):
         return CoordinatorStep(waiting)
     notice = Notice(NoticeKind.PAUSED, state.last_round, _waited_for_names(state), _who_is_missing(state))
     return CoordinatorStep(replace(waiting, paused=True), notices=(notice,))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import cast
 
@@ -39,6 +38,7 @@ from fed_em_protocols.coordinator_state import (
 from fed_em_protocols.deposits import share_is_dealt
 from fed_em_protocols.envelope import Sealed, restored, seal
 from fed_em_protocols.errors import Equivocation, MalformedMessage, OutOfTurn, PeerFault
+from fed_em_protocols.growing_map import GrowingMap
 from fed_em_protocols.hashing import digest
 from fed_em_protocols.keys import agreement_public
 from fed_em_protocols.masks import MASK_KEY_BYTES, RingVector
@@ -59,6 +59,7 @@ from fed_em_protocols.messages import (
     Shares,
     Upload,
 )
+from fed_em_protocols.records import replace
 from fed_em_protocols.round_keys import AgreementKey, commitment, self_mask_key
 from fed_em_protocols.round_sum import RoundSum, unmasked
 from fed_em_protocols.running_total import RunningTotal, restarted_total
@@ -110,8 +111,8 @@ def on_upload(state: CoordinatorState, index: int, sealed: Sealed[Upload], now: 
     summed = replace(
         current,
         sum=current.sum.with_upload(index, unit, vector),
-        uploads={**current.uploads, index: evidence},
-        vectors={**current.vectors, index: sealed.attachment} if header.mode == Mode.COUNTS else current.vectors,
+        uploads=current.uploads.with_entry(index, evidence),
+        vectors=current.vectors.with_entry(index, sealed.attachment) if header.mode == Mode.COUNTS else current.vectors,
     )
     step = CoordinatorStep(
         replace(state, round=summed), notices=(Notice(NoticeKind.UPLOADED, current.number, (name,)),)
@@ -358,8 +359,8 @@ def dropped_neighbours(setup: WindowSetUp, current: Round, index: int) -> list[i
 def _with_masks(current: Round, survivor: int, self_seed: bytes, keys: Mapping[int, bytes]) -> Round:
     return replace(
         current,
-        self_seeds={**current.self_seeds, survivor: self_seed},
-        keys_given={**current.keys_given, survivor: keys},
+        self_seeds=current.self_seeds.with_entry(survivor, self_seed),
+        keys_given=current.keys_given.with_entry(survivor, keys),
     )
 
 
@@ -521,7 +522,7 @@ def _recovered(
         for v, given in current.keys_given.items()
     }
     liars = frozenset(v for v, keys in true_keys.items() if keys != current.keys_given[v])
-    return replace(current, keys_given=true_keys), liars
+    return replace(current, keys_given=GrowingMap(true_keys)), liars
 
 
 def _finish(state: CoordinatorState, current: Round, now: float, checked: bool = False) -> CoordinatorStep:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, lru_cache
 
 from fed_em.errors import CallerError
 from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.errors import Equivocation, IllegalStep
+from fed_em_protocols.growing_map import GrowingMap
 from fed_em_protocols.hashing import DIGEST_BYTES
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.masks import RingVector
@@ -27,6 +29,7 @@ from fed_em_protocols.messages import (
     Recover,
     SharedSecret,
 )
+from fed_em_protocols.records import replace
 from fed_em_protocols.ring import RING_64, Ring, ring_of
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.round_sum import RoundSum
@@ -192,28 +195,91 @@ class Member:
         return self.joined and (self.linked or now < self.wait_until)
 
 
-class Attendance(dict[int, Member]):
-    """The tenants by roster index, never changed in place: who is where is worked out once, not at every message."""
+class Attendance(Mapping[int, Member]):
+    """The tenants by roster index, never changed in place. Who is where is kept up with each change, not worked out at every message.
+
+    Attributes:
+        absent: Not linked, or not joined.
+        late: Known to lag.
+        refused: Those that refused the session.
+        waits: How many of the absent are waited for until each time.
+    """
+
+    def __init__(self, members: Mapping[int, Member]) -> None:
+        self._members: GrowingMap[int, Member] = GrowingMap(members)
+        self.absent = frozenset(index for index, member in members.items() if not member.here)
+        self.late = frozenset(index for index, member in members.items() if member.late)
+        self.refused = frozenset(index for index, member in members.items() if member.refusal)
+        self.waits: Mapping[float, int] = Counter(member.wait_until for member in members.values() if not member.here)
+
+    def with_member(self, index: int, member: Member) -> Attendance:
+        """The same with another entry for one of them."""
+        before, changed = self[index], Attendance.__new__(Attendance)
+        changed._members = self._members.with_entry(index, member)
+        changed.absent = _with_or_without(self.absent, index, not member.here)
+        changed.late = _with_or_without(self.late, index, member.late)
+        changed.refused = _with_or_without(self.refused, index, member.refusal != 0)
+        waits = Counter(self.waits)
+        waits[before.wait_until] -= not before.here
+        waits[member.wait_until] += not member.here
+        changed.waits = +waits
+        return changed
+
+    def __getitem__(self, index: int) -> Member:
+        return self._members[index]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
 
     @cached_property
     def present(self) -> frozenset[int]:
         """Linked and joined."""
-        return frozenset(index for index, member in self.items() if member.here)
+        return frozenset(self) - self.absent
 
     @cached_property
     def prompt(self) -> frozenset[int]:
         """Linked, joined, and not known to lag."""
-        return frozenset(index for index in self.present if not self[index].late)
+        return self.present - self.late
+
+    def of_processes(self, boots: Mapping[int, bytes]) -> frozenset[int]:
+        """Those whose process is still the one with this boot number."""
+        known, same = self._asked_for
+        if known is not boots:
+            same = frozenset(index for index, boot in boots.items() if self[index].boot == boot)
+            self._asked_for = boots, same
+        return same
 
     @cached_property
-    def willing(self) -> frozenset[int]:
-        """Those that have not refused."""
-        return frozenset(index for index, member in self.items() if not member.refusal)
+    def _asked_for(self) -> tuple[Mapping[int, bytes] | None, frozenset[int]]:
+        """The processes asked for last: while a window is set up they are the same at each message."""
+        return None, frozenset()
 
-    @cached_property
-    def absent(self) -> frozenset[int]:
-        """The others."""
-        return frozenset(self) - self.present
+
+def _with_or_without(those: frozenset[int], index: int, inside: bool) -> frozenset[int]:
+    return those if (index in those) is inside else those ^ {index}
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """Those whose answers a phase needs: the expected ones but for those that have answered.
+
+    It is asked at every message whether there are any; their set, as large as the federation, is made where it is needed.
+    """
+
+    expected: frozenset[int] = frozenset()
+    answered: Collection[int] = ()
+
+    @property
+    def all(self) -> frozenset[int]:
+        """The set of them."""
+        return self.expected.difference(self.answered)
+
+    def among(self, some: frozenset[int]) -> frozenset[int]:
+        """Those of them that are among some others."""
+        return frozenset(index for index in self.expected & some if index not in self.answered)
 
 
 @dataclass(frozen=True)
@@ -222,9 +288,11 @@ class Window:
 
     Attributes:
         opening: The signed OpenWindow; `boots` are the processes it was sent to.
+        processes: Those that may still get in.
         phase: How far its set-up has come.
         cut_off: When the present phase goes on with what it has.
         advertisements, deposits: Signed messages by roster index.
+        window_keys: Who advertised which.
         setup: Set once advertising is over.
         nonces: Of the witnesses of a sparse graph.
         held: Which dealers' shares each confirmed member holds.
@@ -233,13 +301,15 @@ class Window:
 
     opening: Sealed[OpenWindow]
     boots: Mapping[int, bytes]
+    processes: Mapping[int, bytes]
     phase: SetUpPhase = SetUpPhase.ADVERTISING
     cut_off: float = 0.0
-    advertisements: Mapping[int, Sealed[Advertise]] = field(default_factory=dict)
+    advertisements: GrowingMap[int, Sealed[Advertise]] = field(default_factory=GrowingMap)
+    window_keys: GrowingMap[bytes, int] = field(default_factory=GrowingMap)
     setup: WindowSetUp | None = None
     nonces: Mapping[int, bytes] = field(default_factory=dict, repr=False)
-    deposits: Mapping[int, Sealed[Deposit]] = field(default_factory=dict)
-    held: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    deposits: GrowingMap[int, Sealed[Deposit]] = field(default_factory=GrowingMap)
+    held: GrowingMap[int, frozenset[int]] = field(default_factory=GrowingMap)
     active: frozenset[int] = frozenset()
 
     @property
@@ -290,12 +360,12 @@ class Round:
     header: Sealed[Header]
     participants: frozenset[int]
     sum: RoundSum
-    uploads: Mapping[int, bytes] = field(default_factory=dict)
-    vectors: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+    uploads: GrowingMap[int, bytes] = field(default_factory=GrowingMap)
+    vectors: GrowingMap[int, bytes] = field(default_factory=GrowingMap, repr=False)
     outcome: Outcomes | None = None
     certificate: Sealed[Certificate] | None = None
-    self_seeds: Mapping[int, bytes] = field(default_factory=dict, repr=False)
-    keys_given: Mapping[int, Mapping[int, bytes]] = field(default_factory=dict, repr=False)
+    self_seeds: GrowingMap[int, bytes] = field(default_factory=GrowingMap, repr=False)
+    keys_given: GrowingMap[int, Mapping[int, bytes]] = field(default_factory=GrowingMap, repr=False)
     openings: Mapping[int, Sealed[Opening]] = field(default_factory=dict, repr=False)
     shares: Mapping[tuple[int, SharedSecret], Mapping[int, bytes]] = field(default_factory=dict, repr=False)
     asked: frozenset[int] = frozenset()
@@ -411,6 +481,8 @@ class CoordinatorState:
         paused: Whether the present request waits for tenants without whom there is no sum.
         unresolved: The last round, while it has no certificate and needs one.
         total: The running total of increments.
+        planned_rounds: How many rounds the session takes if none fails; 0 if nobody knows.
+        failed_rounds: Those that were spent without a sum.
         changed_after: No increment starts from this round or one before it: after it a tenant's rows or code changed.
         counts: The last round of counts, until the moments behind it are summed or have failed.
     """
@@ -438,6 +510,8 @@ class CoordinatorState:
     previous: PreviousRound = PreviousRound()
     unresolved: Unresolved | None = None
     total: RunningTotal | None = None
+    planned_rounds: int = 0
+    failed_rounds: int = 0
     changed_after: int = 0
     counts: Counts | None = None
 
@@ -462,23 +536,28 @@ class CoordinatorState:
         return self.terms.content.trust == Trust.MALICIOUS_SERVER
 
     @cached_property
-    def involved(self) -> frozenset[int]:
+    def awaited(self) -> Awaited:
         """Tenants whose answer the present phase of the round still needs."""
         window, current, unresolved = self.window, self.round, self.unresolved
         expected: frozenset[int] = frozenset()
         if window is None:
-            return expected
+            return Awaited()
         if self.phase is CoordinatorPhase.CLOSING and unresolved:
             expected = endorsers_of(self, window, unresolved.header.content, unresolved.outcome)
         elif self.phase is CoordinatorPhase.UPLOADING and current:
-            expected = _both(current.participants, window.active).difference(current.uploads)
+            return Awaited(_both(current.participants, window.active), current.uploads)
         elif self.phase is CoordinatorPhase.CERTIFYING and current and current.outcome:
             expected = endorsers_of(self, window, current.header.content, current.outcome)
         elif self.phase is CoordinatorPhase.OPENING and current:
-            expected = _both(current.survivors, window.active).difference(current.self_seeds)
+            return Awaited(_both(current.survivors, window.active), current.self_seeds)
         elif self.phase is CoordinatorPhase.RECOVERING and current:
             expected = current.asked & window.active
-        return expected
+        return Awaited(expected)
+
+    @property
+    def involved(self) -> frozenset[int]:
+        """The set of those that are awaited."""
+        return self.awaited.all
 
     @cached_property
     def units(self) -> tuple[frozenset[int], ...]:
@@ -517,7 +596,7 @@ class CoordinatorStep:
 def with_member(state: CoordinatorState, index: int, member: Member) -> CoordinatorState:
     if state.members[index] == member:
         return state
-    return replace(state, members=Attendance({**state.members, index: member}))
+    return replace(state, members=state.members.with_member(index, member))
 
 
 def require_policy(member: Member, policy: bytes, name: str) -> None:
@@ -536,18 +615,16 @@ def endorsers_of(state: CoordinatorState, window: Window, header: Header, outcom
     return same_process(state, window, witnesses.difference(outcome.endorsements))
 
 
-def setup_involved(state: CoordinatorState, window: Window) -> frozenset[int]:
+def setup_awaited(state: CoordinatorState, window: Window) -> Awaited:
     """Tenants whose answer the set-up of a window still needs."""
+    same = state.members.of_processes(window.processes)
     if window.phase is SetUpPhase.ADVERTISING:
-        same = (i for i, boot in window.boots.items() if state.members[i].boot == boot)
-        return frozenset(same) - frozenset(window.advertisements)
+        return Awaited(same, window.advertisements)
     if window.phase is SetUpPhase.DRAWING:
-        return (same_process(state, window) & frozenset(window.fixed.witnesses)) - frozenset(window.nonces)
+        return Awaited(same.intersection(window.fixed.witnesses), window.nonces)
     if window.phase is SetUpPhase.DEPOSITING:
-        return same_process(state, window, frozenset(window.advertisements.keys() - window.deposits.keys()))
-    if window.phase is SetUpPhase.CONFIRMING:
-        return same_process(state, window, frozenset(window.deposits.keys() - window.held.keys()))
-    return frozenset()
+        return Awaited(same, window.deposits)
+    return Awaited(same, window.held) if window.phase is SetUpPhase.CONFIRMING else Awaited()
 
 
 def same_process(state: CoordinatorState, window: Window, whom: frozenset[int] | None = None) -> frozenset[int]:
@@ -563,10 +640,13 @@ def hopeful(state: CoordinatorState, whom: frozenset[int], now: float) -> frozen
     return (whom & state.members.present).union(hoped_for)
 
 
-def any_hopeful(state: CoordinatorState, whom: frozenset[int], now: float) -> bool:
-    """Whether the answer of any of some tenants can still be hoped for."""
-    members = state.members
-    return not whom.isdisjoint(members.present) or any(members[i].hoped_for(now) for i in whom & members.absent)
+def any_hopeful(state: CoordinatorState, whom: Awaited, now: float) -> bool:
+    """Whether the answer of any of those awaited can still be hoped for."""
+    members, absent = state.members, state.members.absent
+    if len(whom.expected) - len(whom.expected & absent) > len(whom.answered):
+        return True  # whoever has answered, somebody who is here has not
+    silent = whom.all
+    return not silent <= absent or any(members[i].hoped_for(now) for i in silent & absent)
 
 
 def with_cut_off(state: CoordinatorState, cut_off: float | None) -> CoordinatorState:
@@ -575,27 +655,30 @@ def with_cut_off(state: CoordinatorState, cut_off: float | None) -> CoordinatorS
 
 def with_deadline(state: CoordinatorState, now: float) -> CoordinatorState:
     """The state with the time of its next tick: when a phase cuts off, or when it stops waiting for somebody who is away."""
-    upcoming = state.upcoming
-    whom = frozenset(state.members) if state.phase is CoordinatorPhase.GATHERING else state.involved
+    upcoming, members = state.upcoming, state.members
     times = [state.cut_off] if state.cut_off is not None else []
+    away = frozenset[int]()
     if upcoming and upcoming.phase is not SetUpPhase.READY:
-        whom |= setup_involved(state, upcoming)
         times.append(upcoming.cut_off)
-    away = (state.members[i] for i in whom & state.members.absent)
-    times += [member.wait_until for member in away if member.wait_until > now]
+        away = setup_awaited(state, upcoming).among(members.absent)
+    if state.phase is CoordinatorPhase.GATHERING:
+        waits: Iterable[float] = members.waits
+    else:
+        waits = (members[i].wait_until for i in away | state.awaited.among(members.absent))
+    times += [until for until in waits if until > now]
     deadline = min(times) if times and state.request is not None else None
     return state if state.deadline == deadline else replace(state, deadline=deadline)
 
 
 def mark_late(state: CoordinatorState, owing: frozenset[int]) -> CoordinatorState:
     """At a cut-off: whoever is linked and owed an answer is late. (A restarted process owes none, and would never be heard.)"""
-    late = {i: replace(m, late=True) for i, m in state.members.items() if i in owing and m.linked}
+    late = {i: replace(state.members[i], late=True) for i in owing if state.members[i].linked}
     return replace(state, members=Attendance({**state.members, **late})) if late else state
 
 
 def still_waiting(state: CoordinatorState, now: float) -> bool:
     """Whether the present phase of the round can still hope for an answer in time."""
-    return state.cut_off is not None and now < state.cut_off and any_hopeful(state, state.involved, now)
+    return state.cut_off is not None and now < state.cut_off and any_hopeful(state, state.awaited, now)
 
 
 def fail_request(
@@ -611,7 +694,7 @@ def fail_request(
         previous = PreviousRound(current.number, Outcome.NOT_OPENED, current.certificate, total)
     failed = replace(
         state, phase=CoordinatorPhase.GATHERING, request=None, round=None, cut_off=None, previous=previous,
-        unresolved=unresolved, paused=False, counts=None,
+        unresolved=unresolved, paused=False, counts=None, failed_rounds=state.failed_rounds + (current is not None),
     )  # fmt: skip
     notice = Notice(NoticeKind.ROUND_FAILED, state.last_round, (), reason)
     ended = None if current is None else EndedRound(current)

@@ -5,8 +5,8 @@ See `window` and `deposits` for what is checked.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from fed_em_protocols.coordinator_state import (
     Attendance,
@@ -19,12 +19,13 @@ from fed_em_protocols.coordinator_state import (
     mark_late,
     require_policy,
     same_process,
-    setup_involved,
+    setup_awaited,
 )
 from fed_em_protocols.deposits import box_for, check_deposit, split_boxes
 from fed_em_protocols.envelope import Sealed, seal
 from fed_em_protocols.errors import Equivocation, MalformedMessage, OutOfTurn, PeerFault
 from fed_em_protocols.graph_parameters import MAX_RESTARTS
+from fed_em_protocols.growing_map import GrowingMap
 from fed_em_protocols.members import from_bitmap, to_bitmap
 from fed_em_protocols.messages import (
     Advertise,
@@ -36,6 +37,7 @@ from fed_em_protocols.messages import (
     Reveal,
     SetUp,
 )
+from fed_em_protocols.records import replace
 from fed_em_protocols.terms import whole_units
 from fed_em_protocols.transitions import SET_UP_MOVES, SetUpPhase, require_move
 from fed_em_protocols.window import (
@@ -52,7 +54,7 @@ from fed_em_protocols.window import (
 _ROUNDS_BETWEEN_EARLY_WINDOWS = 3
 _MOST_DOUBLINGS = 8
 
-# The next window is set up while this fraction of the rounds of the present one is left.
+# The next window is set up while this fraction of the rounds of the present one is left, unless they are all that the session plans.
 _LEFT_OVER = 8
 
 
@@ -66,15 +68,19 @@ def on_advertise(state: CoordinatorState, index: int, sealed: Sealed[Advertise],
     if sealed.content.boot != state.members[index].boot:
         raise OutOfTurn(name, "advertised keys of another process than the one that is linked")
     require_policy(state.members[index], sealed.content.policy, name)
-    others = (other.content.window_key for i, other in window.advertisements.items() if i != index)
-    if sealed.content.window_key in others:
+    window_key = sealed.content.window_key
+    if window.window_keys.get(window_key, index) != index:
         raise PeerFault(name, "advertised the window key of another tenant", proves="two tenants share a key")
     known = window.advertisements.get(index)
     if known is not None and known.digest != sealed.digest:
         raise Equivocation(
             name, "advertised two sets of keys for one window", proves="the tenant signed two advertisements"
         )
-    advertised = replace(window, advertisements={**window.advertisements, index: sealed})
+    advertised = replace(
+        window,
+        advertisements=window.advertisements.with_entry(index, sealed),
+        window_keys=window.window_keys.with_entry(window_key, index),
+    )
     return CoordinatorStep(replace(state, upcoming=advertised))
 
 
@@ -102,7 +108,7 @@ def on_deposit(state: CoordinatorState, index: int, sealed: Sealed[Deposit], now
     known = window.deposits.get(index)
     if known is not None and known.digest != sealed.digest:
         raise Equivocation(name, "made two deposits for one window", proves="the tenant signed two deposits")
-    return CoordinatorStep(replace(state, upcoming=replace(window, deposits={**window.deposits, index: sealed})))
+    return CoordinatorStep(replace(state, upcoming=replace(window, deposits=window.deposits.with_entry(index, sealed))))
 
 
 def on_ready(state: CoordinatorState, index: int, sealed: Sealed[Ready], now: float) -> CoordinatorStep:
@@ -117,7 +123,7 @@ def on_ready(state: CoordinatorState, index: int, sealed: Sealed[Ready], now: fl
         held = from_bitmap(sealed.content.held, state.roster.n)
     except ValueError as error:
         raise MalformedMessage(name, str(error)) from None
-    expected = frozenset(window.deposits).intersection(setup.neighbours(index))
+    expected = frozenset(dealer for dealer in setup.neighbours(index) if dealer in window.deposits)
     notices = tuple(
         Notice(
             NoticeKind.FAULT,
@@ -127,7 +133,7 @@ def on_ready(state: CoordinatorState, index: int, sealed: Sealed[Ready], now: fl
         )
         for dealer in sorted(expected - held)
     )
-    confirmed = replace(window, held={**window.held, index: held & expected})
+    confirmed = replace(window, held=window.held.with_entry(index, held & expected))
     return CoordinatorStep(replace(state, upcoming=confirmed), notices=notices)
 
 
@@ -146,7 +152,9 @@ def wants_window(state: CoordinatorState) -> bool:
     setup, next_round = window.fixed, state.last_round + 1
     if state.draws > MAX_RESTARTS:
         return False
-    if setup.first_round + setup.rounds - next_round <= setup.rounds // _LEFT_OVER:
+    needed = state.planned_rounds + state.failed_rounds if state.planned_rounds else math.inf
+    left = setup.first_round + setup.rounds - next_round
+    if left <= setup.rounds // _LEFT_OVER and next_round + left <= needed:
         return True
     if state.draws > MAX_RESTARTS // 2:
         return False  # the other half of the draws is kept for the window that must follow
@@ -157,10 +165,10 @@ def wants_window(state: CoordinatorState) -> bool:
 
 def _count_missed(state: CoordinatorState, window: Window, active: frozenset[int]) -> CoordinatorState:
     """Note who got into a window that is complete or abandoned, of those it was opened for."""
-    members = Attendance(state.members)
+    members = dict(state.members)
     for index in window.boots:
         members[index] = replace(members[index], missed=0 if index in active else members[index].missed + 1)
-    return replace(state, members=members)
+    return replace(state, members=Attendance(members))
 
 
 def open_window(state: CoordinatorState, now: float) -> CoordinatorStep:
@@ -176,7 +184,7 @@ def open_window(state: CoordinatorState, now: float) -> CoordinatorStep:
     )
     opening = seal(content, state.identity)
     boots = {index: state.members[index].boot for index in sorted(here)}
-    window = Window(opening, boots, cut_off=now + state.timetable.set_up)
+    window = Window(opening, boots, boots, cut_off=now + state.timetable.set_up)
     data = opening.to_bytes()
     # Whoever is told of the new one drops the last one if it has served no sum yet.
     in_use = state.window if state.serves_sums else None
@@ -189,7 +197,7 @@ def advance_setup(state: CoordinatorState, now: float) -> CoordinatorStep:
     step = CoordinatorStep(state)
     while step.state.upcoming is not None and step.state.upcoming.phase is not SetUpPhase.READY:
         window = step.state.upcoming
-        if now < window.cut_off and any_hopeful(step.state, setup_involved(step.state, window), now):
+        if now < window.cut_off and any_hopeful(step.state, setup_awaited(step.state, window), now):
             break
         stage = _STAGES[window.phase]
         step = step.then(lambda s, stage=stage, window=window: stage(s, window, now))  # type: ignore[misc]
@@ -207,8 +215,14 @@ def _advertised(state: CoordinatorState, window: Window, now: float) -> Coordina
     setup = setup_of(window.opening, state.terms.content, state.roster, advertisements)
     if setup.certified and len(setup.witnesses) < setup.quorum:
         return _abandon(state, window, frozenset(window.advertisements))
-    late = mark_late(state, setup_involved(state, window))
-    fixed = replace(window, setup=setup, advertisements=advertisements, cut_off=now + state.timetable.set_up)
+    late = mark_late(state, setup_awaited(state, window).all)
+    fixed = replace(
+        window,
+        setup=setup,
+        advertisements=GrowingMap(advertisements),
+        processes={index: sealed.content.boot for index, sealed in advertisements.items()},
+        cut_off=now + state.timetable.set_up,
+    )
     data = setup_message(late, setup).to_bytes()
     sends = tuple((index, data) for index in setup.members)
     if setup.draws_graph:
@@ -269,11 +283,12 @@ def _deposited(state: CoordinatorState, window: Window, now: float) -> Coordinat
     dealers = frozenset(window.deposits) & same_process(state, window)
     if not _enough(state, dealers):
         return _abandon(state, window, dealers)
-    late = mark_late(state, setup_involved(state, window))
+    late = mark_late(state, setup_awaited(state, window).all)
     fixed = replace(
         window,
         phase=SetUpPhase.CONFIRMING,
-        deposits={index: window.deposits[index] for index in sorted(dealers)},
+        deposits=GrowingMap({index: window.deposits[index] for index in sorted(dealers)}),
+        processes={index: window.processes[index] for index in dealers},
         cut_off=now + state.timetable.set_up,
     )
     moved = replace(late, upcoming=fixed)
@@ -303,9 +318,9 @@ def _confirmed(state: CoordinatorState, window: Window, now: float) -> Coordinat
     )
     if not _enough(state, active):
         return _abandon(state, window, confirmed)
-    late = mark_late(state, setup_involved(state, window))
+    late = mark_late(state, setup_awaited(state, window).all)
     # Boxes are delivered; only the roots that dealers signed are still needed.
-    slim = {index: replace(sealed, attached=b"") for index, sealed in window.deposits.items()}
+    slim = GrowingMap({index: replace(sealed, attached=b"") for index, sealed in window.deposits.items()})
     ready = replace(window, phase=SetUpPhase.READY, deposits=slim, active=active)
     # Each window's draw begins with all witnesses again.
     counted = replace(_count_missed(late, window, active), upcoming=ready, excused=frozenset())
@@ -321,7 +336,7 @@ def _enough(state: CoordinatorState, members: frozenset[int]) -> bool:
 
 def _abandon(state: CoordinatorState, window: Window, answered: frozenset[int]) -> CoordinatorStep:
     """Too few went through the set-up: those who did not answer are late."""
-    late = _count_missed(mark_late(state, setup_involved(state, window)), window, answered)
+    late = _count_missed(mark_late(state, setup_awaited(state, window).all), window, answered)
     silent = state.roster.names(frozenset(window.boots) - answered)
     text = f"the set-up of a window was not completed; no answer from {', '.join(silent) or 'nobody'}"
     notice = Notice(NoticeKind.WINDOW_ABANDONED, state.last_round, silent, text)
@@ -337,7 +352,7 @@ def pending_setup(state: CoordinatorState, index: int) -> tuple[bytes, ...]:
         return (
             setup_message(state, window.fixed).to_bytes(),
         )  # whoever has no nonce to give owes nothing, and needs it
-    if index not in setup_involved(state, window):
+    if index not in setup_awaited(state, window).all:
         return ()
     if window.phase is SetUpPhase.ADVERTISING:
         return (window.opening.to_bytes(),)

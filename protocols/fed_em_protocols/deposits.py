@@ -1,22 +1,23 @@
 """Deposits: shares of every secret of a window, one sealed box a holder, tied to one signed Merkle root a holder.
 
 A box holds a salt seed and, for each round, the shares of a_t and b_t. Leaf (t, secret) of a holder's tree is the hash of
-(set-up, dealer, holder, t, secret, salt, share); salts come from the salt seed one by one, so releasing one share says nothing on
-another leaf. At recovery a hash that does not fit the root names the holder; all hashes right and the secret wrong names the dealer.
+(set-up, dealer, holder, t, secret, salt, share); salts are the keystream of a key of the salt seed, 16 bytes each, so releasing one
+share says nothing on another leaf. At recovery a hash that does not fit the root names the holder; all hashes right and the secret
+wrong names the dealer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
 from fed_em_protocols.boxes import TAG_BYTES, Route
 from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.errors import MalformedMessage
-from fed_em_protocols.hashing import DIGEST_BYTES, digest, digest_of_more
-from fed_em_protocols.hkdf import expand, extract
-from fed_em_protocols.keys import KEY_BYTES
+from fed_em_protocols.hashing import DIGEST_BYTES, digest, digests_of_rows
+from fed_em_protocols.keys import KEY_BYTES, derive
+from fed_em_protocols.masks import MASK_KEY_BYTES, keystream
 from fed_em_protocols.merkle import includes, inclusion_path, leaf_hash, root
 from fed_em_protocols.messages import SALT_BYTES, Deposit, ReleasedShare, SharedSecret
 from fed_em_protocols.shamir import SHARE_BYTES, split_many
@@ -73,7 +74,7 @@ class HeldShares:
             dealer=self.dealer,
             secret=int(secret),
             share=self.share(round_number, secret),
-            salt=_salt(extract(self.salt_seed), leaf),
+            salt=_salts(self.salt_seed, leaf + 1)[-SALT_BYTES:],
             path=b"".join(inclusion_path(leaf, leaves)),
         )
 
@@ -165,7 +166,8 @@ def share_is_dealt(
     """Whether a released share is the very one that its dealer committed to for this holder."""
     secret = SharedSecret(released.secret)
     index = _leaf_index(setup, round_number, secret)
-    leaf = _leaf_of(setup.digest, released.dealer, holder)(index, released.salt, released.share)
+    fields = (setup.digest, released.dealer, holder, index, released.salt, released.share)
+    leaf = leaf_hash(digest("share", *fields))
     path = [released.path[k : k + DIGEST_BYTES] for k in range(0, len(released.path), DIGEST_BYTES)]
     tree_root = root_for(setup, deposit, released.dealer, holder)
     return includes(tree_root, 2 * setup.rounds, index, leaf, path)
@@ -175,26 +177,18 @@ def _leaf_index(setup: WindowSetUp, round_number: int, secret: SharedSecret) -> 
     return 2 * (round_number - setup.first_round) + int(secret)
 
 
-@cache
-def _salt_info(leaf: int) -> bytes:
-    return digest("derive/salt", leaf)
-
-
-def _salt(extracted_seed: bytes, leaf: int) -> bytes:
-    """What `derive_from(extracted_seed, "salt", SALT_BYTES, leaf)` gives."""
-    return expand(extracted_seed, _salt_info(leaf), SALT_BYTES)
-
-
-_LeafOf = Callable[[int, bytes, bytes], bytes]
-
-
-def _leaf_of(setup: bytes, dealer: int, holder: int) -> _LeafOf:
-    """The hash of (set-up, dealer, holder, leaf, salt, share), given the last three."""
-    rest = digest_of_more("share", 3, setup, dealer, holder)
-    return lambda leaf, salt, share: leaf_hash(rest(leaf, salt, share))
+def _salts(salt_seed: bytes, count: int) -> bytes:
+    """The salts of the first leaves, end to end."""
+    return keystream(derive("salts", salt_seed, MASK_KEY_BYTES), SALT_BYTES * count)
 
 
 def _leaves(setup: bytes, dealer: int, holder: int, salt_seed: bytes, table: bytes) -> tuple[bytes, ...]:
-    seed, leaf_of = extract(salt_seed), _leaf_of(setup, dealer, holder)
-    shares = (table[k : k + SHARE_BYTES] for k in range(0, len(table), SHARE_BYTES))
-    return tuple(leaf_of(k, _salt(seed, k), share) for k, share in enumerate(shares))
+    """The hash of (set-up, dealer, holder, leaf, salt, share) for each share in turn."""
+    count = len(table) // SHARE_BYTES
+    columns = ((_places(count), 8), (_salts(salt_seed, count), SALT_BYTES), (table, SHARE_BYTES))
+    return tuple(map(leaf_hash, digests_of_rows("share", (setup, dealer, holder), columns)))
+
+
+@cache
+def _places(count: int) -> bytes:
+    return b"".join(place.to_bytes(8, "little") for place in range(count))

@@ -39,7 +39,9 @@ from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
+from fed_em.moderate import LEAST_VARIANCE
 from fed_em.selection import Choice
 from fed_em.standardised_fit import first_round
 from fed_em.starts import start_candidates
@@ -273,6 +275,35 @@ class SessionDescription(Table):
         for has, what in refusals:
             if has:
                 raise ValueError(f"a session with [privacy] cannot have {what}: leave one of them out")
+        self._check_floor()
+        self._check_prior()
+
+    def _check_prior(self) -> None:
+        """Noise can leave a level, an answer or a count without any records: a prior keeps them possible."""
+        model = self.fitted_model
+        prior = (model.prior if isinstance(model, MixedMixtureModel) else None) or MixedMixturePrior()
+        schema = self.schema_of_columns
+        needed = {
+            "level_records": len(schema.categorical) > 0 and not prior.level_records,
+            "bernoulli_records": len(schema.bernoulli) > 0 and not prior.bernoulli_records,
+            "poisson_records": len(schema.poisson) > 0
+            and not (prior.poisson_records and all(rate > 0 for rate in prior.poisson_rates)),
+        }
+        lacking = [f"{name} = 1.0" for name, lacks in needed.items() if lacks]
+        if lacking:
+            rates = " with positive poisson_rates, one of each count column" if needed["poisson_records"] else ""
+            raise ValueError(
+                "a session with [privacy] over discrete columns needs a prior, as noise can leave a level without any records: "
+                f"set {', '.join(lacking)}{rates} in [model.prior]"
+            )
+
+    def _check_floor(self) -> None:
+        """At parameters where a variance is smaller, no tenant evaluates anything (`fed_em.moderate`)."""
+        floor = min(getattr(model, "covariance_floor", LEAST_VARIANCE) for model in self.models)
+        if len(self.schema_of_columns.gaussian) and floor < LEAST_VARIANCE:
+            raise ValueError(
+                f"a session with [privacy] needs a covariance_floor of {LEAST_VARIANCE:g} or more in [model], not {floor:g}"
+            )
 
     def _check_selection(self) -> None:
         if self.selection is None:

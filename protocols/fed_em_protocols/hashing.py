@@ -11,9 +11,12 @@ the encoding injective; the domain keeps digests of different things apart.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from struct import Struct
+
+import numpy as np
+from numpy.typing import NDArray
 
 DIGEST_BYTES = 32
 NO_BYTES_DIGEST = hashlib.sha256(b"").digest()
@@ -43,20 +46,31 @@ def _framed(fields: Iterable[Field]) -> list[bytes | memoryview]:
     return parts
 
 
-def digest_of_more(domain: str, count: int, *fields: Field) -> Callable[..., bytes]:
-    """For many digests whose first fields are the same: takes the `count` others, and gives `digest(domain, *fields, *others)`."""
-    begun = hashlib.sha256(b"".join((_tag(domain), _length(len(fields) + count), *_framed(fields))))
-
-    def finished(*others: Field) -> bytes:
-        if len(others) != count:
-            raise ValueError(f"{len(others)} fields were given, {count} are to come")
-        found = begun.copy()
-        found.update(b"".join(_framed(others)))
-        return found.digest()
-
-    return finished
-
-
 def digest(domain: str, *fields: Field) -> bytes:
     """32-byte digest of `fields` under `domain`. Integers must lie in [0, 2^64)."""
     return hashlib.sha256(b"".join((_tag(domain), _length(len(fields)), *_framed(fields)))).digest()
+
+
+def digests_of_rows(domain: str, fields: Sequence[Field], columns: Sequence[tuple[bytes, int]]) -> list[bytes]:
+    """`digest(domain, *fields, *row)` of each row of a table, in a fraction of their time.
+
+    Args:
+        domain, fields: As of `digest`, the same for all rows.
+        columns: At least one: the bytes of its entries, end to end, and the length of each; an integer has 8 bytes, little-endian.
+
+    Raises:
+        ValueError: a column has another number of entries.
+    """
+    head = b"".join((_tag(domain), _length(len(fields) + len(columns)), *_framed(fields)))
+    tables = [np.frombuffer(data, np.uint8).reshape(-1, size) for data, size in columns]
+    n = len(tables[0])
+    parts = [_repeated(head, n)]
+    for table in tables:
+        parts += (_repeated(_length(table.shape[1]), n), table)
+    rows = np.concatenate(parts, axis=1)
+    size, data = rows.shape[1], rows.tobytes()
+    return [hashlib.sha256(data[k : k + size]).digest() for k in range(0, len(data), size)]
+
+
+def _repeated(data: bytes, n: int) -> NDArray[np.uint8]:
+    return np.broadcast_to(np.frombuffer(data, np.uint8), (n, len(data)))

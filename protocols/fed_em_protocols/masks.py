@@ -45,6 +45,11 @@ _MOST_STREAMS = 512
 _LEAST_BYTES_COMPILED = 8 * 1024 * 1024
 
 
+def keystream(key: bytes, size: int) -> bytes:
+    """The first `size` bytes of the keystream of `key`, which must serve nothing else."""
+    return Cipher(AES(key), _FROM_ZERO).encryptor().update(bytes(size))
+
+
 def mask(key: bytes, length: int, dtype: type[np.uint64 | np.uint32] = np.uint64) -> RingVector:
     """The mask of `key`: `length` integers modulo 2^64 (or 2^32), which are its keystream in little-endian words."""
     vector = np.zeros(length, dtype=dtype)

@@ -25,8 +25,10 @@ def _level_above(level: Sequence[bytes]) -> tuple[bytes, ...]:
     The largest power of two below n, where RFC 9162 parts n leaves, is a multiple of every smaller one: so pairs from the left
     make the same tree.
     """
-    parents = tuple(map(node_hash, level[::2], level[1::2]))
-    return parents if len(level) % 2 == 0 else (*parents, level[-1])
+    # Most of a window's set-up: hence the hash of a node written out.
+    sha256 = hashlib.sha256
+    parents = [sha256(b"\x01" + left + right).digest() for left, right in zip(level[::2], level[1::2], strict=False)]
+    return tuple(parents) if len(level) % 2 == 0 else (*parents, level[-1])
 
 
 @dataclass(frozen=True)

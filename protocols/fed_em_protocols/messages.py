@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 
 from fed_em_protocols.keys import KEY_BYTES, SIGNATURE_BYTES
 from fed_em_protocols.limits import (
@@ -296,6 +297,11 @@ class Header:
     base_rounds: tuple[int, ...] = field(metadata=at_most(MAX_TENANTS))
     base_contexts: bytes = field(metadata=at_most(32 * MAX_TENANTS))
     ring: int = field(default=64, metadata=at_most(64))
+
+    @cached_property
+    def distinct_bases(self) -> tuple[int, ...]:
+        """The base rounds that `base_contexts` are of."""
+        return tuple(sorted(set(self.base_rounds) - {0}))
 
 
 @dataclass(frozen=True)

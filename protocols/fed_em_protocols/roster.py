@@ -166,10 +166,10 @@ class Roster(BaseModel):
     @cached_property
     def blocks(self) -> tuple[frozenset[int], ...]:
         """The blocks as sets of roster indices, by block number."""
-        numbers = sorted({tenant.block for tenant in self.tenants})
-        return tuple(
-            frozenset(i for i, tenant in enumerate(self.tenants) if tenant.block == number) for number in numbers
-        )
+        members: dict[int, list[int]] = {}
+        for index, tenant in enumerate(self.tenants):
+            members.setdefault(tenant.block, []).append(index)
+        return tuple(frozenset(members[number]) for number in sorted(members))
 
     @cached_property
     def witnesses(self) -> tuple[int, ...]:

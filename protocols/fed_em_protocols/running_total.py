@@ -8,12 +8,13 @@ total is the sum of whole vectors, integer for integer. Only T is ever decoded.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.hashing import digest
 from fed_em_protocols.masks import RingVector
 from fed_em_protocols.messages import Header
+from fed_em_protocols.records import replace
 
 
 @dataclass(frozen=True)

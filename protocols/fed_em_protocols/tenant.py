@@ -20,7 +20,6 @@ Randomness, the durable marks and the tenant's policy are arguments. A raise lea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import cast
 
 from fed_em_protocols.envelope import Sealed, seal, unseal
@@ -44,6 +43,7 @@ from fed_em_protocols.messages import (
     SetUp,
 )
 from fed_em_protocols.policy import check_terms
+from fed_em_protocols.records import replace
 from fed_em_protocols.tenant_outcome import on_certificate, on_counted, on_proposal, on_recover
 from fed_em_protocols.tenant_round import on_base, on_header
 from fed_em_protocols.tenant_state import RoundMarks, TenantSelf, TenantState, TenantStep

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 
 from fed_em_protocols.certification import (
     EVIDENCE_BYTES,
@@ -31,6 +30,7 @@ from fed_em_protocols.messages import (
     SharedSecret,
     Shares,
 )
+from fed_em_protocols.records import replace
 from fed_em_protocols.ring import ring_of
 from fed_em_protocols.round_sum import removal
 from fed_em_protocols.tenant_round import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from fed_em_protocols.hashing import DIGEST_BYTES
 from fed_em_protocols.masks import RingVector, add_masks
 from fed_em_protocols.members import from_bitmap, to_bitmap
 from fed_em_protocols.messages import AskBase, Base, Certificate, Header, Mode, Outcome, Upload
+from fed_em_protocols.records import replace
 from fed_em_protocols.ring import RINGS, ring_of
 from fed_em_protocols.round_keys import AgreementKey, pair_mask_keys, self_mask_key
 from fed_em_protocols.tenant_state import (
@@ -30,7 +30,7 @@ from fed_em_protocols.tenant_state import (
     members_in,
     with_round,
 )
-from fed_em_protocols.terms import Trust, guarded_units
+from fed_em_protocols.terms import Trust, guarded_units, unit_place
 from fed_em_protocols.transitions import RoundStage
 from fed_em_protocols.window import Randomness, WindowSetUp
 
@@ -307,14 +307,12 @@ def _increment_start(header: Header, base: BaseRound, state: TenantState) -> tup
         if header.base_rounds or header.base_contexts:
             raise MalformedMessage(SERVER, "names base rounds where whole vectors are asked for")
         return None
-    units = guarded_units(state.me.roster, state.accepted_terms)
-    rounds = sorted(set(header.base_rounds) - {0})
+    units, rounds = guarded_units(state.me.roster, state.accepted_terms), header.distinct_bases
     if len(header.base_rounds) != len(units) or len(header.base_contexts) != DIGEST_BYTES * len(rounds):
         raise MalformedMessage(SERVER, "names base rounds that do not fit the roster's blocks")
     if rounds and rounds[-1] >= header.round:
         raise MalformedMessage(SERVER, "names a base round that is not over")
-    own = next(place for place, unit in enumerate(units) if state.me.index in unit)
-    number = header.base_rounds[own]
+    number = header.base_rounds[unit_place(state.me.roster, state.accepted_terms, state.me.index)]
     place = DIGEST_BYTES * rounds.index(number) if number else 0
     context = header.base_contexts[place : place + DIGEST_BYTES] if number else b""
     if base.certain and (number, context) != (base.round, base.context):

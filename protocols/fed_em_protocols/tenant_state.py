@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from fed_em_protocols.masks import RingVector
 from fed_em_protocols.members import from_bitmap
 from fed_em_protocols.messages import Close, Header, OpenWindow
 from fed_em_protocols.policy import TermsPolicy, commitment_to, salt_of
+from fed_em_protocols.records import replace
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.round_keys import RoundSecrets
 from fed_em_protocols.terms import SessionTerms

@@ -13,8 +13,6 @@ older window, however many go by between two draws. So each window that serves a
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from fed_em_protocols.certification import require_certified
 from fed_em_protocols.deposits import HeldShares, box_bytes, check_deposit, deal, open_box
 from fed_em_protocols.envelope import Sealed, seal, unquote
@@ -33,6 +31,7 @@ from fed_em_protocols.messages import (
     Reveal,
     SetUp,
 )
+from fed_em_protocols.records import replace
 from fed_em_protocols.tenant_round import require_one_header
 from fed_em_protocols.tenant_state import RoundMarks, TenantState, TenantStep, TenantWindow, members_in
 from fed_em_protocols.transitions import WindowStage
@@ -125,7 +124,7 @@ def on_setup(state: TenantState, sealed: Sealed[SetUp], randomness: Randomness, 
     window, terms, me = state.upcoming, state.accepted_terms, state.me
     assert window is not None
     setup = read_setup(sealed, window.opening, terms, me.roster)
-    if me.index not in setup.members or setup.digests[setup.members.index(me.index)] != window.advertised:
+    if not setup.has(me.index) or setup.digest_of(me.index) != window.advertised:
         raise PeerFault(SERVER, "sent a set-up without this tenant's own advertisement")
     if setup.draws_graph and len(state.drawn) > MAX_RESTARTS:
         raise PeerFault(

@@ -108,6 +108,11 @@ def guarded_units(roster: Roster, terms: SessionTerms) -> tuple[frozenset[int], 
     return roster.blocks if terms.blocks else tuple(frozenset({index}) for index in range(roster.n))
 
 
+def unit_place(roster: Roster, terms: SessionTerms, index: int) -> int:
+    """Which of the `guarded_units` a tenant is in."""
+    return next(place for place, unit in enumerate(roster.blocks) if index in unit) if terms.blocks else index
+
+
 def whole_units(units: tuple[frozenset[int], ...], members: frozenset[int]) -> frozenset[int]:
     """The union of the units that lie entirely within `members`."""
     return frozenset().union(*(unit for unit in units if unit <= members))

@@ -15,18 +15,18 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
+from fed_em_protocols.boxes import Channel
 from fed_em_protocols.envelope import Sealed, unquote
 from fed_em_protocols.errors import SERVER, MalformedMessage, OutOfTurn, PeerFault
 from fed_em_protocols.graph import NeighbourGraph, graph_seed
 from fed_em_protocols.hashing import DIGEST_BYTES, digest
-from fed_em_protocols.keys import KEY_BYTES, SigningKey, agreement_key, agreement_public, is_of_small_order
+from fed_em_protocols.keys import KEY_BYTES, SigningKey, agreement_public, is_of_small_order
 from fed_em_protocols.members import from_bitmap, to_bitmap
 from fed_em_protocols.messages import Advertise, Neighbours, OpenWindow, Quoted, SetUp
+from fed_em_protocols.records import replace
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.round_keys import KeyChain, commitment
 from fed_em_protocols.terms import SessionTerms, Trust, certificate_quorum_of, share_threshold_of
@@ -58,10 +58,10 @@ class WindowSecrets:
         return f"WindowSecrets({self.chain!r})"
 
     @cached_property
-    def channel(self) -> X25519PrivateKey:
-        """The key of the sealed boxes, made once for all of them."""
+    def channel(self) -> Channel:
+        """The end of the sealed boxes, made once for all of them."""
         assert self.channel_secret is not None
-        return agreement_key(self.channel_secret)
+        return Channel(self.channel_secret)
 
     def without_channel(self) -> WindowSecrets:
         """The same, once no box is left to open."""
@@ -91,7 +91,7 @@ def advertisement(secrets: WindowSecrets, terms: SessionTerms, boot: bytes, poli
         session=terms.session,
         window=secrets.opening,
         boot=boot,
-        channel_key=secrets.channel.public_key().public_bytes_raw(),
+        channel_key=secrets.channel.public,
         window_key=secrets.signing_key.public,
         nonce_commitment=nonce_commitment(secrets.nonce) if secrets.nonce else NO_NONCE,
         policy=policy,
@@ -187,6 +187,21 @@ class WindowSetUp:
             found = self.graph.neighbours(index) if self.graph else tuple(m for m in self.members if m != index)
             self._neighbours[index] = found
         return found
+
+    def has(self, index: int) -> bool:
+        """Whether a tenant is a member."""
+        place = bisect_left(self.members, index)
+        return place < len(self.members) and self.members[place] == index
+
+    def digest_of(self, index: int) -> bytes:
+        """The digest of a member's advertisement."""
+        return self.digests[bisect_left(self.members, index)]
+
+    def told(self, advertisements: Mapping[int, Sealed[Advertise]], graph: NeighbourGraph | None) -> WindowSetUp:
+        """The same set-up with other advertisements at hand, or its graph. H(set-up), of all members' digests, stays as it is."""
+        other = replace(self, advertisements=advertisements, graph=graph)
+        other.__dict__["digest"] = self.digest
+        return other
 
     def round_key(self, index: int, round_number: int) -> bytes:
         """pk_t of a member whose table is at hand."""
@@ -306,13 +321,13 @@ def _with_advertisements(
     for index, each in zip(members, quoted, strict=True):
         sealed = unquote(each, Advertise, SERVER)
         check_advertisement(sealed, setup.opening, setup.terms, roster, index)
-        if sealed.digest != setup.digests[bisect_left(setup.members, index)]:
+        if sealed.digest != setup.digest_of(index):
             raise MalformedMessage(SERVER, "sent an advertisement that its set-up does not bind")
         found[index] = sealed
     keys = [sealed.content.window_key for sealed in found.values()]
     if len(set(keys)) != len(keys):
         raise PeerFault(SERVER, "sent a set-up in which two tenants have the same window key")
-    return replace(setup, advertisements=found)
+    return setup.told(found, setup.graph)
 
 
 def read_neighbours(message: Sealed[Neighbours], setup: WindowSetUp, own: int, roster: Roster) -> WindowSetUp:
@@ -324,10 +339,10 @@ def read_neighbours(message: Sealed[Neighbours], setup: WindowSetUp, own: int, r
     content = message.content
     if content.setup != setup.digest:
         raise OutOfTurn(SERVER, "sent the neighbours of another set-up")
-    drawn = replace(setup, graph=draw_graph(setup, content.nonces))
+    drawn = setup.told(setup.advertisements, draw_graph(setup, content.nonces))
     quoted = _read_members(content.quoted, roster)
     known = frozenset(setup.advertisements)
-    if not all(_is_member(setup, index) and index not in known for index in quoted):
+    if not all(setup.has(index) and index not in known for index in quoted):
         raise MalformedMessage(SERVER, "quoted advertisements that nobody lacks")
     neighbours = drawn.neighbours(own)
     if not frozenset(neighbours) <= known | frozenset(quoted):
@@ -340,7 +355,7 @@ def read_neighbours(message: Sealed[Neighbours], setup: WindowSetUp, own: int, r
     for place, index in enumerate(neighbours):
         table = message.attachment[place * size : (place + 1) * size]
         found[index] = table_at_hand(found[index], table, setup.terms, roster.tenants[index].name)
-    return replace(full, advertisements=found)
+    return full.told(found, full.graph)
 
 
 def table_at_hand(sealed: Sealed[Advertise], table: bytes, terms: SessionTerms, name: str) -> Sealed[Advertise]:
@@ -354,11 +369,6 @@ def table_at_hand(sealed: Sealed[Advertise], table: bytes, terms: SessionTerms, 
     whole = replace(sealed, attached=table)
     check_round_keys(whole, terms, name)
     return whole
-
-
-def _is_member(setup: WindowSetUp, index: int) -> bool:
-    place = bisect_left(setup.members, index)
-    return place < len(setup.members) and setup.members[place] == index
 
 
 def draw_graph(setup: WindowSetUp, nonces: Sequence[bytes]) -> NeighbourGraph | None:

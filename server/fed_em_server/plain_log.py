@@ -61,7 +61,7 @@ class PlainLog:
             f"f = {record.colluders}, {blocks_in_words(record)}, sums of {record.minimum_survivors} tenants or more"
         )
         promised = (record.privacy.in_words,) if record.privacy else ()
-        for told_once in (record.banner, *promised, *record.warnings):
+        for told_once in (record.banner, *promised, *record.doubts, *record.warnings):
             self._write(told_once)
 
     def noticed(self, notice: Notice) -> None:

@@ -95,12 +95,12 @@ def blocks_in_words(record: SessionRecord) -> str:
 
 
 def ending_in_words(record: SessionRecord) -> str:
-    """`converged`, `converged around 3 stale terms`, `stopped before convergence`, `a stream, to its last round`."""
+    """`converged`, `converged around 3 stale terms`, `stopped before convergence`; of streams and with noise, `…, to its last round`."""
     if record.stream:
         return "a stream, to its last round"
     stale = record.rounds[-1].stale if record.rounds else 0
     if not record.converged:
-        return "stopped before convergence"
+        return "with noise, to its last round" if record.privacy else "stopped before convergence"
     return f"converged around {stale} stale {'term' if stale == 1 else 'terms'}" if stale else "converged"
 
 

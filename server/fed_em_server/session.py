@@ -40,7 +40,7 @@ from fed_em_server.record import Happening, Participation, RoundRecord, SessionR
 from fed_em_server.report_words import HAPPENINGS, happening_of
 from fed_em_server.selection_record import reason_in_words, selection_record
 from fed_em_server.session_fit import fit_session
-from fed_em_server.session_terms import BANNER, session_terms, warnings_of
+from fed_em_server.session_terms import BANNER, planned_rounds, privacy_plan, session_terms, warnings_of
 from fed_em_server.standings import Standing, Standings
 
 # What a tenant that was not asked has to do with a round, from where it stands; the others are away.
@@ -85,6 +85,9 @@ class SessionPlan:
     transport: str
     optimiser: str = EM
     beginning: Beginning = field(default_factory=OneDraw)
+    planned_rounds: int = 0
+    doubts: tuple[str, ...] = ()
+    """Why noise may leave little of the fit."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def plan_session(
     """The plan of a configuration, with a fresh session number.
 
     Raises:
-        CallerError: no sparse graph will do, or the model to start from is not there.
+        CallerError: no sparse graph will do, the model to start from is not there, or noise cannot keep what the session promises.
         EnvironmentFault: it cannot be read.
     """
     description = configuration.description
@@ -113,6 +116,7 @@ def plan_session(
     sums += BOOTSTRAP_ROUNDS if description.bootstrap else 0
     terms = session_terms(configuration.trust, roster, description, sums)
     timetable = configuration.times.timetable()
+    noise = privacy_plan(configuration.trust, roster, description)
     return SessionPlan(
         roster,
         identity,
@@ -124,6 +128,8 @@ def plan_session(
         transport,
         configuration.optimiser,
         beginning,
+        planned_rounds(configuration.trust, description, sums),
+        noise.warnings if noise else (),
     )
 
 
@@ -151,7 +157,13 @@ def run_session(
     recorder = None if store is None else TranscriptRecorder(store, plan.identity, _time_of_day)
     try:
         state = coordinator_start(
-            plan.roster, plan.identity, plan.terms, plan.description.to_json(), plan.timetable, hub.now()
+            plan.roster,
+            plan.identity,
+            plan.terms,
+            plan.description.to_json(),
+            plan.timetable,
+            hub.now(),
+            plan.planned_rounds,
         )
         if recorder is not None:
             recorder.opened(plan.roster, state.terms, planned(plan), computed_on())
@@ -202,7 +214,7 @@ class _RecordKeeper:
         self._start = hub.now()
         self._recovered: frozenset[str] = frozenset()
         self._asked: frozenset[str] = frozenset()
-        self._uploaded: frozenset[str] = frozenset()
+        self._uploaded: set[str] = set()
         self._summed: tuple[int, ...] = ()
         self._bases = (0,) * plan.roster.n
         self._mark = (hub.now(), *hub.traffic())
@@ -217,10 +229,10 @@ class _RecordKeeper:
         """Keep what happened, and pass it on."""
         self._standings = self._standings.after(notice)
         if notice.kind is NoticeKind.ROUND_STARTED:
-            self._asked, self._recovered, self._uploaded = frozenset(notice.tenants), frozenset(), frozenset()
+            self._asked, self._recovered, self._uploaded = frozenset(notice.tenants), frozenset(), set()
             self._stood = self._standings
         if notice.kind is NoticeKind.UPLOADED:
-            self._uploaded |= frozenset(notice.tenants)
+            self._uploaded.update(notice.tenants)
         if notice.kind is NoticeKind.RECOVERING:
             self._recovered = frozenset(notice.tenants)
         if notice.kind is NoticeKind.SUMMED:
@@ -241,12 +253,16 @@ class _RecordKeeper:
         iteration = max(len(self._rounds) - self._starts, 0)
         counts = [number for number in self._summed if number < opened.round]
         self._summed = ()
-        self._bases = tuple(self._base(index, opened) for index in range(self._plan.roster.n))
+        survivors, stale = frozenset(opened.survivors), frozenset(opened.stale)
+        self._bases = tuple(
+            opened.round if index in survivors else base if index in stale else 0
+            for index, base in enumerate(self._bases)
+        )
         record = RoundRecord(
             round=opened.round,
             iteration=iteration,
             counted=counts[-1] if counts else None,
-            participation=tuple(self._part(index, opened) for index in range(self._plan.roster.n)),
+            participation=tuple(self._part(index, survivors) for index in range(self._plan.roster.n)),
             bases=self._bases,
             seconds=now - began,
             bytes_up=up - up_before,
@@ -256,14 +272,9 @@ class _RecordKeeper:
         if iteration == 0:
             self._watcher.round_opened(record)
 
-    def _base(self, index: int, opened: SumOpened) -> int:
-        if index in opened.survivors:
-            return opened.round
-        return self._bases[index] if index in opened.stale else 0
-
-    def _part(self, index: int, opened: SumOpened) -> Participation:
+    def _part(self, index: int, survivors: frozenset[int]) -> Participation:
         name = self._plan.roster.tenants[index].name
-        if index in opened.survivors:
+        if index in survivors:
             return Participation.RECOVERED if name in self._recovered else Participation.SUMMED
         if name in self._asked:
             return Participation.STALE if name in self._uploaded else Participation.LATE
@@ -349,6 +360,7 @@ def _first_record(plan: SessionPlan) -> SessionRecord:
         pause=plan.timetable.pause,
         mass_floor=plan.terms.mass_floor / 1000,
         privacy=plan.description.privacy,
+        doubts=plan.doubts,
         stream=plan.description.stream is not None,
     )
 

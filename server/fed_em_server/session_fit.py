@@ -61,7 +61,7 @@ def fit_session(
         clock: For the record of the standard errors.
         onlooker: Told of every round but the first.
         opened: Told of every opened sum of the fit.
-        projected: Told, of each sum with noise, how many components the noise had made inadmissible.
+        projected: Told, of each sum with noise, of how many components it made it inadmissible.
 
     Raises:
         SumFailed: a sum could not be opened, again and again, or a tenant could not compute its statistics.

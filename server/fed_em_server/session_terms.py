@@ -11,6 +11,7 @@ from fed_em_protocols.roster import Roster
 from fed_em_protocols.session_numbers import DROPOUTS, ThreatModel, default_survivors, graph_of
 from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders
 from fed_em_server.configuration import TrustTable
+from fed_em_server.privacy_plan import PrivacyPlan
 
 BANNER = {
     Trust.MALICIOUS_SERVER: (
@@ -44,6 +45,16 @@ def survivors_of(trust: TrustTable, roster: Roster) -> int:
     return default_survivors(roster, trust.minimum_cohort or threats.colluders + 2, threats.guarded, dropouts)
 
 
+def planned_rounds(trust: TrustTable, description: SessionDescription, sums: int) -> int:
+    """How many rounds a session takes at most if none fails: one for each sum, or two with a mass gate.
+
+    Args:
+        trust, description: Of the session.
+        sums: How many the fit may take besides those of the moments and for standard errors.
+    """
+    return (1 + sums + bool(description.standard_errors)) * (2 if trust.mass_floor else 1)
+
+
 def session_terms(trust: TrustTable, roster: Roster, description: SessionDescription, sums: int) -> SessionTerms:
     """Terms with a fresh session number.
 
@@ -58,8 +69,6 @@ def session_terms(trust: TrustTable, roster: Roster, description: SessionDescrip
     """
     threats, survivors = threats_of(trust, roster), survivors_of(trust, roster)
     graph = graph_of(roster, threats, survivors)
-    # A round each, or two with a mass gate.
-    planned = (1 + sums + bool(description.standard_errors)) * (2 if trust.mass_floor else 1)
     return SessionTerms(
         session=secrets.token_bytes(16),
         roster=roster.digest,
@@ -76,7 +85,7 @@ def session_terms(trust: TrustTable, roster: Roster, description: SessionDescrip
         side_honest=graph.side_honest if graph else 0,
         blocks=len(roster.blocks) if threats.guarded else 0,
         mass_floor=math.ceil(1000 * trust.mass_floor),
-        round_cap=rounds_with_failures(planned),
+        round_cap=rounds_with_failures(planned_rounds(trust, description, sums)),
         window_rounds=trust.window_rounds,
     )
 
@@ -84,3 +93,10 @@ def session_terms(trust: TrustTable, roster: Roster, description: SessionDescrip
 def warnings_of(terms: SessionTerms) -> tuple[str, ...]:
     """What a session's terms expose that others would not."""
     return () if terms.blocks else (UNGUARDED.format(least=terms.minimum_survivors),)
+
+
+def privacy_plan(trust: TrustTable, roster: Roster, description: SessionDescription) -> PrivacyPlan | None:
+    """The noise of a private session among a roster's tenants; None without privacy."""
+    if description.privacy is None:
+        return None
+    return PrivacyPlan(description, roster.row_caps, survivors_of(trust, roster), threats_of(trust, roster).colluders)

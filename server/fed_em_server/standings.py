@@ -90,7 +90,8 @@ def _window_opened(now: Standings, notice: Notice) -> Standings:
 
 
 def _round_started(now: Standings, notice: Notice) -> Standings:
-    idle = [name for name in now.of if name not in notice.tenants]
+    asked = frozenset(notice.tenants)
+    idle = [name for name in now.of if name not in asked]
     now = now._with((name for name in idle if now.of[name] is Standing.RECOVERED), Standing.AWAY)
     ready = [name for name in idle if now.of[name] in {Standing.IN, Standing.BLOCKED}]
     outside = [name for name in ready if name not in now.members]

@@ -125,15 +125,14 @@ def _combine(shares: Mapping[int, bytes], threshold: int) -> bytes | None:  # no
     return next(iter(shares.values()))[:KEY_BYTES]
 
 
-def _charge_boxes(setup: WindowSetUp, count: int) -> None:
-    """For each box an agreement and its key, and the salts of its leaves."""
-    current().agreements += count
-    current().derivations += count * (1 + 2 * setup.rounds)
+# The key of a box, and that of the salts of its leaves.
+_KEYS_OF_A_BOX = 2
 
 
 def _deal(setup: WindowSetUp, index: int, secrets: WindowSecrets, names: Any, randomness: Any) -> tuple[bytes, bytes]:  # noqa: ARG001
     holders = len(setup.neighbours(index))
-    _charge_boxes(setup, holders)
+    current().agreements += holders
+    current().derivations += _KEYS_OF_A_BOX * holders
     current().shares += 2 * setup.rounds * holders
     current().derivations += 2 * setup.rounds
     return bytes(DIGEST_BYTES * holders), secrets.chain.key.ljust(box_bytes(setup), b"\0") * holders
@@ -142,7 +141,8 @@ def _deal(setup: WindowSetUp, index: int, secrets: WindowSecrets, names: Any, ra
 def _open_box(
     setup: WindowSetUp, deposit: Any, dealer: int, holder: int, secrets: Any, box: bytes, name: str  # noqa: ARG001
 ) -> HeldShares:  # fmt: skip
-    _charge_boxes(setup, 1)
+    # The agreement was made for the box that went the other way.
+    current().derivations += _KEYS_OF_A_BOX
     return _Opened(dealer, holder, setup.first_round, KeyChain(box[:KEY_BYTES], setup.first_round))  # type: ignore[return-value]
 
 

@@ -59,7 +59,7 @@ from fed_em_simulations.tenant_host import LocalTenants, TenantHost
 from fed_em_simulations.tenant_shards import TenantShards
 from fed_em_simulations.trouble import Dropout
 from fed_em_simulations.volatile_marks import VolatileMarks
-from fed_em_simulations.work import Measure, counted_work, measured
+from fed_em_simulations.work import NO_WORK, Measure, Work, counted_work, measured
 
 _DEADLINES = TimesTable()
 
@@ -103,8 +103,8 @@ class Federation:
             real time and with keys of chance. Trouble, costs and ciphers are the memory engine's alone.
         workers: Processes that play the tenants; 1: this one, which also plays the server. No byte depends on it.
         watchers: Told of everything, as by a real server.
-        transcript: Where the session's transcript goes; None for none. One store holds one session.
         listener: Told of every opened sum, as an adversary reads it (`fed_em_simulations.attacks`); not under Flower.
+        transcript: Where the session's transcript goes; None for none. One store holds one session.
 
     Raises:
         CallerError: a field is out of its range.
@@ -137,8 +137,8 @@ class Federation:
     engine: Literal["memory", "flower"] = "memory"
     workers: int = 1
     watchers: Sequence[Watcher] = ()
-    transcript: TranscriptStore | None = None
     listener: Listener | None = None
+    transcript: TranscriptStore | None = None
 
     def __post_init__(self) -> None:
         check_whole_number("seed", self.seed, 0)
@@ -172,9 +172,15 @@ class Federation:
 
     def _check_flower(self) -> None:
         usual: dict[str, object] = {
-            "dropout": 0.0, "trouble": (), "costs": TYPICAL, "cipher": "real", "workers": 1, "watchers": (), "transcript": None,
+            "dropout": 0.0,
+            "trouble": (),
+            "costs": TYPICAL,
+            "cipher": "real",
+            "workers": 1,
+            "watchers": (),
             "listener": None,
-        }  # fmt: skip
+            "transcript": None,
+        }
         for name, value in usual.items():
             if getattr(self, name) != value:
                 raise CallerError(
@@ -292,6 +298,8 @@ class _Run:
         self._parties = parties
         self._plan = plan
         self._server = Measure()
+        self._amounts: tuple[int, ...] = ()
+        self._done = NO_WORK
 
     def outcome(self) -> FederationOutcome:
         """Run it."""
@@ -305,10 +313,17 @@ class _Run:
             stack.enter_context(measured(self._server))
             prices = self._federation.costs.of_federation(self._plan.roster.n, self._federation.seed)
             mischiefs = Mischiefs()
-            hub = MemoryHub(host, prices, mischiefs, lambda: self._server.total)
+            hub = MemoryHub(host, prices, mischiefs, self._served)
             mischiefs.mischiefs = self._mischiefs(hub)
             memory = SessionMemory(hub.now, mischiefs.noticed)
             return self._summary(hub, memory, *self._session(hub, memory))
+
+    def _served(self) -> Work:
+        """What the server has done. Asked for at every message, several times: the same record until there is more."""
+        amounts = tuple(vars(self._server).values())
+        if amounts != self._amounts:
+            self._amounts, self._done = amounts, self._server.total
+        return self._done
 
     def _mischiefs(self, hub: MemoryHub) -> list[Mischief]:
         federation, roster = self._federation, self._plan.roster

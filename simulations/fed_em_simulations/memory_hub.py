@@ -375,7 +375,7 @@ class MemoryHub:
 
     def _charge_server(self) -> None:
         done = self._serving()
-        if done != self._served:
+        if done is not self._served and done != self._served:
             before, self._served = self._served, done
             self.busy(self._prices.of_server(done) - self._prices.of_server(before))
 

@@ -1,8 +1,9 @@
 """Public bytes that many tenants of one process are sent alike, read and checked once.
 
-Ten thousand tenants verify the same header, parse the same set-up, and prove the range of the same encoding. Each is a function of its
-inputs, which are public, so a process that plays many tenants computes it once; nothing is left out, and nobody's secret is an input.
-Virtual time is charged all the same, by the work that the first took, and `Work.remembered` says how often.
+Ten thousand tenants verify the same header, parse the same set-up, factorise the same covariances, and prove the range of the same
+encoding. Each is a function of its inputs, which are public, so a process that plays many tenants computes it once; nothing is left
+out, and nobody's secret is an input. Virtual time is charged all the same, by the work that the first took, and `Work.remembered` says
+how often.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from functools import wraps
 from typing import Any
 
 from fed_em.broadcast import Broadcast
+from fed_em.gaussian_densities import GaussianDensities
+from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em_protocols import certification, encoding, envelope, graph, keys, members, tenant_state, terms, window
 from fed_em_protocols.description import SessionDescription
 from fed_em_simulations.substitution import substituted
-from fed_em_simulations.work import Work, current, measured
+from fed_em_simulations.work import NO_WORK, Work, current, measured
 
 # Entries kept of each function. A broadcast is read by all in turn; verified signatures of advertisements and deposits are asked for again
 # and again by neighbours while a window is set up.
@@ -46,8 +49,11 @@ def shared_reading() -> Iterator[None]:
             (SessionDescription, "from_json", _values),
             (Broadcast, "from_bytes", _values),
             (encoding.Encoding, "proved", _encoding),
+            (GaussianDensities, "of", _densities),
         ):
             stack.enter_context(_remembered_constructor(owner, name, key))
+        whitening = _remembering(GaussianMixtureModel.whitening, _FEW, _whitening)
+        stack.enter_context(substituted(GaussianMixtureModel.whitening, whitening, ("fed_em.",)))
         yield
 
 
@@ -78,7 +84,8 @@ def _remembering(function: Callable[..., Any], kept: int, key_of: Callable[..., 
                 known.popitem(last=False)
         else:
             current().remembered += 1
-        current().add(found[1])
+        if found[1] is not NO_WORK:
+            current().add(found[1])
         return found[0]
 
     return remembering
@@ -114,6 +121,14 @@ def _members(bitmap: bytes, roster: Any, within: Any, what: str) -> Any:
 
 def _admissible(survivors: Any, header: Any, participants: Any, setup: Any, roster: Any) -> Any:
     return id(survivors), header.held, id(participants), id(setup.graph), setup.terms, id(roster)
+
+
+def _whitening(model: Any, parameters: Any) -> Any:
+    return model, id(parameters)
+
+
+def _densities(cls: type, parameters: Any, whitening: Any) -> Any:
+    return cls, id(parameters), id(whitening)
 
 
 def _encoding(cls: type, layout: Any, row_caps: Any, ring: Any = None) -> Any:

@@ -58,12 +58,14 @@ class Measure:
         """So much more."""
         mine = vars(self)
         for name, amount in vars(work).items():
-            mine[name] += amount
+            if amount:
+                mine[name] += amount
 
     @property
     def total(self) -> Work:
         """All of it so far."""
-        return Work(**vars(self))
+        amounts = vars(self)
+        return Work(**amounts) if any(amounts.values()) else NO_WORK
 
 
 # Work goes to the innermost measure. The outermost is that of whoever asked for none.
@@ -75,15 +77,25 @@ def current() -> Measure:
     return _MEASURES[-1]
 
 
-@contextmanager
-def measured(measure: Measure | None = None) -> Iterator[Measure]:
-    """Measure the work of the block apart from that around it; into a measure that is there already, if one is given."""
-    measure = Measure() if measure is None else measure
-    _MEASURES.append(measure)
-    try:
-        yield measure
-    finally:
+class Measured:
+    """Measures the work of a block apart from that around it, into `measure`. At each message there are several: hence no generator."""
+
+    __slots__ = ("measure",)
+
+    def __init__(self, measure: Measure) -> None:
+        self.measure = measure
+
+    def __enter__(self) -> Measure:
+        _MEASURES.append(self.measure)
+        return self.measure
+
+    def __exit__(self, *error: object) -> None:
         _MEASURES.pop()
+
+
+def measured(measure: Measure | None = None) -> Measured:
+    """Measure the work of the block apart from that around it; into a measure that is there already, if one is given."""
+    return Measured(Measure() if measure is None else measure)
 
 
 @contextmanager

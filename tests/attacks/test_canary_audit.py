@@ -49,21 +49,21 @@ def audited(n: int, columns: int, claimed: float, quieter: float, sums: int = 1,
 
 
 def test_a_quarter_of_the_noise_is_found_out() -> None:
-    found = audited(25, 40, 1.0, 4.0, sums=2)
+    found = audited(40, 25, 1.0, 4.0, sums=2)
     assert found.severity is Severity.EXPOSED and 1.0 < found.bound < 5.0
     assert "the claimed ε = 1 does not hold" in found.sentence
 
 
 def test_the_noise_that_was_promised_is_not() -> None:
-    """The claim holds, so a bound above it has a probability of 0.05 at most; on average it is far below (0.25 for so many canaries)."""
-    found = audited(25, 40, 1.0, 1.0, sums=2)
+    """The claim holds, so a bound above it has a probability of 0.05 at most; it is far below on average."""
+    found = audited(40, 25, 1.0, 1.0, sums=2)
     assert found.bound <= 1.0 and found.severity is not Severity.EXPOSED
     assert "stands" in found.sentence
 
 
 def test_scores_are_log_odds() -> None:
-    """Guesses are right as often as they say: of some 2000 with log odds in each range, within four standard errors (false alarms: 2e-4)."""
-    coins, scores = (np.concatenate(each) for each in zip(*runs(40, 40, 4.0, 1.0, 1, 3), strict=True))
+    """Guesses are right as often as they say: in each range of log odds within four standard errors (false alarms: 2e-4)."""
+    coins, scores = (np.concatenate(each) for each in zip(*runs(40, 25, 4.0, 1.0, 1, 3), strict=True))
     said, right = expit(np.abs(scores)), (scores > 0) == coins
     for low, high in ((0.5, 0.6), (0.6, 0.7), (0.7, 0.95)):
         some = (said > low) & (said < high)

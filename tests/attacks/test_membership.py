@@ -1,4 +1,4 @@
-"""Membership inference: certain without noise for who knows all others, as good as theory has it with noise, and no better than promised."""
+"""Membership: certain without noise for who knows all others, as good as theory has it with noise, and no better than promised."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def by_fresh_releases(separation: float, trials: int, seed: int = 0) -> Membersh
 @pytest.mark.parametrize("separation", [0.5, 2.0])
 def test_the_strong_adversary_is_as_good_as_theory_has_it(separation: float) -> None:
     """N(μ, 1) against N(0, 1): AUC Φ(μ/√2), TPR Φ(μ − 2.33). False alarms: at most 0.002 each, of 3.1 standard errors."""
-    found = by_fresh_releases(separation, 150)
+    found = by_fresh_releases(separation, 100)
     auc = norm.cdf(separation / math.sqrt(2))
     low, high = found.auc_interval
     assert abs(found.auc - auc) < 3.1 / 1.96 * (high - low) / 2
-    assert low < found.auc < high
 
 
+@pytest.mark.slow
 def test_what_is_promised_is_kept() -> None:
     """ε = 1: at one false alarm in a hundred at most e/100 + δ are found. The interval is above that with probability 0.025 at most."""
-    found = by_fresh_releases(separation_of(1.0, 1e-5), 150, seed=1)
+    found = by_fresh_releases(separation_of(1.0, 1e-5), 450, seed=1)
     assert found.found_interval[0] < math.e / 100 + 1e-5
     assert found.severity is not Severity.EXPOSED
 
@@ -73,27 +73,27 @@ def test_without_noise_the_strong_adversary_errs_never() -> None:
 
 
 def test_the_weak_adversary_tells_members_of_few_records_and_not_of_many() -> None:
-    """One release a size: the members of 60 are told apart; of 3000 the AUC is within 4 standard errors of ½ and 0.02 (false alarms 1e-4)."""
-    population = np.concatenate(tables_of(1, rows=20_000, seed=3))
-    others = np.concatenate(tables_of(1, rows=500, seed=4))
+    """One release a size: the members of 60 are told apart; of 2100 the AUC is near ½ by 4 standard errors and 0.02 (false alarms 1e-4)."""
+    population = np.concatenate(tables_of(1, rows=12_000, seed=3))
+    others = np.concatenate(tables_of(1, rows=300, seed=4))
     found = []
-    for rows, seed in ((20, 0), (1000, 1)):
+    for rows, seed in ((20, 0), (700, 1)):
         tables = tables_of(3, rows=rows, seed=seed)
-        heard, _ = listen(tables, sums=3, max_iterations=3)
-        members = np.concatenate(tables)[:500]
+        heard, _ = listen(tables, sums=2)
+        members = np.concatenate(tables)[:300]
         found.append(
             membership("weak", weak_scores(heard, population, members), weak_scores(heard, population, others))
         )
     few, many = found
     assert few.severity is not Severity.NONE and few.auc > 0.6 and few.auc_interval[0] > 0.5
-    assert abs(many.auc - 0.5) < 4 * math.sqrt(1 / (6 * 500)) + 0.02
+    assert abs(many.auc - 0.5) < 4 * math.sqrt(1 / (6 * 300)) + 0.02
 
 
 def test_noise_takes_that_from_the_weak_adversary() -> None:
     """Noise of ε = 0.5 about 60 records. An AUC that is 4 standard errors from ½ would be a false alarm of 1e-4."""
     generator, radius = np.random.default_rng(2), 3.0
     mechanism = Mechanism(GaussianMixtureModel(1, 2, "diag"), radius, separation_of(0.5, 1e-5))
-    population = in_ball(generator.standard_normal((20_000, 2)), radius)
+    population = in_ball(generator.standard_normal((6_000, 2)), radius)
     tables, others = (
         [population[20 * k : 20 * k + 20] for k in range(3)],
         in_ball(generator.standard_normal((300, 2)), radius),
@@ -126,4 +126,15 @@ def test_intervals() -> None:
     one, other = membership("weak", members, others), membership("weak", -members, -others)
     assert one.auc_interval == pytest.approx(tuple(1 - x for x in reversed(other.auc_interval)))
     none = membership("weak", np.full(10, -9.0), others)
-    assert none.found_interval == pytest.approx((0.0, 0.3085), abs=1e-4)
+    assert (
+        none.found == 0.0 and none.found_interval[0] == 0.0 and none.found_interval[1] == pytest.approx(0.355, abs=1e-3)
+    )
+    assert membership("weak", np.full(10, 9.0), others).found_interval[1] == 1.0
+
+
+def test_the_interval_of_who_is_found_covers_the_truth() -> None:
+    """N(2, 1) against N(0, 1): of 200 intervals at 95 % more than 20 miss the truth with probability 1e-3. And they are not idle."""
+    generator, truth = np.random.default_rng(1), norm.cdf(2 - norm.ppf(0.99))
+    drawn = [membership("weak", generator.normal(2, 1, 500), generator.normal(0, 1, 500)) for _ in range(200)]
+    assert sum(not low <= truth <= high for low, high in (each.found_interval for each in drawn)) <= 20
+    assert np.mean([each.found_interval[0] for each in drawn]) > truth / 4

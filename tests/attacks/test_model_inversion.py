@@ -15,7 +15,7 @@ from fed_em_simulations.attacks.finding import Severity
 from fed_em_simulations.attacks.model_inversion import model_inversion
 from fed_em_simulations.attacks.overheard import Overheard
 
-POPULATION = np.concatenate(tables_of(1, rows=100_000, seed=5))
+POPULATION = np.concatenate(tables_of(1, rows=97_000, seed=5))
 
 
 def test_a_component_that_learned_a_record_by_heart() -> None:

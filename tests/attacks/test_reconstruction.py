@@ -1,4 +1,4 @@
-"""A tenant that colluders leave alone: its rows are solved for where they are few and without noise, and in a larger cohort nothing is left."""
+"""A tenant that colluders leave alone: its rows are solved for if they are few and without noise; a larger cohort hides them."""
 
 from __future__ import annotations
 

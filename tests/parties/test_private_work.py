@@ -12,6 +12,8 @@ import pytest
 
 from fed_em.ball import into_ball
 from fed_em.errors import CallerError
+from fed_em.moderate import LEAST_VARIANCE
+from fed_em.parameters import Parameters
 from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
@@ -44,7 +46,9 @@ class PrivateBench(Bench):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.description = self.description.model_copy(update={"privacy": PROMISE})
+        said = json.loads(self.description.to_json())
+        said["model"]["covariance_floor"] = LEAST_VARIANCE
+        self.description = SessionDescription.model_validate({**said, "privacy": PROMISE})
         self.budget = PrivacyAccount()
         self.work = self.started()
 
@@ -166,3 +170,35 @@ def test_counts_have_noise_and_are_paid_for(bench: PrivateBench) -> None:
         work.evaluate(replace(asked, round=number))
     with pytest.raises(CallerError, match="would be its sum 5, and 4 were planned"):
         work.evaluate(replace(asked, round=SUMS + 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"means": np.array([[0.0, 1e3], [0.0, 0.0]])}, "a mean"),
+        ({"covariances": np.tile(1e-4 * np.eye(2), (2, 1, 1))}, "a variance"),
+        ({"weights": np.array([1.0, 0.0])}, "weights"),
+    ],
+)
+def test_where_a_record_may_have_no_density_nobody_answers_whatever_the_rows(
+    bench: PrivateBench, changes: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]], what: str
+) -> None:
+    """Or a fault, which has no noise, would tell whether there are such rows. Nothing is charged for it."""
+    broadcast = bench.broadcast()
+    crafted = replace(broadcast, parameters=Parameters({**broadcast.parameters, **changes}))
+    work = bench.joined()
+    asked = replace(bench.request(crafted), minimum_survivors=3, colluders=1)
+    with pytest.raises(CallerError, match=f"parameters hold .*{what}"):
+        work.evaluate(asked)
+    for number in range(2, SUMS + 2):
+        work.evaluate(bench.asked(number))
+
+
+def test_numbers_out_of_range_do_not_keep_a_tenant_out(bench: PrivateBench) -> None:
+    """They are moved to the end of the range; without privacy they are refused."""
+    np.save(bench.data, np.concatenate((bench.rows, [[1e6, -1e6]])))
+    bench.joined().evaluate(bench.asked())
+    read = bench.work.read(bench.description)
+    assert read.rows[-1].tolist() == [bench.description.high[0], bench.description.low[1]]
+    with pytest.raises(CallerError, match="outside the session's range"):
+        bench.work.read(bench.description.model_copy(update={"privacy": None}))

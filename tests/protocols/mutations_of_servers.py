@@ -142,7 +142,7 @@ LIES = [
     Mutation(
         "window keys may be shared",
         coordinator_window.on_advertise,
-        "if sealed.content.window_key in others:",
+        "if window.window_keys.get(window_key, index) != index:",
         "if False:",
         (test_of(test_lies.test_two_tenants_that_share_a_window_key_do_not_stop_the_others),),
     ),
@@ -207,8 +207,8 @@ WAITING = [
     Mutation(
         "whoever owes nothing is late",
         coordinator_state.mark_late,
-        "if i in owing and m.linked",
-        "if m.linked",
+        "for i in owing if",
+        "for i in state.members if",
         (test_of(test_links.test_processes_that_restart_all_at_once_are_not_taken_for_late),),
     ),
     Mutation(

@@ -268,7 +268,7 @@ WINDOWS = [
     Mutation(
         "a set-up without the own keys is taken",
         tenant_window.on_setup,
-        " or setup.digests[setup.members.index(me.index)] != window.advertised",
+        " or setup.digest_of(me.index) != window.advertised",
         "",
         (test_of(test_window_rules.test_an_own_advertisement_that_it_never_made_is_refused),),
     ),
@@ -313,7 +313,7 @@ WINDOWS = [
     Mutation(
         "advertisements are not bound by the set-up",
         window._with_advertisements,
-        "if sealed.digest != setup.digests[bisect_left(setup.members, index)]:",
+        "if sealed.digest != setup.digest_of(index):",
         "if False:",
         (test_of(test_window_rules.test_a_setup_that_does_not_fit_is_refused),),
     ),

@@ -1,7 +1,6 @@
 """A protocol that remembers: within one session many parties verify the same signatures, agree on the same keys and read the same bytes.
 
-Each is a function of its inputs, so it is computed once; nothing is left out, and nothing is replaced by a stand-in. Changed records are
-copied without a look at each of their fields, which `dataclasses.replace` takes and which is a tenth of a simulated session.
+Each is a function of its inputs, so it is computed once; nothing is left out, and nothing is replaced by a stand-in.
 """
 
 from __future__ import annotations
@@ -9,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache, lru_cache, wraps
+from functools import lru_cache, wraps
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from fed_em_protocols import certification, deposits, envelope, hkdf, keys, members, round_keys
+from fed_em_protocols import certification, deposits, envelope, hkdf, keys, members, records, round_keys
 from fed_em_protocols.errors import MalformedMessage
 from fed_em_simulations.substitution import substituted
 
@@ -53,31 +52,10 @@ def remembered_protocol() -> Iterator[None]:
         patch.setattr(deposits, "root", lru_cache(_MESSAGES)(deposits.root))
         for function in (*_HASHES, deposits._leaves, envelope.restored, members.from_bitmap):
             everywhere(function, lru_cache(_MESSAGES)(function))
-        everywhere(dataclasses.replace, copied)
+        everywhere(dataclasses.replace, records.replace)
         for function in (envelope.unseal, envelope.unquote):
             everywhere(function, _whoever_sent_it(function))
         yield
-
-
-def copied(record: Any, /, **changes: Any) -> Any:
-    """`dataclasses.replace`: the same record."""
-    kind = type(record)
-    names, values = _plain_fields(kind), {**record.__dict__, **changes}
-    if len(values) != len(names):
-        if not names or not changes.keys() <= names:
-            return dataclasses.replace(record, **changes)
-        # What a record has worked out (its cached properties) may change with its fields.
-        values = {name: values[name] for name in names}
-    copy = object.__new__(kind)
-    copy.__dict__.update(values)
-    return copy
-
-
-@cache
-def _plain_fields(kind: type) -> frozenset[str]:
-    """Names of the fields of a record that is nothing but its fields; none of one that looks at them when it is made."""
-    looks = hasattr(kind, "__post_init__")
-    return frozenset() if looks else frozenset(each.name for each in dataclasses.fields(kind))
 
 
 def _signatures() -> tuple[Callable[..., bytes], Callable[[bytes, bytes, bytes], bool]]:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fed_em_protocols.boxes import TAG_BYTES, Route
+from fed_em_protocols import boxes
+from fed_em_protocols.boxes import TAG_BYTES, Channel, Route
 from fed_em_protocols.errors import PeerFault
-from fed_em_protocols.keys import agreement_key, agreement_public
+from fed_em_protocols.keys import agree, agreement_public
 
 SENDER, RECIPIENT, STRANGER = (bytes([k]) * 32 for k in (1, 2, 3))
 ROUTE = Route(b"s" * 32, 4, 7)
@@ -30,10 +31,18 @@ def test_a_box_opens_at_its_end(plaintext: bytes) -> None:
     assert opened(ROUTE, box) == plaintext
 
 
-def test_a_key_made_once_serves_as_the_secret_does() -> None:
-    made = agreement_key(SENDER)
-    assert ROUTE.seal(b"plain text", made, agreement_public(RECIPIENT), "recipient") == BOX
-    assert ROUTE.open(BOX, agreement_key(RECIPIENT), agreement_public(SENDER), "sender") == b"plain text"
+def test_one_agreement_a_pair_serves_both_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(boxes, "agree", lambda key, public, peer: made.append(peer) or agree(key, public, peer))
+    here, there = Channel(SENDER), Channel(RECIPIENT)
+    assert (here.public, there.public) == (agreement_public(SENDER), agreement_public(RECIPIENT))
+    assert ROUTE.seal(b"plain text", here, there.public, "recipient") == BOX
+    assert ROUTE.open(BOX, there, here.public, "sender") == b"plain text"
+    back = replace(ROUTE, sender=ROUTE.recipient, recipient=ROUTE.sender)
+    answer = back.seal(b"an answer", there, here.public, "sender")
+    assert (back.open(answer, here, there.public, "recipient"), made) == (b"an answer", ["recipient", "sender"])
+    assert here.agreed(agreement_public(STRANGER), "stranger") != here.agreed(there.public, "recipient")
+    assert repr(here) == "Channel(…)"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fed_em_protocols.hashing import digest
+from fed_em_protocols.hashing import digest, digests_of_rows
 
 fields = st.lists(st.binary(max_size=12), max_size=5)
 
@@ -47,3 +47,18 @@ def test_text_and_integers_have_one_form() -> None:
 def test_integers_beyond_64_bits_are_refused(integer: int) -> None:
     with pytest.raises(OverflowError):
         digest("d", integer)
+
+
+@given(st.data(), st.lists(st.binary(max_size=12) | st.integers(0, 2**64 - 1), max_size=3), st.integers(0, 5))
+def test_digests_of_rows_are_those_of_each_row(data: st.DataObject, same: list[bytes | int], n: int) -> None:
+    widths = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=3))
+    table = [[data.draw(st.binary(min_size=width, max_size=width)) for width in widths] for _ in range(n)]
+    columns = [(b"".join(row[place] for row in table), width) for place, width in enumerate(widths)]
+    assert digests_of_rows("rows", same, columns) == [digest("rows", *same, *row) for row in table]
+
+
+def test_columns_of_rows_are_of_one_length() -> None:
+    with pytest.raises(ValueError, match="dimensions"):
+        digests_of_rows("rows", (), ((b"1234", 2), (b"123456", 2)))
+    with pytest.raises(ValueError, match="reshape"):
+        digests_of_rows("rows", (), ((b"123", 2),))

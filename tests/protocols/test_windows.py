@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,25 @@ def test_the_next_window_is_ready_when_the_last_one_ends_and_no_round_waits(trus
     # Every window that was set up served rounds.
     assert len({header.setup for header in watch.headers().values()}) == len(windows)
     assert_no_error(federation)
+
+
+@both_trusts
+def test_no_window_is_set_up_for_rounds_that_the_session_does_not_plan(trust: Trust) -> None:
+    federation = TestFederation(4, window_rounds=16, trust=int(trust))
+    federation.server.state = replace(federation.server.state, planned_rounds=16)
+    durations(federation, 16)
+    assert windows_of(federation) == [(1, 16)]
+    # It was wrong about that: the next sum waits for a window, as it would have for one that could not be set up in time.
+    assert federation.sum().round == 17
+    assert windows_of(federation) == [(1, 16), (17, 32)]
+
+
+@both_trusts
+def test_a_round_that_fails_is_one_more_to_have_a_window_for(trust: Trust) -> None:
+    federation = TestFederation(4, window_rounds=16, trust=int(trust))
+    federation.server.state = replace(federation.server.state, planned_rounds=16, failed_rounds=1)
+    durations(federation, 16)
+    assert [first for first, _ in windows_of(federation)] == [1, 15]
 
 
 @both_trusts

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from fed_em import GaussianMixture
+from fed_em import GaussianMixture, LatentClass, MixedMixture
 from fed_em.centres import CENTRE_ROUNDS
 from fed_em.em import Stopping
 from fed_em.model import Model
+from fed_em.starts import ROUNDS
 from fed_em_server.configuration import PRIVATE_STOPPING, PrivacyTable
 from fed_em_server.record import Participation
 from fed_em_simulations import Federation, FederationOutcome
@@ -88,3 +89,58 @@ def test_a_gate_goes_by_counts_with_noise() -> None:
 def test_an_optimiser_has_no_place_in_it() -> None:
     with pytest.raises(ValidationError, match="takes steps of EM"):
         fitted(50, LITTLE_NOISE, optimiser="lbfgs")
+
+
+def mixed_tables(n: int, tenants: int = 4) -> list[dict[str, np.ndarray]]:  # type: ignore[type-arg]
+    """Two kinds of records, told apart by columns of all kinds."""
+    generator = np.random.default_rng(8)
+    tables = []
+    for _ in range(tenants):
+        kind = generator.integers(2, size=n)
+        drawn = generator.random(n)
+        tables.append(
+            {
+                "ward": np.array(["north", "south", "west"])[np.where(drawn < 0.8, 2 * kind, 1)],
+                "smoker": generator.random(n) < np.where(kind, 0.8, 0.1),
+                "visits": generator.poisson(np.where(kind, 8.0, 2.0)),
+                "height": np.where(kind, 180.0, 170.0) + 3 * generator.normal(size=n),
+            }
+        )
+    return tables
+
+
+def test_columns_of_all_kinds() -> None:
+    privacy = PrivacyTable(epsilon=30.0, delta=1e-4)
+    federation = Federation(mixed_tables(1000, 3), privacy=privacy, seed=1, starts=1, max_iterations=3)
+    outcome = federation.fit(MixedMixture(2))
+    order = np.argsort(outcome.model.parameters["rates"][:, 0])
+    np.testing.assert_allclose(outcome.model.parameters["rates"][order, 0], [2.0, 8.0], atol=0.5)
+    np.testing.assert_allclose(outcome.model.parameters["success_probabilities"][order, 0], [0.1, 0.8], atol=0.1)
+    there = outcome.model.coordinates
+    heights = there.location[3] + there.scale[3] * outcome.model.parameters["means"][order, 0]
+    np.testing.assert_allclose(heights, [170.0, 180.0], atol=1.0)
+
+
+def test_noise_without_end_leaves_every_level_possible() -> None:
+    """At ε = 0.05 the first sum says of levels, answers and counts that nobody has them, and some do."""
+    privacy = PrivacyTable(epsilon=0.05, delta=1e-5)
+    outcome = Federation(mixed_tables(200, 3), privacy=privacy, seed=1, starts=1, max_iterations=2).fit(MixedMixture(2))
+    assert outcome.fitted is not None, outcome.failure
+    assert (outcome.model.parameters["level_probabilities"] > 0).all()
+
+
+def test_latent_classes() -> None:
+    tables = [{name: table[name] for name in ("ward", "smoker")} for table in mixed_tables(800, 3)]
+    privacy = PrivacyTable(epsilon=30.0, delta=1e-4)
+    outcome = Federation(tables, privacy=privacy, seed=1, starts=1, max_iterations=3).fit(LatentClass(2))
+    assert len(outcome.record.rounds) == 1 + ROUNDS + 3
+    found = outcome.model.parameters["level_probabilities"]
+    np.testing.assert_allclose(np.sort(found[:, 0]), [0.0, 0.8], atol=0.15)
+    np.testing.assert_allclose(np.sort(found[:, -1]), [0.1, 0.8], atol=0.15)
+
+
+def test_discrete_columns_without_a_prior_are_refused() -> None:
+    with pytest.raises(
+        ValidationError, match=r"needs a prior.*level_records = 1.0, bernoulli_records = 1.0, poisson_records"
+    ):
+        Federation(mixed_tables(20), privacy=LITTLE_NOISE).fit(MixedMixture(2, prior=None))

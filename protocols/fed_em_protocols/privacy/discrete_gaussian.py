@@ -37,8 +37,9 @@ LEAST_SIGMA, MOST_SIGMA = 1, 2**19
 # No draw is further from zero, in σ.
 REACH = 13
 
-# A table takes 208 σ bytes: 3.4 MB at σ = 2¹⁴, 109 MB at 2¹⁹.
-_TABLES_KEPT = 8
+# A table takes 208 σ bytes: 3.4 MB at σ = 2¹⁴, 109 MB at 2¹⁹. A sum of several models has some four σ of its own for each of them, and
+# without their tables in memory a second a sum goes into making them.
+_TABLES_KEPT = 24
 _WORKING_BITS = 256
 _ONE = 1 << _WORKING_BITS
 _LIMBS, _LIMB_BITS, _STRIDE = 7, 28, 2048

@@ -47,8 +47,9 @@ _SILENT = frozenset({LOG_LIKELIHOOD, SUPPORTING, OBSERVED_SUPPORTING})
 # The noise of a sum, in units of its grid, is between half of this and this.
 _NOISE_UNITS = 2.0**16
 
-# How much the sum of one tenant may change, relatively and for each of its records, by the order in which float64 adds.
-_FLOAT_SLACK = 2.0**-30
+# How much what a record adds may change, relatively, by its place among the others: sums of float64 depend on their order, and so do
+# densities a little (`fed_em.moderate`).
+_FLOAT_SLACK = 2.0**-28
 
 # No draw of any tenant's is farther out than this many standard deviations.
 _TAIL = 16.0

@@ -1,1 +1,1 @@
-"""The transcript of a session: signed, append-only, Merkle-hashed; anyone with the roster can replay it, and see what an adversary sees."""
+"""The transcript of a session: signed, append-only, Merkle-hashed; anyone with the roster can replay it."""

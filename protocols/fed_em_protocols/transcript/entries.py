@@ -106,6 +106,14 @@ class BestOfBegins(LineTable):
     n_starts: Number
 
 
+class CentresBegin(LineTable):
+    """See `fed_em.beginnings.BestCentres`."""
+
+    kind: Literal["best-centres"] = "best-centres"
+    n_starts: Number
+    radius: HexFloat
+
+
 class LabelsBegin(LineTable):
     """See `fed_em.beginnings.FromLabels`."""
 
@@ -129,7 +137,9 @@ class FitPlanned(LineTable):
     max_iterations: Number
     seed: HexInt
     optimiser: str
-    beginning: Annotated[OneDrawBegins | BestOfBegins | LabelsBegin | ModelBegins, Field(discriminator="kind")]
+    beginning: Annotated[
+        OneDrawBegins | BestOfBegins | CentresBegin | LabelsBegin | ModelBegins, Field(discriminator="kind")
+    ]
 
 
 class Opened(LineTable):

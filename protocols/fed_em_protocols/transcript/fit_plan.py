@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from fed_em.beginnings import Beginning, BestOf, FromLabels, FromModel, OneDraw
+from fed_em.beginnings import Beginning, BestCentres, BestOf, FromLabels, FromModel, OneDraw
 from fed_em.broadcast import Broadcast
 from fed_em.em import Stopping
 from fed_em.errors import CallerError
@@ -15,6 +15,7 @@ from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms
 from fed_em_protocols.transcript.entries import (
     BestOfBegins,
+    CentresBegin,
     FitPlanned,
     LabelsBegin,
     ModelBegins,
@@ -90,12 +91,14 @@ def planned(plan: FitPlan) -> FitPlanned:
     )
 
 
-def _begins(beginning: Beginning) -> OneDrawBegins | BestOfBegins | LabelsBegin | ModelBegins:
+def _begins(beginning: Beginning) -> OneDrawBegins | BestOfBegins | CentresBegin | LabelsBegin | ModelBegins:
     match beginning:
         case OneDraw():
             return OneDrawBegins()
         case BestOf(n_starts=n):
             return BestOfBegins(n_starts=n)
+        case BestCentres(n_starts=n, radius=radius):
+            return CentresBegin(n_starts=n, radius=radius)
         case FromLabels():
             return LabelsBegin()
         case FromModel(fitted=fitted):
@@ -117,6 +120,8 @@ def recorded_plan(session: WalkedSession) -> RecordedPlan:
             beginning = OneDraw()
         case BestOfBegins(n_starts=n):
             beginning = BestOf(n)
+        case CentresBegin(n_starts=n, radius=radius):
+            beginning = BestCentres(n, radius)
         case LabelsBegin():
             beginning = FromLabels()
         case ModelBegins(fitted=data, columns=columns):

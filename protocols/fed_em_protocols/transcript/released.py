@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from fed_em.broadcast import Broadcast
 from fed_em.statistics import Statistics
@@ -11,19 +10,17 @@ from fed_em_protocols.coordinator_state import SumOpened
 from fed_em_protocols.messages import Mode
 from fed_em_protocols.transcript.walk import WalkedSession, encoding_asked
 
-Kind = Literal["counts", "whole", "increment"]
-
-KINDS: dict[Mode, Kind] = {Mode.COUNTS: "counts", Mode.WHOLE: "whole", Mode.INCREMENT: "increment"}
+KINDS = {Mode.COUNTS: "counts", Mode.WHOLE: "whole", Mode.INCREMENT: "increment"}
 
 
 @dataclass(frozen=True, eq=False)
 class ReleasedSum:
-    """One opened sum, decoded.
+    """One opened sum.
 
     Attributes:
-        session: The session's number, 16 bytes.
+        session: 16 bytes.
         round: t.
-        kind: "counts" before a mass gate, "whole" vectors, or "increment": the running total after one.
+        kind: "counts", "whole" or "increment".
         bases: By roster index: the round at whose parameters this tenant's term in the total was computed; 0: no term.
         broadcast: Model, coordinates and parameters of this round.
         statistics: The decoded total.
@@ -31,7 +28,7 @@ class ReleasedSum:
 
     session: bytes
     round: int
-    kind: Kind
+    kind: str
     bases: tuple[int, ...]
     broadcast: Broadcast = field(repr=False)
     statistics: Statistics = field(repr=False)

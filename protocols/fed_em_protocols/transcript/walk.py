@@ -220,6 +220,7 @@ class _Walk:
         self._certificates: dict[int, Sealed[Certificate]] = {}
         self._uploads: dict[int, dict[int, bytes]] = {}
         self._openings: dict[int, dict[int, Sealed[Opening] | None]] = {}
+        self._joins: set[Joined] = set()
         self._refusals: list[tuple[str, int]] = []
         self._closed: Sealed[Close] | None = None
         self._entry_of: dict[tuple[str, int], int] = {}
@@ -299,6 +300,8 @@ class _Walk:
 
     def on_joined(self, entry: Joined) -> None:
         name = self._tenant(entry.tenant)
+        self._require(entry not in self._joins, "it stands there already", "message", name)
+        self._joins.add(entry)
         joined = self._signed(entry.message, Join, self._roster.tenants[entry.tenant].identity_key, name, "message")
         self._require(joined.content.terms == self._terms.digest, "it accepted other terms", "message", name)
 
@@ -327,6 +330,7 @@ class _Walk:
         keys = {sealed.content.window_key for sealed in found.values()}
         self._require(len(keys) == len(found), "two members have one window key", "advertisements")
         setup = setup_of(opening, terms, self._roster, found)
+        self._require(setup.digest not in self._setups, "the window stands there already", "opening")
         self._setups[setup.digest] = replace(setup, graph=draw_graph(setup, entry.nonces))
 
     def on_round(self, entry: RoundStarted) -> None:
@@ -545,6 +549,7 @@ class _Walk:
             self._outcome, self._header = Outcome.NOT_OPENED, None
 
     def on_fit(self, entry: FitEntry) -> None:
+        self._require(self._header is None, "the fit notes nothing while a round is in progress", "kind")
         self._fit.append(FitStep(self._number, len(self._attempts), entry))
 
     def on_closed(self, entry: Closed) -> None:

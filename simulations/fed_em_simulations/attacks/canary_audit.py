@@ -2,9 +2,9 @@
 
 The auditor plays the strongest adversary: it knows every row but the coins. Canaries stand at the ends of the axes of the ball that rows
 are scaled into, where a record adds as much to the sums as it can, and each in a direction of its own. From the sums, less what all other
-rows add, the coins are estimated together, as if they and the noise were Gaussian; the scores are log odds. Those with the highest and
-the lowest are guessed, in several shares of all; the level of the test is divided by how many shares are tried, so that the bound holds
-for the best.
+rows add, the coins are estimated together, as if they and the noise were Gaussian; the scores are log odds. The highest are guessed
+in and as many of the lowest out, in several shares of all: what all scores have in common then does not matter, as where the noise is not
+what it should be. The level of the test is divided by how many shares are tried, so that the bound holds for the best.
 
 A bound below the claim proves nothing but that this audit found no fault. One above it proves a fault, with the stated confidence.
 """

@@ -5,11 +5,12 @@ noise of known size its log likelihood ratio is Σ_t ⟨r_t, s_t⟩ − ½ ⟨s_
 the parameters of sum t.
 
 The *weak* one knows the population only: from a sample of its own it estimates mean m and covariance C of what a record adds. The sum over
-n records, one of them the candidate or not, is nearly Gaussian with covariance n C plus the noise. This is the attack of Homer et al. (2008)
-in the form of Sankararaman et al. (2009), for vectors that are correlated.
+n records, one of them the candidate or not, is nearly Gaussian with covariance n C plus the noise. This is the attack of Homer et al.
+(2008) in the form of Sankararaman et al. (2009), for vectors that are correlated.
 
-What is told of an attack is the area under its ROC curve with the interval of Newcombe (2006, method 5), which is none of length 0 at 1, and
-the share of members that are found at one false alarm in a hundred (Carlini et al. 2022), with the interval of Clopper and Pearson.
+What is told of an attack is the area under its ROC curve with the interval of Newcombe (2006, method 5), which is none of length 0 at 1,
+and the share of members that are found at one false alarm in a hundred (Carlini et al. 2022). The threshold is estimated as well: the
+interval of the share is that of Clopper and Pearson at thresholds that have surely fewer, and surely more, false alarms than that.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ class Membership:
 
     @property
     def severity(self) -> Severity:
-        """Exposed if a tenth of the members or more are surely found, bounded if the attack is surely better than chance."""
-        if self.found_interval[0] > 0.1:
+        """Exposed if surely a tenth of the members are found, or nearly all pairs told apart; bounded if surely better than chance."""
+        if self.found_interval[0] > 0.1 or self.auc_interval[0] > 0.9:
             return Severity.EXPOSED
         better = self.auc_interval[0] > 0.5 or self.found_interval[0] > FALSE_ALARMS
         return Severity.BOUNDED if better else Severity.NONE
@@ -181,9 +182,9 @@ def membership(adversary: Literal["weak", "strong"], members: Vector, others: Ve
         raise CallerError(f"{m} members and {k} others are too few", remedy="score at least 1 member and 100 others")
     ranks = rankdata(np.concatenate([members, others]))
     auc = float((ranks[:m].sum() - m * (m + 1) / 2) / (m * k))
-    threshold = np.sort(others)[k - 1 - int(FALSE_ALARMS * k)]
-    hits = int((members > threshold).sum())
-    return Membership(adversary, m, k, auc, _auc_interval(auc, m, k), hits / m, _share_interval(hits, m))
+    descending = np.sort(others)[::-1]
+    hits = int((members > descending[int(FALSE_ALARMS * k)]).sum())
+    return Membership(adversary, m, k, auc, _auc_interval(auc, m, k), hits / m, _found_interval(members, descending))
 
 
 def _stacked(heard: Overheard) -> list[ReleasedSum]:
@@ -212,6 +213,14 @@ def _auc_interval(auc: float, members: int, others: int) -> tuple[float, float]:
     return low, high
 
 
-def _share_interval(hits: int, of: int) -> tuple[float, float]:
-    low = 0.0 if not hits else float(beta.ppf(0.025, hits, of - hits + 1))
-    return low, 1.0 if hits == of else float(beta.ppf(0.975, hits + 1, of - hits))
+def _found_interval(members: Vector, descending: Vector) -> tuple[float, float]:
+    """At 95 %, given the others' scores in descending order: a quarter of the rest for each threshold and for each end."""
+    m, k, rest = len(members), len(descending), 0.05 / 4
+    # How many false alarms there are above the j-th largest of k scores is Beta(j, k − j + 1).
+    places = np.arange(1, k + 1)
+    fewer = beta.cdf(FALSE_ALARMS, places, k - places + 1)
+    strict, lax = np.flatnonzero(fewer >= 1 - rest), np.flatnonzero(fewer <= rest)
+    least = int((members > descending[strict[-1]]).sum()) if len(strict) else 0
+    most = int((members > descending[lax[0]]).sum()) if len(lax) else m
+    low = float(beta.ppf(rest, least, m - least + 1)) if least else 0.0
+    return low, float(beta.ppf(1 - rest, most + 1, m - most)) if most < m else 1.0

@@ -1,9 +1,9 @@
 """Model inversion: is a component's mean nearer to a record that was trained on than means are to records at large?
 
 A mean lies near records of its component, trained on or not. So each component's distance to the nearest training row is set beside its
-distances to rows of the population that nobody trained on. If the model had learned nothing of single records, training rows would be any n of
-all n + p rows; how likely it is that one of any n is among the j nearest is a matter of counting. A component that has learned a record by
-heart is nearer to it than that has it.
+distances to rows of the population that nobody trained on. If the model had learned nothing of single records, training rows would be
+any n of all n + p rows; how likely it is that one of any n is among the j nearest is a matter of counting. A component that has learned
+a record by heart is nearer to it than that has it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -14,7 +13,7 @@ from fed_em_protocols.privacy.noise import noise_of
 from fed_em_protocols.transcript.released import ReleasedSum
 from fed_em_simulations.attacks.overheard import Overheard
 
-# Standard deviation of the noise on each entry of a block, by the block's name, positive. Blocks that are not there say nothing.
+# Standard deviation of the noise on each entry of a block, by the block's name. Blocks that are not there, or have none, say nothing.
 Noise = Callable[[ReleasedSum], Mapping[str, float]]
 
 # Sums without noise are rounded: less of a record's largest share than this is not told apart.
@@ -30,9 +29,8 @@ def precisions(released: ReleasedSum, noise: Noise) -> NDArray[np.float64]:
     """One over the noise's standard deviation, of each entry of the statistics, `(size,)`; 0 of those that say nothing."""
     sigma = noise(released)
     layout = released.statistics.layout
-    return np.repeat(
-        [1.0 / sigma[block.name] if block.name in sigma else 0.0 for block in layout], [block.size for block in layout]
-    )
+    told = [1.0 / sigma[block.name] if sigma.get(block.name) else 0.0 for block in layout]
+    return np.repeat(told, [block.size for block in layout])
 
 
 def noise_of_sessions(heard: Overheard) -> Noise | None:
@@ -59,12 +57,8 @@ def noise_of_sessions(heard: Overheard) -> Noise | None:
             if released.kind == "counts"
             else encoding_of(known.description, at, known.row_caps)
         )
-        sigmas = noise_of(encoding, privacy, known.cohort - known.colluders).sigmas
-        shares = max(sum(base > 0 for base in released.bases) - known.colluders, 1)
-        return {
-            block.name: math.sqrt(shares) * sigma / 2.0**bits
-            for block, sigma, bits in zip(encoding.layout, sigmas, encoding.bits, strict=True)
-            if sigma
-        }
+        # What those that collude have added they know, and can take off.
+        hidden = max(sum(base > 0 for base in released.bases) - known.colluders, 1)
+        return noise_of(encoding, privacy, known.cohort - known.colluders).of_statistics(hidden)
 
     return noise

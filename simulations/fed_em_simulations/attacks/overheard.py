@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fed_em.ball import into_ball
 from fed_em.broadcast import Broadcast
+from fed_em.candidates import Candidates
 from fed_em.component_counts import component_counts
 from fed_em.errors import CallerError
 from fed_em.model import CountedModel
@@ -104,8 +105,12 @@ class Overheard:
 
     @cached_property
     def moments(self) -> tuple[ReleasedSum, ...]:
-        """The sums of statistics, without those of counts."""
-        return tuple(released for released in self.sums if released.kind != "counts")
+        """The sums of one model's statistics, without those of counts, and of several candidates side by side."""
+        return tuple(
+            released
+            for released in self.sums
+            if released.kind != "counts" and not isinstance(released.broadcast.model, Candidates)
+        )
 
     def members(self, released: ReleasedSum) -> dict[str, int]:
         """Who has a term in a sum, and its base."""

@@ -1,8 +1,8 @@
 """Reconstruction of a small tenant: colluders subtract their own, and what is left of one tenant is solved for its rows.
 
 Whoever knows the tables of all but one tenant in a sum has that tenant's statistics, at the parameters of its term. Over several sums that
-is a system of equations for its rows: Σ_i s(x_i; θ_t) = s_t. For few rows there are far more equations than cells, and least squares from a few
-starts solve them; whether they are solved the adversary sees by what is left over.
+is a system of equations for its rows: Σ_i s(x_i; θ_t) = s_t. For few rows there are far more equations than cells, and least squares
+from a few starts solve them; whether they are solved the adversary sees by what is left over.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ class Reconstruction:
         who = listed(self.colluders) if self.colluders else "nobody"
         if self.solved:
             rows = sum(each.rows for each in self.solved)
-            return f"If {who} collude, all {counted(rows, 'row')} of {listed(tuple(each.tenant for each in self.solved))} can be solved for."
+            names = listed(tuple(each.tenant for each in self.solved))
+            return f"If {who} collude, all {counted(rows, 'row')} of {names} can be solved for."
         if self.tenants:
             names = listed(tuple(each.tenant for each in self.tenants))
             if self.noised:

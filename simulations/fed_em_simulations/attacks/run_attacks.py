@@ -37,6 +37,12 @@ Vector = NDArray[np.float64]
 # How many rows of the population the weak adversary has for each that was summed, and at most.
 _SAMPLE, _MOST_SAMPLED = 10, 50_000
 
+# Of more rows that were trained on so many are drawn for model inversion, which compares each with hundreds of others.
+_MOST_TRAINED = 1000
+
+# How far beyond the ball canaries of private sessions are put, in its radii.
+_BEYOND = 4.0
+
 
 @dataclass(frozen=True, eq=False)
 class Ground:
@@ -121,7 +127,9 @@ def _ground(scenario: AttackScenario) -> Ground:
     shrunk = ends[places % len(ends)] * 0.97 ** (places // len(ends))[:, np.newaxis]
     owners = tuple(f"t{k}" for k in (places % scenario.tenants).tolist())
     coins = stream(scenario.seed, "coins").random(scenario.canaries) < 0.5
-    return Ground(truth, tables, truth.mean + truth.deviation * shrunk, owners, coins)
+    # Private sessions scale them back into the ball, whatever their noised coordinates are.
+    reach = 1.0 if scenario.epsilon is None else _BEYOND
+    return Ground(truth, tables, truth.mean + reach * truth.deviation * shrunk, owners, coins)
 
 
 def _radius(scenario: AttackScenario) -> float:
@@ -138,6 +146,7 @@ def _session(scenario: AttackScenario, ground: Ground, number: int, ear: Ear, lo
         colluders=scenario.colluders,
         difference_guard="blocks" if scenario.blocks else "off",
         block_size=scenario.block_size,
+        minimum_survivors=scenario.minimum_survivors,
         mass_floor=scenario.mass_floor,
         deadlines=WAITING,
         trouble=(logs,),
@@ -179,6 +188,8 @@ def _on_records(scenario: AttackScenario, ground: Ground, heard: Overheard) -> l
 
 def _inversion(scenario: AttackScenario, ground: Ground, heard: Overheard) -> Finding:
     trained = np.concatenate(list(ground.held.values()))
+    if len(trained) > _MOST_TRAINED:
+        trained = stream(scenario.seed, "trained").permutation(trained)[:_MOST_TRAINED]
     needed = rows_to_compare(scenario.components + scenario.extra_components, len(trained))
     return model_inversion(heard, trained, _population(scenario, ground, needed, "population"))
 

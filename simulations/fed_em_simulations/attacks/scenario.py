@@ -45,6 +45,8 @@ class AttackScenario(Table):
     block_size: Annotated[int, Field(ge=2)] | None = None
     colluders: Annotated[int, Field(ge=0)] | None = 1
     """f that the sessions are to withstand."""
+    minimum_survivors: Annotated[int, Field(ge=3)] | None = None
+    """u_min. Noise is sized for sums of so many: more tenants add more than was promised."""
     mass_floor: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     epsilon: Annotated[FiniteFloat, Field(gt=0)] | None = None
     """Of each session, for each record; None: sums without noise."""
@@ -55,7 +57,7 @@ class AttackScenario(Table):
     """How many tenants, the first ones, give the adversary their tables."""
     canaries: Annotated[int, Field(ge=0, le=400)] = 0
     """Records that a coin puts in or leaves out of the first session; 0: no audit by canaries."""
-    candidates: Annotated[int, Field(ge=100, le=5000)] = 300
+    candidates: Annotated[int, Field(ge=100, le=5000)] = 500
     """Records that membership is inferred of, and as many of others."""
 
     @model_validator(mode="after")

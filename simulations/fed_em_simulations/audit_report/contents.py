@@ -84,7 +84,8 @@ class SumPoint(Table):
     """One opened sum in the charts."""
 
     round: Count
-    kind: Literal["counts", "whole", "increment"]
+    counts: bool
+    """See `OpenedSums`."""
     tenants: Count
     """How many have a term in it."""
     masses: tuple[FiniteFloat, ...] = ()

@@ -131,7 +131,7 @@ def points_of(sums: Sequence[ReleasedSum], masses: bool) -> tuple[SumPoint, ...]
     return tuple(
         SumPoint(
             round=released.round,
-            kind=released.kind,
+            counts=released.kind == "counts",
             tenants=_terms(released),
             masses=_open_masses(released) if masses and released.kind != "counts" else (),
         )
