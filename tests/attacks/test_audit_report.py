@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from recorded import Recorded, recorded
 from scipy.stats import norm
+from small_federation import clustered_rows, write_small_federation
 from typer.testing import CliRunner
 
 from fed_em import GaussianMixture
 from fed_em.em import Stopping
+from fed_em_client.configuration import read_tenant_configuration
+from fed_em_client.privacy_ledger import PrivacyLedger, ledger_files
 from fed_em_client.privacy_statement import PrivacyStatement, SessionLine
 from fed_em_protocols.privacy.accounting import Spend, epsilon_of
 from fed_em_protocols.transcript.memory_transcript import MemoryTranscript
@@ -242,6 +245,29 @@ def test_names_are_escaped() -> None:
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert marked("a `b<` c<") == "a <code>b&lt;</code> c&lt;"
+
+
+def test_the_command_reads_a_ledger_and_other_sessions(tmp_path: Path) -> None:
+    evidence = private_evidence()
+    (tmp_path / ENTRIES_FILE).write_bytes(evidence.files.entries)
+    (tmp_path / CHECKPOINTS_FILE).write_bytes(evidence.files.checkpoints)
+    evidence.roster.write_new(tmp_path / "roster.json")
+    tenant = write_small_federation(tmp_path / "f", clustered_rows((9, 9, 9))).tenant_files["t1"]
+    with PrivacyLedger(ledger_files(read_tenant_configuration(tenant))) as ledger:
+        ledger.reserve(bytes.fromhex(private().session), Spend(10.0, 5))
+        ledger.charge(bytes.fromhex(private().session), 1)
+    # A session that was read twice is one session.
+    also = ["--also", str(tmp_path), "--ledger", str(tenant), "--output", str(tmp_path / "out")]
+    ran = CliRunner().invoke(app, ["audit", "report", str(tmp_path), "--roster", str(tmp_path / "roster.json"), *also])
+    assert ran.exit_code == 0, ran.output
+    report = AuditReport.model_validate_json((tmp_path / "out" / "audit.json").read_text(encoding="utf-8"))
+    promise = shown(report).guarantees.privacy
+    assert promise is not None
+    (line,) = promise.ledgers
+    assert (line.tenant, line.charged_sums, line.budget) == ("t1", 1, None)
+    assert line.session_epsilon == pytest.approx(epsilon_of([Spend(10.0, 1)], line.delta))
+    assert shown(report).attacks.sessions == 1
+    assert attack(report, "differencing") == attack(private(), "differencing")
 
 
 @pytest.mark.parametrize("report", [waived, private])

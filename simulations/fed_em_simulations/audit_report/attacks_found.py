@@ -20,6 +20,8 @@ from fed_em_simulations.audit_report.contents import AttackLine, AttackNotRun, A
 from fed_em_simulations.audit_report.guarantees import advantage_of
 from fed_em_simulations.audit_report.words import ATTACKS
 
+_NOISED = " Whatever is read off sums, their noise is in it."
+
 # As of membership inference that is run: who finds a tenth of those who are in, at one false alarm in a hundred, exposes them.
 _FOUND = 0.1
 
@@ -43,6 +45,7 @@ def attacks_found(
         logs: Tenants' own logs that hold, by tenant.
         others: More sessions that the attacker has read, verified.
     """
+    others = [each for each in others if each.terms.content.session != session.terms.content.session]
     facts = {
         each.terms.content.session: PublicFacts.of(each.description, each.terms.content, each.roster)
         for each in (session, *others)
@@ -55,7 +58,7 @@ def attacks_found(
         for name in ("reconstruction", "model-inversion")
     ]
     differences = differencing(together)
-    findings = [_line(differences)]
+    findings = [_line(differences, "" if session.description.privacy is None else _NOISED)]
     if session.description.privacy is None:
         findings.append(_line(single_records(heard)))
     else:
@@ -77,12 +80,12 @@ def attacks_found(
     )
 
 
-def _line(found: Finding) -> AttackLine:
+def _line(found: Finding, more: str = "") -> AttackLine:
     return AttackLine(
         attack=found.attack,
         question=ATTACKS[found.attack],
         severity=_grade(found.severity),
-        sentence=found.sentence,
+        sentence=found.sentence + more,
         figures=dict(found.figures),
     )
 
