@@ -21,6 +21,7 @@ from fed_em_server.model_commands import estimates, predict, sample, schema, sco
 from fed_em_server.privacy_plan_command import plan
 from fed_em_server.session_commands import fit, server
 from fed_em_simulations.attack_command import attack
+from fed_em_simulations.audit_report_command import report
 from fed_em_simulations.demo_command import demo
 from fed_em_simulations.simulate_command import simulate
 
@@ -55,6 +56,7 @@ roster.command()(accept)
 app.add_typer(roster, name="roster")
 app.add_typer(policy, name="policy")
 audit.command()(attack)
+audit.command()(report)
 app.add_typer(audit)
 
 
