@@ -93,8 +93,8 @@ class PrivacyPlan:
             else ": it takes more records, or a larger ε"
         )
         return (
-            f"Noise leaves little: the number of records of each component is known to ± {of_count:.3g} only, of at most {held} records "
-            f"of all {self.tenants} tenants{why}.",
+            f"Noise leaves little: the number of records of each component is known to ± {_in_words(of_count)} only, of at most {held} "
+            f"records of all {self.tenants} tenants{why}.",
         )
 
     @property
@@ -121,9 +121,14 @@ class PrivacyPlan:
             f"of {self.tenants}, sums of {self.survivors} or more are opened, and {self.colluders} may collude: the noise of {self.shares} "
             f"has to do, and all together add √({self.tenants}/{self.shares}) = {self.excess:.3g} times what would do",
         )
-        of_each = (f"{words} ± {noise[name]:.3g}" for name, words in _NAMES.items() if name in noise)
+        of_each = (f"{words} ± {_in_words(noise[name])}" for name, words in _NAMES.items() if name in noise)
         yield "noise", f"of each component, in a sum of all tenants: {', '.join(of_each)}"
         for hint in self.hints:
             yield "hint", hint
         for warning in self.warnings:
             yield "warning", warning
+
+
+def _in_words(noise: float) -> str:
+    """Three digits, without powers of ten."""
+    return f"{noise:.0f}" if noise >= 100 else f"{noise:.3g}"

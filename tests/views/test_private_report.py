@@ -52,5 +52,5 @@ def test_the_log_spells_greek_letters(told: tuple[FederationOutcome, str]) -> No
 def test_the_report_says_what_noise_bounds_instead_of_what_sums_give_away(told: tuple[FederationOutcome, str]) -> None:
     page = " ".join(report_page(told[0].record, told[0].model, None).split())
     assert "with its share of the noise" in page and "by ε = 5 at δ = 1e-05" in page
-    for absent in ("publishes that row", "come down to a single row", "never falls"):
+    for absent in ("publishes that row", "come down to a single row", "never falls", "No noise"):
         assert absent not in page
