@@ -244,6 +244,10 @@ def test_names_are_escaped() -> None:
     page = audit_page(audit_report(logged(whole, {evil: data})))
     assert "<script" not in page
     assert "&lt;script&gt;" in page
+    described = shown(waived()).model_copy(update={"columns": (evil,)})
+    page = audit_page(waived().model_copy(update={"shown": described, "title": evil}))
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 3
     assert marked("a `b<` c<") == "a <code>b&lt;</code> c&lt;"
 
 
