@@ -68,7 +68,7 @@ class PrivacyPlan:
         return math.sqrt(self.tenants / self.shares)
 
     def noise(self) -> dict[str, float]:
-        """Standard deviation of the noise of an entry of a sum over all tenants, by statistic of the fit; those that are not sent have none.
+        """Standard deviation of the noise of an entry of a sum of the fit over all tenants, by statistic; of those that are sent.
 
         Declared ranges that are narrower than the ball make it less.
 
@@ -93,8 +93,8 @@ class PrivacyPlan:
             else ": it takes more records, or a larger ε"
         )
         return (
-            f"Noise leaves little: the number of records of each component is known to ± {of_count:.3g} only, of at most {held} records of all "
-            f"{self.tenants} tenants{why}.",
+            f"Noise leaves little: the number of records of each component is known to ± {of_count:.3g} only, of at most {held} records "
+            f"of all {self.tenants} tenants{why}.",
         )
 
     @property
@@ -118,8 +118,8 @@ class PrivacyPlan:
         noise = self.noise()
         yield (
             "tenants",
-            f"{self.tenants}; sums of {self.survivors} or more are opened, {self.colluders} may collude, so the noise of {self.shares} has "
-            f"to do: all together add √({self.tenants}/{self.shares}) = {self.excess:.3g} times what would do",
+            f"of {self.tenants}, sums of {self.survivors} or more are opened, and {self.colluders} may collude: the noise of {self.shares} "
+            f"has to do, and all together add √({self.tenants}/{self.shares}) = {self.excess:.3g} times what would do",
         )
         of_each = (f"{words} ± {noise[name]:.3g}" for name, words in _NAMES.items() if name in noise)
         yield "noise", f"of each component, in a sum of all tenants: {', '.join(of_each)}"

@@ -59,18 +59,21 @@ def _examine_session(configuration: ServerConfiguration, now: datetime) -> Itera
         yield check("terms", lambda: _terms(configuration, roster, own), _say_terms).finding
     digest = hashlib.sha256(configuration.description.to_json()).hexdigest()
     yield Finding("description", f'tenants may pin it in [policy]: schema_hash = "{digest}"')
-    yield check("privacy", lambda: _privacy(configuration, roster), str).finding
+    promised = check("privacy", lambda: _privacy(configuration, roster), lambda said: said[0])
+    yield promised.finding
+    for more in (promised.result or ())[1:]:
+        yield Finding("privacy", more)
     parties = (SERVER, *(tenant.name for tenant in roster.tenants))
     yield from check_roster(roster, parties, now)
     trust = configuration.trust
     yield from check_protection(roster, threats_of(trust, roster), survivors_of(trust, roster))
 
 
-def _privacy(configuration: ServerConfiguration, roster: Roster) -> str:
+def _privacy(configuration: ServerConfiguration, roster: Roster) -> tuple[str, ...]:
     plan = privacy_plan(configuration.trust, roster, configuration.description)
     if plan is None:
-        return "none: sums are opened as they are"
-    return "; ".join((plan.privacy.in_words, *(words for _, words in plan.lines())))
+        return ("none: sums are opened as they are",)
+    return (plan.privacy.in_words, *(words for _, words in plan.lines()))
 
 
 def _own_keys(configuration: ServerConfiguration, roster: Roster | None) -> PartyKeys:

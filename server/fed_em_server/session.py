@@ -360,6 +360,7 @@ def _first_record(plan: SessionPlan) -> SessionRecord:
         pause=plan.timetable.pause,
         mass_floor=plan.terms.mass_floor / 1000,
         privacy=plan.description.privacy,
+        centres=plan.description.by_centres and plan.description.starts is not None,
         doubts=plan.doubts,
         stream=plan.description.stream is not None,
     )

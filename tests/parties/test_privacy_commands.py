@@ -181,7 +181,7 @@ class TestPlanOfASession:
         assert privacy is not None and privacy.in_words in output
         assert "1 for the moments, 6 for the start, 10 of the fit, 2 spare, for rounds that fail: 19" in output
         n, least = parties.roster.n, survivors_of(configuration.trust, parties.roster)
-        assert f"the noise of {least - 1} has to do: all together add √({n}/{least - 1})" in output
+        assert f"the noise of {least - 1} has to do, and all together add √({n}/{least - 1})" in output
         assert "hint      with colluders = 0 it would be" in output
         assert "warning" not in output
 
