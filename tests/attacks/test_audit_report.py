@@ -138,6 +138,8 @@ def test_privacy_is_told_with_what_it_promises_and_what_was_spent() -> None:
     assert promise.best_guess == pytest.approx(norm.cdf(advantage / 2))
     assert attack(report, "membership").figures["found_at_most"] == pytest.approx(found_at(FALSE_ALARMS, advantage))
     assert "Questions made up to single somebody out" not in unprotected(report)
+    assert {"Tenants that leave out their noise", "People with several rows"} <= unprotected(report)
+    assert not {"Tenants that leave out their noise", "People with several rows"} & unprotected(guarded())
     assert "single-records" in {line.attack for line in shown(report).attacks.not_run}
     assert all(not point.masses for point in shown(report).points)
     assert "ε = 2" in audit_page(report)
