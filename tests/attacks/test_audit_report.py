@@ -276,9 +276,8 @@ def test_the_command_reads_a_ledger_and_other_sessions(tmp_path: Path) -> None:
     assert attack(report, "differencing") == attack(private(), "differencing")
 
 
-@pytest.mark.parametrize("report", [waived, private])
-def test_the_json_says_the_same(report: object, tmp_path: Path) -> None:
-    made = report()  # type: ignore[operator]
+def test_the_json_says_the_same(tmp_path: Path) -> None:
+    made = guarded()
     page, data = write_audit_report(tmp_path, made)
     again = AuditReport.model_validate_json(data.read_text(encoding="utf-8"))
     assert again == made
