@@ -82,7 +82,7 @@ def _shown(session: WalkedSession, evidence: Evidence) -> Shown:
         finished=session.closed is not None and session.closed.content.reason == CloseReason.FINISHED,
         messages=messages_of(session, entries),
         houses=houses_of(session, logs),
-        sums=opened_sums(sums),
+        sums=opened_sums(sums, private),
         points=points_of(sums, masses=not private),
         guarantees=guarantees_of(session, sums, evidence.ledgers),
         attacks=attacks_found(session, sums, logs, evidence.others),

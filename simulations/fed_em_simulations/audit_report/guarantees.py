@@ -131,7 +131,7 @@ def _settings(session: WalkedSession) -> tuple[Setting, ...]:
             ),
         ),
         _blocks(session),
-        _floor(terms),
+        _floor(terms, session.description.privacy is not None),
         Setting(
             name="Most rounds",
             value=str(terms.round_cap),
@@ -174,12 +174,15 @@ def _blocks(session: WalkedSession) -> Setting:
     )
 
 
-def _floor(terms: SessionTerms) -> Setting:
+def _floor(terms: SessionTerms, private: bool) -> Setting:
     if not terms.mass_floor:
         return Setting(
             name="Mass floor",
             value="none",
-            meaning="A component is opened however few records belong to it; one that holds a single record shows that record.",
+            meaning=(
+                "A component is opened however few records belong to it; "
+                + ("noise hides each of them." if private else "one that holds a single record shows that record.")
+            ),
         )
     return Setting(
         name="Mass floor",
@@ -222,10 +225,10 @@ def _meaning(privacy: Privacy) -> tuple[str, ...]:
     return (
         f"Every sum has random noise, to which all tenants add their share and which nobody can take off. It hides whether {one} is in "
         "the data.",
-        f"ε = {privacy.epsilon:g} says how well. Whatever all sums together make somebody conclude, they would have made the same "
-        "conclusion nearly as "
-        f"likely with {one} left out: likelier by a factor of {_times(privacy.epsilon)} at most. The smaller ε, the better; with 0 "
-        "nothing could be told.",
+        f"ε = {privacy.epsilon:g} says how well. Whatever all sums together show is at most {_times(privacy.epsilon)} times as "
+        "probable as with "
+        f"{one} left out, and the other way round; so nobody can conclude much from it. The smaller ε, the better; with 0 nothing "
+        "could be told.",
         f"δ = {privacy.delta:g} is the probability that is allowed for the exception, as no curve of noise ends. It is 1 in "
         f"{1 / privacy.delta:,.0f}.",
         f"The promise holds against somebody who knows everything else, and however unusual the {'record' if record else 'tenant'} is.",

@@ -16,6 +16,9 @@ from fed_em_simulations.simulation_report import page_environment
 
 _TEMPLATE = "audit.html.j2"
 
+# From more tenants on their table is folded away.
+_MOST_LISTED = 25
+
 GRADES: dict[Grade, str] = {
     "none": "nothing beyond what the sums are for",
     "bounded": "something about groups, or by chance; no single table and no single record",
@@ -40,6 +43,8 @@ def audit_page(report: AuditReport) -> str:
             bytes_in_words=bytes_in_words,
             counted=counted,
             marked=marked,
+            most_listed=_MOST_LISTED,
+            names_in_words=names_in_words,
             time_in_words=time_in_words,
             with_logs=any(check.check.startswith("log ") and check.check != LOG for check in report.checks),
         )

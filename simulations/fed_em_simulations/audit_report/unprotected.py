@@ -105,6 +105,31 @@ def _likelihood(session: WalkedSession) -> Unprotected | None:
     )
 
 
+def _unnoised(session: WalkedSession) -> Unprotected | None:
+    if session.description.privacy is None:
+        return None
+    f = session.terms.content.colluders
+    return Unprotected(
+        what="Tenants that leave out their noise",
+        sentence=(
+            f"Nobody sees another tenant's share of the noise. The promise holds though up to {counted(f, 'tenant')} "
+            f"{'leaves its' if f == 1 else 'leave their'} share out or {'tells' if f == 1 else 'tell'} the server of it; with more it "
+            "is weaker."
+        ),
+        helps="a larger f",
+    )
+
+
+def _rows_of_one(session: WalkedSession) -> Unprotected | None:
+    if session.description.privacy is None or session.description.privacy.unit != "record":
+        return None
+    return Unprotected(
+        what="People with several rows",
+        sentence="The promise is of one row of a table. Of a person with k rows, ε is about k times as large; so it is with k sessions.",
+        helps="one row for each person; a budget for the period in each tenant's policy",
+    )
+
+
 def _levels(session: WalkedSession) -> Unprotected | None:
     kinds = {column.kind for column in session.description.columns} - {"gaussian"}
     if not kinds or session.description.privacy:
@@ -191,8 +216,8 @@ def _versions(session: WalkedSession) -> Unprotected | None:
 
 
 _RULES: tuple[Callable[[WalkedSession], Unprotected | None], ...] = (
-    _sums, _trust, _blocks, _floor, _crafted, _likelihood, _levels, _missing, _errors, _parts, _many_points, _converging, _versions,
-    _colluders,
+    _sums, _trust, _blocks, _floor, _unnoised, _rows_of_one, _crafted, _likelihood, _levels, _missing, _errors, _parts,
+    _many_points, _converging, _versions, _colluders,
 )  # fmt: skip
 
 # Of every session.

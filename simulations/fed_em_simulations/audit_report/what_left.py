@@ -92,20 +92,20 @@ def _logged(session: WalkedSession, log: Sequence[LogLine]) -> tuple[LoggedMessa
     )
 
 
-def opened_sums(sums: Sequence[ReleasedSum]) -> tuple[OpenedSums, ...]:
-    """The sums that were opened, those of one kind together, in the order of their first."""
+def opened_sums(sums: Sequence[ReleasedSum], private: bool) -> tuple[OpenedSums, ...]:
+    """The sums that were opened, with noise if they are private, those of one kind together, in the order of their first."""
     groups: dict[tuple[bool, str], list[ReleasedSum]] = {}
     for released in sums:
         model = json.dumps(released.broadcast.model.describe(), sort_keys=True)
         groups.setdefault((released.kind == "counts", model), []).append(released)
-    return tuple(_group(each) for each in groups.values())
+    return tuple(_group(each, private) for each in groups.values())
 
 
-def _group(sums: Sequence[ReleasedSum]) -> OpenedSums:
+def _group(sums: Sequence[ReleasedSum], private: bool) -> OpenedSums:
     first, tenants = sums[0], [_terms(released) for released in sums]
     numbers: dict[tuple[str, str], int] = {}
     for block in first.statistics.layout:
-        said = statistic_in_words(block.name)
+        said = statistic_in_words(block.name, private)
         numbers[said] = numbers.get(said, 0) + block.size
     return OpenedSums(
         of=summand_in_words(first.broadcast.model),

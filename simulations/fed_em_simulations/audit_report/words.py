@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from fed_em.candidates import Candidates
 from fed_em.centres import FAMILY as CENTRES
 from fed_em.mixed_moments import FAMILY as MIXED_MOMENTS
-from fed_em.model import ComponentModel, Model, Summand
+from fed_em.model import LOG_LIKELIHOOD, ComponentModel, Model, Summand
 from fed_em.observed_moments import FAMILY as OBSERVED_MOMENTS
 from fed_em.statistic_products import FAMILY as STATISTIC_PRODUCTS
 from fed_em_server.model_words import model_in_words
@@ -71,9 +71,11 @@ ATTACKS: Mapping[str, str] = {
 }
 
 
-def statistic_in_words(block: str) -> tuple[str, str]:
-    """A statistic's name, without the number of a candidate, and what it is."""
+def statistic_in_words(block: str, private: bool) -> tuple[str, str]:
+    """A statistic's name, without the number of a candidate, and what it is; where sums are private, one is not asked for."""
     name = re.sub(r"^\d+\.", "", block)
+    if private and name == LOG_LIKELIHOOD:
+        return name, "nothing: where sums have noise, tenants send zero for it"
     if name.startswith("products."):
         return "products", _PRODUCTS
     return name, _STATISTICS.get(name, "a sum over records")
