@@ -3,7 +3,8 @@
 Whether the statistics of some rows can be computed at parameters that somebody else chose is an answer about these rows, and no noise hides
 it: a level of probability 0 everywhere asks whether anybody has it. So what is refused must be refused by everybody alike, whatever the
 rows are. The limits also keep log-densities, for rows and means in a ball of radius R, below (3R)²/λ in absolute value, λ the least
-variance: float64 then computes every responsibility to some 10⁻⁹, in whatever order records are added.
+variance, and those of counts below the largest counts times some 20: float64 then computes every responsibility to some 10⁻⁹, in
+whatever order records are added, and whichever others there are.
 """
 
 from __future__ import annotations
@@ -22,6 +23,14 @@ LEAST_VARIANCE = 1e-3
 
 _MOST_VARIANCE = 1e6
 
+# R: of 100, responsibilities at the edge of the ball change by less than 10⁻⁹ with the other records; of 1000, by 10⁻⁷.
+MOST_RADIUS = 100.0
+
+# The largest counts of all columns together: likewise.
+MOST_COUNTS = 1_000_000
+
+_MOST_RATE = 1e7
+
 # Means farther out than so many radii.
 _FAR = 2.0
 
@@ -33,7 +42,7 @@ _RANGES = (
     ("weights", float(np.finfo(np.float64).tiny), 1.0 + 1e-6),
     (LEVEL_PROBABILITIES, _LEAST_PROBABILITY, 1.0),
     (SUCCESS_PROBABILITIES, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY),
-    (RATES, _LEAST_PROBABILITY, np.inf),
+    (RATES, _LEAST_PROBABILITY, _MOST_RATE),
 )
 
 # A floor that is added to a covariance is there but for rounding.

@@ -50,7 +50,8 @@ def read_records(
 
     Cells are coded as `fed_em.columns` says. Empty ones, nulls and NaN are NaN, in the columns that the session declares as
     `missing`; a row may be all of them. Labels and weights are those of the columns that the session names for them. In a private session
-    numbers outside the declared range are moved to its nearer end, as rows are moved into the ball.
+    numbers outside the declared range are moved to its nearer end, as rows are moved into the ball; so are weights, and counts that are
+    not whole to the nearest that is.
 
     Args:
         data: CSV, Parquet, `.npz` or `.npy`, a folder of such files, or several of either; see `fed_em_client.data_files`.
@@ -76,16 +77,17 @@ def _records_of_file(path: Path, description: SessionDescription, columns: Mappi
     texts = [column.name for column in schema.columns if read_as_text(column)]
     file = wanted.read([*texts, labels.column] if labels else texts)
     check_row_count(path, file.n_rows, row_cap)
-    rows = wanted.rows_of(file, schema)
+    private = description.privacy is not None
+    rows = wanted.rows_of(file, schema, nearest=private)
     wanted.check_finite(rows, [column.name for column in description.columns if column.missing])
-    if description.privacy is None:
-        wanted.check_ranges(rows, description)
-    else:
+    if private:
         # Whether a tenant stays out must not depend on one record.
         rows = np.clip(rows, description.low, description.high)
+    else:
+        wanted.check_ranges(rows, description)
     return Records(
         rows,
-        None if weights is None else wanted.weights_of(file, weights.column, weights.upper),
+        None if weights is None else wanted.weights_of(file, weights.column, weights.upper, nearest=private),
         None if labels is None else wanted.admissible_of(file, labels.column, _components(description)),
         description.weight_bound,
     )
@@ -178,33 +180,38 @@ class _Wanted:
             raise CallerError(f"{self.path} has no rows", remedy="a tenant without rows stays out of the session")
         return file
 
-    def rows_of(self, file: DataFile, schema: ColumnSchema | None) -> Rows:
+    def rows_of(self, file: DataFile, schema: ColumnSchema | None, nearest: bool = False) -> Rows:
         """The rows, `(n, D)`: the first of the columns, as many as the schema has, of all kinds; read-only.
 
-        Without a schema all columns are numbers. Whether they are finite is not looked at.
+        Without a schema all columns are numbers. Whether they are finite is not looked at; nor, where the `nearest` are taken, whether
+        numbers are in their range.
         """
         described = (None,) * len(self.names) if schema is None else schema.columns
         rows = np.empty((file.n_rows, len(described)))
         for d, column in enumerate(described):
-            rows[:, d] = self._cells_of(file, d, column)
+            rows[:, d] = self._cells_of(file, d, column, nearest)
         rows.flags.writeable = False
         return rows
 
-    def _cells_of(self, file: DataFile, d: int, column: DescribedColumn | None) -> Vector:
+    def _cells_of(self, file: DataFile, d: int, column: DescribedColumn | None, nearest: bool) -> Vector:
         if column is not None and read_as_text(column):
             cells, complaint = numbers_of(column, self._texts(file, d))
             self._require(d, complaint)
             return cells
         cells = self._numbers(file, d)
         if isinstance(column, PoissonColumn):
+            if nearest:
+                return np.asarray(np.rint(cells))
             for complaint in complaints_of_counts(column, cells):
                 self._require(d, complaint)
         return cells
 
-    def weights_of(self, file: DataFile, name: str, upper: float) -> Vector:
-        """The column of weights, `(n,)`."""
+    def weights_of(self, file: DataFile, name: str, upper: float, nearest: bool = False) -> Vector:
+        """The column of weights, `(n,)`; of those out of range the `nearest` in it, or none."""
         d = self.names.index(name)
         weights = self._numbers(file, d)
+        if nearest:
+            weights = np.clip(weights, 0.0, upper)
         for complaint in complaints_of_weights(weights, upper):
             self._require(d, complaint)
         return weights

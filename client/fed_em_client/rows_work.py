@@ -234,7 +234,8 @@ class RowsWork:
         """Whether rows or code changed since an earlier process of this tenant took part in the session with this number.
 
         Once they have, the answer is yes for the rest of the session: which of them the server's running total holds is
-        known only after a round that this process need not live to see.
+        known only after a round that this process need not live to see. In a private session no total holds any, and the answer is no,
+        as no noise hides it.
 
         What the session may cost is reserved here, before anything is answered.
 
@@ -251,7 +252,7 @@ class RowsWork:
         before, now = self._marks.work(session), fingerprint_of(prepared.records, names)
         changed = before not in {None, now}
         self._marks.record_work(session, MIXED if changed else now)
-        return changed
+        return changed and privacy is None
 
     def end(self, session: bytes) -> None:
         """Give back what was reserved for a session that its server has ended, and was not charged."""

@@ -41,7 +41,7 @@ from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
-from fed_em.moderate import LEAST_VARIANCE
+from fed_em.moderate import LEAST_VARIANCE, MOST_COUNTS
 from fed_em.selection import Choice
 from fed_em.standardised_fit import first_round
 from fed_em.starts import start_candidates
@@ -260,6 +260,7 @@ class SessionDescription(Table):
             return
         hole = next((column for column in self.columns if column.missing and column.kind == "gaussian"), None)
         held_out = self.selection is not None and self.selection.share is not None
+        counts = sum(column.upper or 0 for column in self.columns)
         refusals = (
             (self.stream is not None, "a [stream]"),
             (self.tracks is not None, "two tracks of its fit"),
@@ -271,6 +272,7 @@ class SessionDescription(Table):
                 hole is not None,
                 f"a Gaussian column with missing cells ('{hole.name if hole else ''}'), of which a record may expect anything",
             ),
+            (counts > MOST_COUNTS, f"counts up to {counts:,} together, more than {MOST_COUNTS:,}"),
         )
         for has, what in refusals:
             if has:
@@ -658,6 +660,8 @@ def encoding_for(
         CallerError: the declared ranges and row caps leave too few fraction bits; names the column.
     """
     bounds, radius = coordinates.bounds(description.low, description.high), description.radius_of(model, coordinates)
+    if description.privacy is not None:
+        _require_finite(description, bounds)
     layout = model.layout(bounds, radius).of_weights_up_to(description.weight_bound)
     if description.privacy is not None:
         return private_encoding(layout, row_caps, description.privacy)
@@ -669,6 +673,15 @@ def encoding_for(
             raise
         widest = description.names[gaussian[int(np.argmax(bounds[gaussian]))]]
         raise CallerError(f"{error.message}; the widest column is '{widest}'", remedy=error.remedy) from None
+
+
+def _require_finite(description: SessionDescription, bounds: NDArray[np.float64]) -> None:
+    """Where some value of a range is beyond all numbers, only a record that has it could not be summed, and no noise hides a fault."""
+    for d in np.flatnonzero(~np.isfinite(bounds)):
+        raise CallerError(
+            f"in the server's coordinates column '{description.names[d]}' has no finite range",
+            remedy="ask the server's operator; this tenant answers nothing there, whatever its rows are",
+        )
 
 
 def counts_encoding_of(model: Summand, row_caps: Sequence[int], privacy: Privacy | None = None) -> Encoding:

@@ -15,7 +15,7 @@ from fed_em.em import Stopping
 from fed_em.errors import CallerError
 from fed_em.model import ComponentModel, Model
 from fed_em.model_file import load_model
-from fed_em.moderate import LEAST_VARIANCE
+from fed_em.moderate import LEAST_VARIANCE, MOST_RADIUS
 from fed_em.optimiser import EM, L_BFGS
 from fed_em.tenant_mixing import has_own_weights
 from fed_em.tracks import TRACKS, tracks_of
@@ -116,7 +116,7 @@ class PrivacyTable(Table):
     delta: Annotated[FiniteFloat, Field(gt=0, lt=0.01)]
     unit: Unit = "record"
     """Whose presence is hidden: each record's, or each tenant's with all its records."""
-    radius: PositiveFloat | None = None
+    radius: Annotated[FiniteFloat, Field(gt=0, le=MOST_RADIUS)] | None = None
     """R, of the ball that standardised records are scaled into; by default √D + 1 for D Gaussian columns."""
     spare_sums: Annotated[int, Field(ge=0)] = 2
     """How many sums may fail after the tenants answered; each that does is paid for."""

@@ -121,3 +121,21 @@ def test_it_is_described_and_found_again() -> None:
         build_summand({**centres.describe(), "n_starts": 0})
     with pytest.raises(CallerError, match="finite"):
         centres.validate(Parameters({MEANS: np.full((2, 3, 4), np.nan)}))
+
+
+@pytest.mark.parametrize("k", [2, 5, 9])
+def test_no_other_record_decides_which_of_two_equal_centres_a_record_belongs_to(k: int) -> None:
+    """Whoever chooses centres can make all records ties; a matrix product breaks those at the end of its blocks in another way."""
+    generator = np.random.default_rng(0)
+    wide = 10
+    rows = generator.normal(size=(60, wide))
+    means = np.tile(generator.normal(size=wide), (1, k, 1))
+    centres, at = Centres(1, k, wide), Parameters({MEANS: means})
+    assert centres.e_step(at, rows)[RECORDS][0].tolist() == [60.0] + (k - 1) * [0.0]
+    # A pair of centres on either side of a plane that holds all the records.
+    rows[:, 0] = 0.0
+    means = means.copy()
+    means[0, :, 0] = np.where(np.arange(k) % 2, 1.0, -1.0)
+    at = Parameters({MEANS: means})
+    for n in range(1, 60):
+        assert centres.e_step(at, rows[:n])[RECORDS][0].tolist() == [n] + (k - 1) * [0.0]

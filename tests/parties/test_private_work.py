@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from fed_em.ball import into_ball
+from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError
 from fed_em.moderate import LEAST_VARIANCE
 from fed_em.parameters import Parameters
 from fed_em_client.privacy_account import PrivacyAccount
+from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
 from fed_em_protocols.errors import TermsRefused
@@ -202,3 +204,78 @@ def test_numbers_out_of_range_do_not_keep_a_tenant_out(bench: PrivateBench) -> N
     assert read.rows[-1].tolist() == [bench.description.high[0], bench.description.low[1]]
     with pytest.raises(CallerError, match="outside the session's range"):
         bench.work.read(bench.description.model_copy(update={"privacy": None}))
+
+
+def test_coordinates_in_which_some_value_would_be_no_number_are_refused_whatever_the_rows(bench: PrivateBench) -> None:
+    """Of 10⁻³⁰⁷, only values beyond some 18 from the location overflow: a fault would tell whether anybody has one."""
+    scale = np.array([1e-307, 1.0])
+    for location, overflows in ((bench.rows.mean(axis=0) - 100, True), (bench.rows.mean(axis=0), False)):
+        bench.work, bench.budget = bench.started(), PrivacyAccount()
+        moved = Coordinates(location, scale if overflows else np.ones(2))
+        crafted = replace(bench.broadcast(), coordinates=moved)
+        work = bench.joined()
+        if not overflows:
+            work.evaluate(replace(bench.request(crafted), minimum_survivors=3, colluders=1))
+            continue
+        asked = replace(bench.asked(), parameters=crafted.to_bytes())
+        with np.errstate(over="ignore"), pytest.raises(CallerError, match="column 'age' has no finite range"):
+            work.evaluate(asked)
+
+
+@pytest.mark.parametrize("radius", [100.1, 1e153])
+def test_no_ball_is_so_large_that_densities_are_none(bench: PrivateBench, radius: float) -> None:
+    """At 10¹⁵³ a squared distance may be no number; from some hundreds on, a record's responsibilities depend on the others."""
+    said = json.loads(bench.description.to_json())
+    said["privacy"]["radius"] = radius
+    with pytest.raises(CallerError, match="radius"):
+        bench.work.prepare(json.dumps(said).encode(), 0)
+
+
+def test_a_server_is_not_told_that_rows_changed(bench: PrivateBench) -> None:
+    """No sum of a private session goes on from an earlier one: nobody needs to know, and no noise would hide it."""
+    marks = FileRoundMarks(bench.data.parent / "state")
+    for rows in (bench.rows, bench.rows[1:]):
+        np.save(bench.data, rows)
+        work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, marks, budget=bench.budget)
+        work.prepare(bench.description.to_json(), 0)
+        assert not work.changed(SESSION)
+    marks.close()
+
+
+def test_weights_and_counts_out_of_range_do_not_keep_a_tenant_out(parties: Parties, tmp_path: Path) -> None:
+    """A server that chose a weight's `upper`, or a count's, would learn whether anybody is beyond it."""
+    data = tmp_path / "rows.csv"
+    data.write_text("age,visits,weight\n20,3,0.5\n30,7,1.5\n40,2.4,-1\n")
+    said = {
+        "title": "visits",
+        "columns": [{"name": "age", "low": 0, "high": 120}, {"name": "visits", "kind": "poisson", "upper": 5}],
+        "weights": {"column": "weight", "upper": 1.0},
+        "model": {
+            "family": "mixed-mixture",
+            "n_components": 2,
+            "covariance_floor": LEAST_VARIANCE,
+            "prior": {"poisson_records": 1.0, "poisson_rates": [2.0]},
+        },
+        "privacy": PROMISE.model_dump(),
+    }
+    private = SessionDescription.model_validate(said)
+    work = RowsWork(data, {}, parties.roster, BEECH)
+    found = work.read(private)
+    assert found.weights is not None
+    assert found.weights.tolist() == [0.5, 1.0, 0.0]
+    assert found.rows.tolist() == [[20.0, 3.0], [30.0, 5.0], [40.0, 2.0]]
+    with pytest.raises(CallerError, match="that are"):
+        work.read(private.model_copy(update={"privacy": None}))
+
+
+def test_counts_are_not_so_large_that_a_record_depends_on_the_others(bench: PrivateBench) -> None:
+    said = json.loads(bench.description.to_json())
+    said["columns"] += [{"name": name, "kind": "poisson", "upper": 600_000} for name in ("steps", "words")]
+    said["model"] = {
+        "family": "mixed-mixture",
+        "n_components": 2,
+        "covariance_floor": LEAST_VARIANCE,
+        "prior": {"poisson_records": 1.0, "poisson_rates": [2.0, 2.0]},
+    }
+    with pytest.raises(CallerError, match="counts up to 1,200,000 together"):
+        bench.work.prepare(json.dumps(said).encode(), 0)

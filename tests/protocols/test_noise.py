@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from fed_em.component_counts import SUPPORTING, counts_layout
 from fed_em.errors import CallerError
@@ -127,3 +128,15 @@ def test_an_encoding_without_noise_is_as_it_was() -> None:
     assert min(coarse.bits) < 0
     fine = private_encoding(LAYOUT, CAPS, promise())
     assert coarse.digest != fine.digest
+
+
+@pytest.mark.parametrize("norm", [5e-324, 1e-100, 1e100, 1e308])
+def test_a_norm_that_floats_cannot_square_is_refused_in_words(norm: float) -> None:
+    """A server chooses ranges and weights, and is no cause for a tenant's process to end."""
+    with pytest.raises(CallerError, match="no noise can be computed"):
+        private_encoding(Layout((Block("b", (2,), norm, norm=norm),)), CAPS, promise())
+
+
+def test_noise_beyond_all_sense_is_refused_in_words() -> None:
+    with pytest.raises(ValidationError, match="noise_multiplier"):
+        promise(noise_multiplier=1e300)

@@ -51,13 +51,19 @@ _NOISE_UNITS = 2.0**16
 # densities a little (`fed_em.moderate`).
 _FLOAT_SLACK = 2.0**-28
 
+# Of a block; beyond its inverse, or below it, products of floats are none.
+_LEAST_NORM = 1e-60
+
 # No draw of any tenant's is farther out than this many standard deviations.
 _TAIL = 16.0
 
 
 def is_silent(block: Block) -> bool:
-    """Whether a private session sends zeros for a block; of several models side by side, the name stands behind "r."."""
-    return block.name.rsplit(".", 1)[-1] in _SILENT
+    """Whether a private session sends zeros for a block; of several models side by side, the name stands behind "r.".
+
+    So it does of what no record adds anything to: there is no noise on it.
+    """
+    return block.name.rsplit(".", 1)[-1] in _SILENT or not block.norm
 
 
 def without_silent(statistics: Statistics) -> Statistics:
@@ -71,6 +77,12 @@ def without_silent(statistics: Statistics) -> Statistics:
 
 def _shares(layout: Layout) -> tuple[float, ...]:
     """a_b of each block, of those that are not silent: least total variance."""
+    for block in layout:
+        if block.norm and not _LEAST_NORM <= block.norm <= 1 / _LEAST_NORM:
+            raise CallerError(
+                f"one record can add {block.norm:.3g} to statistic '{block.name}', for which no noise can be computed",
+                remedy="declare ranges and weights in other units",
+            )
     weights = [0.0 if is_silent(block) else block.norm * math.sqrt(block.size) for block in layout]
     total = sum(weights)
     if not total:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, FiniteFloat
 
 from fed_em.errors import CallerError
+from fed_em.moderate import MOST_RADIUS
 from fed_em_protocols.configuration import Table
 from fed_em_protocols.privacy.accounting import Spend, epsilon_of
 
@@ -14,6 +15,9 @@ Unit = Literal["record", "tenant"]
 
 # What the samplers of one sum err by, generously: 2^22 entries of 2^14 tenants, 2^-111 each.
 SAMPLING_SLACK = 2.0**-74
+
+# Of the noise multiplier; nothing is left of any sum long before.
+MOST_NOISE = 1e9
 
 # What rounding may do to a computed ε.
 _TOLERANCE = 1e-6
@@ -30,9 +34,9 @@ class Privacy(Table):
     epsilon: Annotated[FiniteFloat, Field(gt=0)]
     """ε of all sums of the session together."""
     delta: Annotated[FiniteFloat, Field(gt=0, lt=0.01)]
-    radius: Annotated[FiniteFloat, Field(gt=0)]
+    radius: Annotated[FiniteFloat, Field(gt=0, le=MOST_RADIUS)]
     """R: the Gaussian columns of every record are scaled into the ball ‖z‖ ≤ R of the session's coordinates."""
-    noise_multiplier: Annotated[FiniteFloat, Field(gt=0)]
+    noise_multiplier: Annotated[FiniteFloat, Field(gt=0, le=MOST_NOISE)]
     """z: the noise of each sum in units of what one neighbour can change."""
     sums: Annotated[int, Field(ge=1, le=1_000_000)]
     """The most sums that a tenant answers with noise; it answers no more."""
