@@ -10,6 +10,11 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# One thread of BLAS and of OpenMP a process, and in the processes that tests start. More of them wait for each other at small
+# matrices by spinning: up to four fifths of the CPU time of a file of fits. Both are read when numpy is first imported, after this.
+for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+
 
 # Tests that start processes or servers of their own, which wait for each other in real time.
 REAL_TIME = ("federation", "flower", "bench")

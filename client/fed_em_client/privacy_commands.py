@@ -1,4 +1,4 @@
-"""Commands `fed-em privacy`: what a tenant's ledger says, and what a session would cost."""
+"""Commands `fed-em privacy`: what a tenant's ledger says."""
 
 from __future__ import annotations
 
@@ -95,63 +95,6 @@ def mend(configuration: Configuration) -> None:
 
     files = ledger_files(read_tenant_configuration(configuration))
     typer.echo(f"{files.head} is written anew, after the {mend_head(files)} entries of {files.ledger}")
-
-
-@privacy.command()
-def plan(
-    epsilon: Annotated[float | None, typer.Option("--epsilon", help="ε of the whole session.")] = None,
-    delta: Annotated[float | None, typer.Option("--delta", help="δ at which it holds.")] = None,
-    sums: Annotated[int | None, typer.Option("--sums", help="How many sums are noised.")] = None,
-    noise: Annotated[
-        float | None, typer.Option("--noise", help="Noise multiplier: of each sum, relative to its sensitivity.")
-    ] = None,
-) -> None:
-    """What a session costs: give three of ε, δ, sums and noise, and see the fourth."""
-    from fed_em.errors import CallerError
-    from fed_em_protocols.privacy.accounting import Spend, delta_of, epsilon_of, noise_for, sums_for
-
-    _require_sensible(epsilon, delta, sums, noise)
-    if epsilon is not None and delta is not None and sums is not None and noise is None:
-        noise = _rounded_up(noise_for(epsilon, delta, sums))
-        typer.echo(f"noise multiplier {noise:.5g}: {sums} sums cost ε = {epsilon:g} at δ = {delta:g}")
-    elif epsilon is not None and delta is not None and noise is not None and sums is None:
-        sums = sums_for(epsilon, delta, noise)
-        typer.echo(f"{sums or 'no'} sums with noise multiplier {noise:g} cost ε = {epsilon:g} at δ = {delta:g} at most")
-    elif delta is not None and sums is not None and noise is not None and epsilon is None:
-        epsilon = epsilon_of((Spend(noise, sums),), delta)
-        typer.echo(f"ε = {epsilon:.4g} at δ = {delta:g}: {sums} sums with noise multiplier {noise:g}")
-    elif epsilon is not None and sums is not None and noise is not None and delta is None:
-        delta = delta_of((Spend(noise, sums),), epsilon)
-        typer.echo(f"δ = {delta:.4g} at ε = {epsilon:g}: {sums} sums with noise multiplier {noise:g}")
-    else:
-        raise CallerError(
-            "three of the four numbers say the fourth", remedy="give three of --epsilon, --delta, --sums and --noise"
-        )
-
-
-def _require_sensible(epsilon: float | None, delta: float | None, sums: int | None, noise: float | None) -> None:
-    from math import inf
-
-    from fed_em.errors import CallerError
-
-    for name, value, most in (
-        ("--epsilon", epsilon, inf),
-        ("--delta", delta, 1),
-        ("--sums", sums, inf),
-        ("--noise", noise, inf),
-    ):
-        if value is not None and not 0 < value < most:
-            raise CallerError(
-                f"{name} is {value:g}", remedy=f"it is above 0 and below {'infinity' if most == inf else most}"
-            )
-
-
-def _rounded_up(noise: float) -> float:
-    """To the five digits that are shown: with less noise, ε would be larger than was wanted."""
-    from math import ceil, floor, log10
-
-    scale = 10.0 ** (4 - floor(log10(noise)))
-    return ceil(noise * scale) / scale
 
 
 def _table(found: PrivacyStatement) -> Table:

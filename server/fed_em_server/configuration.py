@@ -314,7 +314,7 @@ class ServerConfiguration(Table):
         asked = self.privacy
         if asked is None:
             return None
-        sums = self.sums_of(starts) + asked.spare_sums
+        sums = sum(self._planned_sums(starts).values())
         noise = noise_for(asked.epsilon, asked.delta, sums, SAMPLING_SLACK * sums)
         gaussian = sum(column.kind == "gaussian" for column in self.columns)
         radius = asked.radius or math.sqrt(gaussian) + 1
@@ -327,12 +327,25 @@ class ServerConfiguration(Table):
             sums=sums,
         )
 
-    def sums_of(self, starts: Starts | None) -> int:
-        """How many sums the session takes where none fails: for the moments, the start, the pick and the fit; each twice behind a gate."""
+    @property
+    def planned_sums(self) -> dict[str, int]:
+        """How many sums the session takes at most, for what; those of a private session all have noise."""
+        return self._planned_sums(Starts(n=self.n_starts) if self.n_starts else None)
+
+    def _planned_sums(self, starts: Starts | None) -> dict[str, int]:
+        """Each twice behind a gate, but for those that may fail."""
         by_centres = starts_by_centres(self._models, self.privacy is not None)
         start = starts.rounds(by_centres) if starts else FromLabels().rounds if self.fit.start == LABELS else 0
         pick = self.selection.rounds if self.selection else 0
-        return (1 + start + pick + self.fit.max_iterations) * (2 if self.trust.mass_floor else 1)
+        planned = {
+            "for the moments": 1,
+            "for the start": start,
+            "to pick a model": pick,
+            "of the fit": self.fit.max_iterations,
+        }
+        gated = 2 if self.trust.mass_floor else 1
+        spare = {} if self.privacy is None else {"spare, for rounds that fail": self.privacy.spare_sums}
+        return {what: gated * number for what, number in planned.items()} | spare
 
 
 def read_server_configuration(path: Path) -> ServerConfiguration:

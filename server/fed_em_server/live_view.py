@@ -172,7 +172,7 @@ class Frame:
         for told in (
             banner,
             *promised,
-            *(Text.assemble((" ! ", _WARNING), f" {warning}") for warning in record.warnings),
+            *(Text.assemble((" ! ", _WARNING), f" {warning}") for warning in (*record.doubts, *record.warnings)),
         ):
             yield from told.wrap(Console(width=width), width)
 

@@ -25,6 +25,9 @@ from fed_em_server.report_words import (
 )
 
 # The ordinary course of a round is told by the line of its sum.
+# Signs that are not ASCII.
+_SPELT = {MINUS: "-", "ε": "epsilon", "δ": "delta", "±": "+-"}
+
 _ORDINARY = frozenset(
     {NoticeKind.ROUND_STARTED, NoticeKind.UPLOADED, NoticeKind.SURVIVORS, NoticeKind.CERTIFIED, NoticeKind.SUMMED}
 )
@@ -61,7 +64,7 @@ class PlainLog:
             f"f = {record.colluders}, {blocks_in_words(record)}, sums of {record.minimum_survivors} tenants or more"
         )
         promised = (record.privacy.in_words,) if record.privacy else ()
-        for told_once in (record.banner, *promised, *record.warnings):
+        for told_once in (record.banner, *promised, *record.doubts, *record.warnings):
             self._write(told_once)
 
     def noticed(self, notice: Notice) -> None:
@@ -93,6 +96,8 @@ class PlainLog:
         return f"iteration {record.iteration}, log-likelihood {decimal(record.log_likelihood, 6)}{change}{step}"
 
     def _write(self, text: str) -> None:
-        line = f"{self._clock() - self._began:8.2f}s  {text.replace(MINUS, '-')}\n"
+        for sign, spelt in _SPELT.items():
+            text = text.replace(sign, spelt)
+        line = f"{self._clock() - self._began:8.2f}s  {text}\n"
         self._stream.write(line.encode("ascii", "replace").decode("ascii"))
         self._stream.flush()

@@ -218,6 +218,10 @@ class SessionRecord(Table):
     """The least mass of an opened component, in records; 0 without a gate."""
     privacy: Privacy | None = None
     """What noise in every sum promises; None if sums are opened as they are."""
+    centres: bool = False
+    """Whether candidates of the start are sets of centres: their objective is the mean square that they explain."""
+    doubts: tuple[str, ...] = ()
+    """Why noise may leave little of the fit, a sentence each."""
     stream: bool = False
     """Whether sums were of minibatches and averaged: then nothing converges, and log-likelihoods are of the newest batch."""
     rounds: tuple[RoundRecord, ...] = ()

@@ -43,20 +43,21 @@ def write_report(
             remedy="pip install 'fed-em[plots]'",
         ) from error
     page = report_page(record, fitted, component_images)
-    with _writing_into(folder):
+    with writing_into(folder):
         write_record(folder, record)
     return write_page(folder, page)
 
 
 def write_page(folder: Path, page: str) -> Path:
     """Write the HTML of a report into a folder, which is made if need be, and tell its path. Raises `EnvironmentFault`."""
-    with _writing_into(folder):
+    with writing_into(folder):
         (folder / REPORT_FILE).write_text(page, encoding="utf-8")
     return folder / REPORT_FILE
 
 
 @contextmanager
-def _writing_into(folder: Path) -> Iterator[None]:
+def writing_into(folder: Path) -> Iterator[None]:
+    """Make a folder for reports if need be; within, trouble of the disk is an `EnvironmentFault` that names it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

@@ -55,8 +55,8 @@ def _mark_the_pick(axes: Axes, rounds: Sequence[RoundRecord]) -> None:
             )  # fmt: skip
 
 
-def starts_chart(rounds: Sequence[RoundRecord]) -> str:
-    """The objective of every candidate over the EM rounds of the start, the best of them marked."""
+def starts_chart(rounds: Sequence[RoundRecord], objective: str) -> str:
+    """The objective of every candidate over the rounds of the start that have one, the best of them marked."""
     seen = [r for r in rounds if r.best_candidate is not None]
     numbers = [r.start or 0 for r in seen]
     objectives = np.array([[np.nan if value is None else value for value in r.candidates] for r in seen])
@@ -65,7 +65,7 @@ def starts_chart(rounds: Sequence[RoundRecord]) -> str:
         axes = drawn.subplots()
         axes.plot(numbers, objectives, color=THEME["muted"], linewidth=0.8, zorder=2)
         axes.plot(numbers, objectives[:, best], color=THEME["curve"], linewidth=1.8, zorder=3)
-        _name_axes(axes, "sum of the start", "objective, nats a row")
+        _name_axes(axes, "sum of the start", objective)
         told = f"{objectives.shape[1]} lines; the highest ends at {decimal(float(objectives[-1, best]))}."
         return inline_svg(drawn, "starts", "Objective of every candidate", told)
 

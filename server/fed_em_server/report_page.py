@@ -81,7 +81,9 @@ def _charts(record: SessionRecord, fitted: FittedModel) -> dict[str, Markup]:
     if any(opened.log_likelihood is not None for opened in record.rounds):
         drawn["convergence"] = charts.convergence_chart(record.rounds)
     if any(opened.best_candidate is not None for opened in record.rounds):
-        drawn["starts"] = charts.starts_chart(record.rounds)
+        drawn["starts"] = charts.starts_chart(
+            record.rounds, "squares explained, a row" if record.centres else "objective, nats a row"
+        )
     weights = record.rounds[-1].weights if record.rounds else ()
     if weights:
         drawn["weights"] = charts.weights_chart(record.rounds, component_names(len(weights)))

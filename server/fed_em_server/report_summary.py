@@ -75,7 +75,7 @@ def summary_panel(record: SessionRecord, folder: Path, files: Sequence[str]) -> 
     grid = Table.grid(padding=(0, 2))
     for name, value in (*lines.items(), *_stale_blocks(record)):
         grid.add_row(Text(name, "dim"), Text(value, overflow="fold"))
-    for warning in (*([] if record.certified else [record.banner]), *record.warnings):
+    for warning in (*([] if record.certified else [record.banner]), *record.warnings, *record.doubts):
         grid.add_row(Text("!", "bold red"), Text(warning, overflow="fold"))
     return Panel(grid, title=record.title, title_align="left", box=box.ROUNDED, expand=False, padding=(1, 2))
 

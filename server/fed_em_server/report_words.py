@@ -82,7 +82,8 @@ def privacy_in_words(record: SessionRecord) -> str:
     if not moved:
         return f"{said} No sum became inadmissible by it."
     components = sum(opened.projected for opened in moved)
-    return f"{said} In {len(moved)} of {len(record.rounds)} sums it made {components} components inadmissible, which were moved back."
+    what = "1 component" if components == 1 else f"{components} components"
+    return f"{said} In {len(moved)} of {len(record.rounds)} sums it made {what} inadmissible: moved to the nearest that records can have."
 
 
 def blocks_in_words(record: SessionRecord) -> str:
@@ -95,12 +96,12 @@ def blocks_in_words(record: SessionRecord) -> str:
 
 
 def ending_in_words(record: SessionRecord) -> str:
-    """`converged`, `converged around 3 stale terms`, `stopped before convergence`, `a stream, to its last round`."""
+    """`converged`, `converged around 3 stale terms`, `stopped before convergence`; of streams and with noise, `…, to its last round`."""
     if record.stream:
         return "a stream, to its last round"
     stale = record.rounds[-1].stale if record.rounds else 0
     if not record.converged:
-        return "stopped before convergence"
+        return "with noise, to its last round" if record.privacy else "stopped before convergence"
     return f"converged around {stale} stale {'term' if stale == 1 else 'terms'}" if stale else "converged"
 
 
@@ -136,12 +137,19 @@ def start_in_words(opened: RoundRecord) -> str:
 
 
 def starts_in_words(record: SessionRecord) -> str:
-    """`best of 21 in 18 sums, at −1.2345 nats a row`, `2 sums`; empty if EM started without a sum."""
+    """`best of 21 in 18 sums, at −1.2345 nats a row`, `2 sums`; of centres what they explain; empty if EM started without a sum."""
     rounds = record.start_rounds
     if not rounds:
         return ""
     best, sums = rounds[-1].best_candidate, f"{len(rounds)} sums"
-    return sums if best is None else f"best of {len(rounds[-1].candidates)} in {sums}, at {decimal(best)} nats a row"
+    if best is None:
+        return sums
+    of = f"best of {len(rounds[-1].candidates)} in {sums}"
+    return (
+        f"{of}, explaining squares of {decimal(best)} a row"
+        if record.centres
+        else f"{of}, at {decimal(best)} nats a row"
+    )
 
 
 def happening_of(notice: Notice, second: float) -> Happening:

@@ -23,7 +23,7 @@ from fed_em_protocols.roster import Roster, load_roster
 from fed_em_protocols.terms import SessionTerms, Trust, validate_terms
 from fed_em_server.configuration import ServerConfiguration, read_server_configuration
 from fed_em_server.session import plan_session
-from fed_em_server.session_terms import survivors_of, threats_of
+from fed_em_server.session_terms import privacy_plan, survivors_of, threats_of
 
 
 def examine_server(path: Path, now: datetime) -> Iterator[Finding]:
@@ -59,12 +59,21 @@ def _examine_session(configuration: ServerConfiguration, now: datetime) -> Itera
         yield check("terms", lambda: _terms(configuration, roster, own), _say_terms).finding
     digest = hashlib.sha256(configuration.description.to_json()).hexdigest()
     yield Finding("description", f'tenants may pin it in [policy]: schema_hash = "{digest}"')
-    promised = configuration.description.privacy
-    yield Finding("privacy", "none: sums are opened as they are" if promised is None else promised.in_words)
+    promised = check("privacy", lambda: _privacy(configuration, roster), lambda said: said[0])
+    yield promised.finding
+    for more in (promised.result or ())[1:]:
+        yield Finding("privacy", more)
     parties = (SERVER, *(tenant.name for tenant in roster.tenants))
     yield from check_roster(roster, parties, now)
     trust = configuration.trust
     yield from check_protection(roster, threats_of(trust, roster), survivors_of(trust, roster))
+
+
+def _privacy(configuration: ServerConfiguration, roster: Roster) -> tuple[str, ...]:
+    plan = privacy_plan(configuration.trust, roster, configuration.description)
+    if plan is None:
+        return ("none: sums are opened as they are",)
+    return (plan.privacy.in_words, *(words for _, words in plan.lines()))
 
 
 def _own_keys(configuration: ServerConfiguration, roster: Roster | None) -> PartyKeys:

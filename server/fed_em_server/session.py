@@ -40,7 +40,7 @@ from fed_em_server.record import Happening, Participation, RoundRecord, SessionR
 from fed_em_server.report_words import HAPPENINGS, happening_of
 from fed_em_server.selection_record import reason_in_words, selection_record
 from fed_em_server.session_fit import fit_session
-from fed_em_server.session_terms import BANNER, planned_rounds, session_terms, warnings_of
+from fed_em_server.session_terms import BANNER, planned_rounds, privacy_plan, session_terms, warnings_of
 from fed_em_server.standings import Standing, Standings
 
 # What a tenant that was not asked has to do with a round, from where it stands; the others are away.
@@ -86,6 +86,8 @@ class SessionPlan:
     optimiser: str = EM
     beginning: Beginning = field(default_factory=OneDraw)
     planned_rounds: int = 0
+    doubts: tuple[str, ...] = ()
+    """Why noise may leave little of the fit."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def plan_session(
     """The plan of a configuration, with a fresh session number.
 
     Raises:
-        CallerError: no sparse graph will do, or the model to start from is not there.
+        CallerError: no sparse graph will do, the model to start from is not there, or noise cannot keep what the session promises.
         EnvironmentFault: it cannot be read.
     """
     description = configuration.description
@@ -114,6 +116,7 @@ def plan_session(
     sums += BOOTSTRAP_ROUNDS if description.bootstrap else 0
     terms = session_terms(configuration.trust, roster, description, sums)
     timetable = configuration.times.timetable()
+    noise = privacy_plan(configuration.trust, roster, description)
     return SessionPlan(
         roster,
         identity,
@@ -126,6 +129,7 @@ def plan_session(
         configuration.optimiser,
         beginning,
         planned_rounds(configuration.trust, description, sums),
+        noise.warnings if noise else (),
     )
 
 
@@ -356,6 +360,8 @@ def _first_record(plan: SessionPlan) -> SessionRecord:
         pause=plan.timetable.pause,
         mass_floor=plan.terms.mass_floor / 1000,
         privacy=plan.description.privacy,
+        centres=plan.description.by_centres and plan.description.starts is not None,
+        doubts=plan.doubts,
         stream=plan.description.stream is not None,
     )
 

@@ -11,6 +11,7 @@ from fed_em_protocols.roster import Roster
 from fed_em_protocols.session_numbers import DROPOUTS, ThreatModel, default_survivors, graph_of
 from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders
 from fed_em_server.configuration import TrustTable
+from fed_em_server.privacy_plan import PrivacyPlan
 
 BANNER = {
     Trust.MALICIOUS_SERVER: (
@@ -92,3 +93,10 @@ def session_terms(trust: TrustTable, roster: Roster, description: SessionDescrip
 def warnings_of(terms: SessionTerms) -> tuple[str, ...]:
     """What a session's terms expose that others would not."""
     return () if terms.blocks else (UNGUARDED.format(least=terms.minimum_survivors),)
+
+
+def privacy_plan(trust: TrustTable, roster: Roster, description: SessionDescription) -> PrivacyPlan | None:
+    """The noise of a private session among a roster's tenants; None without privacy."""
+    if description.privacy is None:
+        return None
+    return PrivacyPlan(description, roster.row_caps, survivors_of(trust, roster), threats_of(trust, roster).colluders)

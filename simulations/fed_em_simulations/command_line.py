@@ -18,8 +18,10 @@ from fed_em_server.audit_commands import audit
 from fed_em_server.bundle_command import flower_app
 from fed_em_server.doctor_command import doctor
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
+from fed_em_server.privacy_plan_command import plan
 from fed_em_server.session_commands import fit, server
 from fed_em_simulations.attack_command import attack
+from fed_em_simulations.audit_report_command import report
 from fed_em_simulations.demo_command import demo
 from fed_em_simulations.simulate_command import simulate
 
@@ -48,11 +50,13 @@ for command in (
     sample,
 ):
     app.command()(command)
+privacy.command()(plan)
 app.add_typer(privacy, name="privacy")
 roster.command()(accept)
 app.add_typer(roster, name="roster")
 app.add_typer(policy, name="policy")
 audit.command()(attack)
+audit.command()(report)
 app.add_typer(audit)
 
 

@@ -59,7 +59,7 @@ def simulation_page(scenario: Scenario, results: Results) -> str:
     heading, lines = results.table()
     settings = experiment.model_dump(mode="json", exclude_none=True)
     return (
-        _environment()
+        page_environment()
         .get_template(_TEMPLATE)
         .render(
             scenario=scenario,
@@ -78,12 +78,12 @@ def simulation_page(scenario: Scenario, results: Results) -> str:
     )
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Templates of this room's pages, with the style sheet of sessions' reports. Needs the extra `plots`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415  the same
 
     import fed_em_server.report_page  # noqa: PLC0415  needs an extra
 
-    # The style sheet is that of sessions' reports.
     of_sessions = Path(fed_em_server.report_page.__file__).parent / "templates"
     return Environment(
         loader=FileSystemLoader([Path(__file__).parent / "templates", of_sessions]),

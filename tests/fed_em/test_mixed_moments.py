@@ -16,7 +16,7 @@ from fed_em.coordinates import Coordinates
 from fed_em.em import Stopping
 from fed_em.errors import CallerError
 from fed_em.mixed_mixture import MixedMixtureModel
-from fed_em.mixed_moments import MixedMomentsModel, standard_columns, start_from_mixed_moments
+from fed_em.mixed_moments import MixedMomentsModel, possible, standard_columns, start_from_mixed_moments
 from fed_em.model import Model
 from fed_em.parameters import Parameters
 from fed_em.records import Records
@@ -211,3 +211,23 @@ def test_sums_over_parties_are_those_of_all() -> None:
     parts = [model.e_step(start, part) for part in np.array_split(rows, 3)]
     total = sum(parts, start=Statistics.zero(model.layout()))
     assert model.m_step(total, start).distance(model.m_step(model.e_step(start, rows), start)) < 1e-12
+
+
+def test_what_noise_made_impossible_is_rare_instead_and_the_rest_stays() -> None:
+    schema = ColumnSchema((CategoricalColumn("a", ("x", "y", "z")), CategoricalColumn("b", ("x", "y")), BernoulliColumn("c"),
+                           BernoulliColumn("d"), PoissonColumn("e", 9)))  # fmt: skip
+    noised = Parameters(
+        {
+            "weights": [1.0],
+            "level_probabilities": [[0.0, 0.25, 0.75, 0.4, 0.6]],
+            "success_probabilities": [[1.0, 0.3]],
+            "rates": [[0.0]],
+        }
+    )
+    found = possible(schema, noised)
+    levels = found["level_probabilities"][0]
+    assert 0 < levels[0] < 2e-3 and levels[:3].sum() == pytest.approx(1.0)
+    np.testing.assert_array_equal(levels[3:], [0.4, 0.6])
+    assert 0.99 < found["success_probabilities"][0, 0] < 1 and found["success_probabilities"][0, 1] == 0.3
+    assert 0 < found["rates"][0, 0] < 0.01
+    assert possible(schema, found).distance(found) == 0

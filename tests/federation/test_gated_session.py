@@ -79,7 +79,7 @@ def is_small(masses: Matrix) -> bool:
 def test_what_holds_too_few_records_is_never_opened(
     tmp_path: Path, covariance: str, decoded: list[tuple[Parameters, Summed]]
 ) -> None:
-    federation = write(tmp_path / "f", model=FOUR.format(covariance))
+    federation = write(tmp_path / "f", model=FOUR.format(covariance), fit="tolerance = 1e-7\nmax_iterations = 20")
     outcome = run(federation)
     model = cast(GaussianMixtureModel, outcome.fitted.model)
     tenants = [outcome.result.coordinates.apply(rows) for rows in with_an_outlier().values()]
@@ -122,7 +122,7 @@ def test_the_price_of_the_gate_is_small(tmp_path: Path) -> None:
 
 def test_a_gate_that_holds_nothing_changes_nothing(tmp_path: Path) -> None:
     tenants = clustered_rows((120, 90, 75, 60, 200, 80))
-    session = session_toml(trust=f"mass_floor = {FLOOR}")
+    session = session_toml(trust=f"mass_floor = {FLOOR}", fit="tolerance = 0\nmax_iterations = 15")
     federation = write_small_federation(tmp_path / "f", tenants, session)
     modes: dict[int, Mode] = {}
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from small_federation import clustered_rows, session_toml, write_small_federation
 from test_kinds_over_grpc import Waiting
+from test_processes import FaultMaker
 
 from fed_em.centres import CENTRE_ROUNDS
 from fed_em.model_file import load_model
@@ -40,12 +41,12 @@ def private_federation(folder: Path) -> FederationFolder:
     return federation
 
 
-def federate(federation: FederationFolder, killed: str = "") -> tuple[SessionOutcome, Waiting]:
+def federate(federation: FederationFolder, killed: str = "") -> tuple[SessionOutcome, FaultMaker]:
     """A session; a tenant that is to be killed is so after its upload of round 4, and starts anew."""
     server = open_server(federation.server)
     plan, hub = server.plan("grpc"), server.hub()
     with tenant_processes(federation, lambda _: ["--server", f"127.0.0.1:{hub.port}"]) as fleet:
-        watcher = Waiting(fleet, killed)
+        watcher = Waiting(fleet, killed) if killed else FaultMaker(fleet)
         outcome = run_session(plan, hub, watcher)
     return outcome, watcher
 
@@ -54,7 +55,7 @@ def spends_of(federation: FederationFolder, name: str) -> PrivacySpends:
     return read_spends(ledger_files(federation.tenant(name)))
 
 
-def uploads_of(watcher: Waiting, name: str) -> list[int]:
+def uploads_of(watcher: FaultMaker, name: str) -> list[int]:
     """The rounds in which the server got its upload, in time or not."""
     kinds = {NoticeKind.UPLOADED, NoticeKind.LATE}
     came = (each for each in watcher.notices if each.kind in kinds and name in each.tenants)

@@ -222,3 +222,16 @@ def test_a_configuration_says_what_does_not_go_together(tmp_path: Path) -> None:
         path.write_text(session)
         with pytest.raises(CallerError, match=message):
             read_server_configuration(path)
+
+
+def test_a_private_session_picks_by_sums_with_noise(tmp_path: Path) -> None:
+    """Three clusters or none; the noise of ε = 30 is small beside 1200 rows."""
+    private = "\n[privacy]\nepsilon = 30\ndelta = 1e-4\n[selection]\ncomponents = [1, 3]\nmax_iterations = 3\n"
+    session = session_toml(FAMILY + private, "max_iterations = 2", times=TIMES, start="starts = 1")
+    federation = write_small_federation(tmp_path / "f", clustered_rows((400, 400, 400)), session)
+    outcome = run(federation, memory_hub(federation))
+    selection, promised = outcome.record.selection, outcome.record.privacy
+    assert selection is not None and promised is not None
+    assert selection.candidates[selection.picked].components == 3
+    assert len(outcome.record.rounds) <= promised.sums
+    assert all(opened.bases == (opened.round,) * 3 for opened in outcome.record.rounds)

@@ -25,6 +25,7 @@ from fed_em import GaussianMixture
 from fed_em.em import Stopping
 from fed_em.errors import EnvironmentFault
 from fed_em.model_file import load_model
+from fed_em_client.privacy_ledger import ledger_files, read_spends
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.event_lines import lines_of, replay
 from fed_em_server.pooled import fit_pooled
@@ -149,8 +150,11 @@ class KillAt(Recorder):
             self._name = ""
 
 
-def run_with_a_kill(federation: FederationFolder, folder: Path, doors: Path, round_number: int) -> None:
-    """A session in which t1 is killed when a round begins; the smallest sum is over all three, so the session waits until it is back."""
+def run_with_a_kill(federation: FederationFolder, folder: Path, doors: Path, round_number: int) -> Recorder:
+    """A session in which t1 is killed when a round begins; the smallest sum is over all three, so it waits until t1 is back.
+
+    Returns what was seen of it.
+    """
     events, over = folder / "events.jsonl", threading.Event()
     with fleet_of(federation, doors, folder / "flower") as (fleet, tenants):
         watcher = KillAt(tenants, "t1", round_number)
@@ -163,6 +167,7 @@ def run_with_a_kill(federation: FederationFolder, folder: Path, doors: Path, rou
             reader.join()
         assert tenants.statuses() == [0, 0, 0]
     assert [notice.tenants for notice in watcher.notices if notice.kind is NoticeKind.JOINED].count(("t1",)) == 2
+    return watcher
 
 
 def test_a_tenant_that_is_killed_gets_another_ticket(tmp_path: Path, doors: Path) -> None:
@@ -189,6 +194,21 @@ def test_a_session_that_picks_its_model_and_goes_on_with_it_on_two_tracks(tmp_pa
     assert fitted.model == pooled.model
     assert fitted.parameters.distance(pooled.parameters) < 1e-6
     assert fitted.errors is not None
+
+
+def test_a_private_session_charges_each_sum_that_left_once_whoever_is_killed(tmp_path: Path, doors: Path) -> None:
+    """A tenant's ledger counts the uploads of both its processes, and what is left is given back."""
+    fit = "max_iterations = 6\n[privacy]\nepsilon = 20\ndelta = 1e-5\nspare_sums = 8"
+    federation = write_small_federation(tmp_path / "f", clustered_rows((300, 300, 300)), session_toml(MODEL, fit))
+    watcher = run_with_a_kill(federation, tmp_path, doors, 3)
+    record = SessionRecord.model_validate_json((federation.server.output / "record.json").read_bytes())
+    assert record.privacy is not None and len(record.rounds) == 1 + 6
+    for name in federation.tenant_files:
+        spent = read_spends(ledger_files(federation.tenant(name))).sessions[bytes.fromhex(record.session)]
+        uploaded = {each.round for each in watcher.notices if each.kind is NoticeKind.UPLOADED and name in each.tenants}
+        # A kill between charge and upload leaves a charge without an upload, and never an upload without a charge.
+        assert uploaded <= set(spent.charged) and len(set(spent.charged) - uploaded) <= (name == "t1")
+        assert spent.plan == record.privacy.spend and spent.reserved is None
 
 
 def test_a_session_that_is_relayed(tmp_path: Path, doors: Path) -> None:

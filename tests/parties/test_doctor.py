@@ -446,3 +446,19 @@ class TestCommand:
 )
 def test_addresses(address: str, expected: tuple[str, int]) -> None:
     assert split_address(address) == expected
+
+
+def test_the_noise_of_a_private_session_is_told(parties: Parties) -> None:
+    findings = server_findings(parties.server_file(privacy='{epsilon = 2.0, delta = 1e-5, unit = "tenant"}'))
+    told = [finding.detail for finding in findings if finding.what == "privacy"]
+    assert "differential privacy of each tenant" in told[0] and "the noise of" in told[1]
+    assert "Noise leaves little" in told[-1]
+
+
+def test_a_promise_that_colluders_could_undo_fails(parties: Parties) -> None:
+    session = parties.server_file(
+        privacy="{epsilon = 2.0, delta = 1e-5}",
+        trust='{colluders = 3, minimum_survivors = 3, difference_guard = "off"}',
+    )
+    (privacy,) = [finding for finding in server_findings(session) if finding.what == "privacy"]
+    assert privacy.failed and "no noise is left" in privacy.detail

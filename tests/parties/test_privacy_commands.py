@@ -13,7 +13,11 @@ from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_client.configuration import read_tenant_configuration
 from fed_em_client.privacy_ledger import LedgerFiles, PrivacyLedger, ledger_files
 from fed_em_client.tenant_doctor import examine_tenant
+from fed_em_protocols.party import load_keys
 from fed_em_protocols.privacy.accounting import Spend, epsilon_of
+from fed_em_server.configuration import read_server_configuration
+from fed_em_server.session import plan_session
+from fed_em_server.session_terms import privacy_plan, survivors_of
 from fed_em_simulations import command_line
 from tests.parties.forest import Parties
 
@@ -164,3 +168,45 @@ class TestDoctor:
     def test_without_a_budget_or_a_ledger_nothing_is_told(self, parties: Parties) -> None:
         told = {finding.what for finding in examine_tenant(parties.tenant_file(), datetime.now(UTC))}
         assert "privacy ledger" not in told
+
+
+class TestPlanOfASession:
+    """Of three tenants of at most 50 records: which noise stands in its sums, and what makes it less."""
+
+    def test_sums_noise_and_what_would_make_it_less(self, parties: Parties) -> None:
+        session = parties.server_file(privacy="{epsilon = 25.0, delta = 1e-5}", trust="{colluders = 1}")
+        output = run("plan", "--session", session)
+        configuration = read_server_configuration(session)
+        privacy = configuration.description.privacy
+        assert privacy is not None and privacy.in_words in output
+        assert "1 for the moments, 6 for the start, 10 of the fit, 2 spare, for rounds that fail: 19" in output
+        n, least = parties.roster.n, survivors_of(configuration.trust, parties.roster)
+        assert f"the noise of {least - 1} has to do, and all together add √({n}/{least - 1})" in output
+        assert "hint      with colluders = 0 it would be" in output
+        assert "warning" not in output
+
+    def test_the_noise_is_that_of_the_fit(self, parties: Parties) -> None:
+        """A count's is σ = z/√a for the least noise of all tenants, and of √(n/m) as many shares."""
+        configuration = read_server_configuration(parties.server_file(privacy="{epsilon = 2.0, delta = 1e-5}"))
+        plan = privacy_plan(configuration.trust, parties.roster, configuration.description)
+        assert plan is not None
+        privacy, noise = plan.privacy, plan.noise()
+        norms = {block.name: block.norm for block in plan.description.fitted_model.layout(radius=privacy.radius)}
+        lost = sum((norms[name] / (sigma / plan.excess)) ** 2 for name, sigma in noise.items())
+        assert lost == pytest.approx(privacy.noise_multiplier**-2, rel=2e-3)
+        assert "log_likelihood" not in noise
+
+    def test_few_tenants_cannot_hide_one_of_them(self, parties: Parties) -> None:
+        session = parties.server_file(privacy='{epsilon = 2.0, delta = 1e-5, unit = "tenant"}')
+        assert re.search(
+            r"warning   Noise leaves little: .* all that a tenant may hold", run("plan", "--session", session)
+        )
+        configuration = read_server_configuration(session)
+        plan = plan_session(configuration, parties.roster, load_keys(parties.folder / "server").identity, "memory")
+        assert len(plan.doubts) == 1
+
+    def test_a_session_without_privacy_has_no_plan(self, parties: Parties) -> None:
+        assert "promises no differential privacy" in refused("plan", "--session", parties.server_file()).message
+
+    def test_a_session_says_all_numbers(self, parties: Parties) -> None:
+        assert "give --session alone" in refused("plan", "--session", parties.server_file(), "--sums", 3).remedy

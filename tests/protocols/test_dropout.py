@@ -135,6 +135,20 @@ def multisets(steps: Sequence[Step], n: int) -> Iterable[tuple[Step, ...]]:
         yield tuple(draw.sample(chosen, n))
 
 
+# Tenants are alike but for their index, and an index matters to another only in which of the two is smaller: it decides the
+# sign of their mask, and who is served first. So a set of steps is handed out in ascending and in descending order, where each two
+# steps meet both ways round.
+
+
+@pytest.mark.parametrize("first", STEPS[MALICIOUS], ids=name_of)
+def test_three_tenants_every_assignment_in_both_orders(first: Step) -> None:
+    steps = STEPS[MALICIOUS]
+    for rest in itertools.combinations_with_replacement(steps[steps.index(first) :], 2):
+        check((first, *rest), colluders=0)
+        check((*rest[::-1], first), colluders=0)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("first", STEPS[MALICIOUS], ids=name_of)
 def test_three_tenants_every_assignment(first: Step) -> None:
     for rest in itertools.product(STEPS[MALICIOUS], repeat=2):
@@ -159,9 +173,7 @@ def test_more_tenants_every_subset_at_one_step(n: int, step: Step) -> None:
 
 # --- heavier ---
 
-# Tenants are alike but for their index, and an index matters to another only in which of the two is smaller: it decides the
-# sign of their mask, and who is served first. So every set of steps is handed out in ascending and in descending order, where each two
-# steps meet both ways round; the number of colluders only changes τ and q, and gets an order by lot.
+# The number of colluders only changes τ and q, and gets an order by lot.
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ def test_uploads_are_in_it_as_hashes_and_kept_beside_it_only_if_that_is_asked_fo
     assert sparing.files.uploads is not None and sparing.files.uploads.upload(1, 0) is None
     found = verify(sparing.files, sparing.roster)
     assert found.passed
-    assert [check.name for check in found.checks if check.verdict is Verdict.NOTED] == ["uploads"]
+    assert [check.name for check in found.checks if check.verdict is Verdict.NOTED] == ["uploads", "privacy"]
 
 
 class TestOtherArithmetic:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 from fed_em.errors import CallerError
 from fed_em_protocols.messages import CloseReason
+from fed_em_protocols.privacy.accounting import epsilon_of
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import Trust
 from fed_em_protocols.transcript.cross_check import CrossCheck, cross_checked
@@ -83,6 +85,7 @@ class Verification:
 
 LOG = "log and checkpoints"
 SESSION = "signatures, chain of rounds and sums"
+PRIVACY = "privacy"
 FIT = "fit"
 END = "end"
 
@@ -102,7 +105,7 @@ def verify(
         known: Checkpoints from elsewhere.
     """
     logs = logs or {}
-    names = [LOG, SESSION, FIT, END, *(f"log {name}" for name in logs)]
+    names = [LOG, SESSION, PRIVACY, FIT, END, *(f"log {name}" for name in logs)]
     checks: list[Check] = []
     session: WalkedSession | None = None
     try:
@@ -113,6 +116,7 @@ def verify(
         )
         session = walked(entries, roster, files.uploads)
         checks += [_passed(SESSION, _of_session(session)), *_notes(session)]
+        checks.append(_of_privacy(session))
         checks.append(_of_fit(session))
         checks.append(_of_end(session))
         for name, data in logs.items():
@@ -164,6 +168,32 @@ def _notes(session: WalkedSession) -> list[Check]:
     for name, code in session.refusals:
         found.append(Check("refusals", Verdict.NOTED, f"'{name}' left the session with code {code}"))
     return found
+
+
+def _of_privacy(session: WalkedSession) -> Check:
+    """The promise is one that its noise keeps, and nobody answered more often than it is of."""
+    promise = session.description.privacy
+    if promise is None:
+        return Check(PRIVACY, Verdict.NOTED, "none: sums were opened as they are")
+    answered = Counter(index for of_round in session.uploads.values() for index in of_round)
+    index, most = max(answered.items(), key=lambda each: each[1], default=(0, 0))
+    name, entry = (
+        session.roster.tenants[index].name,
+        session.entry_of.get(("uploads", max(session.uploads, default=0)), 0),
+    )
+    if most > promise.sums:
+        what = f"{most} sums were answered, and the promise is of {promise.sums}"
+        raise TranscriptFault(what, Place(line=entry, field="uploads", party=name))
+    try:
+        promise.require_kept()
+        spent = epsilon_of([replace(promise.spend, sums=most)], promise.delta)
+    except CallerError as error:
+        raise TranscriptFault(str(error), Place(line=0, field="description")) from None
+    return _passed(
+        PRIVACY,
+        f"{promise.in_words}; at most {most} were answered by any tenant, which spends ε = {spent:.4g}. That each tenant added its share "
+        "of the noise, nobody else can see",
+    )
 
 
 def _of_fit(session: WalkedSession) -> Check:

@@ -37,6 +37,9 @@ Vector = NDArray[np.float64]
 # How many rows of the population the weak adversary has for each that was summed, and at most.
 _SAMPLE, _MOST_SAMPLED = 10, 50_000
 
+# Of more rows that were trained on so many are drawn for model inversion, which compares each with hundreds of others.
+_MOST_TRAINED = 1000
+
 # How far beyond the ball canaries of private sessions are put, in its radii.
 _BEYOND = 4.0
 
@@ -185,6 +188,8 @@ def _on_records(scenario: AttackScenario, ground: Ground, heard: Overheard) -> l
 
 def _inversion(scenario: AttackScenario, ground: Ground, heard: Overheard) -> Finding:
     trained = np.concatenate(list(ground.held.values()))
+    if len(trained) > _MOST_TRAINED:
+        trained = stream(scenario.seed, "trained").permutation(trained)[:_MOST_TRAINED]
     needed = rows_to_compare(scenario.components + scenario.extra_components, len(trained))
     return model_inversion(heard, trained, _population(scenario, ground, needed, "population"))
 
