@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from fed_em.errors import EnvironmentFault
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.parameters import Parameters
 from fed_em_client.tenant_log_file import LOG_FILE
+from fed_em_protocols import coordinator_round
+from fed_em_protocols.masks import RingVector
 from fed_em_protocols.roster import load_roster
 from fed_em_protocols.transcript.entries import RoundSummed, SurvivorOpened
 from fed_em_protocols.transcript.memory_transcript import MemoryTranscript
@@ -236,3 +239,27 @@ def test_a_model_that_does_not_follow_from_the_sums_is_found_in_the_round_that_i
     assert found.name == FIT and found.place is not None and found.place.line is not None
     entry = json.loads(whole.lines[found.place.line])
     assert (entry["kind"], entry["number"], found.place.field) == ("iteration", 1, "parameters")
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_sums_that_were_false_from_the_beginning_are_found_by_the_uploads_alone(
+    keeps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server fits to sums of its own invention. Without the uploads the list says that nobody checked."""
+    honest = coordinator_round.unmasked
+
+    def invented(*arguments: Any) -> RingVector:
+        vector = honest(*arguments).copy()
+        vector[3:5] += np.uint64(1 << 30)
+        return vector
+
+    monkeypatch.setattr(coordinator_round, "unmasked", invented)
+    whole = record(tmp_path / "f", keeps=keeps)
+    monkeypatch.undo()
+    found = verify(whole.files, whole.roster, whole.logs)
+    assert found.passed is not keeps
+    if keeps:
+        failed = next(check for check in found.checks if check.verdict is Verdict.FAILED)
+        assert failed.said == "the uploads that were kept give another sum"
+    else:
+        assert any(check.name == "uploads" and check.verdict is Verdict.NOTED for check in found.checks)
