@@ -109,6 +109,21 @@ class TestTenant:
         )
         assert "the difference guard is off" in told["blocks"]
 
+    @pytest.mark.parametrize(
+        ("policy", "warned"),
+        [
+            ("{}", False),
+            ("{privacy = {required = true}}", True),
+            ("{privacy = {epsilon = 1.0, delta = 1e-6}}", True),
+            (f'{{schema_hash = "{64 * "0"}", privacy = {{required = true}}}}', False),
+        ],
+    )
+    def test_a_tenant_that_asks_for_privacy_is_told_to_pin_the_description(
+        self, parties: Parties, policy: str, warned: bool
+    ) -> None:
+        told = {f.what: f.detail for f in tenant_findings(parties.tenant_file(policy=policy))}
+        assert ("without schema_hash" in told["policy"]) is warned
+
     def test_a_policy_that_the_rosters_blocks_cannot_meet(self, parties: Parties) -> None:
         failed = {f.what: f for f in tenant_findings(parties.tenant_file(policy="{colluders = 2}")) if f.failed}
         assert "a block of this roster has 3 tenants, fewer than f + 2 = 4" in failed["blocks"].detail
