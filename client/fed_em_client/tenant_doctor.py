@@ -88,17 +88,20 @@ def _say_policy(policy: PolicyTable) -> str:
     open_ended = [name for name in ("models", "columns") if not getattr(policy, name)]
     more = f"; any {' and any '.join(open_ended)}, as a session's description says" if open_ended else ""
     when = f"{', '.join(policy.hours)} ({policy.time_zone})" if policy.hours else "at any hour"
-    return f"digest {policy.digest.hex()[:16]}…; {when}{more}{_unpinned(policy)}"
+    return f"digest {policy.digest.hex()[:16]}…; {when}{more}{_beside_the_budget(policy)}"
 
 
-def _unpinned(policy: PolicyTable) -> str:
-    """What a budget does not bound: whether the rows fit a description is told without noise."""
-    if policy.schema_hash is not None or not (policy.privacy.required or policy.privacy.epsilon is not None):
-        return ""
-    return (
-        "; without schema_hash, a server that describes sessions as it likes learns from refusals whether a row has a level or a missing "
-        "cell, which no budget bounds"
-    )
+def _beside_the_budget(policy: PolicyTable) -> str:
+    """What the demands for privacy do not bound: sessions that have none, and whether the rows fit a description."""
+    said, privacy = "", policy.privacy
+    if privacy.epsilon is not None and not privacy.required:
+        said += "; without required = true, sessions without noise are joined too, and the budget does not bound them"
+    if policy.schema_hash is None and (privacy.required or privacy.epsilon is not None):
+        said += (
+            "; without schema_hash, a server that describes sessions as it likes learns from refusals whether a row has a level or a "
+            "missing cell, which no budget bounds"
+        )
+    return said
 
 
 def _pinned_roster(configuration: TenantConfiguration) -> Roster:

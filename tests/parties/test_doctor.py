@@ -123,6 +123,7 @@ class TestTenant:
     ) -> None:
         told = {f.what: f.detail for f in tenant_findings(parties.tenant_file(policy=policy))}
         assert ("without schema_hash" in told["policy"]) is warned
+        assert ("without required = true" in told["policy"]) is ("epsilon" in policy)
 
     def test_a_policy_that_the_rosters_blocks_cannot_meet(self, parties: Parties) -> None:
         failed = {f.what: f for f in tenant_findings(parties.tenant_file(policy="{colluders = 2}")) if f.failed}
