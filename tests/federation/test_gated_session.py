@@ -19,7 +19,7 @@ from fed_em_protocols.coordinator_state import SumOpened, SumRequest
 from fed_em_protocols.envelope import unseal
 from fed_em_protocols.errors import SumFailed
 from fed_em_protocols.messages import Header, Mode, Upload
-from fed_em_server import session as session_module
+from fed_em_server import session_fit
 from fed_em_server.federated_sum import FederatedSum
 from fed_em_server.federated_total import FederatedTotal
 from fed_em_server.serve import open_server
@@ -182,7 +182,7 @@ class TestServersThatCheat:
         def ungated(sums: FederatedSum, terms: Any, *more: Any) -> FederatedTotal:
             return FederatedTotal(sums, replace(terms, mass_floor=0), *more)
 
-        monkeypatch.setattr(session_module, "FederatedTotal", ungated)
+        monkeypatch.setattr(session_fit, "FederatedTotal", ungated)
         self.refused(write(tmp_path / "f"), "without the mass gate")
 
     def test_moments_at_other_parameters_than_the_counts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,7 @@ class TestServersThatCheat:
         def gated(sums: FederatedSum, terms: Any, *more: Any) -> FederatedTotal:
             return FederatedTotal(sums, replace(terms, mass_floor=1), *more)
 
-        monkeypatch.setattr(session_module, "FederatedTotal", gated)
+        monkeypatch.setattr(session_fit, "FederatedTotal", gated)
         self.refused(write(tmp_path / "f", floor=0), "counts, in a session without a mass gate")
 
 
