@@ -198,10 +198,12 @@ def test_where_a_record_may_have_no_density_nobody_answers_whatever_the_rows(
 
 def test_numbers_out_of_range_do_not_keep_a_tenant_out(bench: PrivateBench) -> None:
     """They are moved to the end of the range; without privacy they are refused."""
-    np.save(bench.data, np.concatenate((bench.rows, [[1e6, -1e6]])))
+    np.save(bench.data, np.concatenate((bench.rows, [[np.inf, -np.inf], [1e6, -1e6]])))
     bench.joined().evaluate(bench.asked())
     read = bench.work.read(bench.description)
+    assert read.rows[-2].tolist() == read.rows[-1].tolist()
     assert read.rows[-1].tolist() == [bench.description.high[0], bench.description.low[1]]
+    np.save(bench.data, np.concatenate((bench.rows, [[1e6, -1e6]])))
     with pytest.raises(CallerError, match="outside the session's range"):
         bench.work.read(bench.description.model_copy(update={"privacy": None}))
 
