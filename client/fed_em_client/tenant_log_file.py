@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
-from fed_em.errors import EnvironmentFault
+from fed_em_client.durable_files import disk_trouble
 
 LOG_FILE = "log.jsonl"
 
@@ -31,7 +31,7 @@ class TenantLogFile(AbstractContextManager["TenantLogFile"]):
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOG_FILE
-        with _disk_trouble(self._path):
+        with disk_trouble(self._path):
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             data = self._path.read_bytes()
             whole = data.rfind(b"\n") + 1
@@ -42,7 +42,7 @@ class TenantLogFile(AbstractContextManager["TenantLogFile"]):
     def append(self, lines: Sequence[bytes]) -> None:
         """See `LineStore`."""
         data = b"".join(line + b"\n" for line in lines)
-        with _disk_trouble(self._path):
+        with disk_trouble(self._path):
             if os.write(self._file, data) != len(data):
                 raise OSError(0, "the disk took a part of the line only")
             _sync(self._file)
@@ -51,13 +51,3 @@ class TenantLogFile(AbstractContextManager["TenantLogFile"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._file)
-
-
-@contextmanager
-def _disk_trouble(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise EnvironmentFault(
-            f"{path}: {error.strerror}", remedy="the state folder must be on a disk that works and has room"
-        ) from None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 
-from fed_em.errors import CallerError, EnvironmentFault
+from fed_em.errors import CallerError
+from fed_em_client.durable_files import disk_trouble
 from fed_em_protocols.transcript.log import Checkpoint
 from fed_em_protocols.transcript.reading import TranscriptFiles
 
@@ -34,7 +34,7 @@ class KeptInFolder:
     def upload(self, round_number: int, tenant: int) -> bytes | None:
         """One of them; None if it was not kept. Raises `EnvironmentFault` if it cannot be read."""
         path = self.path(round_number, tenant)
-        with _disk_trouble(path):
+        with disk_trouble(path):
             try:
                 return path.read_bytes()
             except FileNotFoundError:
@@ -60,7 +60,7 @@ class TranscriptFolder(AbstractContextManager["TranscriptFolder"]):
     @cached_property
     def folder(self) -> Path:
         """Where it is. Raises `EnvironmentFault` if the disk does not take it."""
-        with _disk_trouble(self._output):
+        with disk_trouble(self._output):
             folder = _new_folder(self._output)
             if self.keeps_uploads:
                 (folder / UPLOADS_FOLDER).mkdir()
@@ -75,7 +75,7 @@ class TranscriptFolder(AbstractContextManager["TranscriptFolder"]):
         return self._new_file(CHECKPOINTS_FILE)
 
     def _new_file(self, name: str) -> FileIO:
-        with _disk_trouble(self.folder):
+        with disk_trouble(self.folder):
             return self._files.enter_context(FileIO(self.folder / name, "xb"))
 
     def append(self, line: bytes) -> None:
@@ -84,19 +84,19 @@ class TranscriptFolder(AbstractContextManager["TranscriptFolder"]):
 
     def checkpoint(self, line: bytes) -> None:
         """See `TranscriptStore`."""
-        with _disk_trouble(self.folder):
+        with disk_trouble(self.folder):
             _sync(self._entries.fileno())
         self._write(self._checkpoints, line)
-        with _disk_trouble(self.folder):
+        with disk_trouble(self.folder):
             _sync(self._checkpoints.fileno())
 
     def keep_upload(self, round_number: int, tenant: int, vector: bytes) -> None:
         """See `TranscriptStore`."""
-        with _disk_trouble(self.folder):
+        with disk_trouble(self.folder):
             KeptInFolder(self.folder / UPLOADS_FOLDER).path(round_number, tenant).write_bytes(vector)
 
     def _write(self, file: FileIO, line: bytes) -> None:
-        with _disk_trouble(self.folder):
+        with disk_trouble(self.folder):
             if file.write(line + b"\n") != len(line) + 1:
                 raise OSError(0, "the disk took a part of the line only")
 
@@ -126,7 +126,7 @@ def read_transcript(path: Path) -> TranscriptFiles:
         EnvironmentFault: it cannot be read.
     """
     folder = path if (path / ENTRIES_FILE).exists() else path / TRANSCRIPT_FOLDER
-    with _disk_trouble(folder):
+    with disk_trouble(folder):
         try:
             entries, checkpoints = ((folder / name).read_bytes() for name in (ENTRIES_FILE, CHECKPOINTS_FILE))
         except (FileNotFoundError, NotADirectoryError):
@@ -144,7 +144,7 @@ def read_log(path: Path) -> bytes:
         CallerError: there is none.
         EnvironmentFault: it cannot be read.
     """
-    with _disk_trouble(path):
+    with disk_trouble(path):
         try:
             return path.read_bytes()
         except FileNotFoundError:
@@ -159,13 +159,3 @@ def read_checkpoints(path: Path) -> list[Checkpoint]:
         EnvironmentFault: the file cannot be read.
     """
     return [Checkpoint.from_bytes(line, f"a line of {path}") for line in read_log(path).splitlines()]
-
-
-@contextmanager
-def _disk_trouble(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise EnvironmentFault(
-            f"{path}: {error.strerror}", remedy="the folder must be on a disk that works and has room"
-        ) from None

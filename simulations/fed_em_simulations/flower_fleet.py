@@ -107,6 +107,7 @@ class _Flower(AbstractContextManager["_Flower"]):
         self._running: list[_Running] = []
         self._commands = itertools.count(1)
         self._run_options: list[str] = []
+        self._attempts = 1
 
     def __enter__(self) -> Self:
         try:
@@ -130,7 +131,7 @@ class _Flower(AbstractContextManager["_Flower"]):
         events: Path | None = None,
         seconds: float = 3600.0,
     ) -> None:
-        """Submit a run and wait until it has ended.
+        """Submit a run and wait until it has ended; one whose Ray did not come up in Ray's own time is submitted again.
 
         Args:
             session_file: The server's configuration.
@@ -147,6 +148,15 @@ class _Flower(AbstractContextManager["_Flower"]):
         config["federation"] = str(federation.resolve()) if federation else ""
         config["events"] = str(events.resolve()) if events else ""
         options = ["--stream", "--run-config", _key_values(config), *self._run_options]
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return self._submit(options, seconds)
+            except FlowerRunFailed as failure:
+                if not failure.ray_did_not_start or attempt == self._attempts:
+                    raise
+        return None
+
+    def _submit(self, options: Sequence[str], seconds: float) -> None:
         log = self._flwr("run", str(write_bundle(self._folder)), _CONNECTION, *options, seconds=seconds)
         newest = json.loads(self._flwr("list", _CONNECTION, "--format", "json").read_text(encoding="utf-8"))["runs"][0]
         if newest["status"] != "finished:completed":
@@ -282,26 +292,7 @@ class FlowerSimulation(_Flower):
         # Each tenant's session lasts as long as the run, so Ray must not make one wait for another, whatever cores there are.
         size = {"num_supernodes": tenants, "init_args_num_cpus": tenants, "client_resources_num_cpus": 1}
         self._run_options = ["--federation-config", _key_values(size)]
-
-    def run(
-        self,
-        session_file: Path,
-        link: str = "stream",
-        address: str = "",
-        federation: Path | None = None,
-        events: Path | None = None,
-        seconds: float = 3600.0,
-    ) -> None:
-        """As of any fleet; a run whose Ray did not come up in the time that it gives itself is submitted again."""
-        for _ in range(_ATTEMPTS_TO_START_RAY - 1):
-            try:
-                super().run(session_file, link, address, federation, events, seconds)
-            except FlowerRunFailed as failure:
-                if not failure.ray_did_not_start:
-                    raise
-            else:
-                return
-        super().run(session_file, link, address, federation, events, seconds)
+        self._attempts = _ATTEMPTS_TO_START_RAY
 
     def _start_all(self) -> None:
         (port,) = _free_ports(1)
