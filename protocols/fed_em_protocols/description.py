@@ -487,6 +487,11 @@ class SessionDescription(Table):
         )
 
     @property
+    def noise_multiplier(self) -> float | None:
+        """z of each sum, which is what a tenant spends by answering; None without privacy."""
+        return None if self.privacy is None else self.privacy.noise_multiplier
+
+    @property
     def last_candidate_round(self) -> int:
         """The number of the last round that may be of candidates: behind the moments, half as many again for rounds that fail.
 

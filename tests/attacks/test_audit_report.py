@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from functools import cache
@@ -302,6 +303,13 @@ def test_the_command_writes_both_and_says_by_its_status_whether_all_holds(tmp_pa
     assert ran.output.splitlines()[-1] == "verified"
     report = AuditReport.model_validate_json((tmp_path / "audit.json").read_text(encoding="utf-8"))
     assert f"--tenant-log {log}" in report.commands[0].command
+    attacked = CliRunner().invoke(app, ["audit", "attack", *command[2:], "--json"])
+    assert attacked.exit_code == 0, attacked.output
+    told = json.loads(attacked.output)
+    assert {each["attack"]: each["severity"] for each in told["findings"]} == {
+        each.attack: each.severity for each in shown(report).attacks.findings
+    }
+    assert {"equivocation", "reconstruction"} <= set(told["not_run"])
     log.write_bytes(log.read_bytes().replace(b'"Upload"', b'"upload"', 1))
     ran = CliRunner().invoke(app, command)
     assert ran.exit_code == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from functools import cache
@@ -12,6 +13,7 @@ import pytest
 import fed_em_server.audit.verify
 from fed_em import GaussianMixture
 from fed_em.em import Stopping
+from fed_em_protocols.roster import Roster
 from fed_em_protocols.transcript.faults import TranscriptFault
 from fed_em_protocols.transcript.memory_transcript import MemoryTranscript
 from fed_em_server.audit.verify import PRIVACY, Verdict, Verification, verify
@@ -20,8 +22,8 @@ from fed_em_simulations import Federation
 
 
 @cache
-def verified() -> Verification:
-    """Of a session with starts by centres and two rounds of the fit, whose uploads are kept."""
+def recorded_privately() -> tuple[MemoryTranscript, Roster]:
+    """A session with starts by centres and two rounds of the fit, whose uploads are kept."""
     rows = np.random.default_rng(0).normal(size=(5, 200, 2)) + np.arange(5)[:, np.newaxis, np.newaxis] % 2 * 5
     store = MemoryTranscript(keeps_uploads=True)
     federation = Federation(
@@ -32,8 +34,13 @@ def verified() -> Verification:
         seed=3,
         transcript=store,
     )
-    outcome = federation.fit(GaussianMixture(2))
-    return verify(store.files, outcome.roster)
+    return store, federation.fit(GaussianMixture(2)).roster
+
+
+@cache
+def verified() -> Verification:
+    store, roster = recorded_privately()
+    return verify(store.files, roster)
 
 
 def test_it_is_replayed_and_says_what_was_spent() -> None:
@@ -69,3 +76,13 @@ def test_without_privacy_that_is_said() -> None:
     assert session is not None
     plain = replace(session, description=session.description.model_copy(update={"privacy": None}))
     assert fed_em_server.audit.verify._of_privacy(plain).verdict is Verdict.NOTED
+
+
+def test_each_sum_is_listed_with_what_it_costs() -> None:
+    session = verified().session
+    assert session is not None and session.description.privacy is not None
+    store = recorded_privately()[0]
+    lines = store.files.entries.splitlines()
+    listed = [json.loads(line) for line in lines if b'"kind":"uploads"' in line]
+    assert len(listed) == 9
+    assert {float.fromhex(each["spends"]) for each in listed} == {session.description.privacy.noise_multiplier}

@@ -56,7 +56,7 @@ def cross_checked(session: WalkedSession, log: Sequence[LogLine], file: str) -> 
     ours = [line for line in log if line.session == session.terms.content.session]
     sent = {(line.kind, line.digest, line.signature) for line in ours if line.way == "sent"}
     faults = [*_of_server(session, [line for line in ours if line.way == "seen"], file)]
-    faults += _of_tenant(session, index, sent)
+    faults += [*_of_tenant(session, index, sent), *_of_spends(session, ours, file)]
     listed = {uploads[index][-64:] for uploads in session.uploads.values() if index in uploads}
     own = {line.signature for line in ours if line.way == "sent" and line.kind == "Upload"}
     n_sent = sum(line.way == "sent" for line in ours)
@@ -82,6 +82,14 @@ def _of_server(session: WalkedSession, seen: Sequence[LogLine], file: str) -> It
                 )
             elif session.closed.digest != line.digest:
                 yield TranscriptFault("the server closed the session for this tenant in another way", place, _TWICE)
+
+
+def _of_spends(session: WalkedSession, ours: Sequence[LogLine], file: str) -> Iterator[TranscriptFault]:
+    """What the tenant spent is what the session's description says of each sum."""
+    for line in ours:
+        if line.way == "sent" and line.kind == "Upload" and line.spends != session.description.noise_multiplier:
+            place = Place(file, line.number, "spends", line.tenant)
+            yield TranscriptFault(f"the tenant counts another spend in round {line.round} than was agreed on", place)
 
 
 def _of_header(session: WalkedSession, line: LogLine, place: Place) -> Iterator[TranscriptFault]:

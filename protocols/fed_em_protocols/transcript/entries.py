@@ -218,6 +218,8 @@ class RoundUploads(LineTable):
     kind: Literal["uploads"] = "uploads"
     round: Number
     uploads: tuple[UploadSeen, ...] = Field(repr=False)
+    spends: HexFloat | None = None
+    """Of a private session: the noise multiplier of this one sum, which each of these tenants spent; None without noise."""
 
 
 class RoundCertified(LineTable):

@@ -20,6 +20,7 @@ from fed_em_protocols.coordinator_state import (
     SumNotOpened,
     Window,
 )
+from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.envelope import Sealed, unseal
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.masks import RingVector
@@ -87,11 +88,13 @@ class TranscriptRecorder:
         self._frontier = Frontier()
         self._leaves: list[bytes] = []
         self._window = b""
+        self._spends: float | None = None
         self._header = self._uploads = self._certificate = 0
 
     def opened(self, roster: Roster, terms: Sealed[SessionTerms], fit: FitPlanned, computed_on: dict[str, str]) -> None:
         """The session begins."""
         self._session = terms.content.session
+        self._spends = SessionDescription.from_json(terms.attachment).noise_multiplier
         self.add(
             Opened(
                 time=self._time(),
@@ -164,7 +167,7 @@ class TranscriptRecorder:
             UploadSeen(tenant=index, digest=evidence[:32], signature=evidence[32:])
             for index, evidence in sorted(current.uploads.items())
         )
-        self.add(RoundUploads(round=current.number, uploads=tuple(seen)))
+        self.add(RoundUploads(round=current.number, uploads=tuple(seen), spends=self._spends))
 
     def _after_round(self, state: CoordinatorState, ended: EndedRound) -> None:
         current, opened = ended.round, ended.opened

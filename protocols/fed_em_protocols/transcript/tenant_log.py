@@ -16,15 +16,16 @@ from pydantic import ValidationError
 
 from fed_em.errors import CallerError
 from fed_em_protocols.configuration import complaint_of
+from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.envelope import Sealed, unquote, unseal
 from fed_em_protocols.errors import SERVER, PeerFault
 from fed_em_protocols.hashing import DIGEST_BYTES
 from fed_em_protocols.keys import verifies
-from fed_em_protocols.messages import Certificate, Close, Header, Payload
+from fed_em_protocols.messages import Certificate, Close, Header, Payload, Upload
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms
 from fed_em_protocols.transcript.canonical_json import canonical_json, read_canonical_json
-from fed_em_protocols.transcript.entries import Digest, Hex, LineTable, Number, Signature, Signed
+from fed_em_protocols.transcript.entries import Digest, Hex, HexFloat, LineTable, Number, Signature, Signed
 from fed_em_protocols.transcript.faults import Place, TranscriptFault
 from fed_em_protocols.transcript.reading import lines_of
 
@@ -57,6 +58,8 @@ class LogLine(LineTable):
     attachment: Digest
     """SHA-256 of what was attached: of an upload, of the masked vector."""
     signature: Signature
+    spends: HexFloat | None = None
+    """Of an upload in a private session: the noise multiplier of this one sum, which the tenant spent; None for all others."""
     message: Signed | None = None
     """The signed bytes, of what the server sent."""
     hash: Digest = NO_LINE
@@ -95,6 +98,7 @@ class TenantLog:
         self._roster = roster
         self._time = time
         self._before, self._number = NO_LINE, 0
+        self._noise: dict[bytes, float | None] = {}
         if last is not None:
             line = read_line(last, Place("the tenant's log"))
             self._before, self._number = line.hash, line.number + 1
@@ -111,6 +115,8 @@ class TenantLog:
             return  # whoever reads it next says what is wrong
         witnessed = type(sealed.content).__name__ in WITNESSED
         if witnessed and verifies(self._roster.server.identity_key, sealed.signature, sealed.digest):
+            if isinstance(sealed.content, SessionTerms):
+                self._noise[sealed.content.session] = _noise_in(sealed.attachment)
             self._append([self._line("seen", sealed, Signed.of(sealed))])
 
     def _line(self, way: Literal["sent", "seen"], sealed: Sealed[Payload], message: Signed | None = None) -> LogLine:
@@ -127,6 +133,7 @@ class TenantLog:
             digest=sealed.digest,
             attachment=sealed.attachment_digest,
             signature=sealed.signature,
+            spends=self._noise.get(content.session) if isinstance(content, Upload) else None,
             message=message,
         )
 
@@ -139,6 +146,13 @@ class TenantLog:
             self._before, self._number = hashed.hash, self._number + 1
         if written:
             self._store.append(written)
+
+
+def _noise_in(description: bytes) -> float | None:
+    try:
+        return SessionDescription.from_json(description).noise_multiplier
+    except CallerError:
+        return None  # the session is none that this tenant joins
 
 
 def read_line(data: bytes, place: Place) -> LogLine:

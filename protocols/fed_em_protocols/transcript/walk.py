@@ -414,6 +414,8 @@ class _Walk:
         places = [each.tenant for each in entry.uploads]
         self._require(entry.round not in self._uploads, "the uploads of a round are listed once", "kind")
         self._require(places == sorted(set(places)), "uploads are not in roster order", "uploads")
+        same = entry.spends == self._description.noise_multiplier
+        self._require(same, "the session's description promises other noise", "spends")
         for each in entry.uploads:
             name = self._tenant(each.tenant)
             asked = each.tenant in self._members(header.content.participants)

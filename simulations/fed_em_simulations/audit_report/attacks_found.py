@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from scipy.stats import norm
 
 from fed_em_protocols.transcript.released import ReleasedSum, released_sums
 from fed_em_protocols.transcript.tenant_log import LogLine
 from fed_em_protocols.transcript.walk import WalkedSession
+from fed_em_simulations.attacks.attack_report import AttackReport
 from fed_em_simulations.attacks.differencing import differencing
 from fed_em_simulations.attacks.equivocation import equivocations
-from fed_em_simulations.attacks.finding import Finding, Severity
+from fed_em_simulations.attacks.finding import Figure, Finding, Severity
 from fed_em_simulations.attacks.headers_seen import SeenHeader
 from fed_em_simulations.attacks.membership import FALSE_ALARMS
 from fed_em_simulations.attacks.overheard import Overheard, PublicFacts
@@ -78,6 +80,32 @@ def attacks_found(
         findings=tuple(findings),
         not_run=tuple(not_run),
     )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A line of the report as a finding. Implements `Finding`."""
+
+    attack: str
+    severity: Severity
+    sentence: str
+    figures: Mapping[str, Figure]
+
+
+def report_on(session: WalkedSession, logs: Mapping[str, Sequence[LogLine]]) -> AttackReport:
+    """The same on one session, as `fed-em audit attack` shows it."""
+    sums, terms = released_sums(session), session.terms.content
+    found = attacks_found(session, sums, logs)
+    guard = f"{terms.blocks} blocks, each whole or not at all" if terms.blocks else "no blocks"
+    promise = "no noise" if session.description.privacy is None else session.description.privacy.in_words
+    floor = f"mass floor {terms.mass_floor / 1000:g}" if terms.mass_floor else "no mass floor"
+    protection = (
+        f"{session.roster.n} tenants, {len(sums)} sums over {terms.minimum_survivors} of them or more",
+        f"{guard}; f = {terms.colluders}; {floor}; {promise}",
+    )
+    findings = [_Found(line.attack, Severity(line.severity), line.sentence, line.figures) for line in found.findings]
+    not_run = {each.attack: each.why for each in found.not_run}
+    return AttackReport(session.description.title, "", protection, tuple(findings), not_run)
 
 
 def _line(found: Finding, more: str = "") -> AttackLine:
