@@ -21,6 +21,12 @@ def verify(
         list[Path] | None,
         typer.Option(help="A file with checkpoints from elsewhere, such as an earlier copy; any number."),
     ] = None,
+    tenant: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A tenant's TOML file, with its keys at hand: the session is held against its policy; any number."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Replay a session from its transcript: signatures, chain, sums, fit. Exit status 1 if anything does not hold, and where."""
@@ -28,8 +34,10 @@ def verify(
 
     from rich.console import Console
 
+    from fed_em_client.configuration import read_tenant_configuration
     from fed_em_protocols.roster import load_roster
     from fed_em_server.audit.checklist import checklist
+    from fed_em_server.audit.policies import OwnPolicy
     from fed_em_server.audit.verify import verify as verified
     from fed_em_server.transcript_folder import read_checkpoints, read_log, read_transcript
 
@@ -38,6 +46,7 @@ def verify(
         load_roster(roster),
         {str(path): read_log(path) for path in tenant_log or ()},
         [each for path in checkpoint or () for each in read_checkpoints(path)],
+        [OwnPolicy.of(read_tenant_configuration(path)) for path in tenant or ()],
     )
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))

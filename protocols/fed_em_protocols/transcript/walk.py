@@ -149,6 +149,7 @@ class WalkedSession:
         headers, certificates, uploads, openings: By round; uploads and openings then by roster index. An opening of a tenant that
             fell silent is None.
         refusals: Who left, and with what code.
+        policies: By roster index: the commitments to policies that a tenant's joins and window keys were signed with.
         closed: The last message, with the final parameters; None if the transcript ends before.
         entry_of: Where entries of these kinds stand: "uploads", "certificate" and "sum" by round, "closed" by 0.
         tally: How much was verified.
@@ -165,6 +166,7 @@ class WalkedSession:
     uploads: Mapping[int, Mapping[int, bytes]] = field(repr=False)
     openings: Mapping[int, Mapping[int, Sealed[Opening] | None]] = field(repr=False)
     refusals: tuple[tuple[str, int], ...]
+    policies: Mapping[int, frozenset[bytes]] = field(repr=False)
     closed: Sealed[Close] | None
     entry_of: Mapping[tuple[str, int], int] = field(repr=False)
     tally: Tally
@@ -222,6 +224,7 @@ class _Walk:
         self._openings: dict[int, dict[int, Sealed[Opening] | None]] = {}
         self._joins: set[Joined] = set()
         self._refusals: list[tuple[str, int]] = []
+        self._policies: dict[int, set[bytes]] = {}
         self._closed: Sealed[Close] | None = None
         self._entry_of: dict[tuple[str, int], int] = {}
         self._start_entry = 0
@@ -232,8 +235,8 @@ class _Walk:
         """All of it."""
         return WalkedSession(
             self._roster, self._opened, self._terms, self._description, tuple(self._attempts), tuple(self._fit),
-            self._headers, self._certificates, self._uploads, self._openings, tuple(self._refusals), self._closed,
-            self._entry_of, self._tally,
+            self._headers, self._certificates, self._uploads, self._openings, tuple(self._refusals),
+            {index: frozenset(found) for index, found in self._policies.items()}, self._closed, self._entry_of, self._tally,
         )  # fmt: skip
 
     def take(self, number: int, entry: Entry) -> None:
@@ -304,6 +307,7 @@ class _Walk:
         self._joins.add(entry)
         joined = self._signed(entry.message, Join, self._roster.tenants[entry.tenant].identity_key, name, "message")
         self._require(joined.content.terms == self._terms.digest, "it accepted other terms", "message", name)
+        self._policies.setdefault(entry.tenant, set()).add(joined.content.policy)
 
     def on_refused(self, entry: Refused) -> None:
         name = self._tenant(entry.tenant)
@@ -326,6 +330,7 @@ class _Walk:
             key = self._roster.tenants[each.tenant].identity_key
             sealed = self._signed(each.message, Advertise, key, name, "advertisements", each.table)
             check_advertisement(sealed, opening, terms, self._roster, each.tenant)
+            self._policies.setdefault(each.tenant, set()).add(sealed.content.policy)
             found[each.tenant] = table_at_hand(sealed, each.table, terms, name)
         keys = {sealed.content.window_key for sealed in found.values()}
         self._require(len(keys) == len(found), "two members have one window key", "advertisements")

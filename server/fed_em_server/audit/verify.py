@@ -19,6 +19,7 @@ from fed_em_protocols.transcript.log import Checkpoint
 from fed_em_protocols.transcript.reading import TranscriptFiles, verified_entries
 from fed_em_protocols.transcript.tenant_log import read_tenant_log
 from fed_em_protocols.transcript.walk import WalkedSession, walked
+from fed_em_server.audit.policies import OwnPolicy, require_admitted
 from fed_em_server.audit.replay import TOLERANCE, replayed
 
 
@@ -95,6 +96,7 @@ def verify(
     roster: Roster,
     logs: Mapping[str, bytes] | None = None,
     known: Sequence[Checkpoint] = (),
+    policies: Sequence[OwnPolicy] = (),
 ) -> Verification:
     """Check everything that a transcript allows.
 
@@ -103,9 +105,11 @@ def verify(
         roster: As it was pinned.
         logs: Tenants' own logs, by name of the file.
         known: Checkpoints from elsewhere.
+        policies: Tenants' policies, as they show them.
     """
     logs = logs or {}
-    names = [LOG, SESSION, PRIVACY, FIT, END, *(f"log {name}" for name in logs)]
+    names = [LOG, SESSION, PRIVACY, FIT, END]
+    names += [*(f"policy {own.tenant}" for own in policies), *(f"log {name}" for name in logs)]
     checks: list[Check] = []
     session: WalkedSession | None = None
     try:
@@ -119,6 +123,7 @@ def verify(
         checks.append(_of_privacy(session))
         checks.append(_of_fit(session))
         checks.append(_of_end(session))
+        checks += [_of_policy(session, own) for own in policies]
         for name, data in logs.items():
             checks += _of_log(session, name, data, roster)
     except TranscriptFault as fault:
@@ -217,6 +222,16 @@ def _of_end(session: WalkedSession) -> Check:
         return Check(END, Verdict.NOTED, said)
     finished = session.closed.content.reason == CloseReason.FINISHED
     return _passed(END, "the session was closed with a model" if finished else "the session was closed without a model")
+
+
+def _of_policy(session: WalkedSession, own: OwnPolicy) -> Check:
+    title = f"policy {own.tenant}"
+    try:
+        return _passed(title, require_admitted(session, own))
+    except TranscriptFault as fault:
+        return _failed(title, fault)
+    except CallerError as error:
+        return Check(title, Verdict.FAILED, str(error))
 
 
 def _of_log(session: WalkedSession, name: str, data: bytes, roster: Roster) -> list[Check]:
