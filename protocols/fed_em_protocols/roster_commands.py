@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fed_em_protocols.roster_version_commands import COMMANDS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cryptography.x509 import Certificate
-
-    from fed_em_protocols.roster import Roster
-
-# A new version takes every tenant's approval, so nobody should wait until a certificate has expired.
-_SOON = timedelta(days=30)
 
 roster = typer.Typer(help="Who takes part: a roster, and its versions.", no_args_is_help=True)
 for command in COMMANDS:
@@ -34,6 +24,7 @@ def keygen(
     """Make a party's keys, and the card that goes into the roster."""
     from fed_em.errors import CallerError
     from fed_em_protocols.party import CARD, create_server_keys, create_tenant_keys
+    from fed_em_protocols.roster_words import validity
 
     now = datetime.now(UTC)
     if server and name is None and row_cap is None:
@@ -42,7 +33,7 @@ def keygen(
         card = create_tenant_keys(folder, name, row_cap, now)
     else:
         raise CallerError("whose keys?", remedy="give --name and --row-cap for a tenant, or --server alone")
-    typer.echo(f"{card.name}: keys in {folder}; the certificate is {_validity(card.parsed_certificate, now)}")
+    typer.echo(f"{card.name}: keys in {folder}; the certificate is {validity(card.parsed_certificate, now)}")
     typer.echo(f"send {folder / CARD} to whoever writes the roster; nothing else may leave the folder")
 
 
@@ -76,6 +67,7 @@ def new(
         drawn_witnesses,
         named_blocks,
     )
+    from fed_em_protocols.roster_words import lines_of
 
     if block and block_size is not None:
         raise CallerError("--block names the blocks, and --block-size deals them", remedy="give one of the two")
@@ -97,49 +89,3 @@ def new(
     typer.echo(f"{output}:")
     for line in lines_of(made, now):
         typer.echo(line)
-
-
-def lines_of(made: Roster, now: datetime) -> Iterator[str]:
-    """A roster for people: its parties, what follows from its shape, its revocations, and the hash to pin."""
-    yield f"federation '{made.federation}', version {made.version}, {made.n} tenants"
-    for each in made.tenants:
-        yield f"  {each.name:<24} at most {each.row_cap} rows, certificate {_validity(each.parsed_certificate, now)}"
-    yield f"  {'(the server)':<24} certificate {_validity(made.server.parsed_certificate, now)}"
-    yield from shape_of(made)
-    for gone in made.revoked:
-        yield f"revoked on {gone.date}: '{gone.name}' (key {gone.identity[:16]}…): {gone.reason}"
-    if made.parent is not None:
-        yield f"follows the version whose hash begins with {made.parent[:16]}"
-    yield "every tenant compares this with what it knows of the others, then pins it in its file:"
-    yield f'roster_hash = "{made.digest.hex()}"'
-
-
-def shape_of(made: Roster) -> Iterator[str]:
-    """Blocks and witnesses, and what follows from them."""
-    from fed_em_protocols.terms import default_colluders, is_sparse
-
-    smallest = min(len(block) for block in made.blocks)
-    usual = default_colluders(made.n)
-    if len(made.blocks) == 1:
-        yield "one block: every sum needs all tenants, and whoever drops out pauses the session until it is back"
-        if made.n // 3 > 1:
-            yield f"  --block-size 3 makes {made.n // 3} blocks, of which the others go on, for f = 1 colluding tenant"
-    else:
-        yield f"{len(made.blocks)} blocks, each of which is in a sum whole or not at all:"
-        for block in made.blocks:
-            yield f"  {', '.join(made.names(block))}"
-    if smallest - 2 < usual:
-        yield f"sessions must say colluders = {max(smallest - 2, 0)} or less, and tenants' policies too: a block has f + 2 tenants"
-    if is_sparse(made):
-        yield (
-            f"{len(made.witnesses)} witnesses certify rounds, as the hash of all names draws them: "
-            f"{', '.join(made.names(made.witnesses))}"
-        )
-
-
-def _validity(certificate: Certificate, now: datetime) -> str:
-    end = certificate.not_valid_after_utc
-    if now > end:
-        return f"EXPIRED on {end:%Y-%m-%d}: its party rotates its keys"
-    soon = ", its party should rotate its keys" if end - now < _SOON else ""
-    return f"valid until {end:%Y-%m-%d}{soon}"

@@ -21,7 +21,7 @@ TenantName = Annotated[str, typer.Argument(help="The tenant's name.")]
 def show(roster: Current) -> None:
     """Print a roster: parties, certificates, blocks, revocations, hash."""
     from fed_em_protocols.roster import load_roster
-    from fed_em_protocols.roster_commands import lines_of
+    from fed_em_protocols.roster_words import lines_of
 
     for line in lines_of(load_roster(roster), datetime.now(UTC)):
         typer.echo(line)
@@ -222,7 +222,7 @@ def _keep_draft(parent: Roster, path: Path, draft: Proposal) -> None:
 
 def tell(old: Roster, new: Roster) -> None:
     """What a version changes, what follows for privacy, and the hash to pin."""
-    from fed_em_protocols.roster_commands import shape_of
+    from fed_em_protocols.roster_words import shape_of
 
     typer.echo(f"version {new.version} after version {old.version}:")
     for line in (*_differences(old, new), *shape_of(new)):

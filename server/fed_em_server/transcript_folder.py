@@ -11,8 +11,10 @@ from types import TracebackType
 
 from fed_em.errors import CallerError
 from fed_em_client.durable_files import disk_trouble
+from fed_em_protocols.roster import Roster
 from fed_em_protocols.transcript.log import Checkpoint
-from fed_em_protocols.transcript.reading import TranscriptFiles
+from fed_em_protocols.transcript.reading import TranscriptFiles, verified_entries
+from fed_em_protocols.transcript.walk import WalkedSession, walked
 
 TRANSCRIPT_FOLDER = "transcript"
 ENTRIES_FILE, CHECKPOINTS_FILE, UPLOADS_FOLDER = "entries.jsonl", "checkpoints.jsonl", "uploads"
@@ -135,6 +137,16 @@ def read_transcript(path: Path) -> TranscriptFiles:
                 remedy=f"name the folder with {ENTRIES_FILE} and {CHECKPOINTS_FILE}",
             ) from None
     return TranscriptFiles(entries, checkpoints, KeptInFolder(folder / UPLOADS_FOLDER))
+
+
+def read_session(path: Path, roster: Roster) -> WalkedSession:
+    """The session of the transcript in a folder, verified but for its fit; its sums are not unmasked again.
+
+    Raises:
+        TranscriptFault: it does not hold.
+        FedEmError: as `read_transcript`.
+    """
+    return walked(verified_entries(read_transcript(path), roster), roster)
 
 
 def read_log(path: Path) -> bytes:

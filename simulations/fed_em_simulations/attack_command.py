@@ -61,14 +61,12 @@ def attack(
 def _on_transcript(folder: Path, roster: Path, tenant_logs: list[Path]) -> AttackReport:
     """Attack a recorded session by its transcript, once that is verified."""
     from fed_em_protocols.roster import load_roster
-    from fed_em_protocols.transcript.reading import verified_entries
     from fed_em_protocols.transcript.tenant_log import read_tenant_log
-    from fed_em_protocols.transcript.walk import walked
-    from fed_em_server.transcript_folder import read_log, read_transcript
+    from fed_em_server.transcript_folder import read_log, read_session
     from fed_em_simulations.audit_report.attacks_found import report_on
 
     pinned = load_roster(roster)
-    session = walked(verified_entries(read_transcript(folder), pinned), pinned)
+    session = read_session(folder, pinned)
     logs = [read_tenant_log(read_log(path), str(path), pinned) for path in tenant_logs]
     return report_on(session, {lines[0].tenant: lines for lines in logs if lines})
 

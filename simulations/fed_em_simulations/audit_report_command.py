@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fed_em_protocols.roster import Roster
-    from fed_em_protocols.transcript.walk import WalkedSession
     from fed_em_simulations.audit_report.guarantees import OwnLedger
 
 # δ at which ε is shown where a tenant's policy has no budget.
@@ -44,7 +42,7 @@ def report(
     Exit status 1 if the transcript does not hold; the page says where.
     """
     from fed_em_protocols.roster import load_roster
-    from fed_em_server.transcript_folder import read_checkpoints, read_log, read_transcript
+    from fed_em_server.transcript_folder import read_checkpoints, read_log, read_session, read_transcript
     from fed_em_simulations.audit_report.build import Evidence, audit_report
     from fed_em_simulations.audit_report.writing import write_audit_report
     from fed_em_simulations.simulation_report import require_plots
@@ -60,7 +58,7 @@ def report(
         ledgers=dict(_own_ledger(path) for path in ledger or ()),
         known=[each for path in checkpoint or () for each in read_checkpoints(path)],
         checkpoint_paths=[str(path) for path in checkpoint or ()],
-        others=[_verified(path, pinned) for path in also or ()],
+        others=[read_session(path, pinned) for path in also or ()],
     )
     made = audit_report(evidence)
     for path in write_audit_report(output or transcript, made):
@@ -86,12 +84,3 @@ def _own_ledger(path: Path) -> tuple[str, OwnLedger]:
     delta, period = (_DELTA, None) if budget is None else (budget.delta, budget.period)
     found = statement(read_spends(ledger_files(own)), datetime.now(UTC), period, delta)
     return own.name, OwnLedger(found, delta, None if budget is None else budget.epsilon)
-
-
-def _verified(path: Path, roster: Roster) -> WalkedSession:
-    """The session of another transcript. Raises `TranscriptFault` if it does not hold."""
-    from fed_em_protocols.transcript.reading import verified_entries
-    from fed_em_protocols.transcript.walk import walked
-    from fed_em_server.transcript_folder import read_transcript
-
-    return walked(verified_entries(read_transcript(path), roster), roster)

@@ -7,13 +7,14 @@ from typing import Literal, Protocol
 
 from fed_em.broadcast import Broadcast
 from fed_em_protocols.coordinator_state import CoordinatorState, Notice, SumNotOpened, SumOpened, SumRequest
-from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
+from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.messages import Mode
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.running_total import RunningTotal
 from fed_em_protocols.terms import SessionTerms
 from fed_em_protocols.transcript.recorder import TranscriptRecorder
 from fed_em_protocols.transcript.released import ReleasedSum
+from fed_em_protocols.transcript.walk import encoding_asked
 from fed_em_server.hub import Hub
 from fed_em_simulations.crashing_sum import CrashingSum
 
@@ -60,12 +61,8 @@ class OverheardSum(CrashingSum):
         return outcome
 
     def _tell(self, request: SumRequest, opened: SumOpened) -> None:
-        broadcast, row_caps = Broadcast.from_bytes(request.parameters), self.state.roster.row_caps
-        encoding = (
-            counts_encoding_of(broadcast.model, row_caps, self._description.privacy)
-            if request.counts
-            else encoding_of(self._description, broadcast, row_caps)
-        )
+        broadcast, mode = Broadcast.from_bytes(request.parameters), Mode.COUNTS if request.counts else Mode.WHOLE
+        encoding = encoding_asked(self._description, mode, broadcast, self.state.roster)
         if encoding.ring.faults_in(opened.vector):
             return
         kind, bases = self._terms(request, opened)

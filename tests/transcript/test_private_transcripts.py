@@ -16,6 +16,7 @@ from fed_em.em import Stopping
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.transcript.faults import TranscriptFault
 from fed_em_protocols.transcript.memory_transcript import MemoryTranscript
+from fed_em_protocols.transcript.walk import WalkedSession
 from fed_em_server.audit.verify import PRIVACY, Verdict, Verification, verify
 from fed_em_server.configuration import PrivacyTable
 from fed_em_simulations import Federation
@@ -53,22 +54,22 @@ def test_it_is_replayed_and_says_what_was_spent() -> None:
     assert spent is not None and 3.0 < float(spent[1]) < 4.0
 
 
-def test_more_answers_than_were_promised_are_found() -> None:
+def promising(**changes: float) -> WalkedSession:
+    """The session, if its description had promised something else."""
     session = verified().session
     assert session is not None and session.description.privacy is not None
-    promise = session.description.privacy.model_copy(update={"sums": 8})
-    broken = replace(session, description=session.description.model_copy(update={"privacy": promise}))
+    promise = session.description.privacy.model_copy(update=changes)
+    return replace(session, description=session.description.model_copy(update={"privacy": promise}))
+
+
+def test_more_answers_than_were_promised_are_found() -> None:
     with pytest.raises(TranscriptFault, match="9 sums were answered, and the promise is of 8"):
-        fed_em_server.audit.verify._of_privacy(broken)
+        fed_em_server.audit.verify._of_privacy(promising(sums=8))
 
 
 def test_a_promise_that_noise_does_not_keep_is_found() -> None:
-    session = verified().session
-    assert session is not None and session.description.privacy is not None
-    promise = session.description.privacy.model_copy(update={"epsilon": 1.0})
-    broken = replace(session, description=session.description.model_copy(update={"privacy": promise}))
     with pytest.raises(TranscriptFault, match="promises ε = 1"):
-        fed_em_server.audit.verify._of_privacy(broken)
+        fed_em_server.audit.verify._of_privacy(promising(epsilon=1.0))
 
 
 def test_without_privacy_that_is_said() -> None:

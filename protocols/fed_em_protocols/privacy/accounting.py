@@ -94,6 +94,8 @@ def delta_of(spends: Sequence[Spend], epsilon: float) -> float:
     return min(1.0, _delta(noise, epsilon) + _charge(slack, epsilon))
 
 
+# A session's file is described many times, each time with the same numbers.
+@lru_cache(maxsize=64)
 def noise_for(epsilon: float, delta: float, sums: int, slack: float = 0.0) -> float:
     """The least noise multiplier z, but for some 10⁻⁶ of it, with which so many sums are (ε, δ)-differentially private.
 
