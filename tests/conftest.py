@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,27 @@ def shared_data() -> Callable[[str], Path]:
             return path
         reason = f"no data file '{path}'; set FED_EM_SHARED_DATA to the folder that holds it"
         if os.environ.get("FED_EM_REQUIRE_DATA") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return path_of
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], Path]:
+    """Gives the path of a program that is no Python package: chromium, prometheus, promtool, or one of PostgreSQL's.
+
+    Where it is absent the test is skipped, unless `FED_EM_REQUIRE_PROGRAMS=1`, which makes it fail.
+    """
+
+    def path_of(name: str) -> Path:
+        # Debian keeps PostgreSQL's servers, by version, off the path.
+        servers = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+        for folders in (None, *map(str, servers)):
+            if found := shutil.which(name, path=folders):
+                return Path(found)
+        reason = f"no program '{name}'; Debian's packages chromium, prometheus and postgresql have all that tests use"
+        if os.environ.get("FED_EM_REQUIRE_PROGRAMS") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
 
