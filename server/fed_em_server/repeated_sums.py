@@ -9,7 +9,7 @@ from fed_em_protocols.coordinator_state import SumNotOpened, SumOpened, SumReque
 from fed_em_protocols.errors import SumFailed
 
 # A sum is attempted this often; who fell silent is late by then, and not waited for.
-_ATTEMPTS = 3
+ATTEMPTS = 3
 
 
 class RepeatedSums(ABC):
@@ -25,7 +25,8 @@ class RepeatedSums(ABC):
         All attempts together wait for tenants who are not here as long as the timetable says, and no longer.
 
         Raises:
-            SumFailed: no sum could be opened in three attempts, or one was final; the message says why.
+            SumFailed: no sum could be opened in three attempts, or one was final; the message says why. An attempt that the end of the
+                server's process interrupted is none of them.
         """
         return self._repeated(lambda: self._attempt(request))
 
@@ -50,12 +51,14 @@ class RepeatedSums(ABC):
         return self._repeated(pair)
 
     def _repeated(self, attempt: Callable[[], SumOpened | SumNotOpened]) -> SumOpened:
-        reason = ""
-        for _ in range(_ATTEMPTS):
+        failed, reason = 0, ""
+        while failed < ATTEMPTS:
             outcome = attempt()
             if isinstance(outcome, SumOpened):
                 return outcome
-            reason = outcome.reason
+            if outcome.interrupted:
+                continue
+            failed, reason = failed + 1, outcome.reason
             if outcome.final:
                 break
         raise SumFailed(

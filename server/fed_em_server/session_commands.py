@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 Configuration = Annotated[Path, typer.Argument(help="The session's TOML file.")]
 
 
-def server(configuration: Configuration) -> None:
-    """Coordinate one session over gRPC, until the model is fitted."""
+def server(
+    configuration: Configuration,
+    new: Annotated[
+        bool, typer.Option("--new", help="Begin another session, though one in the output folder is not over.")
+    ] = False,
+) -> None:
+    """Coordinate one session over gRPC, until the model is fitted. One that is not over goes on where it stood."""
     from rich.console import Console
 
     from fed_em.errors import CallerError
@@ -29,7 +34,7 @@ def server(configuration: Configuration) -> None:
 
     parsed, console = read_server_configuration(configuration), Console()
     with watching(console) as view:
-        outcome, transcript = serve(parsed, view)
+        outcome, transcript = serve(parsed, view, new, lambda said: console.print(said, highlight=False))
     files = [MODEL_FOLDER, RECORD_FILE, transcript.name]
     try:
         files.append(write_report(parsed.output, outcome.record, outcome.fitted).name)

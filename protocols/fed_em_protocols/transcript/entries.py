@@ -4,6 +4,7 @@
     joined, refused                         a tenant accepts the terms, or leaves
     window                                  keys that serve rounds
     round, uploads, certificate, sum        one round; `failed` in place of what is missing
+    restarted                               the server's process ended, and another went on: a round that was in progress is over
     start, fitted-together, picked, iteration     what the fit made of the sums so far
     standard-errors
     closed                                  the final parameters
@@ -149,7 +150,8 @@ class Opened(LineTable):
     """The first entry."""
 
     kind: Literal["opened"] = "opened"
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
+    """1 knows no `restarted`."""
     time: str
     """ISO 8601, UTC, by the server's clock."""
     roster: Digest
@@ -262,6 +264,16 @@ class SumFailed(LineTable):
     final: bool
 
 
+class ServerRestarted(LineTable):
+    """The server went on in another process: an attempt at a sum that nobody failed, and that counts for nothing."""
+
+    kind: Literal["restarted"] = "restarted"
+    round: Number
+    """The last round that was begun before."""
+    time: str
+    """ISO 8601, UTC, by the server's clock."""
+
+
 class StartDone(LineTable):
     """One sum of the starts."""
 
@@ -328,7 +340,7 @@ class Closed(LineTable):
 FitEntry = StartDone | IterationDone | FittedTogether | ModelPicked | ErrorsDone
 Entry = (
     Opened | Joined | Refused | WindowOpened | RoundStarted | RoundUploads | RoundCertified | RoundSummed | SumFailed
-    | FitEntry | Closed
+    | ServerRestarted | FitEntry | Closed
 )  # fmt: skip
 
 _ENTRIES: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
