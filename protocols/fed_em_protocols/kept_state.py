@@ -28,7 +28,7 @@ class KeptState:
     failed_rounds: int = 0
     changed_after: int = 0
     excused: frozenset[int] = frozenset()
-    previous: PreviousRound = PreviousRound()
+    previous: PreviousRound = field(default_factory=PreviousRound)
     unresolved: Unresolved | None = None
     last_certified: tuple[Sealed[Header], Sealed[Certificate]] | None = None
     total: RunningTotal | None = field(default=None, compare=False)

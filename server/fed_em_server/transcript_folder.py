@@ -107,11 +107,12 @@ class TranscriptFolder(AbstractContextManager["TranscriptFolder"]):
 
     def cut(self, entries: int) -> tuple[Sequence[bytes], int]:
         """See `TranscriptStore`."""
+        opened = self._entries, self._checkpoints  # a server that stopped early had no second file yet
         files = read_transcript(self.folder)
         lines, signed, checkpoints = kept_entries(files, entries)
         whole = files.checkpoints.split(b"\n")[:checkpoints]
         with disk_trouble(self.folder):
-            for file, kept in ((self._entries, lines), (self._checkpoints, whole)):
+            for file, kept in zip(opened, (lines, whole), strict=True):
                 file.truncate(sum(len(line) + 1 for line in kept))
         return lines, signed
 

@@ -123,6 +123,7 @@ class TranscriptRecorder:
         self._spends: float | None = None
         self._header = self._uploads = self._certificate = 0
         self._noted: deque[bytes] = deque()
+        self._joined: set[Joined] = set()
         self._closed: Signed | None = None
 
     @property
@@ -169,6 +170,8 @@ class TranscriptRecorder:
             raise CallerError("the transcript is of another session")
         if isinstance(entry, get_args(FitEntry)):
             self._noted.append(line)
+        elif isinstance(entry, Joined):
+            self._joined.add(entry)
         elif isinstance(entry, RoundStarted):
             self._header += 1
         elif isinstance(entry, RoundUploads):
@@ -219,13 +222,19 @@ class TranscriptRecorder:
             if notice.tenants != (step.state.name(tenant),):
                 continue
             if notice.kind is NoticeKind.JOINED:
-                self.add(Joined(tenant=tenant, message=Signed.of(unseal(data, ""))))
+                self._joins(Joined(tenant=tenant, message=Signed.of(unseal(data, ""))))
             elif notice.kind is NoticeKind.REFUSED:
                 self.add(Refused(tenant=tenant, message=Signed.of(unseal(data, ""))))
             elif notice.kind is NoticeKind.UPLOADED and self._store.keeps_uploads:
                 upload = unseal(data, "")
                 assert isinstance(upload.content, Upload)
                 self._store.keep_upload(upload.content.round, tenant, upload.attachment)
+
+    def _joins(self, entry: Joined) -> None:
+        """Once: the same process of a tenant accepts the same terms again when another of the server asks."""
+        if entry not in self._joined:
+            self._joined.add(entry)
+            self.add(entry)
 
     def _in_window(self, window: Window) -> None:
         if window.opening.digest == self._window:

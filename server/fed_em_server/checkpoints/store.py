@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -135,12 +136,8 @@ def checkpoint_url(url: str) -> URL:
             f"checkpoints go to a SQLite file or to PostgreSQL, and not to '{parsed.drivername}'",
             remedy='url = "sqlite:///checkpoints.sqlite" or "postgresql+psycopg://user@host/database"',
         )
-    try:
-        import psycopg  # noqa: F401
-    except ImportError:
-        raise CallerError(
-            "checkpoints in PostgreSQL need its driver", remedy="pip install 'fed-em[postgresql]'"
-        ) from None
+    if find_spec("psycopg") is None:
+        raise CallerError("checkpoints in PostgreSQL need its driver", remedy="pip install 'fed-em[postgresql]'")
     return parsed.set(drivername="postgresql+psycopg")
 
 
