@@ -130,7 +130,11 @@ def open_tenant(configuration: TenantConfiguration) -> Tenant:
 
 
 def take_part(
-    configuration: TenantConfiguration, report: Callable[[str], None], patience: float, address: str | None = None
+    configuration: TenantConfiguration,
+    report: Callable[[str], None],
+    patience: float,
+    address: str | None = None,
+    loyalty: float = 0.0,
 ) -> Path:
     """Serve one session over gRPC, to its end.
 
@@ -139,6 +143,7 @@ def take_part(
         report: Told in sentences what goes on.
         patience: Seconds to keep dialling a server that does not answer.
         address: The coordinator's "host:port"; the configuration's by default.
+        loyalty: See `serve_session`.
 
     Returns:
         The folder of the final model.
@@ -153,7 +158,7 @@ def take_part(
         where = configuration.server if address is None else address
         split_address(where)
         report(f"{configuration.name}: dialling {where}")
-        serve_session(session, tenant.endpoint(where), patience, report)
+        serve_session(session, tenant.endpoint(where), patience, report, loyalty)
         return keep_model(session, work, configuration.state / MODEL_FOLDER)
 
 

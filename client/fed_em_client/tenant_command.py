@@ -15,6 +15,10 @@ def tenant(
         Path | None, typer.Option("--flower-socket", help="Serve a Flower ClientApp at this Unix socket instead.")
     ] = None,
     patience: Annotated[float, typer.Option("--patience", min=1, help="Seconds to keep dialling.")] = 300.0,
+    loyalty: Annotated[
+        float,
+        typer.Option("--loyalty", min=0, help="The same once a session was joined: its server may be away for long."),
+    ] = 86400.0,
 ) -> None:
     """Take part in one session, with this machine's own rows."""
     from fed_em_client.configuration import read_tenant_configuration
@@ -27,5 +31,5 @@ def tenant(
     else:
         from fed_em_client.take_part import take_part
 
-        folder = take_part(parsed, typer.echo, patience, server)
+        folder = take_part(parsed, typer.echo, patience, server, loyalty)
     typer.echo(f"{parsed.name}: the session is over; its model is in {folder}")

@@ -66,6 +66,7 @@ class World:
     signed: dict[tuple[object, ...], object] = field(default_factory=dict)
     processes: int = 0
     watcher: Recorder = field(default_factory=Recorder)
+    url: str = ""
 
     @classmethod
     def of(cls, federation: FederationFolder, interfere: Interference | None = None) -> World:
@@ -76,13 +77,17 @@ class World:
         self.processes += 1
         death, self.watcher = death or Death(), Recorder()
         server = open_server(self.federation.server)
-        url = checkpoint_url(f"sqlite:///{server.configuration.output / CHECKPOINTS_FILE}")
-        with DyingStore(url, "", death) as store:
+        url = self.url or f"sqlite:///{server.configuration.output / CHECKPOINTS_FILE}"
+        with DyingStore(checkpoint_url(url), "here", death) as store:
             plan, checkpoint = take_up(store, server.plan("memory"), new)
             with server.transcript(checkpoint.transcript or None) as transcript:
                 hub = _ProcessHub(self, death)
                 outcome = run_session(plan, hub, self.watcher, store=transcript, checkpoint=checkpoint)
-            checkpoint.done()
+            try:
+                checkpoint.done()
+            except Crashed:
+                if death.at == "before commit":
+                    raise
         return outcome
 
     def until_it_ends(self, deaths: Callable[[int], Death]) -> SessionOutcome:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import sqlite3
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from processes import Death, World
+from processes import Crashed, Death, World
 from small_federation import clustered_rows, session_toml, write_small_federation
 
+from fed_em.errors import CallerError, CollapsedComponent, EnvironmentFault
 from fed_em.parameters import Parameters
+from fed_em_protocols.coordinator_state import NoticeKind
+from fed_em_protocols.envelope import unseal
+from fed_em_protocols.messages import Header
 from fed_em_server.audit.verify import Verdict
+from fed_em_server.checkpoints.resumable_sum import SessionPaused
 from fed_em_server.session import SessionOutcome
+from fed_em_simulations.command_line import _report
+from fed_em_simulations.memory_hub import Fate, Passing
 
 SIZES = (30, 25, 20, 35)
 TRUST = 'difference_guard = "off"\ncolluders = 0\nminimum_survivors = 3'
@@ -80,3 +88,148 @@ def test_a_process_may_die_at_any_step(tmp_path: Path, session: str) -> None:
         assert_it_ended_well(world, outcome, session)
         over = world.processes == 1
     assert number > 20
+
+
+def died_after(world: World, commits: int) -> None:
+    with pytest.raises(Crashed):
+        world.process(Death("after commit", commits))
+    world.links_break()
+
+
+def test_the_record_and_the_watchers_have_the_rounds_of_all_processes(tmp_path: Path) -> None:
+    world = world_of(tmp_path, PLAIN)
+    died_after(world, 12)
+    before = [notice.round for notice in world.watcher.notices if notice.kind is NoticeKind.SUMMED]
+    assert len(before) >= 2
+    outcome = world.process()
+    assert_it_ended_well(world, outcome, PLAIN)
+    kinds = [happening.kind for happening in outcome.record.happenings]
+    assert kinds.count("restarted") == 1
+    assert kinds.index("joined") < kinds.index("restarted") < len(kinds) - kinds[::-1].index("joined")
+    assert {opened.round for opened in world.watcher.rounds} == {each.round for each in outcome.record.rounds}
+    assert set(before) <= {each.round for each in outcome.record.rounds}
+    assert all(each.complete and each.seconds >= 0 and each.bytes_up > 0 for each in outcome.record.rounds)
+    restarts = next(check.said for check in world.verified().checks if check.name == "restarts")
+    assert "in another process once" in restarts
+
+
+def test_a_line_that_was_half_written_is_cut_off(tmp_path: Path) -> None:
+    world = world_of(tmp_path, PLAIN)
+    died_after(world, 6)
+    for name in ("entries.jsonl", "checkpoints.jsonl"):
+        with (world.federation.server.output / "transcript" / name).open("ab") as file:
+            file.write(b'{"kind":"rou')
+    assert_it_ended_well(world, world.process(), PLAIN)
+
+
+def test_a_session_that_does_not_lead_to_its_requests_stops_and_stays(tmp_path: Path) -> None:
+    """As on a machine whose arithmetic is another: no model comes of it, and nobody is told of an end."""
+    world = world_of(tmp_path, PLAIN)
+    died_after(world, 9)
+    database = world.federation.server.output / "checkpoints.sqlite"
+    with sqlite3.connect(database) as connection:
+        kept = connection.execute("SELECT request FROM fed_em_attempts WHERE number = 1").fetchone()
+        connection.execute("UPDATE fed_em_attempts SET request = ? WHERE number = 1", (bytes(32),))
+    with pytest.raises(EnvironmentFault, match=r"does not come to what it came to before.*--new"):
+        world.process()
+    assert ("close",) not in world.signed
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE fed_em_attempts SET request = ? WHERE number = 1", kept)
+    assert_it_ended_well(world, world.process(), PLAIN)
+
+
+def test_an_old_copy_of_the_store_is_refused(tmp_path: Path) -> None:
+    """Its server would number rounds anew that tenants have seen."""
+    world = world_of(tmp_path, PLAIN)
+    died_after(world, 5)
+    database = world.federation.server.output / "checkpoints.sqlite"
+    old = database.read_bytes()
+    died_after(world, 12)
+    database.write_bytes(old)
+    with pytest.raises(EnvironmentFault, match="never goes on from an old copy of its checkpoints"):
+        world.process()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ("max_iterations = 3", "max_iterations = 4", r"\[fit\] max_iterations"),
+        ('title = "small"', 'title = "another"', "title"),
+        ("n_components = 3", "n_components = 2", "model"),
+        ("minimum_survivors = 3", "minimum_survivors = 4", r"\[trust\] minimum_survivors"),
+    ],
+)
+def test_a_plan_that_was_changed_is_named_with_two_ways_out(
+    tmp_path: Path, before: str, after: str, named: str
+) -> None:
+    world = world_of(tmp_path, PLAIN)
+    died_after(world, 2)
+    file = world.federation.session_file
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after))
+    with pytest.raises(CallerError, match=rf"is not over \(round \d+\), and these have changed.*{named}.*--new"):
+        world.process()
+    file.write_text(text.replace("open = ", "open = 1"))  # times may change
+    died_after(world, 2)
+
+
+def test_an_abandoned_session_stays_in_the_store_and_another_begins(tmp_path: Path) -> None:
+    world = world_of(tmp_path, PLAIN)
+    died_after(world, 8)
+    again = World.of(world.federation)  # the tenants' processes of the session before are gone
+    outcome = again.process(new=True)
+    assert_same(outcome.fitted.parameters, PLAIN)
+    with sqlite3.connect(world.federation.server.output / "checkpoints.sqlite") as connection:
+        sessions = connection.execute(
+            "SELECT session, status, transcript FROM fed_em_sessions ORDER BY began"
+        ).fetchall()
+        kept = connection.execute("SELECT count(*) FROM fed_em_attempts WHERE session = ?", sessions[0][:1]).fetchone()
+    assert [row[1:] for row in sessions] == [("abandoned", "transcript"), ("finished", "transcript-2")]
+    assert sessions[1][0] == outcome.record.session
+    assert kept[0] > 0
+
+
+class TestPauses:
+    """Too few are there: nothing fails, and nobody is told of an end."""
+
+    def test_a_session_waits_for_those_it_cannot_do_without_and_then_goes_on(self, tmp_path: Path) -> None:
+        world = self.world(tmp_path)
+        with pytest.raises(SessionPaused, match=r"paused at round 3, waiting for t1 and t2: .*2 of 4") as paused:
+            world.process()
+        assert (paused.value.round, paused.value.tenants) == (3, ("t1", "t2"))
+        assert ("close",) not in world.signed
+        with pytest.raises(SessionPaused, match="paused at round 3, waiting for t1 and t2"):
+            world.process()  # they are still away
+        for tenant in (1, 2):
+            world.hub.let_back(tenant)
+        assert_it_ended_well(world, world.process(), PLAIN)
+
+    def test_the_command_says_so_with_a_status_of_its_own(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert _report(SessionPaused(7, ("ash", "elm"), "too few")) == 5
+        said = capsys.readouterr().err
+        assert "paused at round 7, waiting for ash and elm" in said and "start the server again to go on" in said
+
+    def world(self, folder: Path) -> World:
+        """Tenants 1 and 2 lose their links at the header of round 3, for long."""
+
+        def fate(passing: Passing) -> Fate:
+            content = unseal(passing.data, "").content
+            held = passing.tenant in (1, 2) and isinstance(content, Header) and content.round == 3
+            return Fate.HOLD if held else Fate.DELIVER
+
+        federation = write_small_federation(folder / "f", clustered_rows(SIZES), PLAIN, policy=POLICY)
+        return World.of(federation, fate)
+
+
+def test_a_session_that_failed_is_over(tmp_path: Path) -> None:
+    """A column that does not vary ends it, whichever process finds that; the next begins another."""
+    rows = {name: table * [0.0, 1.0, 1.0] for name, table in clustered_rows(SIZES).items()}
+    world = World.of(write_small_federation(tmp_path / "f", rows, PLAIN, policy=POLICY))
+    with pytest.raises(CollapsedComponent):
+        world.process()
+    assert ("close",) in world.signed
+    with pytest.raises(CollapsedComponent):
+        World.of(world.federation).process()
+    with sqlite3.connect(world.federation.server.output / "checkpoints.sqlite") as connection:
+        assert connection.execute("SELECT status FROM fed_em_sessions").fetchall() == [("failed",)] * 2

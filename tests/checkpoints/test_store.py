@@ -1,0 +1,185 @@
+"""The store: what comes back from it, who may write it, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy.engine import make_url
+from test_resuming import PLAIN, world_of
+
+import fed_em_server.checkpoints.store as store_module
+from fed_em.errors import CallerError, EnvironmentFault
+from fed_em_protocols.coordinator_state import CoordinatorStep, SumRequest
+from fed_em_protocols.kept_state import KeptState, kept_of, state_from
+from fed_em_protocols.ring import RING_64
+from fed_em_server.checkpoints.resumable_sum import ResumableSum
+from fed_em_server.checkpoints.session_checkpoint import request_digest
+from fed_em_server.checkpoints.state_lines import state_from_json, state_to_json, total_to_json
+from fed_em_server.checkpoints.store import (
+    RUNNING,
+    AttemptRow,
+    Changes,
+    CheckpointStore,
+    SessionRow,
+    checkpoint_url,
+)
+
+SECRET = "correct-horse"
+
+
+def opened(folder: Path, place: str = "") -> CheckpointStore:
+    return CheckpointStore(checkpoint_url(f"sqlite:///{folder / 'c.sqlite'}"), place)
+
+
+def row(session: str = "aa", began: str = "2026-01-01") -> SessionRow:
+    return SessionRow(session, RUNNING, 1, began, "{}", "transcript", 1, "{}", "{}")
+
+
+def test_a_store_gives_back_what_it_was_given(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        assert store.unfinished() is None
+        store.begin(row())
+        attempts = {0: AttemptRow(b"a" * 32, "{}"), 1: AttemptRow(b"b" * 32, "{1}", b"\x00\xffvector")}
+        store.commit("aa", 1, Changes({"state": "{2}", "entries": 7, "total": "t"}, attempts, {0: "x", 1: "y"}))
+        store.commit("aa", 1, Changes({"entries": 8}, {2: AttemptRow(b"c" * 32, "{3}", b"")}, {2: "z"}))
+    with opened(tmp_path) as store:
+        found = store.unfinished()
+        assert found == replace(
+            row(),
+            state="{2}",
+            entries=8,
+            total="t",
+            attempts=(*attempts.values(), AttemptRow(b"c" * 32, "{3}", b"")),
+            lines=("x", "y", "z"),
+        )
+
+
+def test_only_the_newest_process_of_a_session_may_add_to_it(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.begin(row())
+        store.commit("aa", 1, Changes({"life": 2}))
+        with pytest.raises(EnvironmentFault, match="another server goes on with session aa"):
+            store.commit("aa", 1, Changes({"entries": 2}, {0: AttemptRow(b"", "{}")}))
+        found = store.unfinished()
+        assert found is not None and (found.entries, found.attempts) == (1, ()), "nothing of it was kept"
+
+
+def test_two_servers_cannot_open_one_store(tmp_path: Path) -> None:
+    with opened(tmp_path), pytest.raises(CallerError, match=r"another server uses .*c\.sqlite"):
+        opened(tmp_path)
+    with opened(tmp_path) as store:
+        assert store.unfinished() is None
+
+
+def test_sessions_of_other_places_and_those_that_are_over_are_left_alone(tmp_path: Path) -> None:
+    with opened(tmp_path, "one") as store:
+        store.begin(row("aa", "2026-01-01"))
+        store.begin(row("bb", "2026-01-02"))
+        store.commit("bb", 1, Changes({"status": "finished"}))
+        found = store.unfinished()
+        assert found is not None and found.session == "aa"
+    with opened(tmp_path, "another") as store:
+        assert store.unfinished() is None
+
+
+def test_each_commit_reaches_the_disk(tmp_path: Path) -> None:
+    with opened(tmp_path) as store, store._engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2  # FULL
+
+
+def test_a_store_of_a_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as newer:
+        newer.setattr(store_module, "FORMAT", 2)
+        opened(tmp_path).__exit__(None, None, None)
+    with pytest.raises(CallerError, match=r"format 2, and this version of fed-em knows 1"):
+        opened(tmp_path)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "c.sqlite").write_bytes(b"something else entirely" * 100)
+    with pytest.raises(EnvironmentFault, match=r"c\.sqlite cannot be read or written: file is not a database"):
+        opened(tmp_path)
+
+
+def test_what_is_no_database_url_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    for url in (f"postgresql://u:{SECRET}@host:port/x", f"mysql://u:{SECRET}@host/x", "sqlite://", SECRET):
+        with pytest.raises(CallerError) as refused:
+            checkpoint_url(url)
+        assert SECRET not in refused.value.diagnostics() and "postgresql+psycopg" in refused.value.diagnostics()
+    assert checkpoint_url("postgresql://u@host/x").drivername == "postgresql+psycopg"
+    monkeypatch.setattr(store_module, "find_spec", lambda _: None)
+    with pytest.raises(CallerError, match=r"pip install 'fed-em\[postgresql\]'"):
+        checkpoint_url("postgresql+psycopg://u@host/x")
+
+
+def test_a_database_that_is_not_there_is_named_without_its_password() -> None:
+    url = make_url(f"postgresql+psycopg://u:{SECRET}@127.0.0.1:1/x?connect_timeout=2")
+    with pytest.raises(EnvironmentFault, match=r"u:\*\*\*@127\.0\.0\.1:1/x") as refused:
+        CheckpointStore(url, "here")
+    assert SECRET not in refused.value.diagnostics() and refused.value.__cause__ is None
+
+
+class _States(ResumableSum):
+    seen: list[KeptState]
+
+    def _keep(self, step: CoordinatorStep) -> None:
+        super()._keep(step)
+        kept = kept_of(step.state)
+        total = None if kept.total is None else total_to_json(kept.total)
+        again = state_from_json(state_to_json(kept), total)
+        assert again == kept
+        assert state_to_json(again) == state_to_json(kept)
+        if kept.total is not None and again.total is not None:
+            np.testing.assert_array_equal(again.total.vector, kept.total.vector)
+            assert again.total.vector.dtype == kept.total.vector.dtype
+            assert total_to_json(again.total) == total
+            assert again.total.digest == kept.total.digest and again.total.contexts == kept.total.contexts
+        assert kept_of(state_from(step.state, again)).is_as(again) or step.state.round is not None
+        _States.seen.append(kept)
+
+
+def test_every_state_of_a_session_comes_back_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _States.seen = []
+    monkeypatch.setattr("fed_em_server.session.ResumableSum", _States)
+    world_of(tmp_path, PLAIN).process()
+    assert {kept.previous.certificate is None for kept in _States.seen} == {True, False}
+    assert {kept.unresolved is None for kept in _States.seen} == {True, False}
+    assert {kept.total is None for kept in _States.seen} == {True, False}
+
+
+def test_requests_differ_by_all_that_a_sum_follows_from() -> None:
+    one = SumRequest(b"parameters", b"e" * 32, 10)
+    others = [
+        replace(one, parameters=b"others"), replace(one, encoding=b"f" * 32), replace(one, length=11),
+        replace(one, whole=True), replace(one, counts=True), replace(one, held=b"\x01"), replace(one, ring=RING_64.for_counts),
+    ]  # fmt: skip
+    assert len({request_digest(each) for each in (one, *others)}) == 1 + len(others)
+
+
+def test_nothing_of_a_tenant_and_no_key_is_in_the_store(tmp_path: Path) -> None:
+    """No upload: neither the bytes of one nor, in a session of its own, any message that a tenant sent but signatures."""
+    world = world_of(tmp_path, PLAIN)
+    world.process()
+    output = world.federation.server.output
+    assert not list(output.glob("*.sqlite-wal")), "the log was taken into the file when it was closed"
+    data = (output / "checkpoints.sqlite").read_bytes()
+    for key in (world.federation.folder / "server" / "keys").iterdir():
+        assert key.read_bytes() not in data
+    with sqlite3.connect(output / "checkpoints.sqlite") as connection:
+        columns = {
+            f"{table}.{column[1]}"
+            for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            for column in connection.execute(f"PRAGMA table_info({table})")
+        }
+    assert columns == {
+        "fed_em_checkpoints.format",
+        *(f"fed_em_sessions.{name}" for name in (
+            "session", "place", "status", "life", "began", "plan", "transcript", "entries", "state", "record", "total")),
+        *(f"fed_em_attempts.{name}" for name in ("session", "number", "request", "outcome", "vector")),
+        *(f"fed_em_record_lines.{name}" for name in ("session", "number", "line")),
+    }  # fmt: skip
