@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from fed_em.standardised_fit import StandardisedFit
     from fed_em_server.configuration import ServerConfiguration
 
+# 128 + SIGINT, as shells have it.
+_INTERRUPTED = 130
+
 Configuration = Annotated[Path, typer.Argument(help="The session's TOML file.")]
 
 
@@ -33,8 +36,12 @@ def server(
     from fed_em_server.serve import MODEL_FOLDER, serve
 
     parsed, console = read_server_configuration(configuration), Console()
-    with watching(console) as view:
-        outcome, transcript = serve(parsed, view, new, lambda said: console.print(said, highlight=False))
+    try:
+        with watching(console) as view:
+            outcome, transcript = serve(parsed, view, new, lambda said: console.print(said, highlight=False))
+    except KeyboardInterrupt:
+        console.print("interrupted: the session is not over; start the server again to go on", highlight=False)
+        raise typer.Exit(_INTERRUPTED) from None
     files = [MODEL_FOLDER, RECORD_FILE, transcript.name]
     try:
         files.append(write_report(parsed.output, outcome.record, outcome.fitted).name)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from fed_em.errors import CallerError
-from fed_em_client.durable_files import disk_trouble
+from fed_em_client.durable_files import disk_trouble, sync_folder
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.transcript.log import Checkpoint
 from fed_em_protocols.transcript.reading import TranscriptFiles, kept_entries, verified_entries
@@ -60,6 +60,7 @@ class TranscriptFolder(AbstractContextManager["TranscriptFolder"]):
         self.keeps_uploads = keeps_uploads
         self._output = output
         self._name = name
+        self._named = name is not None
         self._files = ExitStack()
 
     @cached_property
@@ -104,6 +105,10 @@ class TranscriptFolder(AbstractContextManager["TranscriptFolder"]):
         """See `TranscriptStore`."""
         with disk_trouble(self.folder):
             _sync(self._entries.fileno())
+            if not self._named:
+                for folder in (self.folder, self._output):
+                    sync_folder(folder)
+                self._named = True
 
     def cut(self, entries: int) -> tuple[Sequence[bytes], int]:
         """See `TranscriptStore`."""

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import sqlite3
+import base64
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import World
+from small_federation import clustered_rows, write_small_federation
 from sqlalchemy.engine import make_url
-from test_resuming import PLAIN, world_of
+from test_resuming import PLAIN, POLICY, SIZES
 
 import fed_em_server.checkpoints.store as store_module
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_protocols.coordinator_state import CoordinatorStep, SumRequest
+from fed_em_protocols.description import SessionDescription
+from fed_em_protocols.envelope import unseal
 from fed_em_protocols.kept_state import KeptState, kept_of, state_from
+from fed_em_protocols.messages import Opening, Payload, Shares, Upload
 from fed_em_protocols.ring import RING_64
+from fed_em_protocols.roster import load_roster
 from fed_em_server.checkpoints.resumable_sum import ResumableSum
-from fed_em_server.checkpoints.session_checkpoint import request_digest
+from fed_em_server.checkpoints.session_checkpoint import SessionCheckpoint, request_digest
 from fed_em_server.checkpoints.state_lines import state_from_json, state_to_json, total_to_json
 from fed_em_server.checkpoints.store import (
     RUNNING,
@@ -27,7 +35,9 @@ from fed_em_server.checkpoints.store import (
     SessionRow,
     checkpoint_url,
 )
+from fed_em_simulations.memory_hub import Fate, Passing
 
+VERSION_1 = Path(__file__).parent / "version-1"
 SECRET = "correct-horse"
 
 
@@ -146,7 +156,7 @@ class _States(ResumableSum):
 def test_every_state_of_a_session_comes_back_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _States.seen = []
     monkeypatch.setattr("fed_em_server.session.ResumableSum", _States)
-    world_of(tmp_path, PLAIN).process()
+    World.of(write_small_federation(tmp_path / "f", clustered_rows(SIZES), PLAIN, policy=POLICY)).process()
     assert {kept.previous.certificate is None for kept in _States.seen} == {True, False}
     assert {kept.unresolved is None for kept in _States.seen} == {True, False}
     assert {kept.total is None for kept in _States.seen} == {True, False}
@@ -161,25 +171,47 @@ def test_requests_differ_by_all_that_a_sum_follows_from() -> None:
     assert len({request_digest(each) for each in (one, *others)}) == 1 + len(others)
 
 
-def test_nothing_of_a_tenant_and_no_key_is_in_the_store(tmp_path: Path) -> None:
-    """No upload: neither the bytes of one nor, in a session of its own, any message that a tenant sent but signatures."""
-    world = world_of(tmp_path, PLAIN)
-    world.process()
-    output = world.federation.server.output
-    assert not list(output.glob("*.sqlite-wal")), "the log was taken into the file when it was closed"
-    data = (output / "checkpoints.sqlite").read_bytes()
-    for key in (world.federation.folder / "server" / "keys").iterdir():
-        assert key.read_bytes() not in data
-    with sqlite3.connect(output / "checkpoints.sqlite") as connection:
-        columns = {
-            f"{table}.{column[1]}"
-            for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            for column in connection.execute(f"PRAGMA table_info({table})")
-        }
-    assert columns == {
-        "fed_em_checkpoints.format",
-        *(f"fed_em_sessions.{name}" for name in (
-            "session", "place", "status", "life", "began", "plan", "transcript", "entries", "state", "record", "total")),
-        *(f"fed_em_attempts.{name}" for name in ("session", "number", "request", "outcome", "vector")),
-        *(f"fed_em_record_lines.{name}" for name in ("session", "number", "line")),
-    }  # fmt: skip
+def test_no_upload_no_opening_and_no_key_is_in_the_store(tmp_path: Path) -> None:
+    seen: list[Payload] = []
+    vectors: list[bytes] = []
+
+    def listen(passing: Passing) -> Fate:
+        sealed = unseal(passing.data, "")
+        seen.append(sealed.content)
+        vectors.append(sealed.attachment if isinstance(sealed.content, Upload) else b"")
+        return Fate.DELIVER
+
+    federation = write_small_federation(tmp_path / "f", clustered_rows(SIZES), PLAIN, policy=POLICY)
+    World.of(federation, listen).process()
+    data = (federation.server.output / "checkpoints.sqlite").read_bytes()
+    secrets = [vector[:60] for vector in vectors if vector]
+    secrets += [content.self_seed for content in seen if isinstance(content, Opening)]
+    secrets += [each.share for content in seen if isinstance(content, Shares) for each in content.released]
+    secrets += [path.read_bytes()[:60] for path in (federation.folder / "server" / "keys").iterdir()]
+    assert len(secrets) > 30
+    for secret in secrets:
+        assert secret not in data and secret.hex().encode() not in data
+        # Wherever base64 begins, one of three ways to cut the bytes is how it is written.
+        assert not any(base64.b64encode(secret[k : k + 3 * ((len(secret) - k) // 3)]) in data for k in range(3))
+
+
+def test_a_store_of_version_1_stays_readable(tmp_path: Path) -> None:
+    """It was written by `make_version_1.py`: a session whose server died with the outcome of round 4 before the witnesses."""
+    shutil.copy(VERSION_1 / "checkpoints.sqlite", tmp_path / "c.sqlite")
+    known = json.loads((VERSION_1 / "kept.json").read_text())
+    roster = load_roster(VERSION_1 / "roster.json")
+    with opened(tmp_path, "here") as store:
+        found = store.unfinished()
+        assert found is not None and found.session == known["session"]
+        checkpoint = SessionCheckpoint(store, found)
+    terms = unseal(checkpoint.plan.terms, "server")
+    terms.require_signature(roster.server.identity_key, "server")
+    assert SessionDescription.from_json(terms.attachment).title == "small"
+    assert [row.vector and row.vector.hex() for row in found.attempts] == known["vectors"]
+    kept = state_from_json(found.state, found.total)
+    assert kept.last_round == checkpoint.last_round == known["last_round"] == 4
+    assert kept.unresolved is not None and kept.unresolved.outcome.survivors == frozenset(range(4))
+    kept.unresolved.header.require_signature(roster.server.identity_key, "server")
+    assert kept.total is not None and kept.total.vector.tobytes().hex() == known["vectors"][-1]
+    assert [line.opened.round for line in checkpoint.lines if line.opened is not None] == [1, 2, 3]
+    assert checkpoint.record is not None and checkpoint.record.asked == ("t0", "t1", "t2", "t3")
