@@ -171,6 +171,22 @@ def test_requests_differ_by_all_that_a_sum_follows_from() -> None:
     assert len({request_digest(each) for each in (one, *others)}) == 1 + len(others)
 
 
+def test_a_session_commits_four_times_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the round begins, its outcome is fixed, it is certified, and its sum is there; and not at each message."""
+    commits: list[frozenset[str]] = []
+    commit = CheckpointStore.commit
+
+    def counted(self: CheckpointStore, session: str, life: int, changes: Changes) -> None:
+        commits.append(frozenset(changes.columns))
+        commit(self, session, life, changes)
+
+    monkeypatch.setattr(CheckpointStore, "commit", counted)
+    federation = write_small_federation(tmp_path / "f", clustered_rows(SIZES), PLAIN, policy=POLICY)
+    outcome = World.of(federation).process()
+    assert len(commits) == 1 + 4 * len(outcome.record.rounds) + 2, "one window before, the close and the end behind"
+    assert sum("total" in columns for columns in commits) == len(outcome.record.rounds)
+
+
 def test_no_upload_no_opening_and_no_key_is_in_the_store(tmp_path: Path) -> None:
     seen: list[Payload] = []
     vectors: list[bytes] = []

@@ -26,7 +26,7 @@ from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.hashing import DIGEST_BYTES
 from fed_em_protocols.keys import SIGNATURE_BYTES
-from fed_em_protocols.messages import Payload, Quoted
+from fed_em_protocols.messages import Quoted
 from fed_em_protocols.transcript.canonical_json import MOST, canonical_json, read_canonical_json
 
 
@@ -92,7 +92,7 @@ class Signed(LineTable):
         """As messages quote each other."""
         return Quoted(self.payload, self.attachment, self.signature)
 
-    def is_of(self, sealed: Sealed[Payload]) -> bool:
+    def is_of(self, sealed: Sealed[Any]) -> bool:
         """Whether it is this very message."""
         return self.quoted == sealed.quoted()
 
