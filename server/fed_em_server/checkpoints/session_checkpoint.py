@@ -189,7 +189,7 @@ class SessionCheckpoint:
             step: The step.
             request: What is asked for at present.
         """
-        kept = kept_of(step.state)
+        kept = self._kept if step.closed is not None else kept_of(step.state)
         if step.result is None and step.closed is None and kept.is_as(self._kept):
             return
         if self._recorder is not None:
