@@ -40,16 +40,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def locked(
-    path: Path,
-    complaint: str = "",
-    remedy: str = "stop it; a tenant must never run twice, whatever machine it runs on",
-) -> int:
+def locked(path: Path, complaint: CallerError | None = None) -> int:
     """Descriptor of a lock file, which no other process gets until it is closed. The folder is made if it is not there.
 
     Args:
         path: The file.
-        complaint, remedy: Of the error if another process holds it; by default of a tenant's state folder.
+        complaint: Raised if another process holds it; by default one about a tenant's state folder.
 
     Raises:
         CallerError: another process holds it.
@@ -65,8 +61,12 @@ def locked(
         os.close(lock)
         if not isinstance(error, BlockingIOError):
             raise EnvironmentFault(f"{folder}: cannot be locked: {error.strerror}") from None
-        raise CallerError(
-            complaint or f"another process of this tenant uses the state folder {folder}", remedy=remedy
+        raise (
+            complaint
+            or CallerError(
+                f"another process of this tenant uses the state folder {folder}",
+                remedy="stop it; a tenant must never run twice, whatever machine it runs on",
+            )
         ) from None
     return lock
 

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from sqlalchemy.engine import URL
+
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em.model_file import save_model
 from fed_em_protocols.errors import SERVER
@@ -47,12 +49,16 @@ class Server:
 
     def checkpoints(self) -> CheckpointStore:
         """The database of checkpoints, locked. Raises as `checkpoint_url` and `CheckpointStore`."""
-        output, url = self.configuration.output, self.configuration.checkpoints.url
-        if url is None:
-            return CheckpointStore(checkpoint_url(f"sqlite:///{output / CHECKPOINTS_FILE}"), "")
-        # Others may share it: a server's sessions are those of its identity and its output folder.
-        place = f"{self.roster.server.identity_key.hex()} {output.resolve()}"
-        return CheckpointStore(checkpoint_url(url.get_secret_value()), place)
+        return CheckpointStore(*checkpoints_of(self.configuration, self.roster))
+
+
+def checkpoints_of(configuration: ServerConfiguration, roster: Roster) -> tuple[URL, str]:
+    """Where a session's checkpoints go, and the place that they have there. Raises as `checkpoint_url`."""
+    output, url = configuration.output, configuration.checkpoints.url
+    if url is None:
+        return checkpoint_url(f"sqlite:///{output / CHECKPOINTS_FILE}"), ""
+    # Others may share it: a server's sessions are those of its identity and its output folder.
+    return checkpoint_url(url.get_secret_value()), f"{roster.server.identity_key.hex()} {output.resolve()}"
 
 
 def open_server(configuration: ServerConfiguration) -> Server:

@@ -16,6 +16,7 @@ from fed_em.errors import CallerError, CollapsedComponent, EnvironmentFault
 from fed_em.parameters import Parameters
 from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_protocols.envelope import unseal
+from fed_em_protocols.errors import OutOfTurn, SumFailed
 from fed_em_protocols.messages import Header
 from fed_em_server.audit.verify import Verdict
 from fed_em_server.checkpoints.resumable_sum import SessionPaused
@@ -233,3 +234,13 @@ def test_a_session_that_failed_is_over(tmp_path: Path) -> None:
         World.of(world.federation).process()
     with sqlite3.connect(world.federation.server.output / "checkpoints.sqlite") as connection:
         assert connection.execute("SELECT status FROM fed_em_sessions").fetchall() == [("failed",)] * 2
+
+
+def test_a_tenant_of_an_abandoned_session_says_so_and_accuses_nobody_of_two_terms(tmp_path: Path) -> None:
+    world = world_of(tmp_path, PLAIN)
+    died_after(world, 8)
+    with pytest.raises(SumFailed):
+        world.process(new=True)  # nobody comes
+    for tenant in range(len(SIZES)):
+        error = world.hub.error_of(tenant)
+        assert isinstance(error, OutOfTurn) and "began another session" in error.message

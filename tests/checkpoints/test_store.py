@@ -5,18 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import sqlite3
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import World
+from processes import Crashed, Death, World
 from small_federation import clustered_rows, write_small_federation
 from sqlalchemy.engine import make_url
 from test_resuming import PLAIN, POLICY, SIZES
 
 import fed_em_server.checkpoints.store as store_module
 from fed_em.errors import CallerError, EnvironmentFault
+from fed_em_protocols.checks import Finding
 from fed_em_protocols.coordinator_state import CoordinatorStep, SumRequest
 from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.envelope import unseal
@@ -35,6 +38,7 @@ from fed_em_server.checkpoints.store import (
     SessionRow,
     checkpoint_url,
 )
+from fed_em_server.server_doctor import examine_server
 from fed_em_simulations.memory_hub import Fate, Passing
 
 VERSION_1 = Path(__file__).parent / "version-1"
@@ -231,3 +235,26 @@ def test_a_store_of_version_1_stays_readable(tmp_path: Path) -> None:
     assert kept.total is not None and kept.total.vector.tobytes().hex() == known["vectors"][-1]
     assert [line.opened.round for line in checkpoint.lines if line.opened is not None] == [1, 2, 3]
     assert checkpoint.record is not None and checkpoint.record.asked == ("t0", "t1", "t2", "t3")
+
+
+def test_doctor_says_where_they_are_and_whether_a_session_waits(tmp_path: Path) -> None:
+    federation = write_small_federation(tmp_path / "f", clustered_rows(SIZES), PLAIN, policy=POLICY)
+
+    def said() -> Finding:
+        return next(
+            each for each in examine_server(federation.session_file, datetime.now(UTC)) if each.what == "checkpoints"
+        )
+
+    assert "none yet" in said().detail
+    with pytest.raises(Crashed):
+        World.of(federation).process(Death("after commit", 3))
+    database = federation.server.output / "checkpoints.sqlite"
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE fed_em_sessions SET place = ''")
+        (session,) = connection.execute("SELECT session FROM fed_em_sessions").fetchone()
+    assert f"session {session} waits to go on" in said().detail
+    with CheckpointStore(checkpoint_url(f"sqlite:///{database}"), ""):
+        assert "a running server uses" in said().detail
+    with sqlite3.connect(database) as connection:
+        connection.execute("INSERT INTO fed_em_checkpoints VALUES (9)")
+    assert said().failed and "format 9" in said().detail

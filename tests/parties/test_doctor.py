@@ -43,6 +43,7 @@ SERVER_CHECKS = [
     "keys",
     "name",
     "port",
+    "checkpoints",
     "encoding",
     "terms",
     "description",

@@ -25,6 +25,8 @@ from fed_em_client.durable_files import locked
 
 FORMAT = 1
 
+_ONE_SERVER = "wait until it is over, or stop it: one session has one server"
+
 RUNNING, FINISHED, FAILED, ABANDONED = "running", "finished", "failed", "abandoned"
 
 _tables = sa.MetaData()
@@ -116,6 +118,10 @@ class Changes:
     lines: Mapping[int, str] = field(default_factory=dict)
 
 
+class StoreInUse(CallerError):
+    """Another process of the server has the store open."""
+
+
 def checkpoint_url(url: str) -> URL:
     """A URL of a database that can hold checkpoints. Its password is shown by no error.
 
@@ -149,7 +155,8 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         place: Which server's sessions are meant, where several share a database.
 
     Raises:
-        CallerError: another process holds the lock, or the store is of a newer format.
+        StoreInUse: another process holds the lock.
+        CallerError: the store is of a newer format.
         EnvironmentFault: the database cannot be reached or written.
     """
 
@@ -174,18 +181,17 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
             raise
 
     def _lock_file(self, database: Path) -> None:
-        remedy = "wait until it is over, or stop it: one session has one server"
-        lock = locked(database.with_name(f"{database.name}.lock"), f"another server uses {database}", remedy)
+        lock = locked(
+            database.with_name(f"{database.name}.lock"),
+            StoreInUse(f"another server uses {database}", remedy=_ONE_SERVER),
+        )
         self._held.callback(os.close, lock)
 
     def _lock_place(self) -> None:
         connection = self._held.enter_context(self._engine.connect().execution_options(isolation_level="AUTOCOMMIT"))
         found = connection.execute(sa.select(sa.func.pg_try_advisory_lock(sa.func.hashtextextended(self._place, 0))))
         if not found.scalar_one():
-            raise CallerError(
-                f"another server uses the sessions of {self._place} in {self._shown}",
-                remedy="wait until it is over, or stop it: one session has one server",
-            )
+            raise StoreInUse(f"another server uses the sessions of {self._place} in {self._shown}", remedy=_ONE_SERVER)
 
     def _require_format(self) -> None:
         with self._engine.begin() as connection:
