@@ -13,7 +13,13 @@ ATTEMPTS = 3
 
 
 class RepeatedSums(ABC):
-    """Sums of the tenants' encoded vectors, one at a time."""
+    """Sums of the tenants' encoded vectors, one at a time.
+
+    Attributes:
+        essential: Whether the session comes to nothing without the sums that are asked for next.
+    """
+
+    essential = True
 
     @abstractmethod
     def _attempt(self, request: SumRequest) -> SumOpened | SumNotOpened:

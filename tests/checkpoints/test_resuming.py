@@ -26,8 +26,9 @@ from fed_em_simulations.memory_hub import Fate, Passing
 
 SIZES = (30, 25, 20, 35)
 TRUST = 'difference_guard = "off"\ncolluders = 0\nminimum_survivors = 3'
-POLICY = 'difference_guard = "off"\ncolluders = 0'
+POLICY = 'difference_guard = "off"\ncolluders = 0\nallow_semi_honest = true'
 PLAIN = session_toml(fit="max_iterations = 3", trust=TRUST)
+TRUSTING = session_toml(fit="max_iterations = 3", trust=TRUST + '\nmode = "semi-honest"')
 GATED = session_toml(fit="max_iterations = 2", trust=TRUST + "\nmass_floor = 5")
 RICH = session_toml(
     fit="max_iterations = 5\nstandard_errors = true",
@@ -69,13 +70,15 @@ def assert_it_ended_well(world: World, outcome: SessionOutcome, session: str) ->
         assert closed is None or closed.closed is not None, "everybody is told of the end"
 
 
-@pytest.mark.parametrize("at", ["before commit", "after commit"])
-def test_a_process_may_die_at_whatever_it_keeps(tmp_path: Path, at: str) -> None:
+@pytest.mark.parametrize(
+    ("at", "session"), [("before commit", PLAIN), ("after commit", PLAIN), ("after commit", TRUSTING)]
+)
+def test_a_process_may_die_at_whatever_it_keeps(tmp_path: Path, at: str, session: str) -> None:
     """The p-th process dies at its p-th commit, so that each makes a little more way than the one before."""
-    world = world_of(tmp_path, PLAIN)
+    world = world_of(tmp_path, session)
     outcome = world.until_it_ends(lambda number: Death(at, number + 1))  # type: ignore[arg-type]
     assert world.processes > 8
-    assert_it_ended_well(world, outcome, PLAIN)
+    assert_it_ended_well(world, outcome, session)
 
 
 # Each round takes twelve messages of four tenants, so that strides without a common divisor come to every place in one.

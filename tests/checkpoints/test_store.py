@@ -20,7 +20,7 @@ from test_resuming import PLAIN, POLICY, SIZES
 import fed_em_server.checkpoints.store as store_module
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_protocols.checks import Finding
-from fed_em_protocols.coordinator_state import CoordinatorStep, SumRequest
+from fed_em_protocols.coordinator_state import CoordinatorStep, SumRequest, Unresolved
 from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.envelope import unseal
 from fed_em_protocols.kept_state import KeptState, kept_of, state_from
@@ -145,6 +145,12 @@ class _States(ResumableSum):
         super()._keep(step)
         kept = kept_of(step.state)
         total = None if kept.total is None else total_to_json(kept.total)
+        # As in sparse graphs, and between two windows of which the later one closes a round of the earlier.
+        kept = replace(kept, excused=frozenset({1, 3}), draws=2)
+        if kept.unresolved is not None:
+            endorsed = replace(kept.unresolved.outcome, endorsements={2: bytes(64), 0: b"\1" * 64})
+            closed = Unresolved(kept.unresolved.header, endorsed)
+            kept = replace(kept, previous=replace(kept.previous, closed=closed))
         again = state_from_json(state_to_json(kept), total)
         assert again == kept
         assert state_to_json(again) == state_to_json(kept)
@@ -153,14 +159,15 @@ class _States(ResumableSum):
             assert again.total.vector.dtype == kept.total.vector.dtype
             assert total_to_json(again.total) == total
             assert again.total.digest == kept.total.digest and again.total.contexts == kept.total.contexts
-        assert kept_of(state_from(step.state, again)).is_as(again) or step.state.round is not None
+        assert kept_of(state_from(replace(step.state, round=None), again)).is_as(again)
         _States.seen.append(kept)
 
 
 def test_every_state_of_a_session_comes_back_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _States.seen = []
     monkeypatch.setattr("fed_em_server.session.ResumableSum", _States)
-    World.of(write_small_federation(tmp_path / "f", clustered_rows(SIZES), PLAIN, policy=POLICY)).process()
+    world = World.of(write_small_federation(tmp_path / "f", clustered_rows(SIZES), PLAIN, policy=POLICY))
+    world.until_it_ends(lambda number: Death("after commit", 0 if number == 3 else 7 * number + 7))
     assert {kept.previous.certificate is None for kept in _States.seen} == {True, False}
     assert {kept.unresolved is None for kept in _States.seen} == {True, False}
     assert {kept.total is None for kept in _States.seen} == {True, False}

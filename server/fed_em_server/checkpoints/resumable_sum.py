@@ -1,7 +1,7 @@
 """Sums over a hub that another process can go on with: what each attempt came to is kept before anybody is told.
 
 Where tenants are missing for longer than the timetable says, the session pauses: the process ends as if it had been killed, and the
-next one goes on.
+next one goes on. Only sums that the model does not need (those of standard errors) are given up.
 """
 
 from __future__ import annotations
@@ -99,11 +99,14 @@ class ResumableSum(FederatedSum):
 
     def _take(self, step: CoordinatorStep) -> SumOpened | SumNotOpened | None:
         result = step.result
-        if isinstance(result, SumNotOpened) and result.away and step.state.last_round:
-            last = result.final or self._failed + 1 == ATTEMPTS
-            if last:
-                raise SessionPaused(step.state.last_round, result.away, result.reason)
+        if isinstance(result, SumNotOpened) and self._pauses(result):
+            raise SessionPaused(result.round, result.away, result.reason)
         return super()._take(step)
+
+    def _pauses(self, result: SumNotOpened) -> bool:
+        """Whether an outcome would be the last, for nothing but tenants who are away. At the start nothing is lost by an end."""
+        last = result.final or self._failed + 1 == ATTEMPTS
+        return last and bool(result.away) and result.round > 0 and self.essential
 
     def _keep(self, step: CoordinatorStep) -> None:
         if self._recorder is not None:
