@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from fed_em.parameters import Parameters
 from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_protocols.envelope import unseal
 from fed_em_protocols.errors import OutOfTurn, SumFailed
+from fed_em_protocols.limits import PROTOCOL_VERSION
 from fed_em_protocols.messages import Header
 from fed_em_server.audit.verify import Verdict
 from fed_em_server.checkpoints.resumable_sum import SessionPaused
@@ -247,3 +249,20 @@ def test_a_tenant_of_an_abandoned_session_says_so_and_accuses_nobody_of_two_term
     for tenant in range(len(SIZES)):
         error = world.hub.error_of(tenant)
         assert isinstance(error, OutOfTurn) and "began another session" in error.message
+
+
+def test_another_roster_or_version_of_the_protocol_is_named(tmp_path: Path) -> None:
+    world = world_of(tmp_path, PLAIN)
+    died_after(world, 2)
+    roster = world.federation.folder / "server" / "roster.json"
+    before = roster.read_text()
+    roster.write_text(world.federation.roster.model_copy(update={"version": 2}).to_json())
+    with pytest.raises(CallerError, match=r"have changed since it began: the roster.*--new"):
+        world.process()
+    roster.write_text(before)
+    with sqlite3.connect(world.federation.server.output / "checkpoints.sqlite") as connection:
+        (plan,) = connection.execute("SELECT plan FROM fed_em_sessions").fetchone()
+        older = json.dumps({**json.loads(plan), "protocol": PROTOCOL_VERSION - 1})
+        connection.execute("UPDATE fed_em_sessions SET plan = ?", (older,))
+    with pytest.raises(CallerError, match=rf"speaks version {PROTOCOL_VERSION - 1} of the protocol.*--new"):
+        world.process()
