@@ -18,7 +18,7 @@ for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
 
 
 # Tests that start processes or servers of their own, which wait for each other in real time.
-REAL_TIME = ("federation", "flower", "bench")
+REAL_TIME = ("federation", "flower", "bench", "checkpoints", "chaos")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,13 +9,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 import grpc
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from fed_em.errors import EnvironmentFault
 from fed_em_client.tenant_session import SessionLeft, TenantSession
+from fed_em_protocols.certificates import check_validity
 from fed_em_protocols.errors import SERVER, PeerFault
 from fed_em_protocols.party import SERVER_HOST
 from fed_em_protocols.roster import Roster
@@ -48,6 +52,12 @@ class Endpoint:
         # The certificate is pinned, so the host's own name says nothing; the roster's certificate has this one.
         name = ("grpc.ssl_target_name_override", SERVER_HOST)
         return grpc.secure_channel(self.address, credentials, options=[*channel_options(), name])
+
+    def check_certificates(self, now: datetime) -> None:
+        """Raise `CallerError`, naming the party, unless both ends can prove who they are at `now` (time of day with its zone)."""
+        check_validity(self.roster.server.parsed_certificate, SERVER, now)
+        own = x509.load_pem_x509_certificate(self.tls_certificate)
+        check_validity(own, str(own.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value), now)
 
 
 class GrpcLink(AbstractContextManager["GrpcLink"]):
@@ -109,28 +119,34 @@ def serve_session(
 
     Raises:
         EnvironmentFault: no link came about for so long.
+        CallerError: none can come about any more: a certificate has expired. Links that stand are not ended by that.
         PeerFault: the server broke the protocol, or does not know this tenant.
         SessionLeft: the session does not suit this tenant.
     """
-    heard, pause, trouble = time.monotonic(), _FIRST_PAUSE, ""
+    since, pause, trouble = time.monotonic(), _FIRST_PAUSE, ""
     told: str | None = None
     while True:
+        heard = False
         with GrpcLink(endpoint) as link:
             try:
                 for message in session.greet():
                     link.send(message)
                 for data in link:
-                    heard, pause = time.monotonic(), _FIRST_PAUSE
+                    heard = True
                     _answer(session, link, data)
                     if session.over:
                         return
             except grpc.RpcError as error:
                 trouble = _trouble(error)
+        if heard:  # it was quiet for as long as it liked, and is away only now
+            since, pause = time.monotonic(), _FIRST_PAUSE
+        endpoint.check_certificates(datetime.now(UTC))
         longest = max(patience, loyalty) if session.joined else patience
-        if time.monotonic() - heard > longest:
+        if time.monotonic() - since > longest:
             raise EnvironmentFault(
                 f"no link to the server at {endpoint.address} for {longest:.0f} seconds: {trouble or 'it hangs up'}",
-                remedy="check that the server runs and that both sides use one roster; `fed-em doctor` tests each step",
+                remedy="check that the server runs and that both sides use one roster; `fed-em doctor` tests each step. If the session is "
+                "over, its operator has the model",
             )
         if trouble != told:
             report(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fed_em.broadcast import Broadcast
-from fed_em.errors import CallerError, FedEmError
+from fed_em.errors import CallerError, EnvironmentFault, FedEmError
 from fed_em.model_file import FittedModel, save_model
 from fed_em_client.configuration import TenantConfiguration
 from fed_em_client.data_files import check_data_file, data_paths
@@ -180,7 +180,11 @@ def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
         work.end(closed.content.session)
     finished = closed is not None and closed.content.reason == CloseReason.FINISHED and closed.attachment
     if closed is not None and finished:
-        folder = _save(closed, work, folder)
+        try:
+            folder = _save(closed, work, folder)
+        except EnvironmentFault as fault:
+            known = "the session is over, and its server's operator has the same model"
+            raise EnvironmentFault(fault.message, remedy=f"{fault.remedy}; {known}") from fault
     if session.fault is not None:
         raise StatisticsFailed(
             f"this tenant could not compute its statistics: {session.fault.message}", remedy=session.fault.remedy

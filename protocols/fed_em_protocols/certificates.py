@@ -77,6 +77,6 @@ def check_validity(certificate: x509.Certificate, party: str, now: datetime) -> 
         )
     if now > end:
         raise CallerError(
-            f"the certificate of '{party}' expired on {end:%Y-%m-%d %H:%M} UTC",
+            f"the certificate of '{party}' expired on {end:%Y-%m-%d %H:%M} UTC, and here it is {now.astimezone(UTC):%Y-%m-%d %H:%M}",
             remedy=f"'{party}' makes new keys with `fed-em keygen`, and a new version of the roster lists its new card",
         )

@@ -12,6 +12,7 @@ from typing import Annotated, Self
 from pydantic import Field, FiniteFloat, model_validator
 
 from fed_em.em import Step
+from fed_em_client.durable_files import disk_trouble, write_whole
 from fed_em_protocols.configuration import Table
 from fed_em_protocols.privacy.promise import Privacy
 from fed_em_protocols.terms import Trust
@@ -258,5 +259,6 @@ class SessionRecord(Table):
 
 
 def write_record(folder: Path, record: SessionRecord) -> None:
-    """Write `record.json` into a folder that is there. Raises `OSError` as the disk does."""
-    (folder / RECORD_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    """Write `record.json`, whole or not at all, into a folder that is there. Raises `EnvironmentFault` if the disk does not take it."""
+    with disk_trouble(folder / RECORD_FILE, "check the folder's rights and free space, and start the server again"):
+        write_whole(folder / RECORD_FILE, (record.model_dump_json(indent=2) + "\n").encode())

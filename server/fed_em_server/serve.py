@@ -51,6 +51,10 @@ class Server:
         """The database of checkpoints, locked. Raises as `checkpoint_url` and `CheckpointStore`."""
         return CheckpointStore(*checkpoints_of(self.configuration, self.roster))
 
+    def lapsed(self) -> list[CallerError]:
+        """A complaint for each tenant whose certificate is not valid now."""
+        return [fault for tenant in self.roster.tenants if (fault := _lapse_of(self.roster, tenant.name)) is not None]
+
 
 def checkpoints_of(configuration: ServerConfiguration, roster: Roster) -> tuple[URL, str]:
     """Where a session's checkpoints go, and the place that they have there. Raises as `checkpoint_url`."""
@@ -61,17 +65,32 @@ def checkpoints_of(configuration: ServerConfiguration, roster: Roster) -> tuple[
     return checkpoint_url(url.get_secret_value()), f"{roster.server.identity_key.hex()} {output.resolve()}"
 
 
+def _lapse_of(roster: Roster, name: str) -> CallerError | None:
+    try:
+        check_certificate(roster, name, datetime.now(UTC))
+    except CallerError as fault:
+        return fault
+    return None
+
+
 def open_server(configuration: ServerConfiguration) -> Server:
     """Load and check what a configuration names.
 
     Raises:
         CallerError: a file is missing or wrong, a key is not the roster's, or a certificate of anybody has expired.
     """
+    server = _opened(configuration)
+    for fault in server.lapsed():
+        raise fault
+    return server
+
+
+def _opened(configuration: ServerConfiguration) -> Server:
+    """As `open_server`, whatever tenants' certificates are."""
     roster = load_roster(configuration.roster)
     keys = load_keys(configuration.keys)
     keys.check_against(roster, SERVER)
-    for name in (SERVER, *(tenant.name for tenant in roster.tenants)):
-        check_certificate(roster, name, datetime.now(UTC))
+    check_certificate(roster, SERVER, datetime.now(UTC))
     return Server(configuration, roster, keys)
 
 
@@ -87,7 +106,7 @@ def serve(
         configuration: Of the session.
         watcher: Who looks on.
         new: Abandon a session that is not over.
-        report: Told, in a sentence, if one goes on.
+        report: Told, in a sentence, if one goes on, and which tenants' certificates have expired meanwhile.
 
     Returns:
         The outcome, and the folder of its transcript.
@@ -95,12 +114,17 @@ def serve(
     Raises:
         FedEmError: as `open_server`, `take_up`, `GrpcHub` and `run_session`.
     """
-    server = open_server(configuration)
+    server = _opened(configuration)
+    lapsed = server.lapsed()
     _require_writable(configuration.output)
     with server.checkpoints() as checkpoints:
+        if lapsed and (new or checkpoints.unfinished() is None):
+            raise lapsed[0]
         plan, checkpoint = take_up(checkpoints, server.plan("grpc"), new)
         if checkpoint.resumed:
             report(f"session {checkpoint.session} goes on, {checkpoint.last_round} rounds into it")
+            for fault in lapsed:
+                report(f"{fault.message}: it can take part again in another session only, where {fault.remedy}")
         else:
             claim_output(configuration.output)
         with server.transcript(checkpoint.transcript or None) as store:

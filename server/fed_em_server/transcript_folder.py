@@ -149,14 +149,22 @@ def _new_folder(output: Path) -> Path:
             return folder
 
 
+def _newest_folder(output: Path) -> Path:
+    """Whose number is the highest: that of the session which the rest of the folder is of."""
+    number = 1
+    while (output / f"{TRANSCRIPT_FOLDER}-{number + 1}").exists():
+        number += 1
+    return output / (TRANSCRIPT_FOLDER if number == 1 else f"{TRANSCRIPT_FOLDER}-{number}")
+
+
 def read_transcript(path: Path) -> TranscriptFiles:
-    """The transcript in a folder, or in the output folder of a session.
+    """The transcript in a folder, or the newest in the output folder of a session.
 
     Raises:
         CallerError: there is none.
         EnvironmentFault: it cannot be read.
     """
-    folder = path if (path / ENTRIES_FILE).exists() else path / TRANSCRIPT_FOLDER
+    folder = path if (path / ENTRIES_FILE).exists() else _newest_folder(path)
     with disk_trouble(folder):
         try:
             entries, checkpoints = ((folder / name).read_bytes() for name in (ENTRIES_FILE, CHECKPOINTS_FILE))

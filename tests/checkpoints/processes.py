@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from once import signed_once
 from small_federation import Recorder, memory_hub
 from sqlalchemy.engine import URL
 
-from fed_em_protocols.envelope import unseal
-from fed_em_protocols.messages import Certificate, Close, Header, OpenWindow, Proposal
 from fed_em_protocols.roster import load_roster
 from fed_em_server.audit.verify import Verification, verify
 from fed_em_server.checkpoints.store import Changes, CheckpointStore, checkpoint_url
@@ -63,7 +62,7 @@ class World:
 
     federation: FederationFolder
     hub: MemoryHub
-    signed: dict[tuple[object, ...], object] = field(default_factory=dict)
+    signed: dict[str, str] = field(default_factory=dict)
     processes: int = 0
     watcher: Recorder = field(default_factory=Recorder)
     url: str = ""
@@ -110,23 +109,9 @@ class World:
 
     def note(self, data: bytes) -> None:
         """Of what may be signed once only there is one, whichever process signs it."""
-        sealed = unseal(data, "server")
-        content = sealed.content
-        match content:
-            case Header():
-                known: tuple[object, object] = ("header", content.round), sealed.digest
-            case OpenWindow():
-                known = ("window", content.number), sealed.digest
-            case Close():
-                known = "close", sealed.digest
-            case Certificate():
-                known = ("certificate", content.round), (content.survivors, content.root)
-            case Proposal():
-                known = ("outcome", content.header.payload), (content.survivors, sealed.attachment_digest)
-            case _:
-                return
-        what, said = known
-        assert self.signed.setdefault((what,), said) == said, f"the server signed two of {what}"
+        if (known := signed_once(data)) is not None:
+            what, said = known
+            assert self.signed.setdefault(what, said) == said, f"the server signed two of {what}"
 
 
 class _ProcessHub:
@@ -155,4 +140,4 @@ class _ProcessHub:
     def close(self) -> None:
         if self._death.dead:
             return
-        self._world.links_break() if not self._world.signed.get(("close",)) else self._world.hub.close()
+        self._world.links_break() if not self._world.signed.get("Close") else self._world.hub.close()

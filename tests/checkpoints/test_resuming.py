@@ -138,7 +138,7 @@ def test_a_session_that_does_not_lead_to_its_requests_stops_and_stays(tmp_path: 
         connection.execute("UPDATE fed_em_attempts SET request = ? WHERE number = 1", (bytes(32),))
     with pytest.raises(EnvironmentFault, match=r"does not come to what it came to before.*--new"):
         world.process()
-    assert ("close",) not in world.signed
+    assert "Close" not in world.signed
     with sqlite3.connect(database) as connection:
         connection.execute("UPDATE fed_em_attempts SET request = ? WHERE number = 1", kept)
     assert_it_ended_well(world, world.process(), PLAIN)
@@ -204,7 +204,7 @@ class TestPauses:
         with pytest.raises(SessionPaused, match=r"paused at round 3, waiting for t1 and t2: .*2 of 4") as paused:
             world.process()
         assert (paused.value.round, paused.value.tenants) == (3, ("t1", "t2"))
-        assert ("close",) not in world.signed
+        assert "Close" not in world.signed
         with pytest.raises(SessionPaused, match="paused at round 3, waiting for t1 and t2"):
             world.process()  # they are still away
         for tenant in (1, 2):
@@ -234,7 +234,7 @@ def test_a_session_that_failed_is_over(tmp_path: Path) -> None:
     world = World.of(write_small_federation(tmp_path / "f", rows, PLAIN, policy=POLICY))
     with pytest.raises(CollapsedComponent):
         world.process()
-    assert ("close",) in world.signed
+    assert "Close" in world.signed
     with pytest.raises(CollapsedComponent):
         World.of(world.federation).process()
     with sqlite3.connect(world.federation.server.output / "checkpoints.sqlite") as connection:

@@ -1,0 +1,40 @@
+"""kill -9 of either side at every step of the protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from harm import kills
+from harness import KILLED, STOPPED, Chaos
+from oracle import CONVERGING, STEADY, assert_clear, assert_it_ended_right, federation_of
+from steps import SERVER_STEPS, TENANT_LAST_STEPS, TENANT_STEPS
+
+from fed_em_protocols.errors import SERVER
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+def test_a_server_killed_at_every_step_comes_to_the_same_model(tmp_path: Path) -> None:
+    """One session, and a death at each of them in turn."""
+    federation = federation_of(tmp_path)
+    account = Chaos(federation, {SERVER: kills(SERVER_STEPS)}, patience=30).run(300)
+    assert [life.status for life in account.lives_of(SERVER)] == [KILLED] * len(SERVER_STEPS) + [0], account.told()
+    assert_it_ended_right(federation, account, STEADY)
+
+
+def test_tenants_killed_at_every_step_are_in_the_last_sums(tmp_path: Path) -> None:
+    """Two at a time would stop a sum of three: one tenant after the other has its turns, the first with each third step, and so on."""
+    federation = federation_of(tmp_path, CONVERGING)
+    account = Chaos(federation, {"t1": kills(TENANT_STEPS)}, patience=30).run(300)
+    assert len(account.struck["t1"]) == len(TENANT_STEPS), account.told()
+    assert_it_ended_right(federation, account, CONVERGING)
+
+
+@pytest.mark.parametrize("step", TENANT_LAST_STEPS)
+def test_a_tenant_killed_at_the_end_says_where_the_model_is(tmp_path: Path, step: str) -> None:
+    federation = federation_of(tmp_path)
+    account = Chaos(federation, {"t1": kills([step])}, patience=3).run(100)
+    assert [life.status for life in account.lives_of("t1")] == [KILLED, STOPPED]
+    assert_it_ended_right(federation, account, STEADY, without=("t1",))
+    assert_clear(account.last("t1").said, "no link to the server", "its operator has the model")
