@@ -116,7 +116,7 @@ def test_a_running_session_is_shown_to_its_end(
             until(lambda: int(tab.figure("sums opened")) > earlier)
             assert not outcomes  # it went on by itself, while the session ran
             assert "malicious-server" in tab.text("#banners")
-            assert tab.text("#participation svg").count("t0") == 1
+            assert tab.page.locator("#participation svg").text_content().count("t0") == 1
         record = outcomes[0].record
         page.ended(record, tmp_path, ["model", "record.json"])
     tab.page.wait_for_selector(".stage.done")
@@ -128,7 +128,7 @@ def test_a_running_session_is_shown_to_its_end(
         sum(r.participation[0] is part for r in record.rounds) for part in Participation
     ]
     tab.page.locator("#numbers summary").click()
-    assert tab.page.locator("#numbers tbody tr").count() == len(record.rounds)
+    until(lambda: tab.page.locator("#numbers tbody tr").count() == len(record.rounds))
     time.sleep(0.5)  # the server is gone: no complaint, and the picture stays
     assert tab.page.locator("#lost").is_hidden()
     assert tab.complaints == []

@@ -31,7 +31,8 @@ export function decimal(value, digits = 4, signed = false) {
 
 export function power(value) {
   const [digits, exponent] = value.toExponential(1).split("e");
-  return `${value < 0 ? MINUS : ""}${digits.replace("-", "").replace(/\.0$/, "")}·10${superscript(Number(exponent))}`;
+  const size = digits.replace("-", "").replace(/\.0$/, ""), factor = size === "1" ? "" : `${size}·`;
+  return `${value < 0 ? MINUS : ""}${factor}10${superscript(Number(exponent))}`;
 }
 
 export function superscript(exponent) {
