@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from fed_em.errors import FedEmError
 from fed_em_protocols.roster import load_roster
-from fed_em_simulations import command_line
+from fed_em_server.provisioning_commands import provision
 
 NAMES = ("server", "north", "south", "west")
 
@@ -55,9 +55,7 @@ high = 20
 
 def run(*arguments: object) -> str:
     """What `fed-em provision` prints; it must succeed."""
-    result = CliRunner().invoke(
-        command_line.app, ["provision", *map(str, arguments)], catch_exceptions=False
-    )  # fmt: skip
+    result = CliRunner().invoke(provision, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -65,7 +63,7 @@ def run(*arguments: object) -> str:
 def refused(kind: type[FedEmError], *arguments: object) -> FedEmError:
     """The error of a command that must be refused."""
     with pytest.raises(kind) as caught:
-        CliRunner().invoke(command_line.app, ["provision", *map(str, arguments)], catch_exceptions=False)
+        CliRunner().invoke(provision, [str(argument) for argument in arguments], catch_exceptions=False)
     return caught.value
 
 
