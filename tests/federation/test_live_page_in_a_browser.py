@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import HTTPCookieProcessor, OpenerDirector, build_opener
 
 import pytest
 from small_federation import clustered_rows, memory_hub, session_toml, write_small_federation
 
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
-from fed_em_server.live_page.live_page import LivePage
+from fed_em_server.live_page.live_page import ADDRESS_FILE, LivePage
 from fed_em_server.record import Participation, RoundRecord, SessionRecord
 from fed_em_server.serve import open_server
 from fed_em_server.session import SessionOutcome, run_session
@@ -104,7 +109,7 @@ def test_a_running_session_is_shown_to_its_end(
     origin = ""
     with LivePage("127.0.0.1:0") as page:
         origin = page.url.partition("?")[0]
-        with running(federation, page, 0.25) as outcomes:
+        with running(federation, page, 0.15) as outcomes:
             tab.page.goto(page.url)
             assert tab.page.url == origin  # without the token
             tab.page.wait_for_selector("#tenants tbody tr")
@@ -134,6 +139,35 @@ def test_a_running_session_is_shown_to_its_end(
     assert tab.complaints == []
     assert {asked.startswith(origin) for asked in tab.asked} == {True}
     assert page.url.partition("token=")[2] not in capfd.readouterr().out
+
+
+def test_the_command_shows_its_page_and_logs_no_token(federation: FederationFolder) -> None:
+    """A process without a terminal, whose tenants do not come; no browser is needed."""
+    command = [sys.executable, "-m", "fed_em_simulations.command_line", "server", str(federation.session_file)]
+    address = federation.server.output / ADDRESS_FILE
+    with subprocess.Popen(
+        [*command, "--dashboard", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        until(address.exists)
+        until(lambda: "?token=" in address.read_text())
+        url = address.read_text().strip()
+        opener = build_opener(HTTPCookieProcessor())
+        with opener.open(url) as shown:
+            assert shown.status == 200 and "token" not in shown.geturl()
+        until(lambda: _state(opener, url)["session"] is not None)
+        state = _state(opener, url)
+        assert state["session"]["title"] == "small"
+        assert state["now"]["standings"] == ["expected"] * len(SIZES)
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=20)
+    assert str(address) in told.replace("\n", "")
+    assert url.partition("token=")[2] not in told
+    assert not address.exists()
+
+
+def _state(opener: OpenerDirector, url: str) -> Any:
+    with opener.open(url.replace("/?", "/state?")) as answer:
+        return json.load(answer)
 
 
 def test_without_the_token_nothing_is_shown(browser: Any) -> None:
@@ -199,7 +233,6 @@ def test_two_hundred_tenants_and_five_hundred_rounds_are_drawn_quickly(browser: 
             ".observe({type: 'longtask', buffered: true}))"
         )
         assert tab.complaints == []
-    print("LONG", took)
     assert took < 1500  # some 200 on a quiet machine
 
 

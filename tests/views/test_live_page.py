@@ -109,9 +109,9 @@ class TestState:
         assert not now["failed"]
 
     def test_an_error_is_the_end_too_in_its_own_words_if_it_is_ours(self, session: Session) -> None:
-        for error, said in (
-            (EnvironmentFault("the disk is full"), "the disk is full"),
-            (KeyboardInterrupt("s3cret"), "the server was stopped"),
+        for error, *said in (
+            (EnvironmentFault("the disk is full", remedy="make room"), "The disk is full.", "Make room."),
+            (KeyboardInterrupt("s3cret"), "The server was stopped."),
         ):
             page = LivePage("127.0.0.1:0")
             tell(page, session.told[:5])
@@ -119,7 +119,7 @@ class TestState:
                 raise error
             now = state_of(page.picture, 0.0)["now"]
             assert now["failed"]
-            assert now["ending"] == ["The session ended without a model.", said]
+            assert now["ending"] == ["The session ended without a model.", *said]
 
     def test_privacy_is_spent_by_rounds_that_were_started(self, session: Session) -> None:
         noise = noise_for(1.0, 1e-6, 10, 10 * SAMPLING_SLACK)

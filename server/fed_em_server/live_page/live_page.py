@@ -51,8 +51,9 @@ class LivePage(PictureKeeper):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            why = error.diagnostics() if isinstance(error, FedEmError) else "the server was stopped"
-            self.over(("The session ended without a model.", why), failed=True)
+            # Errors that were raised on purpose hold no secret; of others nobody knows.
+            why = (error.message, error.remedy) if isinstance(error, FedEmError) else ("the server was stopped",)
+            self.over(("The session ended without a model.", *map(_sentence, filter(None, why))), failed=True)
         self._server.close()
         if self._address_file is not None:
             self._address_file.unlink(missing_ok=True)
@@ -81,5 +82,8 @@ class LivePage(PictureKeeper):
         """Show how the session ended, and where its files lie."""
         last = next((r.log_likelihood for r in reversed(record.rounds) if r.log_likelihood is not None), None)
         at = "" if last is None else f" at {decimal(last)} nats a row"
-        how = ending_in_words(record)
-        self.over((f"{how[0].upper()}{how[1:]}{at}.", f"In {folder}: {', '.join(files)}."))
+        self.over((_sentence(f"{ending_in_words(record)}{at}"), f"In {folder}: {', '.join(files)}."))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."

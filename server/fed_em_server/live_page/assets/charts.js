@@ -6,6 +6,7 @@ const NS = "http://www.w3.org/2000/svg";
 // From so many points on, single ones are no longer marked.
 const MANY = 160;
 const COLOURS = 10;
+const LOW = 84;
 // Where a pointer rests while charts are drawn anew beneath it, by container.
 const POINTERS = new WeakMap();
 
@@ -61,8 +62,12 @@ class Canvas {
     if (POINTERS.has(this.container)) point(POINTERS.get(this.container));
   }
 
+  /** A low quiet field in place of a chart that has nothing to show yet. */
   nothing(said) {
-    this.text(this.width / 2, this.height / 2, said, "middle", "none");
+    this.root.setAttribute("viewBox", `0 0 ${this.width} ${LOW}`);
+    this.root.setAttribute("height", LOW);
+    this.add("rect", { class: "field", width: this.width, height: LOW, rx: 6 });
+    this.text(this.width / 2, LOW / 2 + 4, said, "middle", "none");
     this.show();
   }
 }

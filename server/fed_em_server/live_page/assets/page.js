@@ -175,14 +175,15 @@ function drawFigures() {
 }
 
 function privacySpent(privacy) {
-  const spent = privacy.spent === null ? "unknown here" : `ε ≤ ${Number(privacy.spent.toPrecision(3))}`;
-  return ["privacy spent", spent, `of ε = ${privacy.epsilon}, δ = ${privacy.delta}; ${privacy.started} of ${privacy.sums} sums`];
+  const spent = privacy.spent === null ? "unknown here" : privacy.spent ? `ε ≤ ${Number(privacy.spent.toPrecision(3))}` : "nothing yet";
+  return ["privacy spent", spent, `of ε = ${privacy.epsilon}, δ = ${words.power(privacy.delta)}; ${privacy.started} of ${privacy.sums} sums`];
 }
 
 function drawCharts() {
   const { session, rounds } = state;
   drawFit($("fit"), curve().map((r) => ({ x: r.iteration, y: r.fit, whole: r.complete })));
   drawGain($("gain"), gains(), session.tolerance);
+  $("tolerance-key").hidden = !session.tolerance;
   drawParticipation($("participation"), session, rounds);
   const weighted = rounds.filter((r) => r.weights.length);
   const steady = weighted.filter((r) => r.weights.length === weighted.at(-1).weights.length);
