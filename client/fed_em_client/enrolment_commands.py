@@ -128,9 +128,24 @@ def renew(
 
 def _card_in(folder: Path, invitation: Invitation, now: datetime) -> Card:
     """The card of the keys in a folder, which are made if there are none."""
-    from fed_em_protocols.party import CARD, IDENTITY_KEY, create_server_keys, create_tenant_keys, load_card
+    from fed_em.errors import CallerError
+    from fed_em_protocols.party import (
+        CARD,
+        IDENTITY_KEY,
+        TLS_CERTIFICATE,
+        TLS_KEY,
+        create_server_keys,
+        create_tenant_keys,
+        load_card,
+    )
 
-    if (folder / IDENTITY_KEY).exists():
+    there = [name for name in (IDENTITY_KEY, TLS_KEY, TLS_CERTIFICATE, CARD) if (folder / name).exists()]
+    if there and CARD not in there:  # which is written last
+        raise CallerError(
+            f"the keys in {folder} are not whole: there is {there[0]}, and no {CARD}",
+            remedy=f"if making them was interrupted, nobody was shown them: remove {folder} and run this again",
+        )
+    if there:
         return load_card(folder / CARD)
     if invitation.row_cap is None:
         return create_server_keys(folder, now)

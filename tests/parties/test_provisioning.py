@@ -201,6 +201,14 @@ class TestEnrolling:
         made.collect("north")
         made.collect("north")
 
+    def test_keys_that_are_not_whole_are_left_alone(self, made: Provisioned) -> None:
+        made.enrol("north")
+        keys = made.machine("north") / "keys"
+        (keys / "card.json").unlink()
+        before = (keys / "identity.key").read_bytes()
+        assert "are not whole" in str(refused(CallerError, "enrol", made.machine("north")))
+        assert (keys / "identity.key").read_bytes() == before
+
     def test_both_sides_show_the_same_fingerprint(self, made: Provisioned) -> None:
         shown = made.enrol("west").splitlines()[-1].strip()
         assert re.fullmatch(r"([0-9a-f]{4} ){7}[0-9a-f]{4}", shown)

@@ -248,6 +248,28 @@ class TestAccess:
         assert token_of(page) not in told.out + told.err + repr(access) + repr(page)
         assert told.out + told.err == ""
 
+    @pytest.mark.parametrize(
+        ("request_line", "begins"),
+        [
+            (b"GET http://[ HTTP/1.1", b"HTTP/1.0 400"),
+            (b"GET /?" + b"&".join([b"token=x"] * 99) + b" HTTP/1.1", b"HTTP/1.0 401"),
+            (b"GET /?token=%ff%00 HTTP/1.1", b"HTTP/1.0 401"),
+            (b"GET / HTTP/9.9", b"HTTP Version Not Supported"),
+            (b"\x16\x03\x01\x00", b"Bad Request"),
+            (b"GET /" + b"a" * 70_000 + b" HTTP/1.1", b"HTTP/1.0 414"),
+            (b"GET /state HTTP/1.1\r\n" + b"a: b\r\n" * 200, b"HTTP/1.0 431"),
+        ],
+    )
+    def test_what_is_no_request_is_refused_in_silence(
+        self, page: LivePage, capfd: pytest.CaptureFixture[str], request_line: bytes, begins: bytes
+    ) -> None:
+        port = int(page.url.split(":")[2].split("/")[0])
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as link:
+            link.sendall(request_line + b"\r\nHost: localhost\r\n\r\n")
+            assert link.makefile("rb").readline().startswith(begins)
+        told = capfd.readouterr()
+        assert told.out + told.err == ""
+
     @pytest.mark.parametrize("address", ["0.0.0.0:0", "192.168.1.4:80", "example.org:80", "[::]:0"])
     def test_it_listens_for_this_machine_alone(self, address: str) -> None:
         with pytest.raises(CallerError, match="this machine alone") as refused:

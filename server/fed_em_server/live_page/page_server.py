@@ -151,18 +151,24 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a request, if it may be."""
         if not names_this_machine(self.headers.get("Host")):
             return self._refuse(HTTPStatus.FORBIDDEN, "This page is for the machine that it runs on alone.")
-        asked, access = urlsplit(self.path), self.server.access
+        try:
+            asked, access = urlsplit(self.path), self.server.access
+        except ValueError:
+            return self._refuse(HTTPStatus.BAD_REQUEST, "This is no address.")
         if asked.path == "/" and access.in_query(asked.query):
             return self._send(HTTPStatus.SEE_OTHER, "", b"", {"Location": "/", "Set-Cookie": access.cookie_to_set})
         if not access.in_cookies(self.headers.get("Cookie")):
             return self._refuse(
                 HTTPStatus.UNAUTHORIZED, "Open the whole address that the server printed: it holds the token."
             )
+        return self._show(asked.path)
+
+    def _show(self, path: str) -> None:
         answers: Mapping[str, Callable[[], None]] = {"/state": self._state, "/events": self._events}
-        if asked.path in answers:
-            return answers[asked.path]()
-        if asked.path in self.server.assets:
-            return self._send(HTTPStatus.OK, *self.server.assets[asked.path])
+        if path in answers:
+            return answers[path]()
+        if path in self.server.assets:
+            return self._send(HTTPStatus.OK, *self.server.assets[path])
         return self._refuse(HTTPStatus.NOT_FOUND, "There is no such page.")
 
     def _state(self) -> None:
@@ -187,6 +193,8 @@ class _Handler(BaseHTTPRequestHandler):
         while True:
             last, picture = self.server.closing.is_set(), keeper.picture
             if picture is not shown:
+                if picture is None or len(picture.rounds) < known:  # another session
+                    known = 0
                 yield b"data: " + _json(state_of(picture, keeper.now, known)) + b"\n\n"
                 known, shown, quiet = len(picture.rounds) if picture else 0, picture, 0.0
             elif quiet >= _SIGN_OF_LIFE:
