@@ -19,6 +19,7 @@ from fed_em_server.bundle_command import flower_app
 from fed_em_server.doctor_command import doctor
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
 from fed_em_server.privacy_plan_command import plan
+from fed_em_server.registry_commands import registry
 from fed_em_server.session_commands import fit, server
 from fed_em_simulations.attack_command import attack
 from fed_em_simulations.audit_report_command import report
@@ -58,6 +59,7 @@ app.add_typer(policy, name="policy")
 audit.command()(attack)
 audit.command()(report)
 app.add_typer(audit)
+app.add_typer(registry)
 
 
 def _show_version(wanted: bool) -> None:
