@@ -140,10 +140,10 @@ def save_model(folder: str | os.PathLike[str], fitted: FittedModel) -> None:
     text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / TENSORS_FILE, tensors)
+        replace_file(folder / TENSORS_FILE, tensors)
         if errors is not None:
-            _replace(folder / ERRORS_FILE, errors)
-        _replace(folder / MANIFEST_FILE, text.encode("utf-8"))
+            replace_file(folder / ERRORS_FILE, errors)
+        replace_file(folder / MANIFEST_FILE, text.encode("utf-8"))
         if errors is None:
             (folder / ERRORS_FILE).unlink(missing_ok=True)
     except OSError as error:
@@ -217,7 +217,7 @@ def _read(path: Path) -> bytes:
         raise EnvironmentFault(f"cannot read '{path}': {error.strerror}", remedy="check its rights") from error
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader, or a crash, sees the whole old file or the whole new one."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
