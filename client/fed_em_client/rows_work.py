@@ -418,9 +418,7 @@ class RowsWork:
     def _require_one_point(self, asked: Evaluate) -> None:
         """Products for standard errors, and measurements, are given whole, and at one point, however often it is asked for."""
         if asked.mode == Mode.INCREMENT:
-            raise _not_agreed(
-                asked, "an increment of what is summed whole: products for standard errors, or a measurement"
-            )
+            raise _not_agreed(asked, "an increment of what standard errors, or a measurement, follow from")
         if self._products_at not in (None, asked.parameters):
             raise _not_agreed(asked, "standard errors, or a measurement, at a second point of the parameters")
         self._products_at = asked.parameters

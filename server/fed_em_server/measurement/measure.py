@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fed_em.measurement import Measurement
 from fed_em.model_file import FittedModel
@@ -23,6 +23,7 @@ def measure(
     models: Sequence[FittedModel],
     edges: ReferenceEdges | None = None,
     watcher: Watcher | None = None,
+    listening: Callable[[int], None] = lambda _: None,
 ) -> Measurement:
     """Measure one fitted model, or two side by side, over the fresh rows of all tenants that come.
 
@@ -33,6 +34,7 @@ def measure(
         models: Whose columns are the session's.
         edges: Of the reference; by default those that follow from the first model (`fed_em.reference.edges_of`).
         watcher: Who looks on.
+        listening: Told of the port, once tenants can dial it.
 
     Raises:
         FedEmError: as `open_server`, `measuring_plan`, `GrpcHub` and `run_measuring`.
@@ -42,4 +44,6 @@ def measure(
     plan, asked = measuring_plan(configuration, models, cut, server.roster, server.keys.identity, "grpc")
     output = configuration.output / MEASUREMENTS_FOLDER
     with TranscriptFolder(output, configuration.transcript_uploads) as store:
-        return run_measuring(plan, asked, server.hub(), watcher or Watchers([]), store=store)
+        hub = server.hub()
+        listening(hub.port)
+        return run_measuring(plan, asked, hub, watcher or Watchers([]), store=store)
