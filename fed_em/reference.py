@@ -89,7 +89,7 @@ def broadcast_of(fitted: Sequence[FittedModel], edges: ReferenceEdges) -> Broadc
     """
     if len({each.columns for each in fitted}) > 1:
         raise CallerError("the models that are compared are over columns of different names")
-    measured = MeasuredModels(tuple(each.model for each in fitted), edges)  # type: ignore[arg-type]
+    measured = MeasuredModels(tuple(each.model for each in fitted), edges)  # type: ignore[misc]
     points = measured.joined([(each.coordinates, each.parameters) for each in fitted])
     return Broadcast(measured, Coordinates.identity(measured.n_columns), points)
 

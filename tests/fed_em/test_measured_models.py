@@ -222,7 +222,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(CallerError, match="measured model 0"):
         asked.model.validate(Parameters({**asked.parameters, "0.coordinates.scale": np.zeros(3)}))
     for wrong in ({"low": 3.0, "high": 3.0}, {"densities": (1.0, 1.0)}, {"columns": ((0.0, math.nan),)}):
-        with pytest.raises(CallerError, match="log-densities|column"):
+        with pytest.raises(CallerError, match=r"log-densities|column"):
             replace(edges, **wrong)
     with pytest.raises(CallerError, match="no records"):
         measurement_of(asked.model, one.columns, asked.model.e_step(asked.parameters, np.empty((0, 3))))  # type: ignore[arg-type]

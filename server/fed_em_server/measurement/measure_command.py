@@ -9,8 +9,6 @@ import typer
 
 if TYPE_CHECKING:
     from fed_em.measurement import Measurement
-    from fed_em.model_file import FittedModel
-    from fed_em.reference import Reference
 
 
 def measure(
@@ -53,10 +51,10 @@ def measure(
     found = measured(read_server_configuration(configuration), [fitted, *other], edges, log)
     if keep_reference:
         save_reference(model, Reference(model_digest(fitted), edges, found))
-    typer.echo(json.dumps(found.describe(), indent=1) if as_json else "\n".join(_lines(found, fitted, reference)))
+    typer.echo(json.dumps(found.describe(), indent=1) if as_json else "\n".join(_lines(found)))
 
 
-def _lines(found: Measurement, fitted: FittedModel, reference: Reference | None) -> list[str]:
+def _lines(found: Measurement) -> list[str]:
     """What it came to, for people."""
     import math
 
