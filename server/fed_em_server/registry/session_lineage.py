@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from fed_em.errors import CallerError
 from fed_em.model_file import ERRORS_FILE, MANIFEST_FILE, TENSORS_FILE, load_model
+from fed_em.reference import REFERENCE_FILE
 from fed_em.tensors import parse_json
 from fed_em_client.durable_files import disk_trouble
 from fed_em_protocols.coordinator_state import SumOpened
@@ -163,7 +164,7 @@ def _transcripts(output: Path) -> Iterator[Path]:
 
 def _model_files(folder: Path) -> Mapping[str, bytes]:
     """The files of a model by their paths in a version's folder."""
-    names = [name for name in (TENSORS_FILE, ERRORS_FILE, MANIFEST_FILE) if (folder / name).exists()]
+    names = [name for name in (TENSORS_FILE, ERRORS_FILE, MANIFEST_FILE, REFERENCE_FILE) if (folder / name).exists()]
     return {f"{MODEL_FOLDER}/{name}": _read(folder / name) for name in names}
 
 
