@@ -116,6 +116,39 @@ def withdraw(stage: StageArgument, reason: Reason = "", folder: Folder = _FOLDER
 
 
 @registry.command()
+def canary(
+    session: Annotated[Path, typer.Argument(help="The TOML file of the session that such models are fitted in.")],
+    candidate: Annotated[
+        str, typer.Option("--candidate", help="The version to judge; by default the one in the stage canary.")
+    ] = "@canary",
+    stage: Stage = "production",
+    folder: Folder = _FOLDER,
+) -> None:
+    """Measure a candidate beside the version in use, on fresh rows of all tenants, and promote it, keep it, or roll it back."""
+    import sys
+
+    from fed_em.reference import load_reference
+    from fed_em_protocols.roster import load_roster
+    from fed_em_server.configuration import read_server_configuration
+    from fed_em_server.measurement import measure
+    from fed_em_server.plain_log import PlainLog
+    from fed_em_server.registry.canary import apply, baseline_of, decide
+    from fed_em_server.registry.store import Registry
+    from fed_em_server.registry.version import MODEL_FOLDER
+
+    kept, configuration = Registry(folder), read_server_configuration(session)
+    judged = kept.version(candidate)
+    baseline = baseline_of(kept, judged, stage)
+    models = [kept.load(baseline), kept.load(judged)]
+    reference = load_reference(kept.path(baseline) / MODEL_FOLDER)
+    found = measure(configuration, models, reference.edges if reference else None, PlainLog(sys.stderr))
+    verdict = decide(configuration.canary, found, load_roster(configuration.roster).n)
+    done = apply(kept, baseline, judged, verdict, stage)
+    typer.echo(f"{verdict.outcome.value}: {verdict.reason}")
+    typer.echo(done)
+
+
+@registry.command()
 def history(stage: StageArgument = "production", folder: Folder = _FOLDER) -> None:
     """What became of a stage: when, from which version to which, who did it and why."""
     from rich.console import Console
