@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,6 +35,7 @@ class Store:
     """A store in a folder, and MLflow's client of it."""
 
     def __init__(self, folder: Path) -> None:
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         from mlflow import MlflowClient
 
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
@@ -146,7 +150,24 @@ class TestInAStore:
         with pytest.raises(CallerError, match="is not the file"):
             export(registry, version, store.uri)
 
-    def test_nothing_is_sent_to_anybody(self) -> None:
-        from mlflow.telemetry.utils import is_telemetry_disabled
-
-        assert is_telemetry_disabled()
+    def test_a_process_sends_nothing_and_says_nothing_but_the_result(self, tmp_path: Path) -> None:
+        """In an environment that is not one of tests, in which MLflow would not send anything anyway."""
+        Registry(tmp_path / "registry").add(mixture(), lineage())
+        words = ["registry", "export-mlflow", "1", "--registry", str(tmp_path / "registry")]
+        words += ["--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}", "--artifacts", (tmp_path / "a").as_uri()]
+        program = f"""
+from fed_em_simulations.command_line import app
+app({words!r}, standalone_mode=False)
+from mlflow.telemetry.client import get_telemetry_client
+print(get_telemetry_client())
+"""
+        known = ("PATH", "PYTHONPATH", "LANG")
+        environment = {name: os.environ[name] for name in known if name in os.environ} | {"HOME": str(tmp_path)}
+        environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert re.fullmatch(r"version 1 .* is run [0-9a-f]{32}\nregistered as fed-em, version 1\nNone\n", done.stdout)
+        assert done.stderr == ""
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "mlflow.db", "registry"]

@@ -177,13 +177,11 @@ def history_table(entries: Sequence[Moved | Decided], versions: Sequence[Version
 
     for entry in entries:
         if isinstance(entry, Moved):
-            what, before, after = entry.kind, entry.before, entry.after
+            what: str = entry.kind
+            before, after = entry.before, entry.after
         else:
-            what, before, after = (
-                f"decided: {entry.decision.outcome}",
-                entry.decision.baseline,
-                entry.decision.candidate,
-            )
+            what = f"decided: {entry.decision.outcome}"
+            before, after = entry.decision.baseline, entry.decision.candidate
         table.add_row(entry.time, what, named(before), named(after), entry.who, entry.reason)
     return table
 
