@@ -80,10 +80,12 @@ class Registry:
         self.folder = Path(folder)
         self._clock = clock
         self._who = who
+        self._known = History()
 
     def read(self) -> History:
         """The history as it is now. Raises as `read_history`."""
-        return read_history(self.folder)
+        self._known = read_history(self.folder, self._known)
+        return self._known
 
     def versions(self) -> tuple[Version, ...]:
         """All versions, in the order in which they were added. Raises as `version`."""
