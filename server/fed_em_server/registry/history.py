@@ -219,12 +219,11 @@ def read_history(folder: Path, known: History = History()) -> History:
         if len(history.entries) > 1:
             raise _damaged(folder / HEAD_FILE, f"{folder / LOG_FILE} is there, and its head {HEAD_FILE} is missing")
         return replace(history, ahead=len(history.entries))
-    known = len(history.entries) >= head.entries
-    if not known or (head.entries and history.links[head.entries - 1] != head.link):
+    if len(history.entries) < head.entries:
         found = f"it has {len(history.entries)} of the {head.entries} entries that {HEAD_FILE} knows"
-        raise _damaged(
-            folder / LOG_FILE, found if not known else f"entry {head.entries} is not the one {HEAD_FILE} knows"
-        )
+        raise _damaged(folder / LOG_FILE, found)
+    if head.entries and history.links[head.entries - 1] != head.link:
+        raise _damaged(folder / LOG_FILE, f"entry {head.entries} is not the one {HEAD_FILE} knows")
     return replace(history, ahead=len(history.entries) - head.entries)
 
 
