@@ -52,7 +52,7 @@ def test_a_session_is_added_shown_and_verified(session: tuple[Path, Path, Roster
     shown = fed_em(folder, "show", 1)
     transcript = Registry(folder).version("1").lineage.transcript
     assert transcript is not None
-    for said in (roster.digest.hex(), transcript.root, "t0, t1 and t2", "over 75 records", "a fresh start"):
+    for said in (roster.digest.hex(), transcript.root, "t0, t1, t2", "over 75 records", "a fresh start"):
         assert said in shown
     assert f"fed-em audit verify {output} --roster ROSTER" in shown
     verify = RUN.invoke(command_line.app, ["audit", "verify", str(output), "--roster", str(roster_file)])

@@ -35,7 +35,9 @@ def _of_history(history: History, head: str) -> Check:
         return Check(
             HISTORY, Verdict.FAILED, f"it has no entry {head}: it was cut, or written anew, since that was its head"
         )
-    return Check(HISTORY, Verdict.PASSED, f"{len(history.entries)} entries in one chain; its head is {history.head}")
+    return Check(
+        HISTORY, Verdict.PASSED, f"one chain of entries, {len(history.entries)} in all; its head is {history.head}"
+    )
 
 
 def _of_version(registry: Registry, history: History, version: str) -> Check:
