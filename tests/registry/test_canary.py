@@ -92,13 +92,13 @@ class TestDecisions:
 
 
 class TestFalseAlarms:
-    """1000 measurements of 200 rows each, of a truth that is symmetric and two models that are each other's mirror image.
+    """1000 measurements of 100 rows each, of a truth that is symmetric and two models that are each other's mirror image.
 
     So neither is better: the true gain is 0 exactly, whatever the models are. Of 1000 decisions with confidence 0.95 a share of 0.05 is
     wrong each way; the number lies outside of the binomial bounds below with probability 2e-6, where the rule is right.
     """
 
-    RUNS, ROWS, CONFIDENCE = 1000, 200, 0.95
+    RUNS, ROWS, CONFIDENCE = 1000, 100, 0.95
     RULE = CanaryRule(min_records=ROWS, confidence=CONFIDENCE)
     LEAST, MOST = binom.ppf([1e-6, 1 - 1e-6], RUNS, 1 - CONFIDENCE)
 
