@@ -119,13 +119,8 @@ class FittedModel:
         return self.coordinates.restore(rows), labels
 
 
-def save_model(folder: str | os.PathLike[str], fitted: FittedModel) -> None:
-    """Write the files into `folder`, which is made if need be; a model already there is replaced.
-
-    Raises:
-        EnvironmentFault: the files cannot be written.
-    """
-    folder = Path(folder)
+def model_files(fitted: FittedModel) -> dict[str, bytes]:
+    """The files of a model by name, the manifest last: what `save_model` writes."""
     tensors = Broadcast(fitted.model, fitted.coordinates, fitted.parameters).to_bytes()
     errors = None if fitted.errors is None else fitted.errors.to_bytes()
     manifest = {
@@ -138,13 +133,23 @@ def save_model(folder: str | os.PathLike[str], fitted: FittedModel) -> None:
         "provenance": dict(fitted.provenance),
     }
     text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    of_errors = {} if errors is None else {ERRORS_FILE: errors}
+    return {TENSORS_FILE: tensors, **of_errors, MANIFEST_FILE: text.encode("utf-8")}
+
+
+def save_model(folder: str | os.PathLike[str], fitted: FittedModel) -> None:
+    """Write the files into `folder`, which is made if need be; a model already there is replaced.
+
+    Raises:
+        EnvironmentFault: the files cannot be written.
+    """
+    folder = Path(folder)
+    files = model_files(fitted)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / TENSORS_FILE, tensors)
-        if errors is not None:
-            _replace(folder / ERRORS_FILE, errors)
-        _replace(folder / MANIFEST_FILE, text.encode("utf-8"))
-        if errors is None:
+        for name, data in files.items():
+            replace_file(folder / name, data)
+        if ERRORS_FILE not in files:
             (folder / ERRORS_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise EnvironmentFault(
@@ -217,7 +222,7 @@ def _read(path: Path) -> bytes:
         raise EnvironmentFault(f"cannot read '{path}': {error.strerror}", remedy="check its rights") from error
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader, or a crash, sees the whole old file or the whole new one."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
