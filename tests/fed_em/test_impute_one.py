@@ -122,7 +122,7 @@ class TestOwnWeights:
         [((1.0,), 3), ((1.0, -1.0, 0.0), 3), ((1.0, math.nan, 0.0), 3), ((0.0,) * 3, 101), ((0.0,) * 3, 0)],
     )
     def test_counts_that_do_not_fit_are_refused(self, tmp_path: Path, counts: tuple[float, ...], steps: int) -> None:
-        with pytest.raises(CallerError, match="own_counts|steps"):
+        with pytest.raises(CallerError, match=r"own_counts|steps"):
             impute_one(self.own(tmp_path)[1], {}, own_counts=counts, steps=steps)
 
     def test_a_model_of_shared_weights_takes_none(self, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ class TestReading:
         assert from_store.version == hashlib.sha256(store["models/manifest.json"]).hexdigest()
 
     def test_what_is_not_there_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(CallerError, match="'models/manifest.json'"):
+        with pytest.raises(CallerError, match=r"'models/manifest.json'"):
             read_model({}, prefix="models/")
         with pytest.raises(CallerError, match=r"no file '.*manifest.json'"):
             read_model(tmp_path)
