@@ -142,13 +142,8 @@ class FittedModel:
         return self.coordinates.restore(rows), labels
 
 
-def save_model(folder: str | os.PathLike[str], fitted: FittedModel) -> None:
-    """Write the files into `folder`, which is made if need be; a model already there is replaced.
-
-    Raises:
-        EnvironmentFault: the files cannot be written.
-    """
-    folder = Path(folder)
+def model_files(fitted: FittedModel) -> dict[str, bytes]:
+    """The files of a model by name, the manifest last: what `save_model` writes."""
     tensors = Broadcast(fitted.model, fitted.coordinates, fitted.parameters).to_bytes()
     errors = None if fitted.errors is None else fitted.errors.to_bytes()
     manifest = {
@@ -161,13 +156,23 @@ def save_model(folder: str | os.PathLike[str], fitted: FittedModel) -> None:
         "provenance": dict(fitted.provenance),
     }
     text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    of_errors = {} if errors is None else {ERRORS_FILE: errors}
+    return {TENSORS_FILE: tensors, **of_errors, MANIFEST_FILE: text.encode("utf-8")}
+
+
+def save_model(folder: str | os.PathLike[str], fitted: FittedModel) -> None:
+    """Write the files into `folder`, which is made if need be; a model already there is replaced.
+
+    Raises:
+        EnvironmentFault: the files cannot be written.
+    """
+    folder = Path(folder)
+    files = model_files(fitted)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / TENSORS_FILE, tensors)
-        if errors is not None:
-            _replace(folder / ERRORS_FILE, errors)
-        _replace(folder / MANIFEST_FILE, text.encode("utf-8"))
-        if errors is None:
+        for name, data in files.items():
+            _replace(folder / name, data)
+        if ERRORS_FILE not in files:
             (folder / ERRORS_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise EnvironmentFault(
