@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.column_cells import level_of
-from fed_em.columns import BernoulliColumn, CategoricalColumn, Column, ColumnSchema, PoissonColumn
+from fed_em.columns import BernoulliColumn, CategoricalColumn, Column, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.description import nearest
 from fed_em.errors import CallerError
 
@@ -73,7 +73,8 @@ class NamedCells:
 
     def cells(self, row: Vector) -> dict[str, float | int | str | None]:
         """The cells of a row `(D,)` that fits the schema, by name; None where missing."""
-        return {name: values[0] for name, values in self.schema.decode(row[np.newaxis]).items()}
+        each = zip(self.schema.columns, row.tolist(), strict=True)
+        return {column.name: None if math.isnan(value) else _written(column, value) for column, value in each}
 
 
 def _reader_of(column: Column) -> Callable[[Any], float | None]:
@@ -88,6 +89,16 @@ def _reader_of(column: Column) -> Callable[[Any], float | None]:
             return lambda cell: _count(cell, upper)
         case _:
             return _number
+
+
+def _written(column: Column, value: float) -> float | int | str:
+    match column:
+        case GaussianColumn():
+            return value
+        case CategoricalColumn(levels=levels):
+            return levels[int(value)]
+        case _:
+            return int(value)
 
 
 def _number(cell: Any) -> float | None:

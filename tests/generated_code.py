@@ -32,7 +32,9 @@ from fed_em_protocols.transitions import (
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROTOCOLS = REPOSITORY / "protocols"
 DEFINITIONS = tuple(f"fed_em_protocols/wire/{name}.proto" for name in ("messages", "serving"))
-WIRE = tuple(f"protocols/{each.removesuffix('.proto')}_pb2{suffix}" for each in DEFINITIONS for suffix in (".py", ".pyi"))
+WIRE = tuple(
+    f"protocols/{each.removesuffix('.proto')}_pb2{suffix}" for each in DEFINITIONS for suffix in (".py", ".pyi")
+)
 TRANSITIONS = "docs/transitions.md"
 
 # From, to, and why: an arrow of a drawing.

@@ -19,6 +19,7 @@ from fed_em_server.bundle_command import flower_app
 from fed_em_server.doctor_command import doctor
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
 from fed_em_server.privacy_plan_command import plan
+from fed_em_server.serving_command import serve
 from fed_em_server.session_commands import fit, server
 from fed_em_simulations.attack_command import attack
 from fed_em_simulations.audit_report_command import report
@@ -48,6 +49,7 @@ for command in (
     predict,
     score,
     sample,
+    serve,
 ):
     app.command()(command)
 privacy.command()(plan)
