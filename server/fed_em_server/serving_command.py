@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 import sys
 import threading
@@ -36,10 +35,10 @@ def serve(
         float | None, typer.Option(help="Log-density in nats below which a complete row is an anomaly.")
     ] = None,
     every: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks for another version.")] = 1.0,
-    rows: Annotated[int | None, typer.Option(min=1, help="Most rows of a request.")] = None,
-    waiting: Annotated[int | None, typer.Option(min=0, help="Most requests that wait.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.001, help="How long a request may take.")] = None,
-    drain_seconds: Annotated[float | None, typer.Option(min=0, help="How long requests may take at the end.")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Most rows of a request.")] = 1000,
+    waiting: Annotated[int, typer.Option(min=0, help="Most requests that wait.")] = 64,
+    seconds: Annotated[float, typer.Option(min=0.001, help="How long a request may take.")] = 10.0,
+    drain_seconds: Annotated[float, typer.Option(min=0, help="How long requests may take at the end.")] = 10.0,
 ) -> None:
     """Serve a fitted mixture over gRPC and HTTP: predict, score, impute, sample; a new version takes over by itself."""
     from fed_em_server.serving.limits import ServingLimits
@@ -48,11 +47,10 @@ def serve(
     from fed_em_server.serving.watcher import LineWatcher
 
     source, tls = _source(model, registry, stage), _tls(tls_certificate, tls_key, tls_clients)
-    addresses = [None if address == _OFF else address for address in (grpc, http)]
+    grpc_address, http_address = (None if address == _OFF else address for address in (grpc, http))
     if tls is None and not insecure:
-        _require_loopback(addresses)
-    given = {"rows": rows, "waiting": waiting, "seconds": seconds, "drain_seconds": drain_seconds}
-    limits = dataclasses.replace(ServingLimits(), **{name: value for name, value in given.items() if value is not None})
+        _require_loopback(grpc_address, http_address)
+    limits = ServingLimits(rows=rows, waiting=waiting, seconds=seconds, drain_seconds=drain_seconds)
     watcher = LineWatcher(lambda line: typer.echo(line, err=True))
     live = LiveModel(source, watcher, anomaly_threshold, every)
     # A thread that answers gives way to another that waits every 5 ms; a row takes a hundredth of that.
@@ -60,7 +58,7 @@ def serve(
     asked_to_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked_to_stop.set())
-    with ServingService(live, limits, watcher, *addresses, tls) as service:
+    with ServingService(live, limits, watcher, grpc_address, http_address, tls) as service:
         for name, face in (("gRPC", service.grpc), ("HTTP", service.http)):
             if face is not None:
                 typer.echo(f"{name} on port {face.port}")
@@ -102,7 +100,7 @@ def _tls(certificate: Path | None, key: Path | None, clients: Path | None) -> Tl
     return None
 
 
-def _require_loopback(addresses: list[str | None]) -> None:
+def _require_loopback(*addresses: str | None) -> None:
     from ipaddress import ip_address
 
     from fed_em.errors import CallerError

@@ -97,9 +97,11 @@ class ServedModel:
         """Whether each row is one. Of rows with missing cells it is not known: theirs is a density over fewer columns."""
         if self.threshold is None:
             return [None] * len(rows)
-        complete = ~np.isnan(rows).any(axis=1)
-        below = log_densities < self.threshold
-        return [bool(low) if whole else None for low, whole in zip(below, complete, strict=True)]
+        holes = np.isnan(rows).any(axis=1).tolist()
+        return [
+            None if hole else density < self.threshold
+            for hole, density in zip(holes, log_densities.tolist(), strict=True)
+        ]
 
     def impute(self, rows: Vector, n_draws: int, seed: int | None) -> tuple[Imputation, Vector]:
         """The rows filled, and the probabilities of the components. Raises as `probabilities`."""
