@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ def cells_of(fitted: FittedModel, row: Any) -> dict[str, Any]:
 
 
 class TestOutcome:
-    @settings(max_examples=30)
+    @settings(max_examples=30, deadline=None)
     @given(st.sampled_from(FAMILIES), st.sampled_from(COVARIANCE_STRUCTURES), st.integers(0, 2**20))
     def test_equals_the_imputation_of_tables(
         self, tmp_path_factory: pytest.TempPathFactory, family: str, structure: CovarianceStructure, seed: int
@@ -211,7 +212,7 @@ class TestReading:
         with pytest.raises(CallerError, match="gaussian-moments"):
             read_model({**files, "manifest.json": json.dumps(manifest).encode()})
 
-    @settings(max_examples=60)
+    @settings(max_examples=60, deadline=None)
     @given(st.data())
     def test_bytes_from_anywhere_are_read_or_refused(self, data: st.DataObject) -> None:
         whole = _tensors()
@@ -234,6 +235,19 @@ def test_the_small_reader_reads_what_the_library_writes() -> None:
     arrays, metadata = read_tensors(_tensors(), "it")
     np.testing.assert_array_equal(arrays["a"], np.arange(6.0).reshape(2, 3))
     assert arrays["b"].shape == (0,) and json.loads(metadata["fed_em"]) == {"x": 1}
+
+
+def test_the_function_of_the_documentation_answers(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "serving.md").read_text(encoding="utf-8")
+    (code,) = (each for each in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def handler" in each)
+    fitted = random_mixture("mixed")
+    save_model(tmp_path, fitted)
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    scope["STORE"].update({f"models/clinics/{name}": value for name, value in files_of(tmp_path).items()})
+    answers = [scope["handler"]({"cells": cells}, None) for cells in ({"number 0": 1.5}, {})]
+    assert json.loads(json.dumps(answers))[0]["cells"]["number 0"] == 1.5
+    assert set(answers[1]["cells"]) == {*answers[1]["standard_deviations"], *answers[1]["probabilities"]}
 
 
 def test_it_imports_numpy_and_the_standard_library_and_nothing_else(tmp_path: Path) -> None:

@@ -97,11 +97,8 @@ class ServedModel:
         """Whether each row is one. Of rows with missing cells it is not known: theirs is a density over fewer columns."""
         if self.threshold is None:
             return [None] * len(rows)
-        holes = np.isnan(rows).any(axis=1).tolist()
-        return [
-            None if hole else density < self.threshold
-            for hole, density in zip(holes, log_densities.tolist(), strict=True)
-        ]
+        each = zip(rows, log_densities.tolist(), strict=True)
+        return [None if np.isnan(row).any() else density < self.threshold for row, density in each]
 
     def impute(self, rows: Vector, n_draws: int, seed: int | None) -> tuple[Imputation, Vector]:
         """The rows filled, and the probabilities of the components. Raises as `probabilities`."""
