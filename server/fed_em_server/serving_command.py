@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -55,6 +56,9 @@ def serve(
     live = LiveModel(source, watcher, anomaly_threshold, every)
     # A thread that answers gives way to another that waits every 5 ms; a row takes a hundredth of that.
     sys.setswitchinterval(0.001)
+    # Nor need the collector go through all that was imported, again and again: each time takes tens of milliseconds.
+    gc.collect()
+    gc.freeze()
     asked_to_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked_to_stop.set())

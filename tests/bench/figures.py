@@ -389,16 +389,21 @@ class UtilityFigures:
         return None if isinstance(score, Absent) or isinstance(self.without, Absent) else self.without - score
 
 
+# The same bytes sent back by a process that does nothing else.
+ECHO = "echo"
+
+
 @dataclass(frozen=True)
 class LatencyFigures:
     """Requests of one row against a served model, each client asking again as soon as it has its answer.
 
     Attributes:
-        model, method, face: What was asked, and how.
+        model, method, face: What was asked, and how: gRPC, HTTP, or an echo of the bytes, which is the floor.
         clients: How many ask at once.
         requests: How many there were.
         median, p99, p999: From a request to its answer, at the client.
         throughput: Requests a second, of all clients.
+        server_cpu: Of the server, a request, warm-up counted; None where the system does not tell. Other programs do not change it much.
     """
 
     model: str
@@ -410,6 +415,7 @@ class LatencyFigures:
     p99: float
     p999: float
     throughput: float
+    server_cpu: float | None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ import numpy as np
 from fed_em.model_file import FittedModel, save_model
 from fed_em.row_mixture import RowMixture
 from fed_em_server.serving.served_model import ServedModel
-from tests.bench.figures import ColdStartFigures, LatencyFigures, RowCostFigures, ServingFigures, Spread
+from tests.bench.figures import ECHO, ColdStartFigures, LatencyFigures, RowCostFigures, ServingFigures, Spread
+from tests.bench.serving_client import WARM_UP
 from tests.bench.sizes import ServedRows
 from tests.fed_em.random_mixtures import random_mixture, rows_with_holes
 
@@ -71,25 +72,46 @@ def _requests(case: _Case, sizes: ServedRows, folder: Path) -> Iterator[LatencyF
     asked.write_text(
         json.dumps([{name: cell for name, cell in row.items() if cell is not None} for row in rows]), encoding="utf-8"
     )
-    with _server(folder / "model") as ports:
+    with _server(folder / "model") as (server, ports):
+        yield _latency(case, ECHO, ports.pop(ECHO), asked, 1, sizes.requests)
         for face, port in ports.items():
             for clients in sizes.clients:
-                yield _latency(case, face, port, asked, clients, sizes.requests)
+                before = _cpu_of(server)
+                found = _latency(case, face, port, asked, clients, sizes.requests)
+                after, asked_in_all = _cpu_of(server), found.requests + clients * WARM_UP
+                spent = None if before is None or after is None else (after - before) / asked_in_all
+                yield replace(found, server_cpu=spent)
 
 
 @contextmanager
-def _server(model: Path) -> Iterator[dict[str, int]]:
+def _server(model: Path) -> Iterator[tuple[int, dict[str, int]]]:
+    """The number of the server's process; and the ports, that of an echo among them."""
     addresses = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
-    with _python("-m", "fed_em_simulations.command_line", "serve", str(model), *addresses) as process:
-        assert process.stdout is not None
-        ports: dict[str, int] = {}
-        while len(ports) < 2:
-            line = process.stdout.readline()
-            found = re.match(r"(gRPC|HTTP) on port (\d+)", line)
-            if found is None:
-                raise RuntimeError(f"the server did not start: {line}")
-            ports[found[1]] = int(found[2])
-        yield ports
+    serving = _python("-m", "fed_em_simulations.command_line", "serve", str(model), *addresses)
+    with serving as process, _python("-m", "tests.bench.echo_server") as echo:
+        yield process.pid, {**_ports(process, 2), **_ports(echo, 1)}
+
+
+def _ports(process: subprocess.Popen[str], n: int) -> dict[str, int]:
+    assert process.stdout is not None
+    ports: dict[str, int] = {}
+    for _ in range(n):
+        line = process.stdout.readline()
+        found = re.match(r"(\w+) on port (\d+)", line)
+        if found is None:
+            raise RuntimeError(f"a server did not start: {line}")
+        ports[found[1]] = int(found[2])
+    return ports
+
+
+def _cpu_of(process: int) -> float | None:
+    """Processor time of a process so far; None where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    except OSError:
+        return None
+    # proc(5): the 14th and the 15th field, of which two stand before the bracket.
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _latency(case: _Case, face: str, port: int, asked: Path, clients: int, requests: int) -> LatencyFigures:
@@ -111,7 +133,7 @@ def _latency(case: _Case, face: str, port: int, asked: Path, clients: int, reque
     seconds = np.concatenate([each["seconds"] for each in found])
     median, p99, p999 = np.quantile(seconds, (0.5, 0.99, 0.999)).tolist()
     throughput = len(seconds) / max(each["took"] for each in found)
-    return LatencyFigures(case.name, case.method, face, clients, len(seconds), median, p99, p999, throughput)
+    return LatencyFigures(case.name, case.method, face, clients, len(seconds), median, p99, p999, throughput, None)
 
 
 @contextmanager
@@ -169,10 +191,16 @@ def _cold_start(folder: Path, times: int) -> ColdStartFigures:
         f"from fed_em.impute_one import impute_one, read_model; model = read_model({str(folder)!r});"
         f"cells = {cells!r}; impute_one(model, cells)"
     )
-    repeated = (
-        f"{small}; import time; began = time.perf_counter();"
-        "[impute_one(model, cells) for _ in range(1000)]; print((time.perf_counter() - began) / 1000)"
-    )
+    repeated = f"""
+{small}
+import statistics, time
+taken = []
+for _ in range(1000):
+    began = time.perf_counter()
+    impute_one(model, cells)
+    taken.append(time.perf_counter() - began)
+print(statistics.median(taken))
+"""
     whole = (
         "import numpy as np; from fed_em.model_file import load_model;"
         f"fitted = load_model({str(folder)!r}); row = np.array({np.nan_to_num(row).tolist()!r})[None];"

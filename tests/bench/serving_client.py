@@ -21,19 +21,16 @@ import grpc
 
 from fed_em_protocols.wire import serving_pb2 as wire
 
-_WARM_UP = 50
+WARM_UP = 50
 
 
 def main() -> None:
     """Ask, as the arguments say."""
     face, port, method, rows, clients, requests = sys.argv[1:]
     payloads = _payloads(face, method, json.loads(Path(rows).read_text(encoding="utf-8")))
-    asks = [
-        _grpc_client(int(port), method) if face == "gRPC" else _http_client(int(port), method)
-        for _ in range(int(clients))
-    ]
+    asks = [CLIENTS[face](int(port), method) for _ in range(int(clients))]
     for ask in asks:
-        for payload in islice(cycle(payloads), _WARM_UP):
+        for payload in islice(cycle(payloads), WARM_UP):
             ask(payload)
     print("ready", flush=True)
     sys.stdin.readline()
@@ -59,7 +56,7 @@ def _run(ask: Callable[[bytes], None], payloads: list[bytes], times: int, second
 
 
 def _payloads(face: str, method: str, rows: list[dict[str, Any]]) -> list[bytes]:
-    if face == "HTTP":
+    if face != "gRPC":
         return [json.dumps({"rows": [row]}).encode() for row in rows]
     kind = getattr(wire, f"{method.capitalize()}Request")
     return [kind(table=_table(row)).SerializeToString() for row in rows]
@@ -91,6 +88,22 @@ def _http_client(port: int, method: str) -> Callable[[bytes], None]:
         assert json.loads(connection.getresponse().read())["version"]
 
     return ask
+
+
+def _echo_client(port: int, method: str) -> Callable[[bytes], None]:
+    line = socket.create_connection(("127.0.0.1", port), timeout=30)
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(payload: bytes) -> None:
+        line.sendall(payload)
+        left = len(payload)
+        while left:
+            left -= len(line.recv(65536))
+
+    return ask
+
+
+CLIENTS = {"gRPC": _grpc_client, "HTTP": _http_client, "echo": _echo_client}
 
 
 if __name__ == "__main__":
