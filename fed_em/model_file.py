@@ -171,7 +171,7 @@ def save_model(folder: str | os.PathLike[str], fitted: FittedModel) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            _replace(folder / name, data)
+            replace_file(folder / name, data)
         if ERRORS_FILE not in files:
             (folder / ERRORS_FILE).unlink(missing_ok=True)
     except OSError as error:
@@ -245,7 +245,7 @@ def _read(path: Path) -> bytes:
         raise EnvironmentFault(f"cannot read '{path}': {error.strerror}", remedy="check its rights") from error
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader, or a crash, sees the whole old file or the whole new one."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:

@@ -97,11 +97,15 @@ class PolicyTable(Table):
     """When a session is joined and uploads leave, as `Span.parse` reads them; none named: always."""
     time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     """Whose clock `hours` are by, such as "Europe/Berlin"."""
+    measurements: bool = False
+    """Whether sessions may measure fitted models over this tenant's rows: log-likelihoods, and histograms of every column."""
 
     @property
     def canonical(self) -> bytes:
         """All that is in force, defaults included, in one order: comments, order and spelling of the file leave it as it is."""
         stated = self.model_dump(mode="json")
+        if not self.measurements:
+            del stated["measurements"]  # as before there were any: the digest of such a policy stays what it was
         return json.dumps(stated, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     @property
@@ -141,6 +145,8 @@ class TenantConfiguration(Table):
     """File with the head of the privacy ledger, not in `state`, so that an older copy of that folder is found out; by default in `keys`."""
     data: Path | tuple[Path, ...]
     """CSV, Parquet or NumPy (.npy, .npz) file with this tenant's rows, a folder of such files, or a list of either: one table."""
+    fresh: Path | tuple[Path, ...] | None = None
+    """As `data`: the rows that sessions measure models over, best those that no model was fitted to; by default `data`."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that sum the rows; it changes no bit of what they sum to."""
     columns: Annotated[dict[str, str], Field(default_factory=dict)]
@@ -159,10 +165,15 @@ def read_tenant_configuration(path: Path) -> TenantConfiguration:
     document, base = _with_policy(path), path.parent
     found = validated(path, document, TenantConfiguration)
     found._source = path
-    data = base / found.data if isinstance(found.data, Path) else tuple(base / part for part in found.data)
+    data = _from(base, found.data)
+    fresh = None if found.fresh is None else _from(base, found.fresh)
     own = {name: base / getattr(found, name) for name in ("roster", "keys", "state")}
     own |= {"ledger_head": base / found.ledger_head} if found.ledger_head else {}
-    return found.model_copy(update={**own, "data": data})
+    return found.model_copy(update={**own, "data": data, "fresh": fresh})
+
+
+def _from(base: Path, data: Path | tuple[Path, ...]) -> Path | tuple[Path, ...]:
+    return base / data if isinstance(data, Path) else tuple(base / part for part in data)
 
 
 def read_policy(path: Path) -> PolicyTable:

@@ -64,7 +64,7 @@ def serve_flower(
             flower_tenant = FlowerTenant(tenant, marks, report, ledger, log)
             while (session := flower_tenant.ended()) is None:
                 door.answer_one(flower_tenant.answer, _GLANCE)
-            kept = keep_model(session, flower_tenant.work, folder)
+            kept = keep_model(session, flower_tenant.work, folder) or kept
     return kept
 
 

@@ -22,6 +22,11 @@ def check_description(policy: PolicyTable, description: SessionDescription) -> N
     Raises:
         TermsRefused: names the model or the column that the policy does not admit.
     """
+    if description.measured is not None and not policy.measurements:
+        raise TermsRefused(
+            "the session measures fitted models over this tenant's rows, this tenant's policy says measurements = false",
+            remedy=_REMEDY,
+        )
     family = description.fitted_model.family
     if policy.models and family not in policy.models:
         raise TermsRefused(

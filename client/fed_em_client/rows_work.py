@@ -18,7 +18,8 @@ from fed_em.component_counts import LEAST_ROWS, MASS, component_counts
 from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
 from fed_em.imputed_reach import records_beyond_reach
-from fed_em.model import ComponentModel, CountedModel, Summand
+from fed_em.measured_models import MeasuredModels
+from fed_em.model import ComponentModel, CountedSummand, Summand
 from fed_em.moderate import require_moderate
 from fed_em.parameters import Parameters
 from fed_em.records import Records
@@ -151,6 +152,7 @@ class RowsWork:
         budget: What sessions may spend of its rows' privacy; by default anything, counted for as long as this object lasts.
         randomness: Secret uniform bytes, for the noise of private sessions.
         policy: What a session may be about.
+        fresh: As `data`, for sessions that measure; the same by default.
     """
 
     def __init__(
@@ -165,7 +167,9 @@ class RowsWork:
         budget: PrivacyAccount | None = None,
         randomness: Randomness = secrets.token_bytes,
         policy: PolicyTable | None = None,
+        fresh: Path | Sequence[Path] | None = None,
     ) -> None:
+        self._fresh = data if fresh is None else fresh
         self._budget = PrivacyAccount() if budget is None else budget
         self._randomness = randomness
         self._policy = PolicyTable() if policy is None else policy
@@ -223,7 +227,8 @@ class RowsWork:
 
     def read(self, description: SessionDescription) -> Records:
         """The records that a session is about. Raises as `fed_em_client.rows.read_records`."""
-        return read_records(self._data, description, self._columns, self._roster.row_caps[self._index])
+        data = self._data if description.measured is None else self._fresh
+        return read_records(data, description, self._columns, self._roster.row_caps[self._index])
 
     @property
     def description(self) -> SessionDescription:
@@ -280,7 +285,7 @@ class RowsWork:
             raise _not_agreed(asked, f"candidates later than in round {description.last_candidate_round}")
         if setting.replicates:
             self._require_few_replicates(asked)
-        if isinstance(setting.model, StatisticProducts):
+        if isinstance(setting.model, StatisticProducts | MeasuredModels):
             self._require_one_point(asked)
         radius = description.radius_of(setting.model, setting.coordinates)
         if radius is not None:
@@ -367,8 +372,8 @@ class RowsWork:
         return self._setting
 
     def _require_the_model(self, description: SessionDescription, broadcast: Broadcast, candidates: bool) -> None:
-        """Moments first, then the session's candidates, its model or tracks of it, and its products, in one system of coordinates: nothing
-        else is ever answered.
+        """Moments first, then the session's candidates, its model or tracks of it, and its products, in one system of coordinates, or
+        the one point of a measurement: nothing else is ever answered.
         """
         if not (
             candidates
@@ -376,6 +381,7 @@ class RowsWork:
             or description.asks_for_tracks(broadcast)
             or description.asks_for_standard_errors(broadcast)
             or description.asks_for_replicates(broadcast)
+            or description.asks_to_measure(broadcast)
         ):
             raise CallerError(
                 f"the server asks for a model that session '{description.title}' is not about, or for its moments again",
@@ -410,11 +416,11 @@ class RowsWork:
         return derive(label, self._secret, KEY_BYTES, self._number or b"")
 
     def _require_one_point(self, asked: Evaluate) -> None:
-        """The products for standard errors are given whole, and at one point of the parameters, however often it is asked for."""
+        """Products for standard errors, and measurements, are given whole, and at one point, however often it is asked for."""
         if asked.mode == Mode.INCREMENT:
-            raise _not_agreed(asked, "an increment of what standard errors are computed from")
+            raise _not_agreed(asked, "an increment of what standard errors, or a measurement, follow from")
         if self._products_at not in (None, asked.parameters):
-            raise _not_agreed(asked, "standard errors at a second point of the parameters")
+            raise _not_agreed(asked, "standard errors, or a measurement, at a second point of the parameters")
         self._products_at = asked.parameters
 
     def _require_few_replicates(self, asked: Evaluate) -> None:
@@ -476,8 +482,9 @@ class RowsWork:
             held = held_from_bitmap(asked.held, _counted_of(setting.model).n_components)
         except ValueError as error:
             raise _not_agreed(asked, f"moments behind {error}") from None
-        if held and setting.moments:
-            raise _not_agreed(asked, "the moments of the columns behind counts of too few records or observed cells")
+        if held and (setting.moments or isinstance(setting.model, MeasuredModels)):
+            what = "the moments of the columns" if setting.moments else "a measurement"
+            raise _not_agreed(asked, f"{what} behind counts of too few records or observed cells")
         return held
 
 
@@ -496,8 +503,8 @@ def _one_model_of(summand: Summand) -> Summand:
     return summand.models[0] if isinstance(summand, Candidates) else summand
 
 
-def _counted_of(model: Summand) -> CountedModel:
-    if not isinstance(model, CountedModel):
+def _counted_of(model: Summand) -> CountedSummand:
+    if not isinstance(model, CountedSummand):
         raise CallerError(f"a model of the family '{model.family}' has no components to count")
     return model
 

@@ -81,7 +81,16 @@ class Tenant:
         """
         own = self.configuration
         return RowsWork(
-            own.data, own.columns, self.roster, self.index, marks, own.workers, self.draws, budget, policy=own.policy
+            own.data,
+            own.columns,
+            self.roster,
+            self.index,
+            marks,
+            own.workers,
+            self.draws,
+            budget,
+            policy=own.policy,
+            fresh=own.fresh,
         )
 
     @contextmanager
@@ -120,8 +129,9 @@ def open_tenant(configuration: TenantConfiguration) -> Tenant:
         CallerError: names the file or the key that is wrong.
     """
     roster = load_pinned_roster(configuration.roster, configuration.roster_hash)
-    for path in data_paths(configuration.data):
-        check_data_file(path)
+    for data in (configuration.data, configuration.fresh):
+        for path in () if data is None else data_paths(data):
+            check_data_file(path)
     keys = load_keys(configuration.keys)
     keys.check_against(roster, configuration.name)
     for name in (configuration.name, SERVER):
@@ -131,7 +141,7 @@ def open_tenant(configuration: TenantConfiguration) -> Tenant:
 
 def take_part(
     configuration: TenantConfiguration, report: Callable[[str], None], patience: float, address: str | None = None
-) -> Path:
+) -> Path | None:
     """Serve one session over gRPC, to its end.
 
     Args:
@@ -141,7 +151,7 @@ def take_part(
         address: The coordinator's "host:port"; the configuration's by default.
 
     Returns:
-        The folder of the final model.
+        The folder of the final model; None if the session measured models, and fitted none.
 
     Raises:
         FedEmError: as `serve_session` and `keep_model`.
@@ -157,14 +167,14 @@ def take_part(
         return keep_model(session, work, configuration.state / MODEL_FOLDER)
 
 
-def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
+def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path | None:
     """Save the model that a session ended with; what it reserved of the rows' privacy and did not use is given back.
 
     Where mixing weights are each tenant's own, the same model with this tenant's is saved beside it, as `OWN_MODEL_FOLDER`: it is the
     one to use on this tenant's rows, and never sent.
 
     Returns:
-        The folder of the model to use.
+        The folder of the model to use; None if the session measured models, and fitted none.
 
     Raises:
         StatisticsFailed: this tenant could not compute something that it was asked for; a model, if there is one, is saved.
@@ -173,8 +183,10 @@ def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
     closed = session.closed
     if closed is not None:
         work.end(closed.content.session)
-    finished = closed is not None and closed.content.reason == CloseReason.FINISHED and closed.attachment
-    if closed is not None and finished:
+    over = closed is not None and closed.content.reason == CloseReason.FINISHED
+    measured = over and work.description.measured is not None
+    finished = measured or (over and closed is not None and bool(closed.attachment))
+    if closed is not None and finished and not measured:
         folder = _save(closed, work, folder)
     if session.fault is not None:
         raise StatisticsFailed(
@@ -182,7 +194,7 @@ def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
         )
     if not finished:
         raise SessionFailed("the server ended the session without a model", remedy="ask its operator for the reason")
-    return folder
+    return None if measured else folder
 
 
 def _save(closed: Sealed[Close], work: RowsWork, folder: Path) -> Path:

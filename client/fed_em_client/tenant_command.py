@@ -23,9 +23,10 @@ def tenant(
     if flower_socket is not None:
         from fed_em_client.flower_tenant import serve_flower
 
-        folder = serve_flower(parsed, flower_socket, typer.echo)
+        folder: Path | None = serve_flower(parsed, flower_socket, typer.echo)
     else:
         from fed_em_client.take_part import take_part
 
         folder = take_part(parsed, typer.echo, patience, server)
-    typer.echo(f"{parsed.name}: the session is over; its model is in {folder}")
+    came_to = "it measured models, and fitted none" if folder is None else f"its model is in {folder}"
+    typer.echo(f"{parsed.name}: the session is over; {came_to}")

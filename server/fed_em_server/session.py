@@ -154,7 +154,7 @@ def run_session(
         CallerError: the encoding's range cannot be proved, a column is constant, or too few cells of it pass the mass gate.
         EnvironmentFault: the store does not take the transcript.
     """
-    recorder = None if store is None else TranscriptRecorder(store, plan.identity, _time_of_day)
+    recorder = None if store is None else TranscriptRecorder(store, plan.identity, time_of_day)
     try:
         state = coordinator_start(
             plan.roster,
@@ -186,7 +186,8 @@ def run_session(
     return SessionOutcome(replace(_fitted_model(plan, done.result, record), errors=done.errors), done.result, record)
 
 
-def _time_of_day() -> str:
+def time_of_day() -> str:
+    """ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -221,7 +222,7 @@ class _RecordKeeper:
         self._rounds: list[RoundRecord] = []
         self._starts = 0
         self._happenings: list[Happening] = []
-        self._record = _first_record(plan)
+        self._record = first_record(plan)
         self._standings = self._stood = Standings.at_start(self._record)
         watcher.session_started(self._record)
 
@@ -340,13 +341,14 @@ def _of_candidate(opened: RoundRecord, number: int) -> RoundRecord:
     return opened.model_copy(update={"log_likelihood": opened.fitted_together[number]})
 
 
-def _first_record(plan: SessionPlan) -> SessionRecord:
+def first_record(plan: SessionPlan) -> SessionRecord:
+    """The record of a session that has not begun."""
     trust = Trust(plan.terms.trust)
     return SessionRecord(
         title=plan.description.title,
         federation=plan.roster.federation,
         session=plan.terms.session.hex(),
-        started=_time_of_day(),
+        started=time_of_day(),
         transport=plan.transport,
         trust=trust.label,
         banner=BANNER[trust],

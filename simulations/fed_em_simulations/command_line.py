@@ -17,8 +17,10 @@ from fed_em_protocols.roster_commands import keygen, roster
 from fed_em_server.audit_commands import audit
 from fed_em_server.bundle_command import flower_app
 from fed_em_server.doctor_command import doctor
+from fed_em_server.measure_command import measure
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
 from fed_em_server.privacy_plan_command import plan
+from fed_em_server.registry_commands import registry
 from fed_em_server.serving_command import serve
 from fed_em_server.session_commands import fit, server
 from fed_em_simulations.attack_command import attack
@@ -44,6 +46,7 @@ for command in (
     tenant,
     flower_app,
     fit,
+    measure,
     schema,
     estimates,
     predict,
@@ -60,6 +63,7 @@ app.add_typer(policy, name="policy")
 audit.command()(attack)
 audit.command()(report)
 app.add_typer(audit)
+app.add_typer(registry)
 
 
 def _show_version(wanted: bool) -> None:

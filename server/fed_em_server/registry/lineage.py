@@ -11,6 +11,7 @@ from pydantic import Field
 
 from fed_em.model_file import FittedModel
 from fed_em.strict_json import canonical_json
+from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.transcript.entries import HexFloat, LineTable, Number
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -83,6 +84,12 @@ class Lineage(LineTable):
         """
         columns = {"columns": fitted.schema.describe(), "names": list(fitted.columns)}
         return cls(created=created, package=package_version(), data_schema=sha256_of(columns), metrics=metrics)
+
+
+def data_schema_of(description: SessionDescription) -> str:
+    """SHA-256 of what a session reads of anybody's rows."""
+    read = {"columns", "labels", "weights"}
+    return sha256_of(description.model_dump(mode="json", include=read))
 
 
 def sha256_of(document: Mapping[str, Any]) -> str:
