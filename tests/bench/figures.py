@@ -400,16 +400,18 @@ class LatencyFigures:
     Attributes:
         model, method, face: What was asked, and how: gRPC, HTTP, or an echo of the bytes, which is the floor.
         clients: How many ask at once.
+        ahead: Whether server and client went ahead of all other programs of the machine, by real-time priority.
         requests: How many there were.
         median, p99, p999: From a request to its answer, at the client.
         throughput: Requests a second, of all clients.
-        server_cpu: Of the server, a request, warm-up counted; None where the system does not tell. Other programs do not change it much.
+        server_cpu: Of the server, a request, warm-up counted; None where it was not measured. Other programs do not change it much.
     """
 
     model: str
     method: str
     face: str
     clients: int
+    ahead: bool
     requests: int
     median: float
     p99: float

@@ -55,7 +55,7 @@ def test_a_run_of_the_smallest_sizes_is_printed_and_can_be_kept(tmp_path: Path) 
         "gated EM round",
         "predict over gRPC, Gaussian",
         "impute over HTTP, mixed",
-        "Aim of one client",
+        "Aim of one client: p99",
         "fed_em.impute_one: imported",
         "Rounds through Flower: absent: not asked for",
         "Flower SecAgg+, semi-honest",
