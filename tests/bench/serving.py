@@ -49,8 +49,8 @@ def _cases() -> tuple[_Case, ...]:
     gaussian = _of_twenty("gaussian")
     mixed = _of_twenty("mixed")
     return (
-        _Case("Gaussian, K = 8, D = 20", "predict", gaussian, gaussian.sample(_ROWS, 0)[0], False),
-        _Case("mixed, K = 8, D = 20, 30% missing", "impute", mixed, rows_with_holes(mixed, _ROWS, 0, share=0.3), True),
+        _Case("Gaussian", "predict", gaussian, gaussian.sample(_ROWS, 0)[0], False),
+        _Case("mixed, 30% missing", "impute", mixed, rows_with_holes(mixed, _ROWS, 0, share=0.3), True),
     )
 
 

@@ -20,7 +20,7 @@ def print_serving(figures: ServingFigures, page: Page) -> None:
         "requests a second",
         "CPU of the server, µs",
     )
-    table = page.table("One row a request from a served model, on loopback", "", *columns)
+    table = page.table("One row a request from a served model, K = 8, D = 20, on loopback", "", *columns)
     for each in figures.requests:
         seconds = (f"{1e3 * value:.2f}" for value in (each.median, each.p99, each.p999))
         cpu = "" if each.server_cpu is None else f"{1e6 * each.server_cpu:.0f}"
@@ -40,7 +40,12 @@ def print_serving(figures: ServingFigures, page: Page) -> None:
             f"Aim of one client{how}: p99 of {1e3 * AIM_P99:g} ms: {verdict(worst, AIM_P99)} (at worst {1e3 * worst:.2f} ms)."
         )
     table = page.table(
-        "One row in a process, µs", "", "by itself", "of a new pattern", "as a table of one", "in a table of many"
+        "One row in a process, K = 8, D = 20, µs",
+        "",
+        "by itself",
+        "of a new pattern",
+        "as a table of one",
+        "in a table of many",
     )
     for row in figures.rows:
         fresh = "" if row.new_pattern is None else f"{1e6 * row.new_pattern:.0f}"
