@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from google.protobuf.json_format import MessageToDict
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from fed_em.errors import CallerError
+from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_protocols.certificates import self_signed
 from fed_em_protocols.wire import serving_pb2 as wire
 from fed_em_server.serving.http_documents import SCHEMA
@@ -31,7 +32,7 @@ from fed_em_server.serving.limits import ServingLimits
 from fed_em_server.serving.refusals import Refusal
 from fed_em_server.serving.service import TlsFiles
 from tests.fed_em.random_mixtures import random_mixture, rows_with_holes
-from tests.serving.served import Running, running
+from tests.serving.served import Running, Seen, ToldSource, running
 
 FITTED = random_mixture("mixed", seed=3)
 ROWS = rows_with_holes(FITTED, 6, 1)
@@ -352,6 +353,21 @@ class TestTooMuch:
                 leave()
             stopping.join()
 
+    def test_connections_beyond_the_limit_are_closed_and_there_is_room_again(self) -> None:
+        with running(FITTED, ServingLimits(connections=1)) as served:
+            first = http.client.HTTPConnection("127.0.0.1", served.http, timeout=30)
+            with contextlib.closing(first):
+                first.request("GET", "/healthz")
+                first.getresponse().read()
+                with pytest.raises((ConnectionError, http.client.HTTPException)):
+                    ask_http(served.http, "/healthz")
+            for _ in range(1000):
+                with contextlib.suppress(ConnectionError, http.client.HTTPException):
+                    assert ask_http(served.http, "/healthz")[0] == 200
+                    break
+            else:
+                pytest.fail("the connection that was closed is still counted")
+
 
 class TestHealth:
     def test_health_follows_the_model_and_the_end(self) -> None:
@@ -441,6 +457,30 @@ class TestTls:
             TlsFiles(files["server.crt"], files["client.key"]).for_http()
         with pytest.raises(CallerError, match="no file"):
             TlsFiles(files["server.crt"], tmp_path / "nothing").for_grpc()
+
+
+def test_without_the_extra_the_error_names_it_and_http_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fed_em_server.serving.live_model import LiveModel
+    from fed_em_server.serving.service import ServingService
+
+    monkeypatch.setitem(sys.modules, "grpc_health.v1", None)
+    live, seen = LiveModel(ToldSource(("first", FITTED)), Seen()), Seen()
+    with (
+        pytest.raises(CallerError, match="extra `serving`"),
+        ServingService(live, ServingLimits(), seen, "127.0.0.1:0", None),
+    ):
+        pass
+    with ServingService(live, ServingLimits(), seen, None, "127.0.0.1:0") as service:
+        assert service.http is not None and ask_http(service.http.port, "/healthz")[0] == 200
+
+
+def test_a_port_in_use_is_named(served: Running) -> None:
+    from fed_em_server.serving.service import ServingService
+
+    for addresses in ((served.grpc, None), (None, f"127.0.0.1:{served.http}")):
+        service = ServingService(served.live, ServingLimits(), served.seen, *addresses)
+        with pytest.raises(EnvironmentFault, match="cannot listen"), service:
+            pass
 
 
 def test_every_code_is_one_of_grpcs() -> None:
