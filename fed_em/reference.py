@@ -27,7 +27,7 @@ from fed_em.measured_models import MeasuredModels
 from fed_em.measurement import Measurement
 from fed_em.model_file import FittedModel, replace_file
 from fed_em.reference_edges import ReferenceEdges
-from fed_em.tensors import parse_json
+from fed_em.strict_json import parse_json
 
 Vector = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 """Checks that what is generated is what its source gives; `--write` writes it anew.
 
-protocols/fed_em_protocols/wire/messages_pb2.py, .pyi    from wire/messages.proto
-docs/transitions.md                                      from the tables in transitions.py
+protocols/fed_em_protocols/wire/*_pb2.py, .pyi    from wire/*.proto
+docs/transitions.md                               from the tables in transitions.py
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from fed_em_protocols.transitions import (
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROTOCOLS = REPOSITORY / "protocols"
-DEFINITION = "fed_em_protocols/wire/messages.proto"
-WIRE = tuple(f"protocols/fed_em_protocols/wire/messages_pb2{suffix}" for suffix in (".py", ".pyi"))
+DEFINITIONS = tuple(f"fed_em_protocols/wire/{name}.proto" for name in ("messages", "serving"))
+WIRE = tuple(
+    f"protocols/{each.removesuffix('.proto')}_pb2{suffix}" for each in DEFINITIONS for suffix in (".py", ".pyi")
+)
 TRANSITIONS = "docs/transitions.md"
 
 # From, to, and why: an arrow of a drawing.
@@ -50,7 +52,7 @@ def generate(folder: Path) -> None:
     """Write everything that is generated below `folder`."""
     wire = folder / "protocols"
     wire.mkdir(exist_ok=True)
-    status = protoc.main(["protoc", f"-I{PROTOCOLS}", f"--python_out={wire}", f"--pyi_out={wire}", DEFINITION])
+    status = protoc.main(["protoc", f"-I{PROTOCOLS}", f"--python_out={wire}", f"--pyi_out={wire}", *DEFINITIONS])
     if status != 0:
         raise SystemExit(f"protoc failed with status {status}")
     (folder / "docs").mkdir(exist_ok=True)

@@ -22,6 +22,7 @@ from fed_em_server.model_commands import estimates, predict, sample, schema, sco
 from fed_em_server.privacy_plan_command import plan
 from fed_em_server.provisioning_commands import provision
 from fed_em_server.registry_commands import registry
+from fed_em_server.serving_command import serve
 from fed_em_server.session_commands import fit, server
 from fed_em_simulations.attack_command import attack
 from fed_em_simulations.audit_report_command import report
@@ -52,6 +53,7 @@ for command in (
     predict,
     score,
     sample,
+    serve,
 ):
     app.command()(command)
 privacy.command()(plan)

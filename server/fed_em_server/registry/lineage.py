@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from fed_em import tensors
 from fed_em.model_file import FittedModel
+from fed_em.strict_json import canonical_json
 from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.transcript.entries import HexFloat, LineTable, Number
 
@@ -93,8 +93,8 @@ def data_schema_of(description: SessionDescription) -> str:
 
 
 def sha256_of(document: Mapping[str, Any]) -> str:
-    """SHA-256 of a document as canonical JSON (`fed_em.tensors`), in hexadecimal."""
-    return hashlib.sha256(tensors.canonical_json(document).encode()).hexdigest()
+    """SHA-256 of a document as canonical JSON (`fed_em.strict_json`), in hexadecimal."""
+    return hashlib.sha256(canonical_json(document).encode()).hexdigest()
 
 
 def package_version() -> str:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from fed_em.errors import CallerError
 from fed_em.model_file import ERRORS_FILE, MANIFEST_FILE, TENSORS_FILE, load_model
 from fed_em.reference import REFERENCE_FILE
-from fed_em.tensors import parse_json
+from fed_em.strict_json import parse_json
 from fed_em_client.durable_files import disk_trouble
 from fed_em_protocols.coordinator_state import SumOpened
 from fed_em_protocols.roster import Roster
