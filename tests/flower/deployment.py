@@ -1,0 +1,225 @@
+"""A deployment under Flower as its document tells it: the document's own commands, run in one folder a party."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fed_em_simulations.federation_folder import FederationFolder
+from fed_em_simulations.flower_fleet import kill_detached
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCUMENT = REPOSITORY / "docs" / "flower-deployment.md"
+
+# Below the range from which Linux gives ports to whoever asks for any.
+_PORTS = range(20_000, 32_000)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: who runs it, what it is called (or serves), and its commands."""
+
+    words: tuple[str, ...]
+    text: str
+
+
+def blocks_of(document: Path) -> tuple[Block, ...]:
+    """The shell blocks of a document, in order."""
+    found = re.findall(r"^```sh ([^\n]+)\n(.*?)^```$", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return tuple(Block(tuple(words.split()), text) for words, text in found)
+
+
+def block(*words: str) -> str:
+    """The commands of the one block whose first line says these words."""
+    (found,) = (each.text for each in blocks_of(DOCUMENT) if each.words == words)
+    return found
+
+
+def steps(who: str) -> list[str]:
+    """What somebody does once, in order: the blocks that carry no more than that name."""
+    return [each.text for each in blocks_of(DOCUMENT) if each.words == (who,)]
+
+
+class Party:
+    """A folder in which somebody runs commands, and what they have running.
+
+    Args:
+        folder: Theirs.
+        settings: What the document's first block leaves to them; exactly its variables.
+        who: As the document names them; "signer" has no settings.
+    """
+
+    def __init__(self, folder: Path, who: str, settings: Mapping[str, str]) -> None:
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.serving: dict[str, subprocess.Popen[bytes]] = {}
+        self._who = who
+        if settings:
+            told = set(re.findall(r"(\w+)=", block(who, "settings")))
+            assert told == set(settings), "the document asks for other settings"
+        rooms = [REPOSITORY / room for room in (".", "protocols", "server", "client", "simulations")]
+        self._environment = {
+            **os.environ,
+            **settings,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PYTHONPATH": os.pathsep.join(map(str, rooms)),
+        }
+
+    def run(self, commands: str, seconds: float = 60.0) -> str:
+        """Run commands to their end; what they print."""
+        done = subprocess.run(
+            self._shell(commands),
+            cwd=self.folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        assert done.returncode == 0, f"{commands}\n{done.stdout}"
+        return done.stdout
+
+    def serve(self, name: str) -> None:
+        """Start what the document says serves under this name."""
+        with self.log(name).open("ab") as log:
+            self.serving[name] = subprocess.Popen(
+                self._shell(block(self._who, "serves", name)),
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def says(self, name: str, words: str) -> bool:
+        """Whether the log of what serves has these words."""
+        return words in self.log(name).read_text(encoding="utf-8", errors="replace")
+
+    def kill(self, *names: str) -> None:
+        """As after a power cut."""
+        for name in names:
+            self.serving[name].kill()
+        for name in names:
+            self.serving[name].wait()
+
+    def stop_all(self) -> None:
+        """End everything that was started here, and what it started."""
+        for process in self.serving.values():
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        kill_detached(self.folder / "flower-home")
+
+    def _shell(self, commands: str) -> list[str]:
+        return ["bash", "-euo", "pipefail", "-c", f"{block('everybody')}\n{commands}"]
+
+
+class Deployment:
+    """A server, a signer and the tenants of a federation, ready to run a session.
+
+    Args:
+        folder: For all of them.
+        doors: A folder with a short path, for the sockets.
+        federation: Its keys, roster and configurations.
+    """
+
+    def __init__(self, folder: Path, doors: Path, federation: FederationFolder) -> None:
+        port, hub, *node_ports = unused_ports(2 + len(federation.tenant_files))
+        self.server = Party(
+            folder / "server",
+            "server",
+            {
+                "SESSION": str(federation.session_file),
+                "HOST": "localhost",
+                "LISTEN": "localhost",
+                "PORT": str(port),
+                "HUB": f"127.0.0.1:{hub}",
+                "COORDINATOR": "",
+            },
+        )
+        self.port = port
+        self.signer = Party(folder / "signer", "signer", {})
+        self.tenants = {
+            name: Party(
+                folder / name,
+                "tenant",
+                {
+                    "TENANT_FILE": str(file),
+                    "SUPERLINK": f"localhost:{port}",
+                    "DOOR": str(doors / name),
+                    "NODE_PORT": str(node_port),
+                },
+            )
+            for (name, file), node_port in zip(federation.tenant_files.items(), node_ports, strict=True)
+        }
+
+    def prepare(self) -> None:
+        """Everything of the document up to the tenants' processes, with what one hands to another."""
+        certificates, secret, register = steps("server")
+        self.server.run(certificates + secret)
+        nodes, bundle = self.server.folder / "nodes", self.server.folder / "bundle"
+        nodes.mkdir()
+        for command in steps("signer"):
+            self.signer.run(command)
+        shutil.copytree(self.signer.folder / "bundle", bundle, ignore=shutil.ignore_patterns("*.yaml"))
+        for name, tenant in self.tenants.items():
+            tenant.run(steps("tenant")[0])
+            shutil.copy(tenant.folder / "node.pub", nodes / f"{name}.pub")
+            shutil.copy(self.server.folder / "ca.crt", tenant.folder)
+            shutil.copy(self.signer.folder / "bundle" / "trusted-entities.yaml", tenant.folder)
+        for name in ("hub", "superlink", "superexec"):
+            self.server.serve(name)
+        self.await_superlink()
+        self.server.run(register)
+
+    def await_superlink(self) -> None:
+        def answers() -> bool:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):
+                return True
+            return False
+
+        wait_until(answers, "the SuperLink does not come up")
+
+    def start_tenant(self, name: str) -> None:
+        for process in ("tenant", "supernode"):
+            self.tenants[name].serve(process)
+
+    def stop_all(self) -> None:
+        for party in (*self.tenants.values(), self.server):
+            party.stop_all()
+
+
+def wait_until(true: Callable[[], bool], otherwise: str, seconds: float = 60.0) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.1)
+
+
+def unused_ports(count: int) -> tuple[int, ...]:
+    """Ports that nobody listens on, and that nobody gets who asks for any port."""
+    found: list[int] = []
+    start = os.getpid() % len(_PORTS)
+    for port in (*_PORTS[start:], *_PORTS[:start]):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+        if len(found) == count:
+            break
+    return tuple(found)
