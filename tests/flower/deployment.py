@@ -61,7 +61,7 @@ class Party:
 
     def __init__(self, folder: Path, who: str, settings: Mapping[str, str]) -> None:
         folder.mkdir(parents=True)
-        self.folder = folder
+        self.folder, self.settings = folder, settings
         self.serving: dict[str, subprocess.Popen[bytes]] = {}
         self._who = who
         if settings:
@@ -140,7 +140,7 @@ class Deployment:
     """
 
     def __init__(self, folder: Path, doors: Path, federation: FederationFolder) -> None:
-        port, hub, *node_ports = unused_ports(2 + len(federation.tenant_files))
+        port, hub, strange_port, *node_ports = unused_ports(3 + len(federation.tenant_files))
         self.server = Party(
             folder / "server",
             "server",
@@ -155,19 +155,18 @@ class Deployment:
         )
         self.port = port
         self.signer = Party(folder / "signer", "signer", {})
+
+        def tenant(name: str, file: Path, node_port: int) -> Party:
+            link = {"SUPERLINK": f"localhost:{port}", "DOOR": str(doors / name), "NODE_PORT": str(node_port)}
+            return Party(folder / name, "tenant", {"TENANT_FILE": str(file), **link})
+
+        files = federation.tenant_files
         self.tenants = {
-            name: Party(
-                folder / name,
-                "tenant",
-                {
-                    "TENANT_FILE": str(file),
-                    "SUPERLINK": f"localhost:{port}",
-                    "DOOR": str(doors / name),
-                    "NODE_PORT": str(node_port),
-                },
-            )
-            for (name, file), node_port in zip(federation.tenant_files.items(), node_ports, strict=True)
+            name: tenant(name, file, node_port)
+            for (name, file), node_port in zip(files.items(), node_ports, strict=True)
         }
+        # It has all that a tenant has, but nobody registers its node.
+        self.stranger = tenant("stranger", next(iter(files.values())), strange_port)
 
     def prepare(self) -> None:
         """Everything of the document up to the tenants' processes, with what one hands to another."""
@@ -178,9 +177,10 @@ class Deployment:
         for command in steps("signer"):
             self.signer.run(command)
         shutil.copytree(self.signer.folder / "bundle", bundle, ignore=shutil.ignore_patterns("*.yaml"))
-        for name, tenant in self.tenants.items():
+        for tenant in (*self.tenants.values(), self.stranger):
             tenant.run(steps("tenant")[0])
-            shutil.copy(tenant.folder / "node.pub", nodes / f"{name}.pub")
+            if tenant is not self.stranger:
+                shutil.copy(tenant.folder / "node.pub", nodes / f"{tenant.folder.name}.pub")
             shutil.copy(self.server.folder / "ca.crt", tenant.folder)
             shutil.copy(self.signer.folder / "bundle" / "trusted-entities.yaml", tenant.folder)
         for name in ("hub", "superlink", "superexec"):
@@ -201,7 +201,7 @@ class Deployment:
             self.tenants[name].serve(process)
 
     def stop_all(self) -> None:
-        for party in (*self.tenants.values(), self.server):
+        for party in (*self.tenants.values(), self.stranger, self.server):
             party.stop_all()
 
 
