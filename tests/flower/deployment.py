@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,8 @@ class Party:
         self._environment = {
             **os.environ,
             **settings,
+            # Tables that `flwr` prints are as wide.
+            "COLUMNS": "200",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "PYTHONPATH": os.pathsep.join(map(str, rooms)),
         }
@@ -91,11 +93,12 @@ class Party:
         assert done.returncode == 0, f"{commands}\n{done.stdout}"
         return done.stdout
 
-    def serve(self, name: str) -> None:
-        """Start what the document says serves under this name."""
+    def serve(self, name: str, commands: str | None = None) -> None:
+        """Start what the document says serves under this name, or something in its place."""
+        commands = commands or block(self._who, "serves", name)
         with self.log(name).open("ab") as log:
             self.serving[name] = subprocess.Popen(
-                self._shell(block(self._who, "serves", name)),
+                self._shell(commands),
                 cwd=self.folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -117,6 +120,17 @@ class Party:
             self.serving[name].kill()
         for name in names:
             self.serving[name].wait()
+
+    def has_running(self, word: str = "") -> bool:
+        """Whether a process, zombies aside, that was started here has a word in its command."""
+        mark = f"FLWR_HOME={self.folder / 'flower-home'}".encode()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    command = (entry / "cmdline").read_bytes()
+                    if word.encode() in command:
+                        return True
+        return False
 
     def stop_all(self) -> None:
         """End everything that was started here, and what it started."""
@@ -196,13 +210,34 @@ class Deployment:
 
         wait_until(answers, "the SuperLink does not come up")
 
-    def start_tenant(self, name: str) -> None:
-        for process in ("tenant", "supernode"):
-            self.tenants[name].serve(process)
+    @contextmanager
+    def shelved(self, bundle: bytes) -> Iterator[None]:
+        """A block in which the hub has other bytes under the signature of the signed bundle."""
+        (path,) = (self.server.folder / "bundle").glob("*.fab")
+        signed = path.read_bytes()
+        path.write_bytes(bundle)
+        yield
+        path.write_bytes(signed)
+
+    def tenants_ended(self) -> bool:
+        """Whether every tenant's process has ended."""
+        return None not in [tenant.serving["tenant"].poll() for tenant in self.tenants.values()]
+
+    def tenant_statuses(self) -> list[int]:
+        """How the tenants' processes ended."""
+        return [tenant.serving["tenant"].returncode for tenant in self.tenants.values()]
 
     def stop_all(self) -> None:
-        for party in (*self.tenants.values(), self.stranger, self.server):
+        for party in self._parties:
             party.stop_all()
+
+    def left_behind(self) -> bool:
+        """Whether a process of anybody is still there."""
+        return any(party.has_running() for party in self._parties)
+
+    @property
+    def _parties(self) -> tuple[Party, ...]:
+        return (*self.tenants.values(), self.stranger, self.server)
 
 
 def wait_until(true: Callable[[], bool], otherwise: str, seconds: float = 60.0) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import io
-import json
 import os
 import re
+import tempfile
 import threading
 import time
 import tomllib
@@ -19,6 +19,7 @@ import pytest
 from flwr.cli.build import build_fab_from_files
 from small_federation import MODEL, Recorder, clustered_rows, memory_hub, session_toml, write_small_federation
 
+from fed_em.model import Parameters
 from fed_em.model_file import load_model
 from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_server.bundle import build_bundle, write_bundle
@@ -28,7 +29,7 @@ from fed_em_server.session import run_session
 from fed_em_simulations.federation_folder import FederationFolder
 from tests.flower.deployment import DOCUMENT, Deployment, Party, block, wait_until
 
-SIZES = (60, 40, 50)
+BUNDLE = "@fed-em/fed-em-flower==0.1.0"
 KILLED_IN_ROUND = 5
 
 # A node that was killed may take a minute until it is let in again; the session waits so long.
@@ -41,11 +42,12 @@ _SET_PIPE_SIZE = 1031
 def test_the_document_runs_the_bundle_that_is_packed(tmp_path: Path) -> None:
     described = tomllib.loads((write_bundle(tmp_path) / "pyproject.toml").read_text(encoding="utf-8"))
     named = f"@{described['tool']['flwr']['app']['publisher']}/{described['project']['name']}"
-    assert f"flwr run {named}=={described['project']['version']} fleet" in DOCUMENT.read_text(encoding="utf-8")
+    assert f"{named}=={described['project']['version']}" == BUNDLE
+    assert f"flwr run {BUNDLE} fleet" in DOCUMENT.read_text(encoding="utf-8")
 
 
-class Watched(Recorder):
-    """Reads a session's events from a FIFO, whose writer is at most a few of them ahead; stops reading when a round begins."""
+class Held(Recorder):
+    """Reads a session's events from a FIFO, whose writer is at most some ten of them ahead, and stops when a round begins."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -56,43 +58,61 @@ class Watched(Recorder):
         self._thread.start()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def in_a_round(self) -> Iterator[None]:
         """A block in which the session is in `KILLED_IN_ROUND`, or a few events further."""
-        assert self._reached.wait(90), "the session does not begin"
-        yield
-        self._onwards.set()
+        try:
+            assert self._reached.wait(120), "the session does not begin"
+            yield
+        finally:
+            self._onwards.set()
 
     def over(self) -> None:
         self._thread.join(60)
+        self._path.unlink()
 
     def _read(self) -> None:
         with self._path.open(encoding="utf-8") as lines:
-            # One page: some ten events.
             fcntl.fcntl(lines.fileno(), _SET_PIPE_SIZE, 4096)
             for line in lines:
                 replay([line], self)
                 notice = self.notices[-1] if self.notices else None
                 if notice and notice.kind is NoticeKind.ROUND_STARTED and notice.round >= KILLED_IN_ROUND:
                     self._reached.set()
-                    assert self._onwards.wait(60)
+                    self._onwards.wait()
 
 
-@contextmanager
-def deployed(folder: Path, doors: Path, federation: FederationFolder) -> Iterator[Deployment]:
-    deployment = Deployment(folder, doors, federation)
-    try:
-        deployment.prepare()
-        for name in deployment.tenants:
-            deployment.start_tenant(name)
-        yield deployment
-    finally:
-        deployment.stop_all()
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> FederationFolder:
+    folder = tmp_path_factory.mktemp("deployment") / "f"
+    return write_small_federation(folder, clustered_rows((60, 40, 50)), session_toml(MODEL, FIT, TIMES))
 
 
-def keep_up(deployment: Deployment, name: str) -> None:
-    """What a supervisor does for a SuperNode."""
-    if deployment.tenants[name].serving["supernode"].poll() is not None:
-        deployment.tenants[name].serve("supernode")
+@pytest.fixture(scope="module")
+def undisturbed(federation: FederationFolder) -> Parameters:
+    """What the session gives in one process, when nothing happens to it."""
+    outcome = run_session(open_server(federation.server).plan("memory"), memory_hub(federation), Recorder())
+    assert len(outcome.result.fit.iterations) == 30
+    return outcome.result.fit.parameters
+
+
+@pytest.fixture(scope="module")
+def deployment(federation: FederationFolder) -> Iterator[Deployment]:
+    with tempfile.TemporaryDirectory(prefix="fed-em-") as doors:
+        deployed = Deployment(federation.folder.parent, Path(doors), federation)
+        try:
+            deployed.prepare()
+            yield deployed
+        finally:
+            deployed.stop_all()
+        assert not deployed.left_behind(), "every process of every party is gone"
+
+
+def another_session(federation: FederationFolder, name: str, gather: int = 300) -> Path:
+    """The same session, whose results go elsewhere, and which waits so many seconds for tenants."""
+    path = federation.session_file.with_name(f"{name}.toml")
+    text = federation.session_file.read_text(encoding="utf-8").replace("gather = 300", f"gather = {gather}")
+    path.write_text(text.replace('output = "../result"', f'output = "../{name}"'), encoding="utf-8")
+    return path
 
 
 def foreign_bundle() -> bytes:
@@ -110,9 +130,19 @@ def foreign_bundle() -> bytes:
 
 def submit(server: Party, app: str, session: Path) -> str:
     """The number of the run that was started."""
-    printed = server.run(f'flwr run {app} fleet --run-config "session=\\"{session}\\""')
+    return started(server.run(f'flwr run {app} fleet --run-config "session=\\"{session}\\""'))
+
+
+def started(printed: str) -> str:
     (run,) = re.findall(r"started run (\d+)", printed)
     return str(run)
+
+
+def status_of(run: str, listed: str) -> str:
+    """Flower's word for a run, in what `flwr list` prints."""
+    (line,) = (line for line in listed.splitlines() if run in line)
+    (status,) = re.findall(r"(?:pending|starting|running|finished)[a-z:]*", line)
+    return str(status)
 
 
 def await_refusal(nodes: list[Party], reason: str) -> None:
@@ -120,69 +150,95 @@ def await_refusal(nodes: list[Party], reason: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_a_session_survives_a_machine_of_a_tenant_and_the_superlink_and_no_foreign_bundle_runs(
-    tmp_path: Path, doors: Path
+@pytest.mark.timeout(500)
+def test_a_tenant_s_machine_and_the_superlink_are_killed_in_mid_session_and_no_foreign_bundle_or_node_gets_in(
+    deployment: Deployment, federation: FederationFolder, undisturbed: Parameters
 ) -> None:
     """One session, in the middle of which t1's tenant and SuperNode and the SuperLink are killed.
 
-    Sums are over all three tenants or none, so it waits until t1 has come back through the restarted SuperNode, and every opened sum is
-    of the same tenants as without any of this: the model is the same, bit for bit. While it waits, other bundles are tried on the nodes.
+    Sums are over all three tenants or none, so it waits until t1 is back through the restarted SuperNode, and every opened sum is of the
+    same tenants as without any of this: the model is the same, bit for bit. While it waits, strangers try the fleet.
     """
-    began = time.monotonic()
-    say = lambda text: print(f"{time.monotonic() - began:6.1f} {text}", flush=True)
-    tables = clustered_rows(SIZES)
-    federation = write_small_federation(tmp_path / "f", tables, session_toml(MODEL, FIT, TIMES))
-    other = write_small_federation(tmp_path / "other", tables, session_toml(MODEL, FIT, TIMES))
-    with deployed(tmp_path / "parties", doors, federation) as deployment:
-        server, t1 = deployment.server, deployment.tenants["t1"]
-        watched = Watched(server.folder / "events.jsonl")
-        server.run(block("server", "run"))
-        say("submitted")
-        with watched.held():
-            say("killing")
-            t1.kill("tenant", "supernode")
-            server.kill("superlink")
-        server.serve("superlink")
-        t1.serve("tenant")
-        t1.serve("supernode")
-        deployment.await_superlink()
-        say("superlink again")
-        deployment.stranger.serve("supernode")
-        nodes = [deployment.tenants[name] for name in ("t0", "t2")]
+    server, t1 = deployment.server, deployment.tenants["t1"]
+    held = Held(server.folder / "events.jsonl")
+    run = started(server.run(block("server", "run")))
+    for tenant in deployment.tenants.values():
+        tenant.serve("tenant")
+        tenant.serve("supernode")
+    with held.in_a_round():
+        t1.kill("tenant", "supernode")
+        server.kill("superlink")
+    server.serve("superlink")
+    t1.serve("tenant")
+    deployment.await_superlink()
+    deployment.stranger.serve("supernode")
 
-        server.run("fed-em flower-app unsigned && sed -i s/'A session'/'Another session'/ unsigned/*/pyproject.toml")
-        unsigned = submit(server, "unsigned/fed-em-flower", other.session_file)
-        await_refusal(nodes, "App verification is not supported")
-        say("unsigned")
-        (shelved,) = (server.folder / "bundle").glob("*.fab")
-        shelved.write_bytes(foreign_bundle())
-        tampered = submit(server, "@fed-em/fed-em-flower==0.1.0", other.session_file)
+    nodes = [deployment.tenants[name] for name in ("t0", "t2")]
+    elsewhere = another_session(federation, "elsewhere", gather=25)
+    server.run("fed-em flower-app unsigned && sed -i s/'A session'/'Another session'/ unsigned/*/pyproject.toml")
+    submit(server, "unsigned/fed-em-flower", elsewhere)
+    await_refusal(nodes, "App verification is not supported")
+    with deployment.shelved(foreign_bundle()):
+        tampered = submit(server, BUNDLE, elsewhere)
         await_refusal(nodes, "FAB verification failed")
-        say("tampered")
-        for run in (unsigned, tampered):
-            server.run(f"flwr stop {run} fleet")
-            print(server.run(f"flwr log {run} fleet --show"))
-        say("stopped")
-        assert deployment.stranger.serving["supernode"].poll() not in {None, 0}
-        assert deployment.stranger.says("supernode", "Failed to activate SuperNode")
-        assert server.says("superlink", "No SuperNode found with the given public key")
+    server.run(f"flwr stop {tampered} fleet")
+    assert "refuses this bundle: nobody whom it trusts has signed it" in server.run(f"flwr log {tampered} fleet --show")
+    wait_until(lambda: deployment.stranger.serving["supernode"].poll() is not None, "the stranger's node stays")
+    assert server.says("superlink", "No SuperNode found with the given public key")
 
-        def over() -> bool:
-            keep_up(deployment, "t1")
-            return all(each.serving["tenant"].poll() is not None for each in deployment.tenants.values())
+    def over() -> bool:
+        if t1.serving["supernode"].poll() is not None:
+            # A supervisor's pause. Flower lets a node that was killed in again when its heartbeats are overdue.
+            time.sleep(2)
+            t1.serve("supernode")
+        return deployment.tenants_ended()
 
-        wait_until(over, "the session does not end", 120)
-        say("over")
-        watched.over()
-        statuses = {name: each.serving["tenant"].returncode for name, each in deployment.tenants.items()}
-        assert statuses == {"t0": 0, "t1": 0, "t2": 0}
-        runs = json.loads(server.run("flwr list fleet --format json"))["runs"]
-        print(runs)
-        print(server.run(block("server", "look")))
-    joined = [notice.tenants for notice in watched.notices if notice.kind is NoticeKind.JOINED]
-    assert joined.count(("t1",)) == 2
-    undisturbed = run_session(open_server(federation.server).plan("memory"), memory_hub(federation), Recorder())
-    fitted = load_model(federation.server.output / "model")
-    print(fitted.parameters.distance(undisturbed.result.fit.parameters))
-    say("end")
+    wait_until(over, "the session does not end", 150)
+    assert deployment.tenant_statuses() == [0, 0, 0]
+    held.over()
+    wait_until(lambda: not server.has_running("flwr-serverapp"), "the run does not end")
+    seen = server.run(block("server", "look"))
+    assert status_of(run, seen) == "finished:completed" and seen.count("online") == 3
+    joined = [notice.tenants for notice in held.notices if notice.kind is NoticeKind.JOINED]
+    assert joined.count(("t1",)) == 2, "another ticket reached it"
+    assert load_model(federation.server.output / "model").parameters.distance(undisturbed) == 0
+    for name in federation.tenant_files:
+        assert load_model(federation.tenant(name).state / "model").parameters.distance(undisturbed) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_superlink_that_starts_the_coordinator_itself_takes_it_along_and_the_session_is_run_again(
+    deployment: Deployment, federation: FederationFolder, undisturbed: Parameters
+) -> None:
+    """Without a process of its own for the coordinator."""
+    server = deployment.server
+    server.kill("superexec", "superlink")
+    alone = (
+        block("server", "serves", "superlink")
+        .replace("--isolation process", "")
+        .replace("--superexec-auth-secret-file superexec.secret", "")
+    )
+    server.serve("superlink", alone)
+    deployment.await_superlink()
+    for tenant in deployment.tenants.values():
+        tenant.serve("tenant")
+    held = Held(server.folder / "events.jsonl")
+    lost = started(server.run(block("server", "run")))
+    with held.in_a_round():
+        server.kill("superlink")
+        wait_until(lambda: not server.has_running("flower-superexec"), "what the SuperLink has started lives on")
+        # The coordinator, which looks for its parent five times a second, is told as well; it cannot hear while its events are held.
+        time.sleep(0.5)
+    held.over()
+    wait_until(lambda: not server.has_running("flwr-serverapp"), "the coordinator lives on")
+    server.serve("superlink", alone)
+    deployment.await_superlink()
+    for tenant in deployment.tenants.values():
+        tenant.kill("tenant")
+        tenant.serve("tenant")
+    submit(server, BUNDLE, another_session(federation, "again"))
+    wait_until(deployment.tenants_ended, "the session does not end", 120)
+    assert deployment.tenant_statuses() == [0, 0, 0]
+    print(server.run(block("server", "look")))
+    assert load_model(federation.server.output.with_name("again") / "model").parameters.distance(undisturbed) == 0
