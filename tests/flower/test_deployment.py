@@ -165,6 +165,7 @@ def test_a_tenant_s_machine_and_the_superlink_are_killed_in_mid_session_and_no_f
     for tenant in deployment.tenants.values():
         tenant.serve("tenant")
         tenant.serve("supernode")
+    assert re.search(r" ok .*signed bundle .*must be signed by fpk_", t1.run(block("tenant", "doctor"), fails=True))
     with held.in_a_round():
         t1.kill("tenant", "supernode")
         server.kill("superlink")
@@ -240,5 +241,5 @@ def test_a_superlink_that_starts_the_coordinator_itself_takes_it_along_and_the_s
     submit(server, BUNDLE, another_session(federation, "again"))
     wait_until(deployment.tenants_ended, "the session does not end", 120)
     assert deployment.tenant_statuses() == [0, 0, 0]
-    print(server.run(block("server", "look")))
+    assert status_of(lost, server.run(block("server", "look"))) != "finished:completed"
     assert load_model(federation.server.output.with_name("again") / "model").parameters.distance(undisturbed) == 0

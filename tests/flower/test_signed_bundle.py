@@ -19,8 +19,11 @@ from flwr.supercore.utils import request_download_link
 from flwr.superlink.servicer.control.control_handlers import _format_verification
 from flwr.supernode.cli.flower_supernode import _try_obtain_trusted_entities, _validate_public_keys_ed25519
 from flwr.supernode.start_client_internal import _verify_fab
+from small_federation import clustered_rows, write_small_federation
 
 from fed_em.errors import CallerError, EnvironmentFault
+from fed_em_client.configuration import read_tenant_configuration
+from fed_em_client.flower_tenant import serve_flower
 from fed_em_client.trusted_entities import read_trusted_entities
 from fed_em_server.bundle import build_bundle, write_bundle
 from fed_em_server.bundle_hub import BundleHub
@@ -179,3 +182,13 @@ def test_a_key_of_another_kind_is_named(tmp_path: Path, key: str) -> None:
     path.write_text(f"fpk_clinic: {key}\n")
     with pytest.raises(CallerError, match="the key of fpk_clinic is no Ed25519 public key"):
         read_trusted_entities(path)
+
+
+def test_no_tenant_serves_behind_a_node_that_trusts_anybody(tmp_path: Path, doors: Path) -> None:
+    federation = write_small_federation(tmp_path / "f", clustered_rows((10, 10, 10)))
+    file = federation.tenant_files["t1"]
+    file.write_text(file.read_text() + '\n[flower]\ntrusted_entities = "trusted.yaml"\n')
+    (file.parent / "trusted.yaml").write_text("{}\n")
+    with pytest.raises(CallerError, match="names nobody"):
+        serve_flower(read_tenant_configuration(file), doors / "t1", print)
+    assert not list(doors.iterdir()), "nobody can knock"
