@@ -11,7 +11,7 @@ import threading
 import time
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,9 +32,8 @@ from tests.flower.deployment import DOCUMENT, Deployment, Party, block, wait_unt
 BUNDLE = "@fed-em/fed-em-flower==0.1.0"
 KILLED_IN_ROUND = 5
 
-# A node that was killed may take a minute until it is let in again; the session waits so long.
 FIT = "tolerance = 0\nmax_iterations = 30"
-TIMES = "gather = 300\npatience = 0.3\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
+TIMES = "gather = 120\npatience = 0.3\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
 
 _SET_PIPE_SIZE = 1031
 
@@ -96,7 +95,9 @@ def undisturbed(federation: FederationFolder) -> Parameters:
 
 
 @pytest.fixture(scope="module")
-def deployment(federation: FederationFolder) -> Iterator[Deployment]:
+def deployment(federation: FederationFolder, program: Callable[[str], Path]) -> Iterator[Deployment]:
+    for name in ("openssl", "ssh-keygen"):
+        program(name)
     with tempfile.TemporaryDirectory(prefix="fed-em-") as doors:
         deployed = Deployment(federation.folder.parent, Path(doors), federation)
         try:
@@ -107,10 +108,10 @@ def deployment(federation: FederationFolder) -> Iterator[Deployment]:
         assert not deployed.left_behind(), "every process of every party is gone"
 
 
-def another_session(federation: FederationFolder, name: str, gather: int = 300) -> Path:
+def another_session(federation: FederationFolder, name: str, gather: int = 120) -> Path:
     """The same session, whose results go elsewhere, and which waits so many seconds for tenants."""
     path = federation.session_file.with_name(f"{name}.toml")
-    text = federation.session_file.read_text(encoding="utf-8").replace("gather = 300", f"gather = {gather}")
+    text = federation.session_file.read_text(encoding="utf-8").replace("gather = 120", f"gather = {gather}")
     path.write_text(text.replace('output = "../result"', f'output = "../{name}"'), encoding="utf-8")
     return path
 

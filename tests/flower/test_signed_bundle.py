@@ -7,12 +7,15 @@ import stat
 import subprocess
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from flwr.cli.build import build_fab_from_disk
 from flwr.supercore.fab import Fab
 from flwr.supercore.utils import request_download_link
@@ -32,9 +35,11 @@ from fed_em_server.bundle_signature import SignedBundle, sign_bundle
 APP = "@fed-em/fed-em-flower"
 
 
-def key_at(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
-    """A key as a signer makes it."""
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-f", str(path)], check=True)
+def key_at(path: Path, key: Ed25519PrivateKey | EllipticCurvePrivateKey | None = None) -> Path:
+    """A key in the files that `ssh-keygen` makes."""
+    key = key or Ed25519PrivateKey.generate()
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    path.with_suffix(".pub").write_bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
     return path
 
 
@@ -114,15 +119,25 @@ def test_a_signature_is_bound_to_its_key_and_its_time(tmp_path: Path, signed: Si
     assert not _verify_fab(fetched(signed.bundle.parent), trusted_by_node(signed.trusted))
 
 
-@pytest.mark.parametrize(("kind", "passphrase"), [("ecdsa", ""), ("ed25519", "secret words")])
-def test_a_key_that_cannot_sign_is_refused_with_the_remedy(tmp_path: Path, kind: str, passphrase: str) -> None:
-    with pytest.raises(CallerError, match="no Ed25519 private key") as refused:
-        sign_bundle(tmp_path / "bundle", key_at(tmp_path / "key", kind, passphrase))
-    assert "ssh-keygen -t ed25519" in refused.value.diagnostics()
-    with pytest.raises(CallerError, match="no Ed25519 private key"):
-        sign_bundle(tmp_path / "bundle", tmp_path / "key.pub")
+def test_a_key_that_cannot_sign_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    key = key_at(tmp_path / "key", generate_private_key(SECP256R1()))
+    for path in (key, tmp_path / "key.pub"):
+        with pytest.raises(CallerError, match="no Ed25519 private key") as refused:
+            sign_bundle(tmp_path / "bundle", path)
+        assert "ssh-keygen -t ed25519" in refused.value.diagnostics()
     with pytest.raises(EnvironmentFault, match="cannot read the key"):
         sign_bundle(tmp_path / "bundle", tmp_path / "absent")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_key_of_ssh_keygen_signs_unless_it_has_a_passphrase(tmp_path: Path, program: Callable[[str], Path]) -> None:
+    make = [str(program("ssh-keygen")), "-q", "-t", "ed25519"]
+    subprocess.run([*make, "-N", "", "-f", str(tmp_path / "open")], check=True)
+    subprocess.run([*make, "-N", "secret words", "-f", str(tmp_path / "locked")], check=True)
+    signed = sign_bundle(tmp_path / "bundle", tmp_path / "open")
+    assert _verify_fab(fetched(tmp_path / "bundle"), trusted_by_node(signed.trusted))
+    with pytest.raises(CallerError, match="without a passphrase"):
+        sign_bundle(tmp_path / "bundle", tmp_path / "locked")
 
 
 def test_the_hub_has_nothing_else(signed: SignedBundle) -> None:
@@ -177,7 +192,7 @@ def test_a_file_that_names_nobody_is_found_out_where_flower_takes_it(tmp_path: P
 @pytest.mark.parametrize("key", ["", "ssh-ed25519 AAAA", "17", "ecdsa"])
 def test_a_key_of_another_kind_is_named(tmp_path: Path, key: str) -> None:
     if key == "ecdsa":
-        key = key_at(tmp_path / "node", "ecdsa").with_suffix(".pub").read_text()
+        key = key_at(tmp_path / "node", generate_private_key(SECP256R1())).with_suffix(".pub").read_text()
     path = tmp_path / "trusted.yaml"
     path.write_text(f"fpk_clinic: {key}\n")
     with pytest.raises(CallerError, match="the key of fpk_clinic is no Ed25519 public key"):
