@@ -128,6 +128,13 @@ class PolicyTable(Table):
         )
 
 
+class FlowerTable(Table):
+    """What belongs to this tenant's SuperNode, where there is one."""
+
+    trusted_entities: Path | None = None
+    """The file that its `--trusted-entities` names. With it, a tenant does not serve behind a SuperNode that runs any bundle."""
+
+
 class TenantConfiguration(Table):
     """One tenant, as its own operator writes it."""
 
@@ -153,6 +160,7 @@ class TenantConfiguration(Table):
     """Session column to data column, where the names differ."""
     policy: PolicyTable = PolicyTable()
     """In the file, a table or the path of a TOML file of its own with the same keys."""
+    flower: FlowerTable = FlowerTable()
     _source: Path | None = PrivateAttr(None)
 
     def policy_now(self) -> PolicyTable:
@@ -167,8 +175,10 @@ def read_tenant_configuration(path: Path) -> TenantConfiguration:
     found._source = path
     data = _from(base, found.data)
     fresh = None if found.fresh is None else _from(base, found.fresh)
-    own = {name: base / getattr(found, name) for name in ("roster", "keys", "state")}
+    own: dict[str, Any] = {name: base / getattr(found, name) for name in ("roster", "keys", "state")}
     own |= {"ledger_head": base / found.ledger_head} if found.ledger_head else {}
+    trusted = found.flower.trusted_entities
+    own |= {"flower": FlowerTable(trusted_entities=base / trusted)} if trusted else {}
     return found.model_copy(update={**own, "data": data, "fresh": fresh})
 
 

@@ -21,6 +21,7 @@ from fed_em_client.rows_work import RowsWork
 from fed_em_client.socket_door import SocketDoor
 from fed_em_client.take_part import MODEL_FOLDER, Tenant, TenantMarks, keep_model, open_tenant
 from fed_em_client.tenant_session import SessionLeft, TenantSession
+from fed_em_client.trusted_entities import read_trusted_entities
 from fed_em_protocols.errors import SERVER, PeerFault
 from fed_em_protocols.grid_payloads import Parcel, read_ticket
 from fed_em_protocols.transcript.tenant_log import TenantLog
@@ -48,10 +49,13 @@ def serve_flower(
         The folder of the last session's model.
 
     Raises:
+        CallerError: the SuperNode's trusted entities, if the configuration names them, let any bundle run.
         FedEmError: as `take_part`, at the first session that fails. A coordinator that cannot be reached is reported only: the
             next ticket may lead to another.
     """
     tenant = open_tenant(configuration)
+    if configuration.flower.trusted_entities is not None:
+        read_trusted_entities(configuration.flower.trusted_entities)
     kept = folder = configuration.state / MODEL_FOLDER
     with (
         FileRoundMarks(configuration.state) as marks,

@@ -13,6 +13,7 @@ from fed_em_client.link_checks import Accepted, reach, resolve, shake_hands
 from fed_em_client.privacy_ledger import ledger_files, read_spends
 from fed_em_client.privacy_statement import statement
 from fed_em_client.rows import check_row_count
+from fed_em_client.trusted_entities import read_trusted_entities
 from fed_em_protocols.addresses import split_address
 from fed_em_protocols.checks import Finding, check, check_roster, check_versions
 from fed_em_protocols.errors import SERVER
@@ -51,6 +52,8 @@ def examine_tenant(path: Path, now: datetime) -> Iterator[Finding]:
     yield from _check_link(configuration, roster.result, keys.result)
     if configuration.policy.privacy.epsilon is not None or ledger_files(configuration).ledger.exists():
         yield check("privacy ledger", lambda: _balance(configuration, now), str).finding
+    if (trusted := configuration.flower.trusted_entities) is not None:
+        yield check("signed bundle", lambda: read_trusted_entities(trusted), _say_trusted).finding
     yield check("data", lambda: _read_data(configuration, roster.result), _say_data).finding
 
 
@@ -112,6 +115,10 @@ def _pinned_roster(configuration: TenantConfiguration) -> Roster:
 
 def _say_roster(roster: Roster) -> str:
     return f"'{roster.federation}', version {roster.version}, {roster.n} tenants; its hash is the pinned one"
+
+
+def _say_trusted(names: tuple[str, ...]) -> str:
+    return f"Flower's bundles must be signed by {' or '.join(names)}"
 
 
 def _own_keys(configuration: TenantConfiguration, roster: Roster | None) -> PartyKeys:

@@ -15,7 +15,7 @@ from fed_em_client.roster_command import accept
 from fed_em_client.tenant_command import tenant
 from fed_em_protocols.roster_commands import keygen, roster
 from fed_em_server.audit_commands import audit
-from fed_em_server.bundle_command import flower_app
+from fed_em_server.bundle_command import flower_app, flower_hub
 from fed_em_server.doctor_command import doctor
 from fed_em_server.measure_command import measure
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
@@ -46,6 +46,7 @@ for command in (
     server,
     tenant,
     flower_app,
+    flower_hub,
     fit,
     measure,
     schema,
