@@ -67,6 +67,10 @@ class RoundRecord(Table):
     log_likelihood: float | None = None
     """Nats a row of standardised columns, each row's at the parameters its term belongs to; None for the moments and the starts. Of
     a round of models to pick from, that of the one that was picked in the end; None until then, or if it took no step."""
+    objective: FiniteFloat | None = None
+    """What the loop climbs (`fed_em.em.Iteration`), nats a row; None where one model took no step."""
+    records: FiniteFloat | None = None
+    """How many records were summed, weights counted; None likewise."""
     weights: tuple[float, ...] = ()
     """Mixing weights after the M-step."""
     step: Step = Step.EM

@@ -294,6 +294,8 @@ class _RecordKeeper:
         weights = tuple(float(w) for w in iteration.parameters["weights"])
         seen = {
             "log_likelihood": iteration.log_likelihood,
+            "objective": iteration.objective,
+            "records": iteration.records,
             "weights": weights,
             "held": iteration.held,
             "step": iteration.step,
