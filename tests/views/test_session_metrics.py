@@ -20,9 +20,7 @@ from fed_em_server.record import Participation, RoundRecord, SessionRecord
 from tests.observability.scrapes import undeclared
 from tests.observability.watched import metrics_of, run, scraped, small
 from tests.views.clinics import tell
-from tests.views.conftest import Session, session
-
-__all__ = ["session"]
+from tests.views.conftest import Session
 
 EXPIRES = datetime(2027, 1, 1, tzinfo=UTC)
 
@@ -81,9 +79,7 @@ def test_every_sample_is_declared_and_nearly_all_that_is_declared_is_there(
 ) -> None:
     assert not undeclared(told.metrics.registry, told.metrics.values_of)
     seen = {name.split("{")[0] for name in scraped(told.metrics)}
-    missing = {
-        entry.name for entry in listed(Side.SERVER) if not {entry.name, f"{entry.name}_count"} & seen
-    }
+    missing = {entry.name for entry in listed(Side.SERVER) if not {entry.name, f"{entry.name}_count"} & seen}
     # Of sessions with noise, with checkpoints, and with a price table.
     assert missing == {
         "fed_em_checkpoint_timestamp_seconds",
