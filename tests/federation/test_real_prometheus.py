@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from small_federation import clustered_rows, session_toml, write_small_federation
+from small_federation import Recorder, clustered_rows, session_toml, write_small_federation
 
 from fed_em_client.observability.endpoint import serving_metrics
 from fed_em_client.observability.settings import SessionMetricsTable
@@ -27,6 +27,7 @@ from fed_em_server.observability.alert_rules import all_alerts
 from fed_em_server.observability.dashboards import DASHBOARDS
 from fed_em_server.observability.generate import CONFIGURATION, RULES
 from fed_em_server.observability.session_metrics import SessionMetrics
+from fed_em_server.record import RoundRecord
 from fed_em_server.serve import open_server
 from fed_em_server.session import run_session
 from fed_em_server.watchers import Watchers
@@ -37,8 +38,8 @@ from tests.observability.watched import PRICES
 
 PATIENCE = 60.0
 
-# What this session has no use for, or no more when it is over: noise, budgets, checkpoints, refusals.
-WITHOUT_DATA = re.compile(r"epsilon|checkpoint|session_running == 1|tenant_refusals")
+# What this session has no use for: noise, budgets, checkpoints, refusals.
+WITHOUT_DATA = re.compile(r"epsilon|checkpoint|tenant_refusals")
 
 
 class Prometheus:
@@ -56,9 +57,19 @@ class Prometheus:
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{arguments}: {error.read().decode()}") from None
 
-    def series(self, expression: str) -> list[Any]:
-        """The series that an expression has now."""
-        return list(self.get("query", query=expression)["result"])
+    def series(self, expression: str, moment: float | None = None) -> list[Any]:
+        """The series that an expression has now, or had at a moment, in seconds since 1970."""
+        at = {} if moment is None else {"time": f"{moment:.3f}"}
+        return list(self.get("query", query=expression, **at)["result"])
+
+
+class LastRound(Recorder):
+    """Remembers when the last round was opened: tenants' endpoints, and what is said of a running session, end with it."""
+
+    moment = 0.0
+
+    def round_opened(self, record: RoundRecord) -> None:
+        self.moment = time.time()
 
 
 def wait_until(done: Callable[[], bool], what: str) -> None:
@@ -121,7 +132,7 @@ def test_every_query_of_dashboards_and_alerts_is_answered(program: Callable[[str
     expiries = certificate_expiries(federation.roster, (SERVER, *federation.tenant_files))
     settings = SessionMetricsTable.model_validate({"listen": "127.0.0.1:0", "prices": PRICES})
     metrics = SessionMetrics(settings, expiries)
-    hub = server.hub()
+    hub, last = server.hub(), LastRound()
 
     def tenants_targets() -> list[str]:
         logs = [(file.parent / "log.txt").read_text() for file in federation.tenant_files.values()]
@@ -137,13 +148,13 @@ def test_every_query_of_dashboards_and_alerts_is_answered(program: Callable[[str
             }
             with prometheus(binary, tmp_path / "prometheus", targets) as found:
                 wait_until(lambda: len(found.series("up == 1")) == 4, "not all endpoints are scraped")
-                outcome = run_session(server.plan("grpc"), hub, Watchers((metrics, Pace(0.3))))
+                outcome = run_session(server.plan("grpc"), hub, Watchers((metrics, last, Pace(0.3))))
                 metrics.finished(outcome.record)
                 check_values(found, outcome.record.rounds[-1].log_likelihood, len(outcome.record.rounds))
                 # It ended at its last iteration, which was promised of one session in twenty at most.
                 ticket = 'ALERTS{alertstate="firing", alertname="FedEmConvergenceBudgetTicket"}'
                 wait_until(lambda: bool(found.series(ticket)), "a broken promise is no alert")
-                check_answers(found)
+                check_answers(found, last.moment)
 
 
 def check_values(found: Prometheus, log_likelihood: float | None, rounds: int) -> None:
@@ -165,10 +176,13 @@ def check_values(found: Prometheus, log_likelihood: float | None, rounds: int) -
     assert found.series('ALERTS{alertstate="firing", severity="page"}') == []
 
 
-def check_answers(found: Prometheus) -> None:
+def check_answers(found: Prometheus, last_round: float) -> None:
     queries = [query.expression for dashboard in DASHBOARDS for query in dashboard.queries]
     assert len(queries) > 50
-    empty = [query for query in queries if not found.series(filled_in(query)) and expects_data(query)]
+    answered = {
+        query: found.series(filled_in(query)) or found.series(filled_in(query), last_round) for query in queries
+    }
+    empty = [query for query, series in answered.items() if not series and expects_data(query)]
     assert empty == []
     for alert in all_alerts():
         found.series(alert.whole_expression)

@@ -1,9 +1,9 @@
-"""The metrics of one process, registered as the catalogue says and held to its labels whenever something is recorded."""
+"""The metrics of one process, as the catalogue lists them, and held to its labels whenever something is recorded."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, disable_created_metrics
@@ -14,12 +14,12 @@ from fed_em_protocols.metric_catalogue import PREFIX, Bound, Kind, Label, Side, 
 from fed_em_protocols.metric_catalogue import Metric as Entry
 
 # When each series was made is a series more of each that nobody reads.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+disable_created_metrics()
 
-_CLASSES = {Kind.COUNTER: Counter, Kind.GAUGE: Gauge, Kind.HISTOGRAM: Histogram}
+_Recorded = Counter | Gauge | Histogram
 
 
-class MetricSet:
+class MetricSet(Collector):
     """What one side records, by names without their prefix. Safe under threads.
 
     Counters and histograms are there from the start, at zero, for every value of their labels, so that the first increase is seen as
@@ -40,16 +40,26 @@ class MetricSet:
     ) -> None:
         self.registry = CollectorRegistry()
         self.scraped = threading.Event()
-        # First, so that whatever is recorded before a scrape begins is in it.
-        self.registry.register(_BeforeScrape(self.scraped, refresh))
+        self._refresh = refresh
         self._bounds = {bound: tuple(values) for bound, values in bounds.items()}
         self._entries = {entry.name: entry for entry in metrics_of(side)}
         self._metrics = {name: _made(entry) for name, entry in self._entries.items()}
-        self._shown: set[str] = set()
-        for entry in self._entries.values():
-            if entry.kind is not Kind.GAUGE:
-                self._show(entry.name)
-                self._fill(entry)
+        self._shown = {name for name, entry in self._entries.items() if entry.kind is not Kind.GAUGE}
+        for name in self._shown:
+            self._fill(self._entries[name])
+        self.registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """What a scrape shows."""
+        self.scraped.set()
+        self._refresh()
+        for name, metric in self._metrics.items():
+            if name in self._shown:
+                yield from metric.collect()
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: whoever registers this does not measure anything yet."""
+        return ()
 
     def bound(self, bound: Bound, values: Iterable[str]) -> None:
         """From now on, labels with this bound have these values. Where that is a change, series that have such a label are gone."""
@@ -64,25 +74,26 @@ class MetricSet:
 
     def forget(self, *names: str) -> None:
         """Show these gauges no more, until they are set again."""
-        for name in names:
-            whole = PREFIX + name
-            if whole in self._shown:
-                self.registry.unregister(self._metrics[whole])
-                self._shown.remove(whole)
+        self._shown -= {PREFIX + name for name in names}
 
     def add(self, name: str, amount: float = 1.0, **labels: str) -> None:
         """Let a counter grow."""
-        self._series(name, Kind.COUNTER, labels).inc(amount)
+        found = self._series(f"{name}_total", Kind.COUNTER, labels)
+        assert isinstance(found, Counter)
+        found.inc(amount)
 
     def set(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge."""
-        series = self._series(name, Kind.GAUGE, labels)
-        series.set(value)
-        self._show(PREFIX + name)
+        found = self._series(name, Kind.GAUGE, labels)
+        assert isinstance(found, Gauge)
+        found.set(value)
+        self._shown.add(PREFIX + name)
 
     def observe(self, name: str, value: float, **labels: str) -> None:
         """Count a value in a histogram."""
-        self._series(name, Kind.HISTOGRAM, labels).observe(value)
+        found = self._series(name, Kind.HISTOGRAM, labels)
+        assert isinstance(found, Histogram)
+        found.observe(value)
 
     def bounded(self, bound: Bound) -> tuple[str, ...]:
         """The values that labels with a bound may have now."""
@@ -92,8 +103,8 @@ class MetricSet:
         """All values that a label may have now."""
         return label.values if label.bound is None else self.bounded(label.bound)
 
-    def _series(self, name: str, kind: Kind, labels: Mapping[str, str]) -> Counter | Gauge | Histogram:
-        whole = PREFIX + name + ("_total" if kind is Kind.COUNTER else "")
+    def _series(self, name: str, kind: Kind, labels: Mapping[str, str]) -> _Recorded:
+        whole = PREFIX + name
         entry = self._entries.get(whole)
         if entry is None or entry.kind is not kind:
             raise IllegalStep(f"no {kind.value} {whole} is in the catalogue for this side")
@@ -111,30 +122,9 @@ class MetricSet:
         for values in product(*(self.values_of(label) for label in entry.labels)):
             self._metrics[entry.name].labels(*values)
 
-    def _show(self, name: str) -> None:
-        if name not in self._shown:
-            self.registry.register(self._metrics[name])
-            self._shown.add(name)
 
-
-class _BeforeScrape(Collector):
-    """Collects nothing; a registry asks it first."""
-
-    def __init__(self, scraped: threading.Event, refresh: Callable[[], None]) -> None:
-        self._scraped = scraped
-        self._refresh = refresh
-
-    def collect(self) -> Iterable[Metric]:
-        self._scraped.set()
-        self._refresh()
-        return ()
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: a registry that asks does not measure anything yet."""
-        return ()
-
-
-def _made(entry: Entry) -> Counter | Gauge | Histogram:
+def _made(entry: Entry) -> _Recorded:
     if entry.kind is Kind.HISTOGRAM:
         return Histogram(entry.name, entry.help, entry.label_names, registry=None, buckets=entry.buckets)
-    return _CLASSES[entry.kind](entry.name, entry.help, entry.label_names, registry=None)
+    kind = Counter if entry.kind is Kind.COUNTER else Gauge
+    return kind(entry.name, entry.help, entry.label_names, registry=None)
