@@ -190,7 +190,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e18  # type: ignore[arg-type,call-overload]
+    return isinstance(value, int | float) and type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e18
 
 
 def _is_name(value: object) -> bool:

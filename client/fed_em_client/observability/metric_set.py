@@ -14,7 +14,7 @@ from fed_em_protocols.metric_catalogue import PREFIX, Bound, Kind, Label, Side, 
 from fed_em_protocols.metric_catalogue import Metric as Entry
 
 # When each series was made is a series more of each that nobody reads.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _Recorded = Counter | Gauge | Histogram
 

@@ -62,12 +62,11 @@ def _yaml(document: Mapping[str, Any]) -> str:
 def _with_tables(page: str, tables: Mapping[str, str]) -> str:
     for name, table in tables.items():
         start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        made = f"{start}\n\n{table}\n\n{end}"
-        page, found = re.subn(
-            f"{re.escape(start)}.*?{re.escape(end)}", lambda _, made=made: made, page, flags=re.DOTALL
-        )
-        if found != 1:
+        before, opened, rest = page.partition(start)
+        _, closed, after = rest.partition(end)
+        if not (opened and closed):
             raise SystemExit(f"{DOCUMENTATION} has no place for the {name}: {start} … {end}")
+        page = f"{before}{start}\n\n{table}\n\n{end}{after}"
     return page
 
 

@@ -36,7 +36,7 @@ class SessionSpans(AbstractContextManager["SessionSpans"]):
     def session_started(self, record: SessionRecord) -> None:
         """The session's span begins."""
         self._picture = Picture.of(record)
-        attributes = {
+        attributes: dict[str, str | int] = {
             "session": record.session,
             "federation": record.federation,
             "title": record.title,
