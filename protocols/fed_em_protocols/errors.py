@@ -56,7 +56,7 @@ class TermsRefused(CallerError):
     """This tenant's own policy does not admit what the session asks.
 
     Args:
-        rule: Which of its demands is not met, for the tenant's own metrics and log; never sent.
+        rule: Which of its demands is not met, by default one of [policy.privacy]: for the tenant's own metrics and log, never sent.
     """
 
     def __init__(self, message: str, *, remedy: str = "", rule: PolicyRule = PolicyRule.PRIVACY) -> None:

@@ -113,7 +113,7 @@ EVENTS: Mapping[str, Event] = {
     "uploaded": Event(Level.INFO, {"e_step_seconds": Holds.NUMBER, "masking_seconds": Holds.NUMBER}),
     "session_refused": Event(Level.ERROR, {"rule": frozenset(rule.value for rule in PolicyRule)}),
     "session_closed": Event(Level.INFO, {"reason": frozenset({"finished", "failed"})}),
-}  # fmt: skip
+}
 
 
 def _time_of_day() -> datetime:

@@ -55,7 +55,6 @@ class TenantMetrics:
         self._clock, self._time_of_day = clock, time_of_day
         self._told: tuple[PrivacySpends, float] | None = None
         self._telling = threading.Lock()
-        self.metrics.set("tenant_link_up", 0.0)
         for party, expires in certificates.items():
             self.metrics.set("certificate_expiry_timestamp_seconds", expires.timestamp(), party=party)
 

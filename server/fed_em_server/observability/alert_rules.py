@@ -181,7 +181,7 @@ ALERTS = (
         "Look at the column at the tenants; if the change is real, retrain.",
         "10m",
     ),
-)  # fmt: skip
+)
 
 
 def all_alerts() -> Iterator[Alert]:

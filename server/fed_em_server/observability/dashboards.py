@@ -367,7 +367,9 @@ DEBUG = Dashboard(
                     "E-step and masking",
                     "95 % take no longer.",
                     (
-                        Query(_quantile(0.95, "fed_em_tenant_e_step_seconds", "instance", False), "E-step {{instance}}"),
+                        Query(
+                            _quantile(0.95, "fed_em_tenant_e_step_seconds", "instance", False), "E-step {{instance}}"
+                        ),
                         Query(_quantile(0.95, "fed_em_tenant_mask_seconds", "instance", False), "masking {{instance}}"),
                     ),
                     "s",
@@ -375,7 +377,12 @@ DEBUG = Dashboard(
                 Panel(
                     "Refusals by rule",
                     "Of the tenant's own policy, in a day.",
-                    (Query("sum by (instance, rule) (increase(fed_em_tenant_refusals_total[1d])) > 0", "{{instance}} {{rule}}"),),
+                    (
+                        Query(
+                            "sum by (instance, rule) (increase(fed_em_tenant_refusals_total[1d])) > 0",
+                            "{{instance}} {{rule}}",
+                        ),
+                    ),
                     kind="table",
                 ),
                 Panel(
@@ -410,7 +417,12 @@ DEBUG = Dashboard(
                 Panel(
                     "Requests",
                     "A second, by what became of them.",
-                    (Query(f"sum by (method, outcome) (rate(fed_em_serve_requests_total{_RATE}))", "{{method}} {{outcome}}"),),
+                    (
+                        Query(
+                            f"sum by (method, outcome) (rate(fed_em_serve_requests_total{_RATE}))",
+                            "{{method}} {{outcome}}",
+                        ),
+                    ),
                     "reqps",
                 ),
                 Panel(
@@ -423,6 +435,6 @@ DEBUG = Dashboard(
         ),
     ),
     "now-1h",
-)  # fmt: skip
+)
 
 DASHBOARDS = (EXECUTIVE, ON_CALL, DEBUG)

@@ -11,8 +11,8 @@ from typing import IO
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_protocols.log_events import MOST_NAMES, EventLog, Value, sentence
 from fed_em_server.observability.refusals import code_of
+from fed_em_server.plain_log import ORDINARY
 from fed_em_server.record import RoundRecord, SessionRecord
-from fed_em_server.report_words import HAPPENINGS
 
 _REASONED = frozenset({NoticeKind.WINDOW_ABANDONED, NoticeKind.PAUSED, NoticeKind.ROUND_FAILED, NoticeKind.FAULT})
 
@@ -42,7 +42,7 @@ class JsonLog(AbstractContextManager["JsonLog"]):
 
     def noticed(self, notice: Notice) -> None:
         """Write it, unless it is the ordinary course of a round."""
-        if notice.kind not in HAPPENINGS and notice.kind is not NoticeKind.LINKED:
+        if notice.kind in ORDINARY:
             return
         fields: dict[str, Value] = {"tenants": notice.tenants[:MOST_NAMES], "count": len(notice.tenants)}
         if notice.kind in _REASONED:

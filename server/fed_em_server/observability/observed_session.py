@@ -35,11 +35,11 @@ class Observer(Watcher, Protocol):
 class Observers(Watchers):
     """Several observers as one."""
 
-    observers: Sequence[Observer] = ()
+    watchers: Sequence[Observer] = ()
 
     def finished(self, record: SessionRecord) -> None:
         """Tell all."""
-        for observer in self.observers:
+        for observer in self.watchers:
             observer.finished(record)
 
 
@@ -67,7 +67,7 @@ def observing_session(configuration: ServerConfiguration, report: Callable[[str]
             url = stack.enter_context(serving_metrics(metrics.metrics, configuration.metrics))
             report(f"metrics are at {url}")
             found.append(stack.enter_context(metrics))
-        yield Observers(found, found)
+        yield Observers(found)
 
 
 def _expiries(roster: Roster) -> dict[str, datetime]:
