@@ -206,13 +206,16 @@ METRICS: tuple[Metric, ...] = (
     # Rounds.
     _counter(
         "rounds",
-        "Rounds by what became of them: started; opened, with a sum; failed, without one. A started round that was void counts as failed.",
+        "Rounds by what became of them, those of counts and of errors included: started; opened, with a sum; failed, or void, without one.",
         _SERVER,
         _COUNTED,
         (Label("outcome", ("started", "opened", "failed")),),
     ),
     _histogram(
-        "round_seconds", "From one opened sum to the next, failed attempts and windows included.", _SERVER, _CLOCK
+        "round_seconds",
+        "From one opened sum of the fit to the next, failed attempts and windows included.",
+        _SERVER,
+        _CLOCK,
     ),
     _histogram(
         "phase_seconds",
@@ -221,7 +224,13 @@ METRICS: tuple[Metric, ...] = (
         _CLOCK,
         (Label("phase", PHASES[:-1]),),
     ),
-    _gauge("last_round_timestamp_seconds", "When the last sum was opened.", _SERVER, _CLOCK, unit="unix time"),
+    _gauge(
+        "last_round_timestamp_seconds",
+        "When the last sum was opened, or the session began.",
+        _SERVER,
+        _CLOCK,
+        unit="unix time",
+    ),
     _counter(
         "windows",
         "Windows of keys by what became of their set-up.",

@@ -106,6 +106,7 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
             trust=record.trust,
         )
         metrics.set("session_running", 1.0)
+        metrics.set("last_round_timestamp_seconds", self._time_of_day())
         metrics.set("planned_retrain", float(self._planned))
         metrics.add("restarts", how="new")
         self._show_stage(Stage.GATHERING)
@@ -128,15 +129,15 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
             count(self.metrics, notice)
         if notice.kind is NoticeKind.ROUND_STARTED:
             self._started += 1
+        if notice.kind is NoticeKind.SUMMED:
+            self.metrics.set("last_round_timestamp_seconds", self._time_of_day())
         self.metrics.set("tenants_here", self._picture.standings.here)
 
     def round_opened(self, record: RoundRecord) -> None:
         """Record a round: its cohort, its traffic, and what the fit made of it."""
         metrics = self.metrics
         self._rounds += 1
-        metrics.add("rounds", outcome="opened")
         metrics.observe("round_seconds", record.seconds)
-        metrics.set("last_round_timestamp_seconds", self._time_of_day())
         self._costs.count_traffic(record.bytes_up, record.bytes_down)
         self._count_parts(record)
         metrics.add("projections", record.projected)
@@ -251,6 +252,7 @@ _COUNTS: Mapping[NoticeKind, Callable[[MetricSet, Notice], None]] = {
     NoticeKind.WINDOW_ABANDONED: lambda metrics, _: metrics.add("windows", outcome="abandoned"),
     NoticeKind.ROUND_STARTED: _count_started,
     NoticeKind.LATE: lambda metrics, notice: metrics.add("stragglers", 0 if notice.text else len(notice.tenants)),
+    NoticeKind.SUMMED: lambda metrics, _: metrics.add("rounds", outcome="opened"),
     NoticeKind.ROUND_FAILED: lambda metrics, _: metrics.add("rounds", outcome="failed"),
     NoticeKind.FAULT: lambda metrics, _: metrics.add("faults"),
 }
