@@ -206,7 +206,7 @@ METRICS: tuple[Metric, ...] = (
     # Rounds.
     _counter(
         "rounds",
-        "Rounds by what became of them, those of counts and of errors included: started; opened, with a sum; failed, or void, without one.",
+        "Rounds by what became of them, also of counts and of errors: started; opened, with a sum; failed, or void, without.",
         _SERVER,
         _COUNTED,
         (Label("outcome", ("started", "opened", "failed")),),

@@ -130,7 +130,7 @@ def test_every_query_of_dashboards_and_alerts_is_answered(program: Callable[[str
         file.write_text(f'{file.read_text()}\n[metrics]\nlisten = "127.0.0.1:0"\n[metrics.prices]\n{prices}\n')
     server = open_server(federation.server)
     expiries = certificate_expiries(federation.roster, (SERVER, *federation.tenant_files))
-    settings = SessionMetricsTable.model_validate({"listen": "127.0.0.1:0", "prices": PRICES})
+    settings = SessionMetricsTable.model_validate({"listen": "127.0.0.1:0", "linger": 0, "prices": PRICES})
     metrics = SessionMetrics(settings, expiries)
     hub, last = server.hub(), LastRound()
 

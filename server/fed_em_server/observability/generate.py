@@ -56,7 +56,14 @@ def prometheus_configuration() -> dict[str, Any]:
 
 
 def _yaml(document: Mapping[str, Any]) -> str:
-    return str(yaml.safe_dump(document, sort_keys=False, width=_WIDE, allow_unicode=True))
+    return str(yaml.dump(document, Dumper=_Indented, sort_keys=False, width=_WIDE, allow_unicode=True))
+
+
+class _Indented(yaml.SafeDumper):  # type: ignore[misc]
+    """Lists stand further in than the keys that they belong to."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
 
 
 def _with_tables(page: str, tables: Mapping[str, str]) -> str:
