@@ -14,14 +14,14 @@ from fed_em_protocols.party import certificate_expiries
 from fed_em_server.observability.session_metrics import SessionMetrics
 from fed_em_server.serve import open_server
 from fed_em_server.session import SessionOutcome, Watcher, run_session
-from fed_em_simulations.federation_folder import FederationFolder
+from fed_em_simulations.federation_folder import FederationFolder, Matrix
 
 PRICES = {"currency": "EUR", "cpu_hour": 36.0, "gigabyte_out": 1e3, "gigabyte_in": 1e2}
 SIZES = (60, 50, 40)
 
 
-def small(folder: Path, **said: str) -> FederationFolder:
-    return write_small_federation(folder / "f", clustered_rows(SIZES), session_toml(**said))
+def small(folder: Path, tenants: dict[str, Matrix] | None = None, **said: str) -> FederationFolder:
+    return write_small_federation(folder / "f", tenants or clustered_rows(SIZES), session_toml(**said))
 
 
 def metrics_of(federation: FederationFolder, **settings: object) -> SessionMetrics:

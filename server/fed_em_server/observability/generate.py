@@ -26,7 +26,7 @@ RULES, CONFIGURATION = f"{FOLDER}/rules.yml", f"{FOLDER}/prometheus.yml"
 # Where each side's endpoint is in the examples of the documentation.
 PORTS = {"fed-em-server": 9464, "fed-em-tenant": 9465, "fed-em-serve": 9466, "fed-em-operate": 9467}
 
-_HEAD = "# Made by `make observability` from the list of metrics and the objectives; changes here are lost.\n# yamllint disable rule:line-length\n---\n"
+_HEAD = "# Made by `make observability`; changes here are lost.\n# yamllint disable rule:line-length\n---\n"
 _WIDE = 10_000
 
 
