@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 # How long `make fuzz` fuzzes each target.
 SECONDS ?= 60
 
-.PHONY: demo demo-flower test test-slow check fuzz bench bench-scale bench-peers lock wire clean
+.PHONY: demo demo-flower test test-slow check fuzz bench bench-scale bench-peers lock wire observability clean
 
 demo: $(USERS)  ## A federation of ten processes on this machine, with a model and a report at the end.
 	$(BIN)/fed-em demo
@@ -50,6 +50,9 @@ bench-peers:  ## An environment with other packages that fit mixtures; `make ben
 
 wire: $(DEVELOPERS)  ## Generate the code of the wire format anew.
 	$(BIN)/python -m tests.generated_code --write
+
+observability: $(DEVELOPERS)  ## Generate rules, dashboards and tables anew from the metrics and the objectives.
+	$(BIN)/python -m fed_em_server.observability.generate
 
 lock: $(DEVELOPERS)  ## Resolve the dependencies anew.
 	$(LOCK) pyproject.toml requirements/build.in --extra plots -o requirements/users.lock

@@ -2,6 +2,7 @@
 
 protocols/fed_em_protocols/wire/*_pb2.py, .pyi    from wire/*.proto
 docs/transitions.md                               from the tables in transitions.py
+deploy/observability/, docs/observability.md      from metric_catalogue.py and the objectives
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from fed_em_protocols.transitions import (
     concerns_round,
     concerns_window,
 )
+from fed_em_server.observability.alert_rules import DOCUMENTATION
+from fed_em_server.observability.generate import generated as observability
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROTOCOLS = REPOSITORY / "protocols"
@@ -57,6 +60,13 @@ def generate(folder: Path) -> None:
         raise SystemExit(f"protoc failed with status {status}")
     (folder / "docs").mkdir(exist_ok=True)
     (folder / TRANSITIONS).write_text(transitions_page(), encoding="utf-8")
+    for name, text in _observability().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _observability() -> Mapping[str, str]:
+    return observability((REPOSITORY / DOCUMENTATION).read_text(encoding="utf-8"))
 
 
 def transitions_page() -> str:
@@ -169,11 +179,11 @@ def main() -> None:
         generate(Path(folder))
         stale = [
             name
-            for name in (*WIRE, TRANSITIONS)
+            for name in (*WIRE, TRANSITIONS, *_observability())
             if (REPOSITORY / name).read_bytes() != (Path(folder) / name).read_bytes()
         ]
     if stale:
-        raise SystemExit(f"{', '.join(stale)}: not what the source gives; run `make wire`")
+        raise SystemExit(f"{', '.join(stale)}: not what the source gives; run `make wire` or `make observability`")
     print("generated files are up to date")
 
 

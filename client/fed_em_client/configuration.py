@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, PrivateAttr, model_validator
 
 from fed_em_client.hours import Span, zone_of
+from fed_em_client.observability.settings import LogTable, MetricsTable, TracesTable
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, read_configuration, read_toml, validated
 from fed_em_protocols.policy import TermsPolicy
@@ -158,6 +159,9 @@ class TenantConfiguration(Table):
     """Processes that sum the rows; it changes no bit of what they sum to."""
     columns: Annotated[dict[str, str], Field(default_factory=dict)]
     """Session column to data column, where the names differ."""
+    metrics: MetricsTable = MetricsTable()
+    log: LogTable = LogTable()
+    traces: TracesTable = TracesTable()
     policy: PolicyTable = PolicyTable()
     """In the file, a table or the path of a TOML file of its own with the same keys."""
     flower: FlowerTable = FlowerTable()

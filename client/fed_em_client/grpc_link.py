@@ -107,17 +107,23 @@ def serve_session(session: TenantSession, endpoint: Endpoint, patience: float, r
     heard, pause, trouble = time.monotonic(), _FIRST_PAUSE, ""
     told: str | None = None
     while True:
+        up = False
         with GrpcLink(endpoint) as link:
             try:
                 for message in session.greet():
                     link.send(message)
                 for data in link:
                     heard, pause = time.monotonic(), _FIRST_PAUSE
+                    if not up:
+                        session.watcher.linked()
+                        up = True
                     _answer(session, link, data)
                     if session.over:
                         return
             except grpc.RpcError as error:
                 trouble = _trouble(error)
+        if up:
+            session.watcher.unlinked()
         if time.monotonic() - heard > patience:
             raise EnvironmentFault(
                 f"no link to the server at {endpoint.address} for {patience:.0f} seconds: {trouble or 'it hangs up'}",

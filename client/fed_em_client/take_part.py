@@ -23,6 +23,7 @@ from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork, WorkMarks
 from fed_em_client.tenant_log_file import TenantLogFile
 from fed_em_client.tenant_session import TenantSession
+from fed_em_client.tenant_watcher import UNWATCHED, TenantWatcher
 from fed_em_protocols.addresses import split_address
 from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.errors import SERVER, PeerFault
@@ -56,6 +57,7 @@ class Tenant:
     configuration: TenantConfiguration
     roster: Roster
     keys: PartyKeys = field(repr=False)
+    watcher: TenantWatcher = UNWATCHED
 
     @property
     def index(self) -> int:
@@ -73,7 +75,9 @@ class Tenant:
 
     def ledger(self) -> PrivacyLedger:
         """What it spent of its rows' privacy, locked until it is closed. Raises as `PrivacyLedger`."""
-        return PrivacyLedger(ledger_files(self.configuration), self.configuration.policy.privacy.demands())
+        opened = PrivacyLedger(ledger_files(self.configuration), self.configuration.policy.privacy.demands())
+        self.watcher.ledger_opened(opened)
+        return opened
 
     def work(self, marks: WorkMarks | None = None, budget: PrivacyAccount | None = None) -> RowsWork:
         """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed; without its
@@ -115,15 +119,19 @@ class Tenant:
             report(fault.diagnostics())
 
         permit = Permit(self.configuration, lambda: datetime.now(UTC))
-        return TenantSession(me, work, marks, complain=complain, permit=permit, log=log)
+        return TenantSession(me, work, marks, complain=complain, permit=permit, log=log, watcher=self.watcher)
 
 
 def _time_of_day() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def open_tenant(configuration: TenantConfiguration) -> Tenant:
+def open_tenant(configuration: TenantConfiguration, watcher: TenantWatcher = UNWATCHED) -> Tenant:
     """Load and check what a configuration names: the pinned roster, the keys, the certificates' validity.
+
+    Args:
+        configuration: The tenant's.
+        watcher: Who looks on.
 
     Raises:
         CallerError: names the file or the key that is wrong.
@@ -136,11 +144,15 @@ def open_tenant(configuration: TenantConfiguration) -> Tenant:
     keys.check_against(roster, configuration.name)
     for name in (configuration.name, SERVER):
         check_certificate(roster, name, datetime.now(UTC))
-    return Tenant(configuration, roster, keys)
+    return Tenant(configuration, roster, keys, watcher)
 
 
 def take_part(
-    configuration: TenantConfiguration, report: Callable[[str], None], patience: float, address: str | None = None
+    configuration: TenantConfiguration,
+    report: Callable[[str], None],
+    patience: float,
+    address: str | None = None,
+    watcher: TenantWatcher = UNWATCHED,
 ) -> Path | None:
     """Serve one session over gRPC, to its end.
 
@@ -149,6 +161,7 @@ def take_part(
         report: Told in sentences what goes on.
         patience: Seconds to keep dialling a server that does not answer.
         address: The coordinator's "host:port"; the configuration's by default.
+        watcher: Who looks on.
 
     Returns:
         The folder of the final model; None if the session measured models, and fitted none.
@@ -156,7 +169,7 @@ def take_part(
     Raises:
         FedEmError: as `serve_session` and `keep_model`.
     """
-    tenant = open_tenant(configuration)
+    tenant = open_tenant(configuration, watcher)
     with FileRoundMarks(configuration.state) as marks, tenant.ledger() as ledger, tenant.log() as log:
         work = tenant.work(marks, ledger)
         session = tenant.session(marks, work, report, log)

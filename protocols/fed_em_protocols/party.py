@@ -260,6 +260,11 @@ def check_certificate(roster: Roster, name: str, now: datetime) -> None:
     check_validity(party_of(roster, name).parsed_certificate, name, now)
 
 
+def certificate_expiries(roster: Roster, names: Iterable[str]) -> dict[str, datetime]:
+    """When the certificates of tenants, or of `SERVER`, expire, by name; with its zone."""
+    return {name: party_of(roster, name).parsed_certificate.not_valid_after_utc for name in names}
+
+
 def _create(folder: Path, claims: dict[str, str | int], now: datetime) -> Card:
     try:
         introduction = _Introduction.model_validate(claims)

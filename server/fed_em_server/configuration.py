@@ -19,6 +19,7 @@ from fed_em.moderate import LEAST_VARIANCE, MOST_RADIUS
 from fed_em.optimiser import EM, L_BFGS
 from fed_em.tenant_mixing import has_own_weights
 from fed_em.tracks import TRACKS, tracks_of
+from fed_em_client.observability.settings import LogTable, SessionMetricsTable, TracesTable
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, complaint_of, read_configuration
 from fed_em_protocols.coordinator_state import Timetable
@@ -179,6 +180,9 @@ class ServerConfiguration(Table):
     """Without it, there is a page only where the command asks for one."""
     canary: CanaryRule = CanaryRule()
     """When a version of the model replaces the one in use (`fed-em registry canary`)."""
+    metrics: SessionMetricsTable = SessionMetricsTable()
+    log: LogTable = LogTable()
+    traces: TracesTable = TracesTable()
 
     @model_validator(mode="before")
     @classmethod

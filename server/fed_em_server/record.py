@@ -67,9 +67,11 @@ class RoundRecord(Table):
     log_likelihood: float | None = None
     """Nats a row of standardised columns, each row's at the parameters its term belongs to; None for the moments and the starts. Of
     a round of models to pick from, that of the one that was picked in the end; None until then, or if it took no step."""
-    objective: float | None = None
-    """What the fit climbs, nats a row at the same parameters, the prior's part in it; None where there is no log-likelihood, of rounds of
-    models to pick from, and in records of older versions."""
+    objective: FiniteFloat | None = None
+    """What the fit climbs (`fed_em.em.Iteration`), nats a row at the same parameters, the prior's part in it; None where there is no
+    log-likelihood, of rounds of models to pick from, and in records of older versions."""
+    records: FiniteFloat | None = None
+    """How many records were summed, weights counted; None likewise."""
     weights: tuple[float, ...] = ()
     """Mixing weights after the M-step."""
     step: Step = Step.EM

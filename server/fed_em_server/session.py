@@ -296,6 +296,7 @@ class _RecordKeeper:
         seen = {
             "log_likelihood": iteration.log_likelihood,
             "objective": iteration.objective,
+            "records": iteration.records,
             "weights": weights,
             "held": iteration.held,
             "step": iteration.step,

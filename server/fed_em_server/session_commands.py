@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,30 +24,47 @@ Dashboard = Annotated[
 ]
 
 
-def server(configuration: Configuration, dashboard: Dashboard = None) -> None:
+def server(
+    configuration: Configuration,
+    dashboard: Dashboard = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", help="Serve Prometheus metrics at host:port, instead of the file's.")
+    ] = None,
+    log: Annotated[
+        Literal["text", "json"] | None,
+        typer.Option("--log", help="`json`: one object a line; `text`: the view, or lines of text."),
+    ] = None,
+    traces: Annotated[
+        bool, typer.Option("--traces", help="Send spans to an OTLP collector, as OTEL_* variables say.")
+    ] = False,
+) -> None:
     """Coordinate one session over gRPC, until the model is fitted."""
-    from contextlib import ExitStack
-
     from rich.console import Console
 
     from fed_em.errors import CallerError
+    from fed_em_client.observability.settings import told_otherwise
     from fed_em_server.configuration import read_server_configuration
     from fed_em_server.live_page.live_page import LivePage
     from fed_em_server.live_view import watching
+    from fed_em_server.observability.observed_session import observing_session
     from fed_em_server.record import RECORD_FILE
     from fed_em_server.report import write_report
     from fed_em_server.report_summary import summary_panel
     from fed_em_server.serve import MODEL_FOLDER, serve
     from fed_em_server.watchers import Watchers
 
-    parsed, console = read_server_configuration(configuration), Console()
+    parsed = told_otherwise(read_server_configuration(configuration), metrics, log, traces)
     listen = dashboard or (parsed.dashboard.listen if parsed.dashboard else None)
+    in_words = parsed.log.format == "text"
+    console = Console(quiet=not in_words)
     with ExitStack() as stack:
         page = stack.enter_context(LivePage(listen)) if listen else None
         if page is not None:
             page.tell_address(console, parsed.output)
-        with watching(console) as view:
-            outcome, transcript = serve(parsed, Watchers([view, page] if page else [view]))
+        observers = stack.enter_context(observing_session(parsed, console.print))
+        with watching(console) if in_words else nullcontext(Watchers()) as view:
+            outcome, transcript = serve(parsed, Watchers([view, observers, *([page] if page else [])]))
+        observers.finished(outcome.record)
         files = [MODEL_FOLDER, RECORD_FILE, transcript.name]
         try:
             files.append(write_report(parsed.output, outcome.record, outcome.fitted).name)
