@@ -19,6 +19,7 @@ from fed_em_server.bundle_command import flower_app
 from fed_em_server.doctor_command import doctor
 from fed_em_server.measurement.measure_command import measure
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
+from fed_em_server.operate.operate_command import operate
 from fed_em_server.privacy_plan_command import plan
 from fed_em_server.session_commands import fit, server
 from fed_em_simulations.attack_command import attack
@@ -45,6 +46,7 @@ for command in (
     flower_app,
     fit,
     measure,
+    operate,
     schema,
     estimates,
     predict,
