@@ -38,6 +38,7 @@ from fed_em_protocols.selection import Selection
 from fed_em_protocols.starts import MAX_STARTS, Starts, most_candidates, starts_by_centres
 from fed_em_protocols.stream import Stream
 from fed_em_protocols.terms import Trust
+from fed_em_server.registry.canary_rule import CanaryRule
 
 # Of `[fit] start`, what names no folder.
 LABELS = "labels"
@@ -167,6 +168,8 @@ class ServerConfiguration(Table):
     trust: TrustTable = TrustTable()
     fit: FitTable = FitTable()
     times: TimesTable = TimesTable()
+    canary: CanaryRule = CanaryRule()
+    """When a version of the model replaces the one in use (`fed-em registry canary`)."""
 
     @model_validator(mode="before")
     @classmethod

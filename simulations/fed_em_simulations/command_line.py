@@ -21,6 +21,7 @@ from fed_em_server.measurement.measure_command import measure
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
 from fed_em_server.operate.operate_command import operate
 from fed_em_server.privacy_plan_command import plan
+from fed_em_server.registry_commands import registry
 from fed_em_server.session_commands import fit, server
 from fed_em_simulations.attack_command import attack
 from fed_em_simulations.audit_report_command import report
@@ -62,6 +63,7 @@ app.add_typer(policy, name="policy")
 audit.command()(attack)
 audit.command()(report)
 app.add_typer(audit)
+app.add_typer(registry)
 
 
 def _show_version(wanted: bool) -> None:

@@ -52,6 +52,8 @@ class Added(_Line):
 
     kind: Literal["added"] = "added"
     version: Sha256
+    source: str = ""
+    """The folder that it came from, on the writer's machine; empty if it came from none."""
 
 
 class Removed(_Line):
@@ -109,7 +111,7 @@ class History:
         entries: In order.
         links: The hash of each; the last is the head.
         numbers: Numbers of the versions that are there, by id, in the order in which they were added.
-        times: When each of them was added.
+        additions: The entry by which each of them was added.
         stages: By name: the versions that were promoted and not rolled back, the newest last; empty of a stage that was emptied.
         seen: The versions that are or were in any stage.
         size: Bytes of the entries.
@@ -120,7 +122,7 @@ class History:
     entries: tuple[Entry, ...] = ()
     links: tuple[str, ...] = ()
     numbers: Mapping[str, int] = field(default_factory=dict)
-    times: Mapping[str, str] = field(default_factory=dict)
+    additions: Mapping[str, Added] = field(default_factory=dict)
     stages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     seen: frozenset[str] = frozenset()
     size: int = 0
@@ -154,11 +156,13 @@ class History:
             size=self.size + len(data) + 1,
         )
         match entry:
-            case Added(version=version, time=time):
+            case Added(version=version):
                 if version in self.numbers:
                     raise ValueError("a version that is there is added")
                 number = 1 + sum(isinstance(each, Added) for each in self.entries)
-                return replace(grown, numbers={**self.numbers, version: number}, times={**self.times, version: time})
+                return replace(
+                    grown, numbers={**self.numbers, version: number}, additions={**self.additions, version: entry}
+                )
             case Removed(version=version):
                 self._require_there(version)
                 if version in self.seen:

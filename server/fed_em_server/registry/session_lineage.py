@@ -47,12 +47,13 @@ def add_output(registry: Registry, output: Path, roster: Roster | None = None, r
         TranscriptFault: the transcript does not hold; names the entry, the field and the party.
         EnvironmentFault: a file cannot be read, or the registry not written.
     """
+    source = str(output.resolve())
     if not (output / MODEL_FOLDER).exists():
         fitted = load_model(output)
         software = parse_json(_read(output / MANIFEST_FILE), MANIFEST_FILE)["software"]
         package = str(software.get("fed-em", package_version()))
         lineage = Lineage.of_model(fitted, "").model_copy(update={"package": package})
-        return registry.add_files(fitted, _model_files(output), lineage, reason=reason)
+        return registry.add_files(fitted, _model_files(output), lineage, reason=reason, source=source)
     if roster is None:
         raise CallerError(
             f"{output} is of a session, which is verified against its roster", remedy="name the roster with --roster"
@@ -63,7 +64,7 @@ def add_output(registry: Registry, output: Path, roster: Roster | None = None, r
     session = walked(verified_entries(transcript, roster), roster)
     _require_of_one_session(session, record, hashlib.sha256(files[TENSORS]).hexdigest(), output)
     lineage = lineage_of(session, record, transcript)
-    return registry.add_files(load_model(output / MODEL_FOLDER), files, lineage, reason=reason)
+    return registry.add_files(load_model(output / MODEL_FOLDER), files, lineage, reason=reason, source=source)
 
 
 def lineage_of(session: WalkedSession, record: SessionRecord, transcript: TranscriptFiles) -> Lineage:

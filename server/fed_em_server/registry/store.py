@@ -187,8 +187,9 @@ class Registry:
         lineage: Lineage,
         parents: Iterable[Version] = (),
         reason: str = "",
+        source: str = "",
     ) -> Version:
-        """As `add`, of the very files of a model, by their paths in the version's folder."""
+        """As `add`, of the very files of a model by their paths in the version's folder, from a folder `source`."""
         begun_with = tuple(parent.id for parent in parents)
         with self._changing() as history:
             for each in begun_with:
@@ -206,7 +207,8 @@ class Registry:
                 manifest = known or manifest.model_copy(update={"parents": self._origin(history, lineage)})
             if manifest.id not in history.numbers:
                 self._write(manifest, files)
-                append(self.folder, history, Added(**self._line(history, reason), version=manifest.id))
+                entry = Added(**self._line(history, reason), version=manifest.id, source=source)
+                append(self.folder, history, entry)
             return self._version(self.read(), manifest.id)
 
     def promote(
@@ -407,7 +409,8 @@ class Registry:
         if hashlib.sha256(data).hexdigest() != version:
             raise CallerError(f"{path} is not the manifest of the version whose folder it is in", remedy=_RESTORE)
         manifest = VersionManifest.from_bytes(data, str(path))
-        return Version(version, history.numbers[version], history.times[version], manifest)
+        added = history.additions[version]
+        return Version(version, history.numbers[version], added.time, added.source, manifest)
 
     def _intact(self, version: Version, name: str) -> bytes:
         path = self.path(version) / name

@@ -86,12 +86,14 @@ class Version:
         id: SHA-256 of its manifest, 64 hexadecimal digits.
         number: Its number in this registry, counted from 1 in the order in which versions were added.
         added: When it was added, ISO 8601 UTC.
+        source: The folder that it came from; empty if it came from none.
         manifest: What it is.
     """
 
     id: str
     number: int
     added: str
+    source: str
     manifest: VersionManifest
 
     @property
