@@ -65,8 +65,8 @@ def test_without_drift_chance_alarms_no_more_often_than_the_significance(n: int,
 
 
 def test_a_test_of_one_statistic_is_about_as_large_as_it_says() -> None:
-    """So the critical values are no larger than they need be: of 2000 PSIs without drift 0.05 exceed theirs, give or take 4.5 standard errors
-    (1e-5) and a hundredth for what χ² is only about.
+    """So the critical values are no larger than they need be: of 2000 PSIs without drift 0.05 exceed theirs, give or take 4.5 standard
+    errors (1e-5) and a hundredth for what χ² is only about.
     """
     generator, found = np.random.default_rng(1), 0
     for _ in range(2000):
@@ -76,8 +76,8 @@ def test_a_test_of_one_statistic_is_about_as_large_as_it_says() -> None:
 
 
 def test_a_shift_of_a_third_of_a_standard_deviation_is_found_among_a_thousand() -> None:
-    """PSI of such a shift is about 0.11, and its critical value at 0.01 / 8 about 0.05: power is near one. Were it 0.95, fewer than 57 of 60
-    would happen half of the time, fewer than 50 once in 10^4.
+    """PSI of such a shift is about 0.11, and its critical value at 0.01 / 8 about 0.05: power is near one. Were it 0.95, fewer than 57 of
+    60 would happen half of the time, fewer than 50 once in 10^4.
     """
     assert excesses(1000, 1000, 60, 0.01, shift=1 / 3) * 60 >= 50
     assert excesses(1000, 1000, 60, 0.01, levels=0.2) * 60 >= 50  # levels alone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -42,7 +43,7 @@ def test_it_asks_only_once_k_of_the_last_m_were_high_and_never_within_the_window
     if asked:
         before = scores[: asked[0] + 1][-rule.m :]
         assert sum(score >= rule.high for score in before) >= rule.k
-    assert all(10.0 * (later - one) >= rule.window for one, later in zip(asked, asked[1:], strict=False))
+    assert all(10.0 * (later - one) >= rule.window for one, later in pairwise(asked))
 
 
 @given(RULES, SCORES)
@@ -51,7 +52,9 @@ def test_scores_that_are_never_high_never_ask(drawn: tuple[int, int, float], sco
 
 
 @given(RULES, SCORES, st.booleans())
-def test_between_low_and_high_nothing_changes(drawn: tuple[int, int, float], scores: list[float], alarmed: bool) -> None:
+def test_between_low_and_high_nothing_changes(
+    drawn: tuple[int, int, float], scores: list[float], alarmed: bool
+) -> None:
     trigger = Trigger(alarmed=alarmed)
     for score in scores:
         trigger = trigger.after(rule_of(drawn), abs(score) % 1.0)

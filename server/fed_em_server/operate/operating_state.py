@@ -22,7 +22,6 @@ from pydantic import FiniteFloat, ValidationError
 from fed_em.errors import CallerError
 from fed_em_client.durable_files import disk_trouble, write_whole
 from fed_em_protocols.configuration import Table, complaint_of
-from fed_em_protocols.transcript.entries import HexFloat
 from fed_em_server.operate.trigger import Trigger
 from fed_em_server.registry.history import Decision
 
@@ -43,9 +42,9 @@ class Phase(Enum):
 class TriggerTable(Table):
     """A `Trigger`, as the file has it."""
 
-    scores: tuple[HexFloat, ...] = ()
+    scores: tuple[FiniteFloat, ...] = ()
     alarmed: bool = False
-    quiet_until: HexFloat = float("-inf")
+    quiet_until: FiniteFloat = 0.0
 
     @classmethod
     def of(cls, trigger: Trigger) -> TriggerTable:

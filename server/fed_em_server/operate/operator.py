@@ -110,10 +110,9 @@ class Operator:
     def due_at(self) -> float:
         """When the next step is due: now, while a retrain is under way."""
         state, now = self.state, self._clock()
-        if state.phase is not Phase.WATCHING:
-            return now
         # A clock that was put back must not keep the next measurement off for as long as it was wrong.
-        return state.next_at if now >= state.seen_at else min(state.next_at, self._plan.schedule.after(now, "back"))
+        at_once = state.phase is not Phase.WATCHING or now < state.seen_at
+        return now if at_once else state.next_at
 
     def proceed(self) -> None:
         """All steps that are due, one after another.

@@ -52,12 +52,12 @@ class Trigger:
     Attributes:
         scores: The last m, oldest first, since it was last reset.
         alarmed: Whether drift was found and has not gone.
-        quiet_until: Time until which nothing is asked for, in seconds of the clock whose times it is given.
+        quiet_until: Time until which nothing is asked for, in seconds of the clock whose times it is given (since 1970).
     """
 
     scores: tuple[float, ...] = ()
     alarmed: bool = False
-    quiet_until: float = float("-inf")
+    quiet_until: float = 0.0
 
     def after(self, rule: TriggerRule, score: float) -> Trigger:
         """With one score more; NaN is refused with `CallerError`."""
