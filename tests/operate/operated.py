@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from fed_em_server.registry.version import MODEL_FOLDER
 HOUR = 3600.0
 RECORDS = 400
 PLAN = Plan(schedule=Schedule(HOUR), rule=TriggerRule(window=10 * HOUR), retry=60.0)
+AT_ONCE = replace(PLAN, rule=TriggerRule(k=1, m=1, window=100 * HOUR))
 
 
 class Killed(BaseException):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -15,12 +14,9 @@ from fed_em_protocols.errors import SumFailed
 from fed_em_server.operate import operator as steps
 from fed_em_server.operate.operating_state import STATE_FILE, OperatingState, Phase, read_state
 from fed_em_server.operate.operator import PLANNED_RETRAIN_FILE, Operator
-from fed_em_server.operate.trigger import TriggerRule
 from fed_em_server.registry.history import Decided, Moved
 from fed_em_server.registry.version import MODEL_FOLDER
-from tests.operate.operated import HOUR, PLAN, Killed, World
-
-AT_ONCE = replace(PLAN, rule=TriggerRule(k=1, m=1, window=100 * HOUR))
+from tests.operate.operated import AT_ONCE, HOUR, Killed, World
 
 
 def drifting(time: float) -> float:
