@@ -28,7 +28,7 @@ from fed_em.reference import broadcast_of, edges_of
 from fed_em_client.configuration import PolicyTable
 from fed_em_client.take_part import open_tenant
 from fed_em_protocols.description import SessionDescription
-from fed_em_protocols.errors import SERVER, SumFailed
+from fed_em_protocols.errors import SERVER, SumFailed, TermsRefused
 from fed_em_protocols.party import load_keys
 from fed_em_protocols.transcript.entries import RoundStarted, entry_from_bytes
 from fed_em_protocols.transcript.memory_transcript import MemoryTranscript
@@ -206,6 +206,17 @@ def test_a_private_session_measures_nothing() -> None:
         private.measure([_renamed(models()[0])])
 
 
+def test_who_requires_privacy_takes_part_in_no_measurement(tmp_path: Path) -> None:
+    federation = small(tmp_path, policy=f"{ADMITTED}\nprivacy = {{required = true}}")
+    plan, _ = plan_of(federation, [models()[0]])
+    tenant = open_tenant(federation.tenant("t0"))
+    with tenant.ledger() as ledger:
+        work = tenant.work(budget=ledger)
+        work.prepare(plan.description.to_json(), 0)
+        with pytest.raises(TermsRefused, match="privacy"):
+            work.changed(plan.terms.session)
+
+
 def test_the_digest_of_a_policy_without_measurements_is_what_it_was() -> None:
     assert b"measurements" not in PolicyTable().canonical
     assert PolicyTable(measurements=True).digest != PolicyTable().digest
@@ -218,7 +229,8 @@ def test_models_of_other_columns_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_over_grpc_processes_end_without_a_model(tmp_path: Path) -> None:
-    federation = small(tmp_path)
+    three = {name: TENANTS[name] for name in ("t0", "t1", "t2")}
+    federation = write_small_federation(tmp_path / "f", three, session_toml(), policy=ADMITTED)
     with ExitStack() as stack:
 
         def dialled(port: int) -> None:
@@ -226,7 +238,7 @@ def test_over_grpc_processes_end_without_a_model(tmp_path: Path) -> None:
 
         found = measure(federation.server, list(models()), listening=dialled)
     assert verify(read_transcript(federation.server.output / MEASUREMENTS_FOLDER), federation.roster).passed
-    assert_same(found, in_one_place(list(models()), Records(POOLED)))
+    assert_same(found, in_one_place(list(models()), Records(np.concatenate(list(three.values())))))
     for name in federation.tenant_files:
         home = federation.tenant_files[name].parent
         assert "it measured models, and fitted none" in (home / "log.txt").read_text()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -155,17 +158,24 @@ def canary(here: Callable[[], None] = lambda: None) -> Judge:
 class World:
     """A registry with one model in use, an operator's folder, and a clock."""
 
-    def __init__(self, folder: Path, shift: Callable[[float], float], bad: bool = False, plan: Plan = PLAN) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shift: Callable[[float], float],
+        bad: bool = False,
+        plan: Plan = PLAN,
+        here: Interruptions | None = None,
+    ) -> None:
         self.time = 1e6
         self.plan = plan
-        self.here = Interruptions()
+        self.here = here or Interruptions()
         self.lines = Lines()
         self.folder = folder / "operate"
         self.registry = Registry(folder / "registry", lambda: "2026-01-01T00:00:00+00:00", "test")
         self.operations = PooledOperations(lambda: self.time, shift, self.here, bad)
-        first = first_model()
-        self.first = self.registry.add(first, Lineage.of_model(first, ""))
-        self.registry.promote(self.first)
+        self.first = self.registry.add(first_model(), Lineage.of_model(first_model(), ""))
+        if self.registry.current() is None:
+            self.registry.promote(self.first)
         self.operator = self.begin()
 
     def begin(self) -> Operator:
@@ -183,3 +193,22 @@ class World:
         current = self.registry.current()
         assert current is not None
         return current
+
+
+def run_and_die(folder: Path, place: int) -> None:
+    """A process that ends itself as by `kill -9` at the n-th place where it can; with 0, it does not."""
+
+    class Dying(Interruptions):
+        def __call__(self) -> None:
+            try:
+                super().__call__()
+            except Killed:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    world = World(folder, lambda time: 1.5 if time > 1e6 else 0.0, plan=AT_ONCE, here=Dying(place))
+    world.time = max(world.time, world.operator.state.seen_at)
+    world.run(3)
+
+
+if __name__ == "__main__":
+    run_and_die(Path(sys.argv[1]), int(sys.argv[2]))

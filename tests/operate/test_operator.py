@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from itertools import count
 from pathlib import Path
 
@@ -123,6 +127,20 @@ def test_killed_anywhere_it_goes_on_and_fits_no_model_twice_once_it_is_there(
         twice += [place] if world.operations.fits == 2 else []
     assert place > 30
     assert len(twice) == 2  # within the fit, and before its outcome is whole
+
+
+@pytest.mark.slow
+def test_a_process_ended_by_kill_9_leaves_what_the_next_one_goes_on_from(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.operate.operated"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    for place in (9, 4):
+        ended = subprocess.run([*command, str(tmp_path), str(place)], env=environment, check=False)
+        assert ended.returncode == -signal.SIGKILL
+    assert read_state(tmp_path / "operate").phase is not Phase.WATCHING
+    world = World(tmp_path, lambda _: 1.5, plan=AT_ONCE)
+    world.run(1)
+    assert world.in_use().number == 2 and len(world.registry.versions()) == 2
+    assert read_state(world.folder).retrains == 1
 
 
 def test_a_step_that_fails_is_tried_again_later_and_what_was_done_stays(tmp_path: Path) -> None:
