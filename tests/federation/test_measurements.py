@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -35,13 +34,10 @@ from fed_em_protocols.transcript.memory_transcript import MemoryTranscript
 from fed_em_server.audit.verify import FIT, verify
 from fed_em_server.configuration import PrivacyTable
 from fed_em_server.federated_sum import FederatedSum
-from fed_em_server.measurement import measure, measuring_plan, run_measuring
-from fed_em_server.measurement.measure import MEASUREMENTS_FOLDER
+from fed_em_server.measurement import measuring_plan, run_measuring
 from fed_em_server.session import SessionPlan
-from fed_em_server.transcript_folder import read_transcript
 from fed_em_simulations import Federation
 from fed_em_simulations.federation_folder import FederationFolder
-from fed_em_simulations.tenant_fleet import tenant_processes
 
 TENANTS = clustered_rows((40, 25, 30, 35, 28, 22))
 POOLED = np.concatenate(list(TENANTS.values()))
@@ -225,21 +221,3 @@ def test_the_digest_of_a_policy_without_measurements_is_what_it_was() -> None:
 def test_models_of_other_columns_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CallerError, match="over the columns x0, x1, x2"):
         plan_of(small(tmp_path), [_renamed(models()[0])])
-
-
-@pytest.mark.slow
-def test_over_grpc_processes_end_without_a_model(tmp_path: Path) -> None:
-    three = {name: TENANTS[name] for name in ("t0", "t1", "t2")}
-    federation = write_small_federation(tmp_path / "f", three, session_toml(), policy=ADMITTED)
-    with ExitStack() as stack:
-
-        def dialled(port: int) -> None:
-            stack.enter_context(tenant_processes(federation, lambda _: ["--server", f"127.0.0.1:{port}"]))
-
-        found = measure(federation.server, list(models()), listening=dialled)
-    assert verify(read_transcript(federation.server.output / MEASUREMENTS_FOLDER), federation.roster).passed
-    assert_same(found, in_one_place(list(models()), Records(np.concatenate(list(three.values())))))
-    for name in federation.tenant_files:
-        home = federation.tenant_files[name].parent
-        assert "it measured models, and fitted none" in (home / "log.txt").read_text()
-        assert not (home / "state" / "model").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -90,6 +91,7 @@ class Tenants:
 
     def __init__(self, federation: FederationFolder) -> None:
         self.sessions: list[list[threading.Thread]] = []
+        self.kept: list[Path | None] = []
         self._federation = federation
 
     def dial(self, port: int) -> None:
@@ -106,7 +108,7 @@ class Tenants:
             thread.join(30)
 
     def _part(self, name: str, port: int) -> None:
-        take_part(self._federation.tenant(name), lambda _: None, 30.0, f"127.0.0.1:{port}")
+        self.kept.append(take_part(self._federation.tenant(name), lambda _: None, 30.0, f"127.0.0.1:{port}"))
 
 
 @pytest.mark.slow
@@ -155,8 +157,13 @@ def test_operate_once_over_grpc_measures_then_retrains_and_promotes(
     assert isinstance(move, Moved) and move.decision is not None and move.decision.numbers["gain"] > 0.1
     assert "retrains so far: 1" in fed_em("operate", str(file), "--status")
     assert len(tenants.sessions) == 1 + 1 + 1 + 4
+    assert tenants.kept.count(None) == 3 * 5  # of what a measurement gives them; the two fits gave them models
+    model_folder = str(registry.path(version) / MODEL_FOLDER)
+    shown = fed_em("measure", str(federation.session_file), "--model", model_folder, "--json")
+    assert json.loads(shown[shown.index("{") :])["records"] == 450
     measurements = sorted((federation.folder / "operate").rglob("measurements/transcript*"))
     assert len(measurements) == 5
+    measurements.append(output / "measurements" / "transcript")
     for folder in measurements:
         assert verify(read_transcript(folder), load_roster(roster)).passed
     assert load_model(registry.path(version) / MODEL_FOLDER).columns == COLUMNS
