@@ -17,9 +17,9 @@ from fed_em_protocols.roster_commands import keygen, roster
 from fed_em_server.audit_commands import audit
 from fed_em_server.bundle_command import flower_app
 from fed_em_server.doctor_command import doctor
-from fed_em_server.measurement.measure_command import measure
+from fed_em_server.measure_command import measure
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
-from fed_em_server.operate.operate_command import operate
+from fed_em_server.operate_command import operate
 from fed_em_server.privacy_plan_command import plan
 from fed_em_server.registry_commands import registry
 from fed_em_server.session_commands import fit, server

@@ -57,11 +57,11 @@ def excesses(n: int, m: int, repeats: int, significance: float, shift: float = 0
 
 @pytest.mark.parametrize(("n", "m"), [(30, 30), (60, 1500), (500, 500)])
 def test_without_drift_chance_alarms_no_more_often_than_the_significance(n: int, m: int) -> None:
-    """400 measurements at a significance of 0.1: by Bonferroni at most 0.1 of them have an excess in expectation; that 0.1 + 4.5 standard
+    """250 measurements at a significance of 0.1: by Bonferroni at most 0.1 of them have an excess in expectation; that 0.1 + 4.5 standard
     errors are exceeded has a probability below 1e-5 (normal approximation of the binomial).
     """
-    slack = 4.5 * math.sqrt(0.1 * 0.9 / 400)
-    assert excesses(n, m, 400, 0.1) <= 0.1 + slack
+    slack = 4.5 * math.sqrt(0.1 * 0.9 / 250)
+    assert excesses(n, m, 250, 0.1) <= 0.1 + slack
 
 
 def test_a_test_of_one_statistic_is_about_as_large_as_it_says() -> None:
