@@ -26,6 +26,7 @@ from fed_em.records import Records
 from fed_em.reference import broadcast_of, edges_of
 from fed_em_client.configuration import PolicyTable
 from fed_em_client.take_part import open_tenant
+from fed_em_protocols.coordinator_state import SumOpened, SumRequest
 from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.errors import SERVER, SumFailed, TermsRefused
 from fed_em_protocols.party import load_keys
@@ -34,6 +35,7 @@ from fed_em_protocols.transcript.memory_transcript import MemoryTranscript
 from fed_em_server.audit.verify import FIT, verify
 from fed_em_server.configuration import PrivacyTable
 from fed_em_server.federated_sum import FederatedSum
+from fed_em_server.federated_total import FederatedTotal
 from fed_em_server.measurement import measuring_plan, run_measuring
 from fed_em_server.session import SessionPlan
 from fed_em_simulations import Federation
@@ -148,6 +150,19 @@ def test_a_mass_gate_opens_all_of_it_or_nothing(tmp_path: Path) -> None:
     open_gate = Federation(TENANTS, mass_floor=100.0, colluders=1).measure([_renamed(models()[0])])
     assert open_gate.records == len(POOLED)
     with pytest.raises(CallerError, match="too few records"):
+        Federation(TENANTS, mass_floor=200.0, colluders=1).measure([_renamed(models()[0])])
+
+
+def test_tenants_do_not_open_one_behind_a_shut_gate_for_a_server_that_asks_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    behind_gate = FederatedTotal._behind_gate
+
+    def cheat(self: FederatedTotal, request: SumRequest, as_one: bool) -> tuple[SumOpened, tuple[int, ...]]:
+        return behind_gate(self, request, as_one=False)
+
+    monkeypatch.setattr(FederatedTotal, "_behind_gate", cheat)
+    with pytest.raises(SumFailed, match="6 of 6 tenants could not compute"):
         Federation(TENANTS, mass_floor=200.0, colluders=1).measure([_renamed(models()[0])])
 
 
