@@ -31,8 +31,21 @@ from fed_em_protocols.certificates import check_validity, self_signed
 from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.keys import SigningKey
-from fed_em_protocols.limits import MAX_NAME_LENGTH, MAX_ROW_CAP, MAX_TENANTS, MIN_TENANTS
+from fed_em_protocols.limits import (
+    COMPLETE_GRAPH_TENANTS,
+    MAX_NAME_LENGTH,
+    MAX_ROW_CAP,
+    MAX_TENANTS,
+    MIN_TENANTS,
+)
 from fed_em_protocols.roster import Name, Party, Roster, RosterServer, RosterTenant
+from fed_em_protocols.roster_shape import (
+    dealt_blocks,
+    default_block_size,
+    default_witnesses,
+    drawn_witnesses,
+    named_blocks,
+)
 
 SERVER_HOST = f"{SERVER}.fed-em"
 """The DNS name in the server's certificate, whatever its machine is called."""
@@ -201,6 +214,40 @@ def make_roster(
         return Roster.model_validate(document)
     except ValidationError as error:
         raise CallerError(f"these cards make no roster: {complaint_of(error)}") from None
+
+
+def founded(
+    federation: str,
+    server: Card,
+    tenants: Sequence[Card],
+    version: int = 1,
+    block_size: int | None = None,
+    blocks: Sequence[Sequence[str]] = (),
+    witnesses: int | None = None,
+) -> Roster:
+    """The first roster of a federation: blocks dealt or named, witnesses as the hash of all names draws them.
+
+    Args:
+        federation, server, tenants, version: As of `make_roster`.
+        block_size: The least tenants of a block; by default f + 2.
+        blocks: Each block's tenants by name, in place of blocks that are dealt.
+        witnesses: How many of more than `COMPLETE_GRAPH_TENANTS` tenants certify; by default enough for a quorum.
+
+    Raises:
+        CallerError: as `make_roster` and `named_blocks`, or two arguments contradict each other.
+    """
+    if blocks and block_size is not None:
+        raise CallerError("--block names the blocks, and --block-size deals them", remedy="give one of the two")
+    names, n = [card.name for card in tenants], len(tenants)
+    least = default_block_size(n) if block_size is None else block_size
+    numbers = named_blocks(names, blocks) if blocks else dealt_blocks(n, least)
+    if witnesses is not None and n <= COMPLETE_GRAPH_TENANTS:
+        raise CallerError(
+            f"every one of up to {COMPLETE_GRAPH_TENANTS} tenants is a witness", remedy="leave --witnesses out"
+        )
+    count = default_witnesses(n) if witnesses is None else witnesses
+    signers = drawn_witnesses(federation, names, count)
+    return make_roster(federation, server, tenants, version, numbers, signers)
 
 
 def party_of(roster: Roster, name: str) -> Party:

@@ -140,6 +140,13 @@ class TimesTable(Table):
         return Timetable(**self.model_dump())
 
 
+class DashboardTable(Table):
+    """A page that shows the session while it runs, to this machine alone; see `fed_em_server.live_page`."""
+
+    listen: Address = "127.0.0.1:0"
+    """Port 0 for any that is free."""
+
+
 class ServerConfiguration(Table):
     """A session, as the server's operator writes it."""
 
@@ -168,6 +175,8 @@ class ServerConfiguration(Table):
     trust: TrustTable = TrustTable()
     fit: FitTable = FitTable()
     times: TimesTable = TimesTable()
+    dashboard: DashboardTable | None = None
+    """Without it, there is a page only where the command asks for one."""
     canary: CanaryRule = CanaryRule()
     """When a version of the model replaces the one in use (`fed-em registry canary`)."""
 

@@ -171,6 +171,38 @@ def remove(version: Named, reason: Reason = "", folder: Folder = _FOLDER) -> Non
     typer.echo(f"{found.name} is removed; that it was there stays in the history")
 
 
+@registry.command("export-mlflow")
+def export_mlflow(
+    version: Named,
+    tracking_uri: Annotated[
+        str, typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="The address of MLflow's store.")
+    ],
+    experiment: Annotated[str, typer.Option("--experiment", help="Made if it is not there.")] = "fed-em",
+    artifacts: Annotated[
+        str | None,
+        typer.Option("--artifacts", help="Where a new experiment keeps files; by default, where the store does."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Of the registered model; by default, the federation's and the session's."),
+    ] = None,
+    folder: Folder = _FOLDER,
+) -> None:
+    """Log a version to MLflow, once: rounds, lineage, files, and a registered model with an alias for each stage."""
+    from fed_em_server.registry.mlflow_export import export
+    from fed_em_server.registry.store import Registry
+
+    kept = Registry(folder)
+    found = kept.version(version)
+    done = export(kept, found, tracking_uri, experiment, artifacts, name)
+    typer.echo(f"{found.name} is run {done.run}{'' if done.is_new else ', as it was before'}")
+    typer.echo(
+        "the store keeps no registered models"
+        if done.model is None
+        else f"registered as {done.model[0]}, version {done.model[1]}"
+    )
+
+
 @registry.command()
 def verify(
     head: Annotated[

@@ -295,6 +295,7 @@ class _RecordKeeper:
         weights = tuple(float(w) for w in iteration.parameters["weights"])
         seen = {
             "log_likelihood": iteration.log_likelihood,
+            "objective": iteration.objective,
             "weights": weights,
             "held": iteration.held,
             "step": iteration.step,
@@ -365,6 +366,7 @@ def first_record(plan: SessionPlan) -> SessionRecord:
         centres=plan.description.by_centres and plan.description.starts is not None,
         doubts=plan.doubts,
         stream=plan.description.stream is not None,
+        tolerance=plan.stopping.tolerance,
     )
 
 

@@ -13,28 +13,47 @@ if TYPE_CHECKING:
     from fed_em_server.configuration import ServerConfiguration
 
 Configuration = Annotated[Path, typer.Argument(help="The session's TOML file.")]
+Dashboard = Annotated[
+    str | None,
+    typer.Option(
+        "--dashboard",
+        metavar="HOST:PORT",
+        help="Show the session on a page for this machine's browser; 127.0.0.1:0 for any port.",
+    ),
+]
 
 
-def server(configuration: Configuration) -> None:
+def server(configuration: Configuration, dashboard: Dashboard = None) -> None:
     """Coordinate one session over gRPC, until the model is fitted."""
+    from contextlib import ExitStack
+
     from rich.console import Console
 
     from fed_em.errors import CallerError
     from fed_em_server.configuration import read_server_configuration
+    from fed_em_server.live_page.live_page import LivePage
     from fed_em_server.live_view import watching
     from fed_em_server.record import RECORD_FILE
     from fed_em_server.report import write_report
     from fed_em_server.report_summary import summary_panel
     from fed_em_server.serve import MODEL_FOLDER, serve
+    from fed_em_server.watchers import Watchers
 
     parsed, console = read_server_configuration(configuration), Console()
-    with watching(console) as view:
-        outcome, transcript = serve(parsed, view)
-    files = [MODEL_FOLDER, RECORD_FILE, transcript.name]
-    try:
-        files.append(write_report(parsed.output, outcome.record, outcome.fitted).name)
-    except CallerError as no_plots:
-        console.print(f"no report: {no_plots}", highlight=False)
+    listen = dashboard or (parsed.dashboard.listen if parsed.dashboard else None)
+    with ExitStack() as stack:
+        page = stack.enter_context(LivePage(listen)) if listen else None
+        if page is not None:
+            page.tell_address(console, parsed.output)
+        with watching(console) as view:
+            outcome, transcript = serve(parsed, Watchers([view, page] if page else [view]))
+        files = [MODEL_FOLDER, RECORD_FILE, transcript.name]
+        try:
+            files.append(write_report(parsed.output, outcome.record, outcome.fitted).name)
+        except CallerError as no_plots:
+            console.print(f"no report: {no_plots}", highlight=False)
+        if page is not None:
+            page.ended(outcome.record, parsed.output, files)
     console.print(summary_panel(outcome.record, parsed.output, files))
 
 

@@ -21,6 +21,7 @@ from fed_em_server.measure_command import measure
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
 from fed_em_server.operate_command import operate
 from fed_em_server.privacy_plan_command import plan
+from fed_em_server.provisioning_commands import provision
 from fed_em_server.registry_commands import registry
 from fed_em_server.session_commands import fit, server
 from fed_em_simulations.attack_command import attack
@@ -60,6 +61,7 @@ app.add_typer(privacy, name="privacy")
 roster.command()(accept)
 app.add_typer(roster, name="roster")
 app.add_typer(policy, name="policy")
+app.add_typer(provision, name="provision")
 audit.command()(attack)
 audit.command()(report)
 app.add_typer(audit)

@@ -92,20 +92,20 @@ class TestDecisions:
 
 
 class TestFalseAlarms:
-    """2000 measurements of 200 rows each, of a truth that is symmetric and two models that are each other's mirror image.
+    """1000 measurements of 100 rows each, of a truth that is symmetric and two models that are each other's mirror image.
 
-    So neither is better: the true gain is 0 exactly, whatever the models are. Of 2000 decisions with confidence 0.95 a share of 0.05 is
+    So neither is better: the true gain is 0 exactly, whatever the models are. Of 1000 decisions with confidence 0.95 a share of 0.05 is
     wrong each way; the number lies outside of the binomial bounds below with probability 2e-6, where the rule is right.
     """
 
-    RUNS, ROWS, CONFIDENCE = 2000, 200, 0.95
+    RUNS, ROWS, CONFIDENCE = 1000, 100, 0.95
     RULE = CanaryRule(min_records=ROWS, confidence=CONFIDENCE)
     LEAST, MOST = binom.ppf([1e-6, 1 - 1e-6], RUNS, 1 - CONFIDENCE)
 
     @pytest.fixture(scope="class")
     @classmethod
     def measurements(cls) -> list[Measurement]:
-        truth, left, right = _two(0.0, 0.5), _two(-0.3, 0.4), _two(0.3, 0.6)
+        truth, left, right = _two(0.0, 0.5), _two(-0.1, 0.45), _two(0.1, 0.55)
         rows, _ = truth.sample(cls.RUNS * cls.ROWS, seed=0)
         first, second = (each.score_samples(rows).reshape(cls.RUNS, cls.ROWS) for each in (left, right))
         return [_measured(one, other) for one, other in zip(first, second, strict=True)]

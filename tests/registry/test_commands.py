@@ -52,7 +52,7 @@ def test_a_session_is_added_shown_and_verified(session: tuple[Path, Path, Roster
     shown = fed_em(folder, "show", 1)
     transcript = Registry(folder).version("1").lineage.transcript
     assert transcript is not None
-    for said in (roster.digest.hex(), transcript.root, "t0, t1 and t2", "over 75 records", "a fresh start"):
+    for said in (roster.digest.hex(), transcript.root, "t0, t1, t2", "over 75 records", "a fresh start"):
         assert said in shown
     assert f"fed-em audit verify {output} --roster ROSTER" in shown
     verify = RUN.invoke(command_line.app, ["audit", "verify", str(output), "--roster", str(roster_file)])
@@ -121,6 +121,7 @@ def test_verify_finds_what_was_changed_and_what_lies_there(folder: Path) -> None
     registry.promote(versions[0])
     assert "1 file" not in fed_em(folder, "verify", "--head", head)
     (registry.folder / "versions" / ".new-something").mkdir()
+    (registry.path(versions[0]) / "model" / "notes.txt").write_text("later")
     (registry.path(versions[1]) / "model" / "manifest.json").write_text("{}")
     (registry.path(versions[2]) / "version.json").unlink()
     found = fed_em(folder, "verify", status=1)
@@ -128,6 +129,7 @@ def test_verify_finds_what_was_changed_and_what_lies_there(folder: Path) -> None
     assert re.search(r"✗ +version 2 .*manifest\.json is not the file", found)
     assert re.search(r"✗ +version 3 .*there is no file", found)
     assert ".new-something is of no version" in found
+    assert "model/notes.txt of version 1 is not in its manifest" in found
     assert "NOT verified: 2 failed" in found
 
 

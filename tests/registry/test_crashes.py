@@ -110,7 +110,14 @@ def fill(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["disk full", "killed"])
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+@pytest.mark.parametrize(
+    "change",
+    # A rollback and a withdrawal take the steps of a promotion.
+    [
+        pytest.param(change, id=name, marks=[pytest.mark.slow] if name in {"roll back", "withdraw"} else [])
+        for name, change in CHANGES.items()
+    ],
+)
 def test_a_change_that_fails_anywhere_is_done_or_not_begun(
     tmp_path: Path, prepared: Callable[[Path], Registry], change: Change, dies: bool
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,14 @@ from sessions import federation_in, run
 
 from fed_em.errors import CallerError
 from fed_em.model_file import load_model, save_model
+from fed_em_protocols.privacy.promise import Privacy
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.transcript.faults import TranscriptFault
 from fed_em_server.record import Participation, SessionRecord, write_record
 from fed_em_server.registry import Registry
-from fed_em_server.registry.session_lineage import add_output
+from fed_em_server.registry.session_lineage import add_output, lineage_of
 from fed_em_server.registry.version import TENSORS
-from fed_em_server.transcript_folder import read_checkpoints, read_session
+from fed_em_server.transcript_folder import read_checkpoints, read_session, read_transcript
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,15 @@ def test_the_lineage_is_that_of_the_transcript(session: tuple[Path, Roster], reg
     assert lineage.metrics.epsilon is None
     assert registry.record(version) == record
     assert registry.load(version).parameters.distance(load_model(output / "model").parameters) == 0.0
+
+
+def test_a_private_session_has_its_promise_in_the_lineage(session: tuple[Path, Roster]) -> None:
+    output, roster = session
+    walked = read_session(output, roster)
+    promise = Privacy(epsilon=2.0, delta=1e-6, radius=3.0, noise_multiplier=9.0, sums=5)
+    private = replace(walked, description=walked.description.model_copy(update={"privacy": promise}))
+    metrics = lineage_of(private, record_of(output), read_transcript(output)).metrics
+    assert (metrics.epsilon, metrics.delta) == (2.0, 1e-6)
 
 
 def test_the_files_of_a_version_are_those_of_the_session(session: tuple[Path, Roster], registry: Registry) -> None:

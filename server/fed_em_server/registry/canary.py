@@ -1,8 +1,8 @@
 """A candidate beside the version in use, on fresh rows of all tenants: promoted, kept, or rolled back, by a rule.
 
 The gain G of a candidate is the mean of log p_candidate(x) − log p_baseline(x) over the records x of one measurement
-(`fed_em.measurement`), each record under both models, so that what the records share cancels. Of n independent records with variance s² of these differences,
-G is Gaussian about the true gain with variance s²/n (central limit theorem), and with z = Φ⁻¹(confidence)
+(`fed_em.measurement`), each record under both models, so that what the records share cancels. Of n independent records with variance s²
+of these differences, G is Gaussian about the true gain with variance s²/n (central limit theorem), and with z = Φ⁻¹(confidence)
 
     promote      if G − z s/√n reaches the gain that is asked for
     roll back    if G + z s/√n stays below what is tolerated

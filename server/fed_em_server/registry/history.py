@@ -114,7 +114,7 @@ class History:
         additions: The entry by which each of them was added.
         stages: By name: the versions that were promoted and not rolled back, the newest last; empty of a stage that was emptied.
         seen: The versions that are or were in any stage.
-        size: Bytes of the entries.
+        data: The bytes of the entries.
         rest: Bytes behind them: of a line that was not written to its end.
         ahead: How many of the entries the head does not know yet.
     """
@@ -125,7 +125,7 @@ class History:
     additions: Mapping[str, Added] = field(default_factory=dict)
     stages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     seen: frozenset[str] = frozenset()
-    size: int = 0
+    data: bytes = field(default=b"", repr=False)
     rest: int = 0
     ahead: int = 0
 
@@ -153,7 +153,7 @@ class History:
             self,
             entries=(*self.entries, entry),
             links=(*self.links, digest("registry entry", data).hex()),
-            size=self.size + len(data) + 1,
+            data=self.data + data + b"\n",
         )
         match entry:
             case Added(version=version):
@@ -201,8 +201,12 @@ class History:
             raise ValueError("it names a version that is not there")
 
 
-def read_history(folder: Path) -> History:
+def read_history(folder: Path, known: History = History()) -> History:
     """The history in a registry's folder, also while another process writes; empty if there is none.
+
+    Args:
+        folder: Of the registry.
+        known: As it was read before: what it goes on with is parsed and verified, what is the same to the byte is not again.
 
     Raises:
         EnvironmentFault: a line was changed or is missing, or a file cannot be read.
@@ -210,17 +214,16 @@ def read_history(folder: Path) -> History:
     """
     head = _read_head(folder / HEAD_FILE)  # the head first: the other only grows
     data = _content(folder / LOG_FILE)
-    history = _parsed(folder / LOG_FILE, b"" if data is None else data)
+    history = _parsed(folder / LOG_FILE, b"" if data is None else data, known)
     if head is None:
         if len(history.entries) > 1:
             raise _damaged(folder / HEAD_FILE, f"{folder / LOG_FILE} is there, and its head {HEAD_FILE} is missing")
         return replace(history, ahead=len(history.entries))
-    known = len(history.entries) >= head.entries
-    if not known or (head.entries and history.links[head.entries - 1] != head.link):
+    if len(history.entries) < head.entries:
         found = f"it has {len(history.entries)} of the {head.entries} entries that {HEAD_FILE} knows"
-        raise _damaged(
-            folder / LOG_FILE, found if not known else f"entry {head.entries} is not the one {HEAD_FILE} knows"
-        )
+        raise _damaged(folder / LOG_FILE, found)
+    if head.entries and history.links[head.entries - 1] != head.link:
+        raise _damaged(folder / LOG_FILE, f"entry {head.entries} is not the one {HEAD_FILE} knows")
     return replace(history, ahead=len(history.entries) - head.entries)
 
 
@@ -238,11 +241,11 @@ def append(folder: Path, history: History, entry: Entry) -> History:
         descriptor = os.open(log, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             if history.rest:
-                os.ftruncate(descriptor, history.size)
+                os.ftruncate(descriptor, len(history.data))
             if history.rest or history.ahead:  # a writer may have died before it synced
                 sync(descriptor)
                 _write_head(folder, history)
-            write_at(descriptor, canonical_json(entry.model_dump(mode="json")) + b"\n", history.size)
+            write_at(descriptor, canonical_json(entry.model_dump(mode="json")) + b"\n", len(history.data))
             sync(descriptor)
         finally:
             os.close(descriptor)
@@ -256,11 +259,11 @@ def _write_head(folder: Path, history: History) -> None:
     write_whole(folder / HEAD_FILE, canonical_json(head.model_dump(mode="json")))
 
 
-def _parsed(path: Path, data: bytes) -> History:
-    """The entries of whole lines."""
-    *lines, rest = data.split(b"\n")
-    history = History()
-    for number, line in enumerate(lines, 1):
+def _parsed(path: Path, data: bytes, known: History) -> History:
+    """The entries of whole lines, of which the first are known."""
+    history = known if data.startswith(known.data) else History()
+    *lines, rest = data[len(history.data) :].split(b"\n")
+    for number, line in enumerate(lines, 1 + len(history.entries)):
         try:
             document = read_canonical_json(line, f"entry {number} of {path}")
             _require_readable(document, f"entry {number} of {path}")

@@ -80,10 +80,12 @@ class Registry:
         self.folder = Path(folder)
         self._clock = clock
         self._who = who
+        self._known = History()
 
     def read(self) -> History:
         """The history as it is now. Raises as `read_history`."""
-        return read_history(self.folder)
+        self._known = read_history(self.folder, self._known)
+        return self._known
 
     def versions(self) -> tuple[Version, ...]:
         """All versions, in the order in which they were added. Raises as `version`."""
@@ -207,7 +209,7 @@ class Registry:
                 manifest = known or manifest.model_copy(update={"parents": self._origin(history, lineage)})
             if manifest.id not in history.numbers:
                 self._write(manifest, files)
-                entry = Added(**self._line(history, reason), version=manifest.id, source=source)
+                entry = Added.model_validate({**self._line(history, reason), "version": manifest.id, "source": source})
                 append(self.folder, history, entry)
             return self._version(self.read(), manifest.id)
 
@@ -283,7 +285,9 @@ class Registry:
         """Keep a decision that moves nothing. Raises as `promote`."""
         with self._changing() as history:
             _require_there(history, decision.candidate)
-            entry = Decided(**self._line(history, reason), stage=_stage(stage), decision=decision)
+            entry = Decided.model_validate(
+                {**self._line(history, reason), "stage": _stage(stage), "decision": decision}
+            )
             append(self.folder, history, entry)
 
     def remove(self, version: Version, reason: str = "") -> None:
@@ -306,7 +310,7 @@ class Registry:
                 raise CallerError(
                     f"{self._version(history, children[0]).name} was fitted from {version.name}", remedy="keep it"
                 )
-            append(self.folder, history, Removed(**self._line(history, reason), version=version.id))
+            append(self.folder, history, Removed.model_validate({**self._line(history, reason), "version": version.id}))
             self._delete(version.id)
 
     @staticmethod

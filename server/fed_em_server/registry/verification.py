@@ -8,6 +8,7 @@ from fed_em.errors import FedEmError
 from fed_em_server.audit.verify import Check, Verdict, Verification
 from fed_em_server.registry.history import History
 from fed_em_server.registry.store import Registry
+from fed_em_server.registry.version import MANIFEST_FILE
 
 HISTORY, LEFTOVERS = "history", "left over"
 
@@ -24,7 +25,8 @@ def verified(registry: Registry, head: str = "") -> Verification:
     except FedEmError as error:
         return Verification((Check(HISTORY, Verdict.FAILED, error.diagnostics()),))
     checks = [_of_history(history, head.lower())]
-    checks += [_of_version(registry, history, each) for each in history.numbers]
+    for each in history.numbers:
+        checks += [_of_version(registry, history, each), *_beside(registry, each)]
     return Verification((*checks, *_leftovers(registry, history)))
 
 
@@ -33,7 +35,9 @@ def _of_history(history: History, head: str) -> Check:
         return Check(
             HISTORY, Verdict.FAILED, f"it has no entry {head}: it was cut, or written anew, since that was its head"
         )
-    return Check(HISTORY, Verdict.PASSED, f"{len(history.entries)} entries in one chain; its head is {history.head}")
+    return Check(
+        HISTORY, Verdict.PASSED, f"one chain of entries, {len(history.entries)} in all; its head is {history.head}"
+    )
 
 
 def _of_version(registry: Registry, history: History, version: str) -> Check:
@@ -50,6 +54,19 @@ def _of_version(registry: Registry, history: History, version: str) -> Check:
     stages = [stage for stage, versions in history.stages.items() if versions and versions[-1] == version]
     there = f", in {' and '.join(sorted(stages))}" if stages else ""
     return Check(name, Verdict.PASSED, f"{len(found.manifest.files)} files are those of its manifest{there}")
+
+
+def _beside(registry: Registry, version: str) -> Iterator[Check]:
+    """Files that nobody's hash covers."""
+    try:
+        found = registry.version(version)
+    except FedEmError:
+        return
+    folder = registry.path(found)
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    for name in sorted(there - {*found.manifest.files, MANIFEST_FILE}):
+        said = f"{name} of version {found.number} is not in its manifest: it came later, and nothing says whether it was changed"
+        yield Check(LEFTOVERS, Verdict.NOTED, said)
 
 
 def _leftovers(registry: Registry, history: History) -> Iterator[Check]:

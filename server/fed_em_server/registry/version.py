@@ -36,7 +36,7 @@ SHORT = 12
 class VersionManifest(LineTable):
     """What a version is."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     model: str
     """The model in words."""
     columns: tuple[str, ...]

@@ -73,7 +73,7 @@ def version_page(registry: Registry, version: Version, history: History) -> Rend
 def _what(version: Version) -> Iterator[tuple[str, str]]:
     lineage = version.lineage
     yield "id", version.id
-    yield "model", f"{version.manifest.model}, over {names_in_words(version.manifest.columns)}"
+    yield "model", f"{version.manifest.model}, over {', '.join(version.manifest.columns)}"
     if lineage.session:
         yield "session", f"{lineage.title} of {lineage.federation}, {lineage.session}"
     if lineage.created:
@@ -105,7 +105,7 @@ def _hashes(version: Version) -> Iterator[tuple[str, str]]:
     if lineage.terms is not None:
         yield "terms", lineage.terms
     if lineage.roster is not None:
-        yield "roster", f"{lineage.roster}: {names_in_words(lineage.tenants)}"
+        yield "roster", f"{lineage.roster}: {', '.join(lineage.tenants)}"
     if lineage.transcript is not None:
         yield "transcript", f"{lineage.transcript.root} over {lineage.transcript.entries} entries"
     for tenant, commitments in lineage.policies.items():
@@ -177,13 +177,11 @@ def history_table(entries: Sequence[Moved | Decided], versions: Sequence[Version
 
     for entry in entries:
         if isinstance(entry, Moved):
-            what, before, after = entry.kind, entry.before, entry.after
+            what: str = entry.kind
+            before, after = entry.before, entry.after
         else:
-            what, before, after = (
-                f"decided: {entry.decision.outcome}",
-                entry.decision.baseline,
-                entry.decision.candidate,
-            )
+            what = f"decided: {entry.decision.outcome}"
+            before, after = entry.decision.baseline, entry.decision.candidate
         table.add_row(entry.time, what, named(before), named(after), entry.who, entry.reason)
     return table
 
