@@ -73,8 +73,6 @@ every_hours = 1e-6
 [drift]
 k = 1
 m = 1
-[canary]
-min_records = 100
 """
 
 
@@ -116,7 +114,7 @@ def test_operate_once_over_grpc_measures_then_retrains_and_promotes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = 'family = "gaussian-mixture"\nn_components = 2\ncovariance = "full"'
-    session = session_toml(model, fit="max_iterations = 8", start="")
+    session = session_toml(model, fit="max_iterations = 8", start="") + "\n[canary]\nmin_records = 100\n"
     zero = {f"t{k}": np.zeros((1, 3)) for k in range(3)}
     federation = write_small_federation(tmp_path / "f", zero, session, policy="measurements = true")
     tenants = Tenants(federation)
@@ -183,10 +181,15 @@ def test_one_operator_at_a_time_and_a_file_that_is_none_is_refused(tmp_path: Pat
             operating(file, print, Watchers([])),
         ):
             pass
+    session, own = federation.session_file.read_text(), '[model]\nmixing = "tenant"'
+    for more, named in (("\n[privacy]\nepsilon = 1\ndelta = 1e-6\n", "privacy"), ("", "mixing weights")):
+        federation.session_file.write_text(session + more if more else session.replace("[model]", own))
+        with pytest.raises(CallerError, match=named), operating(file, print, Watchers([])):
+            pass
     for text, named in (
         (OPERATE.replace("k = 1", "k = 3"), "at least 3"),
         (OPERATE.replace("every_hours = 1e-6", 'every_hours = 1\nat = ["03:00"]'), "one of them"),
-        (OPERATE + "max_loos = 3\n", "max_loss"),
+        (OPERATE + "quiet_hour = 3\n", "quiet_hours"),
     ):
         path.write_text(text)
         with pytest.raises(CallerError) as caught:

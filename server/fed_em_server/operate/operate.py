@@ -14,6 +14,7 @@ from fed_em.measurement import Measurement
 from fed_em_client.durable_files import locked
 from fed_em_protocols.roster import load_roster
 from fed_em_server.configuration import read_server_configuration
+from fed_em_server.measurement.measuring_session import require_measurable
 from fed_em_server.operate.drift import Drift
 from fed_em_server.operate.operate_file import OperateFile
 from fed_em_server.operate.operating_state import Phase, read_state
@@ -67,14 +68,15 @@ def operating(
         clock: Seconds since 1970.
 
     Raises:
-        CallerError: another process operates this model, or a file is missing or wrong.
+        CallerError: another process operates this model, a file is missing or wrong, or models of the session are never measured.
         EnvironmentFault: a file cannot be read or written.
     """
     session = read_server_configuration(file.session)
+    require_measurable(session)
     tenants = load_roster(session.roster).n
 
     def judge(measurement: Measurement, before: Version, candidate: Version) -> tuple[Decision, str]:
-        verdict = decide(file.canary, measurement, tenants)
+        verdict = decide(session.canary, measurement, tenants)
         return verdict.decision(before, candidate), verdict.reason
 
     try:

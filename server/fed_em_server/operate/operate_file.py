@@ -14,7 +14,6 @@ from fed_em_server.operate.drift import Thresholds
 from fed_em_server.operate.operator import Plan
 from fed_em_server.operate.schedule import Schedule
 from fed_em_server.operate.trigger import TriggerRule
-from fed_em_server.registry.canary_rule import CanaryRule
 from fed_em_server.registry.history import StageName
 
 _HOUR, _MINUTE = 3600.0, 60.0
@@ -78,7 +77,6 @@ class OperateFile(Table):
     schedule: ScheduleTable = ScheduleTable()
     drift: DriftTable = DriftTable()
     retrain: RetrainTable = RetrainTable()
-    canary: CanaryRule = CanaryRule()
 
     @model_validator(mode="after")
     def _makes_a_plan(self) -> Self:
