@@ -19,6 +19,7 @@ from fed_em_server.bundle_command import flower_app, flower_hub
 from fed_em_server.doctor_command import doctor
 from fed_em_server.measure_command import measure
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
+from fed_em_server.operate_command import operate
 from fed_em_server.privacy_plan_command import plan
 from fed_em_server.provisioning_commands import provision
 from fed_em_server.registry_commands import registry
@@ -49,6 +50,7 @@ for command in (
     flower_hub,
     fit,
     measure,
+    operate,
     schema,
     estimates,
     predict,

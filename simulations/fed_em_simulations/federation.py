@@ -101,6 +101,7 @@ class Federation:
         costs: What messages and work cost in virtual time.
         optimiser: "em", "squarem" or "lbfgs"; None for what an estimator says, or a session's usual one.
         starts: How many starts are followed before the best goes on, as in a session's file; 0: one draw.
+        start: Folder of a fitted model to start from instead, likewise.
         stopping: None for what an estimator says, or a session's usual one.
         max_iterations: In place of that of `stopping`.
         cipher: "real", or "costed": every cryptographic operation is replaced by its cost (`fed_em_simulations.costed_cipher`), which the
@@ -137,6 +138,7 @@ class Federation:
     costs: CostModel = TYPICAL
     optimiser: Literal["em", "squarem", "lbfgs"] | None = None
     starts: int | None = None
+    start: str | None = None
     stopping: Stopping | None = None
     max_iterations: int | None = None
     cipher: Literal["real", "costed"] = "real"
@@ -300,6 +302,7 @@ class Federation:
             "seed": self.seed,
             "optimiser": self._optimiser(about),
             "starts": self.starts,
+            "start": self.start,
         }
         described = about.description.model_dump(exclude_none=True)
         return ServerConfiguration(

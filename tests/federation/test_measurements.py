@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -27,21 +26,20 @@ from fed_em.records import Records
 from fed_em.reference import broadcast_of, edges_of
 from fed_em_client.configuration import PolicyTable
 from fed_em_client.take_part import open_tenant
+from fed_em_protocols.coordinator_state import SumOpened, SumRequest
 from fed_em_protocols.description import SessionDescription
-from fed_em_protocols.errors import SERVER, SumFailed
+from fed_em_protocols.errors import SERVER, SumFailed, TermsRefused
 from fed_em_protocols.party import load_keys
 from fed_em_protocols.transcript.entries import RoundStarted, entry_from_bytes
 from fed_em_protocols.transcript.memory_transcript import MemoryTranscript
 from fed_em_server.audit.verify import FIT, verify
 from fed_em_server.configuration import PrivacyTable
 from fed_em_server.federated_sum import FederatedSum
-from fed_em_server.measurement import measure, measuring_plan, run_measuring
-from fed_em_server.measurement.measure import MEASUREMENTS_FOLDER
+from fed_em_server.federated_total import FederatedTotal
+from fed_em_server.measurement import measuring_plan, run_measuring
 from fed_em_server.session import SessionPlan
-from fed_em_server.transcript_folder import read_transcript
 from fed_em_simulations import Federation
 from fed_em_simulations.federation_folder import FederationFolder
-from fed_em_simulations.tenant_fleet import tenant_processes
 
 TENANTS = clustered_rows((40, 25, 30, 35, 28, 22))
 POOLED = np.concatenate(list(TENANTS.values()))
@@ -155,6 +153,19 @@ def test_a_mass_gate_opens_all_of_it_or_nothing(tmp_path: Path) -> None:
         Federation(TENANTS, mass_floor=200.0, colluders=1).measure([_renamed(models()[0])])
 
 
+def test_tenants_do_not_open_one_behind_a_shut_gate_for_a_server_that_asks_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    behind_gate = FederatedTotal._behind_gate
+
+    def cheat(self: FederatedTotal, request: SumRequest, as_one: bool) -> tuple[SumOpened, tuple[int, ...]]:
+        return behind_gate(self, request, as_one=False)
+
+    monkeypatch.setattr(FederatedTotal, "_behind_gate", cheat)
+    with pytest.raises(SumFailed, match="6 of 6 tenants could not compute"):
+        Federation(TENANTS, mass_floor=200.0, colluders=1).measure([_renamed(models()[0])])
+
+
 def _renamed(fitted: FittedModel) -> FittedModel:
     return replace(fitted, columns=("x0", "x1", "x2"))
 
@@ -206,6 +217,17 @@ def test_a_private_session_measures_nothing() -> None:
         private.measure([_renamed(models()[0])])
 
 
+def test_who_requires_privacy_takes_part_in_no_measurement(tmp_path: Path) -> None:
+    federation = small(tmp_path, policy=f"{ADMITTED}\nprivacy = {{required = true}}")
+    plan, _ = plan_of(federation, [models()[0]])
+    tenant = open_tenant(federation.tenant("t0"))
+    with tenant.ledger() as ledger:
+        work = tenant.work(budget=ledger)
+        work.prepare(plan.description.to_json(), 0)
+        with pytest.raises(TermsRefused, match="privacy"):
+            work.changed(plan.terms.session)
+
+
 def test_the_digest_of_a_policy_without_measurements_is_what_it_was() -> None:
     assert b"measurements" not in PolicyTable().canonical
     assert PolicyTable(measurements=True).digest != PolicyTable().digest
@@ -214,20 +236,3 @@ def test_the_digest_of_a_policy_without_measurements_is_what_it_was() -> None:
 def test_models_of_other_columns_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CallerError, match="over the columns x0, x1, x2"):
         plan_of(small(tmp_path), [_renamed(models()[0])])
-
-
-@pytest.mark.slow
-def test_over_grpc_processes_end_without_a_model(tmp_path: Path) -> None:
-    federation = small(tmp_path)
-    with ExitStack() as stack:
-
-        def dialled(port: int) -> None:
-            stack.enter_context(tenant_processes(federation, lambda _: ["--server", f"127.0.0.1:{port}"]))
-
-        found = measure(federation.server, list(models()), listening=dialled)
-    assert verify(read_transcript(federation.server.output / MEASUREMENTS_FOLDER), federation.roster).passed
-    assert_same(found, in_one_place(list(models()), Records(POOLED)))
-    for name in federation.tenant_files:
-        home = federation.tenant_files[name].parent
-        assert "it measured models, and fitted none" in (home / "log.txt").read_text()
-        assert not (home / "state" / "model").exists()

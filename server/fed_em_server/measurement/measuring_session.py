@@ -13,6 +13,7 @@ from fed_em.measurement import Measurement, measurement_of
 from fed_em.model_file import FittedModel
 from fed_em.reference import broadcast_of
 from fed_em.reference_edges import ReferenceEdges
+from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import SumOpened
 from fed_em_protocols.description import measuring, require_gateable
@@ -31,6 +32,20 @@ from fed_em_server.session_terms import planned_rounds, session_terms
 
 # Nothing is iterated.
 _ONE_SUM = Stopping(tolerance=0.0, max_iterations=1)
+
+
+def require_measurable(configuration: ServerConfiguration) -> None:
+    """Raise `CallerError` if models of such a session are never measured: it is private, or mixing weights are each tenant's own."""
+    if configuration.privacy is not None:
+        raise CallerError(
+            "a session with [privacy] measures nothing: what one record changes in a measurement is not hidden by noise",
+            remedy="agree with the tenants on measurements without [privacy], or leave them out",
+        )
+    if has_own_weights(configuration.description.fitted_model):
+        raise CallerError(
+            "models with mixing weights of each tenant's own have no one density to measure",
+            remedy='set mixing = "shared" in [model]',
+        )
 
 
 def measuring_plan(
@@ -52,11 +67,7 @@ def measuring_plan(
     Raises:
         CallerError: the session is private, models and session are over different columns, or no sparse graph will do.
     """
-    if configuration.privacy is not None:
-        raise CallerError(
-            "a session with [privacy] measures nothing: what one record changes in a measurement is not hidden by noise",
-            remedy="agree with the tenants on measurements without [privacy], or leave them out",
-        )
+    require_measurable(configuration)
     for each in models:
         if each.columns != configuration.description.names:
             raise CallerError(
