@@ -19,6 +19,7 @@ from fed_em_client.grpc_link import Endpoint, serve_session
 from fed_em_client.policy_checks import Permit
 from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.privacy_ledger import PrivacyLedger, ledger_files
+from fed_em_client.remote_shards import RemoteShards
 from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork, WorkMarks
 from fed_em_client.tenant_log_file import TenantLogFile
@@ -75,13 +76,38 @@ class Tenant:
         """What it spent of its rows' privacy, locked until it is closed. Raises as `PrivacyLedger`."""
         return PrivacyLedger(ledger_files(self.configuration), self.configuration.policy.privacy.demands())
 
-    def work(self, marks: WorkMarks | None = None, budget: PrivacyAccount | None = None) -> RowsWork:
+    @contextmanager
+    def shards(self, report: Callable[[str], None] = lambda _: None) -> Iterator[RemoteShards | None]:
+        """Who holds its rows elsewhere, told at the end that the session is over; None where they are in its own files."""
+        if self.configuration.shards is None:
+            yield None
+            return
+        with RemoteShards(self.configuration.shards, report) as shards:
+            report(f"{self.configuration.name}: {shards.settings.count} shards may dial {shards.address}")
+            yield shards
+
+    def work(
+        self, marks: WorkMarks | None = None, budget: PrivacyAccount | None = None, shards: RemoteShards | None = None
+    ) -> RowsWork:
         """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed; without its
         ledger as the budget, it does not know what they spent of the rows' privacy.
         """
         own = self.configuration
+        if own.shards is not None and shards is None:
+            raise CallerError(
+                "rows that [shards] hold are summed in sessions over gRPC only", remedy="name them as `data`, in files"
+            )
         return RowsWork(
-            own.data, own.columns, self.roster, self.index, marks, own.workers, self.draws, budget, policy=own.policy
+            own.data,
+            own.columns,
+            self.roster,
+            self.index,
+            marks,
+            own.workers,
+            self.draws,
+            budget,
+            policy=own.policy,
+            shards=shards,
         )
 
     @contextmanager
@@ -120,8 +146,9 @@ def open_tenant(configuration: TenantConfiguration) -> Tenant:
         CallerError: names the file or the key that is wrong.
     """
     roster = load_pinned_roster(configuration.roster, configuration.roster_hash)
-    for path in data_paths(configuration.data):
-        check_data_file(path)
+    if configuration.shards is None:
+        for path in data_paths(configuration.data):
+            check_data_file(path)
     keys = load_keys(configuration.keys)
     keys.check_against(roster, configuration.name)
     for name in (configuration.name, SERVER):
@@ -147,8 +174,13 @@ def take_part(
         FedEmError: as `serve_session` and `keep_model`.
     """
     tenant = open_tenant(configuration)
-    with FileRoundMarks(configuration.state) as marks, tenant.ledger() as ledger, tenant.log() as log:
-        work = tenant.work(marks, ledger)
+    with (
+        FileRoundMarks(configuration.state) as marks,
+        tenant.ledger() as ledger,
+        tenant.log() as log,
+        tenant.shards(report) as shards,
+    ):
+        work = tenant.work(marks, ledger, shards)
         session = tenant.session(marks, work, report, log)
         where = configuration.server if address is None else address
         split_address(where)

@@ -12,6 +12,7 @@ import typer
 from fed_em_client.policy_commands import policy
 from fed_em_client.privacy_commands import privacy
 from fed_em_client.roster_command import accept
+from fed_em_client.shard_command import shard, shard_keys
 from fed_em_client.tenant_command import tenant
 from fed_em_protocols.roster_commands import keygen, roster
 from fed_em_server.audit_commands import audit
@@ -41,6 +42,8 @@ for command in (
     doctor,
     server,
     tenant,
+    shard,
+    shard_keys,
     flower_app,
     fit,
     schema,
