@@ -264,7 +264,7 @@ class RemoteRecords:
             return read_frame(link.receive(), (BEYOND,), "a shard")[0][BEYOND]
 
         found = self.shards.ask(self, reach_frame(model, parameters, bounds, layout), counts)
-        return np.sum(found, axis=0).astype(np.int64)
+        return np.asarray(np.sum(found, axis=0), dtype=np.int64)
 
 
 def require_for_shards(description: SessionDescription, mass_floor: int) -> None:

@@ -437,4 +437,5 @@ def listing(folder: Path, prefix: str) -> bytes:
         for key in keys
         if key.startswith(prefix)
     )
-    return f'<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated><KeyCount>{contents.count("<Key>")}</KeyCount>{contents}</ListBucketResult>'.encode()
+    head = f"<IsTruncated>false</IsTruncated><KeyCount>{contents.count('<Key>')}</KeyCount>"
+    return f'<?xml version="1.0"?><ListBucketResult>{head}{contents}</ListBucketResult>'.encode()
