@@ -24,6 +24,7 @@ from fed_em_server.session_commands import fit, server
 from fed_em_simulations.attack_command import attack
 from fed_em_simulations.audit_report_command import report
 from fed_em_simulations.demo_command import demo
+from fed_em_simulations.game_day.command import game_day
 from fed_em_simulations.simulate_command import simulate
 
 # gRPC tells of every broken handshake in its own words on standard error; ours say what to do.
@@ -38,6 +39,7 @@ app = typer.Typer(
 for command in (
     demo,
     simulate,
+    game_day,
     keygen,
     doctor,
     server,
