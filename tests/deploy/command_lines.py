@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import click
 import typer.main
@@ -15,9 +16,15 @@ PENDING = frozenset(
 )
 
 
+@cache
+def program() -> click.Command:
+    """`fed-em`, as Click has it."""
+    return typer.main.get_command(app)
+
+
 def check_command_line(words: Sequence[str], where: str) -> None:
     """Raise `AssertionError` unless the program takes these words, without the name of the program, up to the values of options."""
-    command, path = typer.main.get_command(app), []
+    command, path = program(), []
     rest = list(words)
     while isinstance(command, click.Group):
         name = rest.pop(0)
@@ -59,7 +66,7 @@ def check_options(command: click.Command, path: Sequence[str], rest: Sequence[st
 def without_pending(words: Sequence[str]) -> list[str]:
     """The command line without options that the program does not have yet."""
     kept, rest = [words[0]], list(words[1:])
-    command = typer.main.get_command(app).commands[words[0]]  # type: ignore[attr-defined]
+    command = program().commands[words[0]]  # type: ignore[attr-defined]
     known = {name for each in command.params for name in each.opts}
     while rest:
         word = rest.pop(0)

@@ -77,6 +77,7 @@ class TestLinters:
         ours = [DEPLOY / "compose", DEPLOY / "kubernetes", REPOSITORY / ".yamllint.yaml"]
         subprocess.run([beside_python("yamllint"), "--strict", "-c", REPOSITORY / ".yamllint.yaml", *ours], check=True)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("where", RESOURCES)
     def test_manifests_are_valid(self, where: str) -> None:
         kubernetes_validate.validate(RESOURCES[where], kubernetes_validate.latest_version(), strict=True)
