@@ -90,5 +90,5 @@ def _names(parameter: click.Parameter) -> str:
 def _help(parameter: click.Parameter) -> str:
     said = (getattr(parameter, "help", None) or "").replace("|", "\\|").replace("[", r"\[")
     default = parameter.default
-    plain = isinstance(default, str | int | float | Path) and not isinstance(default, bool)
+    plain = isinstance(default, str | int | float | Path) and not isinstance(default, bool) and str(default) != ""
     return said + (f" Default: `{default}`." if plain else "") + (" Required." if parameter.required else "")

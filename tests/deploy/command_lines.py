@@ -36,6 +36,20 @@ def check_command_line(words: Sequence[str], where: str) -> None:
     check_options(command, path, rest, where)
 
 
+def check_command_name(words: Sequence[str], where: str) -> None:
+    """Raise `AssertionError` unless the first of these words name a command, as far as there are groups of commands."""
+    command, path = program(), []
+    for word in words:
+        if not isinstance(command, click.Group):
+            return
+        path.append(word)
+        found = command.commands.get(word)
+        assert found is not None or " ".join(path) in PENDING, f"{where}: there is no command `fed-em {' '.join(path)}`"
+        if found is None:
+            return
+        command = found
+
+
 def check_options(command: click.Command, path: Sequence[str], rest: Sequence[str], where: str) -> None:
     """That its options are known, and that there are as many arguments as it takes."""
     options = {

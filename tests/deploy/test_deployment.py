@@ -16,6 +16,7 @@ import sys
 import sysconfig
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import yaml
 
 from fed_em.model_file import load_model
 from fed_em_client.configuration import read_tenant_configuration
+from fed_em_protocols.party import create_shard_keys
 from fed_em_server.configuration import read_server_configuration
 from fed_em_simulations.demo_folder import write_demo_folder
 from tests.conftest import REPOSITORY
@@ -275,27 +277,44 @@ def test_what_the_build_context_lets_through_installs_and_runs(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_the_services_of_compose_run_a_session(tmp_path: Path) -> None:
-    """Each service's command as a process of this machine, its mounts and names of hosts put in their places."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_the_services_of_compose_run_a_session_one_tenant_of_which_has_shards(tmp_path: Path) -> None:
+    """Commands of compose.yaml and shards.yaml as processes of this machine, mounts and names of hosts put in their places."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as another:
+        port, for_shards = taken.getsockname()[1], another.getsockname()[1]
     folder = tmp_path / "federation"
     write_demo_folder(folder, f"127.0.0.1:{port}", f"127.0.0.1:{port}", 3, str(tmp_path / "result"))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    processes = {}
+    shard_keys = tmp_path / "shard-keys"
+    create_shard_keys(shard_keys, datetime.now(UTC))
+    file = folder / "tenants" / "ash" / "tenant.toml"
+    rows = file.with_name("rows.parquet").as_uri()
+    table = f'[shards]\nlisten = "127.0.0.1:{for_shards}"\nkeys = "{shard_keys}"\ncount = 2\ndata = "{rows}"\n'
+    file.write_text(file.read_text().replace('data = "rows.parquet"', table))
+
+    commands: dict[str, list[str]] = {}
     for name, service in COMPOSE["services"].items():
-        if not service["image"].startswith("fed-em-"):
-            continue
-        source = next(mount.split(":")[0] for mount in service["volumes"] if mount.split(":")[1] == "/config")
-        config = folder / source.removeprefix("./federation/")
-        words = [word.replace("/config", str(config)) for word in without_pending(service["command"])]
-        command = [sys.executable, "-m", "fed_em_simulations.command_line", *words]
-        with (tmp_path / f"{name}.log").open("wb") as log:
+        if service["image"].startswith("fed-em-"):
+            source = next(mount.split(":")[0] for mount in service["volumes"] if mount.split(":")[1] == "/config")
+            config = str(folder / source.removeprefix("./federation/"))
+            commands[name] = [word.replace("/config", config) for word in without_pending(service["command"])]
+    (container,) = PODS["shards.yaml Job/shards"]["spec"]["containers"]
+    places = {"tenant-shards:9443": f"127.0.0.1:{for_shards}", "/shard-keys": str(shard_keys)}
+    commands |= {f"shard {index}": [places.get(word, word) for word in container["args"]] for index in range(2)}
+    assert run_all(commands, tmp_path) == dict.fromkeys(commands, 0)
+    assert load_model(tmp_path / "result" / "model").parameters["weights"].shape == (10,)
+    assert "shard 1 is here" in (tmp_path / "ash.log").read_text()
+
+
+def run_all(commands: dict[str, list[str]], folder: Path) -> dict[str, int]:
+    """Exit statuses of all commands, run side by side; what they say is in files of their names."""
+    processes = {}
+    for name, words in commands.items():
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment["JOB_COMPLETION_INDEX"] = name.removeprefix("shard ") if name.startswith("shard") else "0"
+        with (folder / f"{name}.log").open("wb") as log:
+            command = [sys.executable, "-m", "fed_em_simulations.command_line", *words]
             processes[name] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        ended = {name: process.wait(150) for name, process in processes.items()}
+        return {name: process.wait(180) for name, process in processes.items()}
     finally:
         for process in processes.values():
             process.kill()
-    assert set(ended.values()) == {0}, {name: (tmp_path / f"{name}.log").read_text()[-800:] for name in ended}
-    assert load_model(tmp_path / "result" / "model").parameters["weights"].shape == (10,)

@@ -11,11 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.deploy.command_lines import check_command_line
+from tests.deploy.command_lines import check_command_line, check_command_name
 from tests.docs.pages import Block, blocks_of, command_lines, pages, run
 
 PAGES = {str(page.relative_to(REPOSITORY)): page for page in pages()}
 RUN = {name: blocks for name, page in PAGES.items() if (blocks := blocks_of(page))}
+
+
+# What is generated, there or not.
+GENERATED = ("deploy/observability/", "deploy/compose/federation")
 
 
 def quick(blocks: list[Block]) -> list[Block]:
@@ -51,6 +55,15 @@ def test_the_model_of_ones_own_passes_the_tests_of_ours(tmp_path: Path) -> None:
 def test_commands_are_those_of_the_program(name: str) -> None:
     for words in command_lines(PAGES[name]):
         check_command_line(words, name)
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if "/adr/" not in name])
+def test_what_a_page_names_is_there(name: str) -> None:
+    text = PAGES[name].read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:tests|deploy|simulations|client|server|protocols|fed_em)/[\w./-]+)`", text):
+        assert (REPOSITORY / path).exists() or path in GENERATED, f"{name} names {path}"
+    for words in re.findall(r"`fed-em ([a-z][a-z-]*(?: [a-z][a-z-]*)*)", text):
+        check_command_name(words.split(), name)
 
 
 @pytest.mark.slow

@@ -36,6 +36,13 @@ def test_a_runbook_has_its_parts_and_its_drill_s_metrics(name: str) -> None:
     assert [found[1] for found in _EXCERPT.finditer(page)] == [name] * len(_EXCERPT.findall(page)) != []
 
 
+def test_metrics_of_runbooks_are_in_the_catalogue() -> None:
+    catalogue = pytest.importorskip("fed_em_protocols.metric_catalogue", reason="the list of metrics is another part's")
+    for name in (*DRILLS, "index"):
+        for metric in re.findall(r"`(fed_em_[a-z_]+)", page_of(name)):
+            assert metric in catalogue.BY_NAME, f"{name} names {metric}"
+
+
 def check_drill(name: str) -> None:
     found = DRILLS[name].run()
     assert found.shown, found
