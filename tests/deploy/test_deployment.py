@@ -15,7 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,12 @@ class TestLinters:
     def test_yamllint(self) -> None:
         ours = [DEPLOY / "compose", DEPLOY / "kubernetes", REPOSITORY / ".yamllint.yaml"]
         subprocess.run([beside_python("yamllint"), "--strict", "-c", REPOSITORY / ".yamllint.yaml", *ours], check=True)
+
+    @pytest.mark.slow
+    def test_promtool(self, program: Callable[[str], Path]) -> None:
+        """Its rules are generated elsewhere, and checked there."""
+        configuration = DEPLOY / "compose" / "prometheus.yml"
+        subprocess.run([program("promtool"), "check", "config", "--syntax-only", configuration], check=True)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("where", RESOURCES)
