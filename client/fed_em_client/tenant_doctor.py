@@ -163,7 +163,8 @@ def _read_file(path: Path, configuration: TenantConfiguration) -> DataFile:
 
 
 def _say_objects(files: Sequence[ObjectFile]) -> str:
-    return f"{sum(file.n_rows for file in files)} rows in {len(files)} files, {', '.join(file.label for file in files[:3])}, …"
+    listed = ", ".join(file.label for file in files[:3]) + (", …" if len(files) > 3 else "")
+    return f"{sum(file.n_rows for file in files)} rows in {listed}, as this machine sees them; shards read them"
 
 
 def _say_data(files: list[DataFile]) -> str:

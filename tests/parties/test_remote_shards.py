@@ -36,6 +36,7 @@ from fed_em_client.shard_links import dial
 from fed_em_client.shard_pod import serve_shard
 from fed_em_client.sharded_sums import ShardedSums
 from fed_em_client.take_part import open_tenant
+from fed_em_client.tenant_doctor import examine_tenant
 from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.party import create_shard_keys
 from fed_em_server.serve import open_server
@@ -290,6 +291,18 @@ class TestConfiguration:
             path.write_text(both_or_none)
             with pytest.raises(CallerError, match="give one of them"):
                 read_tenant_configuration(path)
+
+    def test_the_doctor_looks_at_keys_and_files(self, tmp_path: Path, keys: Path) -> None:
+        federation = write_small_federation(tmp_path, clustered_rows((20, 20, 20)), session_toml())
+        file = federation.tenant_files["t1"]
+        uri = write_parts(tmp_path / "store").as_uri()
+        table = f'[shards]\nlisten = "127.0.0.1:0"\ncount = 2\nkeys = "{keys}"\ndata = "{uri}"\n'
+        file.write_text(file.read_text().replace('data = "rows.parquet"', table))
+        found = {each.what: each for each in examine_tenant(file, datetime.now(UTC))}
+        assert not found["shard keys"].failed and not found["data"].failed
+        assert found["data"].detail.startswith("700 rows in file://") and "c.parquet, as" in found["data"].detail
+        with pytest.raises(CallerError, match="gRPC only"):
+            open_tenant(federation.tenant("t1")).work()
 
     @pytest.mark.parametrize(("model", "floor", "told"), [("", 5000, "mass floor"), ('mixing = "tenant"', 0, "own")])
     def test_sessions_that_ask_for_more_than_sums_are_not_joined(
