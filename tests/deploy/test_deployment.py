@@ -283,6 +283,7 @@ def test_what_the_build_context_lets_through_installs_and_runs(tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("real time")
 def test_the_services_of_compose_run_a_session_one_tenant_of_which_has_shards(tmp_path: Path) -> None:
     """Commands of compose.yaml and shards.yaml as processes of this machine, mounts and names of hosts put in their places."""
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as another:

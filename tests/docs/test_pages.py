@@ -34,6 +34,7 @@ def test_what_is_quick_to_run_runs(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("real time")
 @pytest.mark.parametrize("name", [name for name, blocks in RUN.items() if quick(blocks) != blocks])
 def test_whole_pages_run(name: str, tmp_path: Path) -> None:
     run(RUN[name], tmp_path)

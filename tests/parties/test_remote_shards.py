@@ -315,6 +315,7 @@ class TestConfiguration:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("real time")
 def test_a_session_with_shards_in_other_processes_one_of_which_is_killed(tmp_path: Path, keys: Path) -> None:
     """The whole of it: the model is the same, bit for bit, as that of the same rows in a file."""
     tenants = clustered_rows((60, 300, 50))
