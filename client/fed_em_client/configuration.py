@@ -140,6 +140,8 @@ class ShardsTable(Table):
     """URI of a CSV or Parquet file, of a folder of them, or several: one table."""
     patience: Annotated[FiniteFloat, Field(gt=0)] = 300.0
     """Seconds to wait for one that is not there."""
+    silence: Annotated[FiniteFloat, Field(gt=0)] = 600.0
+    """Seconds that one may take for what it is asked for, before it counts as lost."""
 
 
 class TenantConfiguration(Table):

@@ -81,7 +81,7 @@ class RemoteShards:
         self._links: dict[int, _Told] = {}
         self._changed = threading.Condition()
         self._threads = ThreadPoolExecutor(settings.count, "shard")
-        self._listener = ShardListener(settings.listen, settings.keys, self._welcome)
+        self._listener = ShardListener(settings.listen, settings.keys, self._welcome, settings.silence)
 
     @property
     def address(self) -> str:

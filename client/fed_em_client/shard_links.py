@@ -29,11 +29,16 @@ _KEEPALIVE = (
 
 
 class ShardLink:
-    """One link, for frames."""
+    """One link, for frames.
 
-    def __init__(self, connection: ssl.SSLSocket) -> None:
-        # An E-step takes what it takes; that the other machine is gone, the kernel finds out.
-        connection.settimeout(None)
+    Args:
+        connection: Behind its handshake.
+        silence: Seconds that the other side may say nothing while it is waited for; None for ever. That its machine is gone, the kernel
+            finds out sooner.
+    """
+
+    def __init__(self, connection: ssl.SSLSocket, silence: float | None = None) -> None:
+        connection.settimeout(silence)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for option, value in _KEEPALIVE:
@@ -79,15 +84,16 @@ class ShardListener:
         address: "host:port" to listen at; port 0 for any that is free.
         keys: The key folder.
         welcome: Called with each link that shows the key.
+        silence: As `ShardLink`.
 
     Raises:
         CallerError: as `dial`.
         EnvironmentFault: the address cannot be listened at.
     """
 
-    def __init__(self, address: str, keys: Path, welcome: Callable[[ShardLink], None]) -> None:
+    def __init__(self, address: str, keys: Path, welcome: Callable[[ShardLink], None], silence: float) -> None:
         self._context = _context(keys, ssl.PROTOCOL_TLS_SERVER)
-        self._welcome = welcome
+        self._welcome, self._silence = welcome, silence
         try:
             self._socket = socket.create_server(split_address(address))
         except OSError as error:
@@ -110,7 +116,7 @@ class ShardListener:
     def _take(self, raw: socket.socket) -> None:
         raw.settimeout(_HANDSHAKE_SECONDS)
         try:
-            self._welcome(ShardLink(self._context.wrap_socket(raw, server_side=True)))
+            self._welcome(ShardLink(self._context.wrap_socket(raw, server_side=True), self._silence))
         except (OSError, EOFError):
             raw.close()
 

@@ -12,6 +12,7 @@ import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -32,6 +33,7 @@ from fed_em_client.configuration import ShardsTable, read_tenant_configuration
 from fed_em_client.object_files import object_files, part_of
 from fed_em_client.remote_shards import RemoteShards, require_for_shards
 from fed_em_client.rows import read_parts
+from fed_em_client.shard_frames import HELLO, word
 from fed_em_client.shard_links import dial
 from fed_em_client.shard_pod import serve_shard
 from fed_em_client.sharded_sums import ShardedSums
@@ -269,6 +271,22 @@ class TestLinks:
         settings = ShardsTable(listen="127.0.0.1:0", keys=keys, count=1, data=(tmp_path.as_uri(),), patience=0.1)
         with RemoteShards(settings) as shards, pytest.raises(EnvironmentFault, match="shard 0 of 1 has not come"):
             shards.read(description, {}, 1000)
+
+    def test_a_shard_that_says_nothing_counts_as_lost(
+        self, tmp_path: Path, keys: Path, description: SessionDescription
+    ) -> None:
+        """It is linked, and frozen: nobody comes in its place."""
+        settings = ShardsTable(
+            listen="127.0.0.1:0", keys=keys, count=1, data=(tmp_path.as_uri(),), patience=0.3, silence=0.3
+        )
+        told: list[str] = []
+        with RemoteShards(settings, told.append) as shards:
+            link = dial(shards.address, keys)
+            link.send(word(HELLO, index=0, version=version("fed-em")))
+            with pytest.raises(EnvironmentFault, match="shard 0 of 1 has not come"):
+                shards.read(description, {}, 1000)
+            link.close()
+        assert told == ["shard 0 is here", "shard 0 is lost; whoever comes in its place goes on"]
 
     def test_a_tenant_that_is_not_there(self, keys: Path) -> None:
         import socket
