@@ -189,8 +189,13 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             random_state: Seed or `numpy.random.RandomState` of how often rows count.
 
         Raises:
-            CallerError: the table does not fit, or a component collapsed in all replicates but one.
+            CallerError: the table does not fit, or is one of `fed_em.open_table`'s; or a component collapsed in all replicates but one.
         """
+        if isinstance(X, TableStream):
+            raise CallerError(
+                "a bootstrap goes over its rows some thousand times, and takes a table in memory",
+                remedy="read the table, or a sample of it; `standard_errors` takes it as it is",
+            )
         check_whole_number("n_replicates", plain(n_replicates), 2)
         model, records = self._fitted_to(X, sample_weight, admissible)
         replicates = replicates_of(model, plain(n_replicates), seed_of(random_state).to_bytes(8, "little"))

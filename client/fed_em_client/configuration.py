@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, PrivateAttr, model_validator
 
 from fed_em_client.hours import Span, zone_of
+from fed_em_client.object_files import check_uri
 from fed_em_client.observability.settings import LogTable, MetricsTable, TracesTable
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, read_configuration, read_toml, validated
@@ -136,6 +137,25 @@ class FlowerTable(Table):
     """The file that its `--trusted-entities` names. With it, a tenant does not serve behind a SuperNode that runs any bundle."""
 
 
+class ShardsTable(Table):
+    """Rows in an object store, read and summed by processes elsewhere in the tenant's house (`fed-em shard`), which dial this one."""
+
+    listen: Address
+    """host:port for them; nobody outside the house needs to reach it."""
+    keys: Path = Path("shard-keys")
+    """Folder with the key that they and this process have, as `fed-em shard-keys` makes it."""
+    count: Annotated[int, Field(ge=1, le=1024)]
+    """How many they are, numbered from 0."""
+    data: Annotated[
+        tuple[Annotated[str, AfterValidator(check_uri)], ...], BeforeValidator(_several), Field(min_length=1)
+    ]
+    """URI of a CSV or Parquet file, of a folder of them, or several: one table."""
+    patience: Annotated[FiniteFloat, Field(gt=0)] = 300.0
+    """Seconds to wait for one that is not there."""
+    silence: Annotated[FiniteFloat, Field(gt=0)] = 600.0
+    """Seconds that one may take for what it is asked for, before it counts as lost."""
+
+
 class TenantConfiguration(Table):
     """One tenant, as its own operator writes it."""
 
@@ -151,12 +171,14 @@ class TenantConfiguration(Table):
     """Folder for what must outlive the process: the round marks, the privacy ledger, and the model at the end."""
     ledger_head: Path | None = None
     """File with the head of the privacy ledger, not in `state`, so that an older copy of that folder is found out; by default in `keys`."""
-    data: Path | tuple[Path, ...]
+    data: Path | tuple[Path, ...] = ()
     """CSV, Parquet or NumPy (.npy, .npz) file with this tenant's rows, a folder of such files, or a list of either: one table."""
     fresh: Path | tuple[Path, ...] | None = None
     """As `data`: the rows that sessions measure models over, best those that no model was fitted to; by default `data`."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that sum the rows; it changes no bit of what they sum to."""
+    shards: ShardsTable | None = None
+    """In place of `data`."""
     columns: Annotated[dict[str, str], Field(default_factory=dict)]
     """Session column to data column, where the names differ."""
     metrics: MetricsTable = MetricsTable()
@@ -166,6 +188,12 @@ class TenantConfiguration(Table):
     """In the file, a table or the path of a TOML file of its own with the same keys."""
     flower: FlowerTable = FlowerTable()
     _source: Path | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _rows_in_one_place(self) -> Self:
+        if (self.data == ()) == (self.shards is None):
+            raise ValueError("the rows are in `data`, or in [shards]: give one of them")
+        return self
 
     def policy_now(self) -> PolicyTable:
         """The policy as the file that this was read from now says it. Raises as `read_configuration`."""
@@ -181,6 +209,8 @@ def read_tenant_configuration(path: Path) -> TenantConfiguration:
     fresh = None if found.fresh is None else _from(base, found.fresh)
     own: dict[str, Any] = {name: base / getattr(found, name) for name in ("roster", "keys", "state")}
     own |= {"ledger_head": base / found.ledger_head} if found.ledger_head else {}
+    if found.shards is not None:
+        own["shards"] = found.shards.model_copy(update={"keys": base / found.shards.keys})
     trusted = found.flower.trusted_entities
     own |= {"flower": FlowerTable(trusted_entities=base / trusted)} if trusted else {}
     return found.model_copy(update={**own, "data": data, "fresh": fresh})

@@ -32,6 +32,7 @@ from fed_em_client.configuration import PolicyTable
 from fed_em_client.fingerprint import MIXED, fingerprint_of
 from fed_em_client.policy_checks import check_description
 from fed_em_client.privacy_account import PrivacyAccount
+from fed_em_client.remote_shards import RemoteRecords, RemoteShards, require_for_shards
 from fed_em_client.rows import read_records
 from fed_em_client.sharded_sums import ShardedSums
 from fed_em_protocols.description import (
@@ -84,7 +85,7 @@ class _Session:
 
     offered: tuple[bytes, int]
     description: SessionDescription
-    records: Records = field(repr=False)
+    records: Records | RemoteRecords = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class _Setting:
     candidates: bool
     encoding: Encoding
     column_bounds: NDArray[np.float64]
-    records: Records = field(repr=False)
+    records: Records | RemoteRecords = field(repr=False)
 
     @property
     def replicates(self) -> bool:
@@ -152,7 +153,8 @@ class RowsWork:
         budget: What sessions may spend of its rows' privacy; by default anything, counted for as long as this object lasts.
         randomness: Secret uniform bytes, for the noise of private sessions.
         policy: What a session may be about.
-        fresh: As `data`, for sessions that measure; the same by default.
+        fresh: As `data`, for sessions that measure; by default what is fitted to.
+        shards: Who holds the rows, in place of `data`.
     """
 
     def __init__(
@@ -168,8 +170,10 @@ class RowsWork:
         randomness: Randomness = secrets.token_bytes,
         policy: PolicyTable | None = None,
         fresh: Path | Sequence[Path] | None = None,
+        shards: RemoteShards | None = None,
     ) -> None:
-        self._fresh = data if fresh is None else fresh
+        self._fresh = fresh
+        self._shards = shards
         self._budget = PrivacyAccount() if budget is None else budget
         self._randomness = randomness
         self._policy = PolicyTable() if policy is None else policy
@@ -208,6 +212,8 @@ class RowsWork:
         parsed = SessionDescription.from_json(description)
         check_description(self._policy, parsed)
         require_gateable(parsed, mass_floor)
+        if self._shards is not None:
+            require_for_shards(parsed, mass_floor)
         if parsed.privacy is not None:
             parsed.privacy.require_kept()
         records = self.read(parsed)
@@ -225,10 +231,13 @@ class RowsWork:
         models = model.models if isinstance(model, Candidates) else (model,)
         return sum(getattr(each, "n_components", 1) for each in models)
 
-    def read(self, description: SessionDescription) -> Records:
-        """The records that a session is about. Raises as `fed_em_client.rows.read_records`."""
-        data = self._data if description.measured is None else self._fresh
-        return read_records(data, description, self._columns, self._roster.row_caps[self._index])
+    def read(self, description: SessionDescription) -> Records | RemoteRecords:
+        """The records that a session is about. Raises as `fed_em_client.rows.read_records`, and as `RemoteShards.read`."""
+        row_cap = self._roster.row_caps[self._index]
+        fresh = self._fresh if description.measured is not None else None
+        if self._shards is not None and fresh is None:
+            return self._shards.read(description, self._columns, row_cap)
+        return read_records(self._data if fresh is None else fresh, description, self._columns, row_cap)
 
     @property
     def description(self) -> SessionDescription:
@@ -254,7 +263,9 @@ class RowsWork:
         privacy = prepared.description.privacy
         self._budget.reserve(session, None if privacy is None else privacy.spend)
         names = prepared.description.file_columns
-        before, now = self._marks.work(session), fingerprint_of(prepared.records, names)
+        records = prepared.records
+        now = records.fingerprint if isinstance(records, RemoteRecords) else fingerprint_of(records, names)
+        before = self._marks.work(session)
         changed = before not in {None, now}
         self._marks.record_work(session, MIXED if changed else now)
         return changed and privacy is None
@@ -333,7 +344,7 @@ class RowsWork:
         """
         if not has_own_weights(final.model):
             return None
-        records = self._prepared().records
+        records = _held_here(self._prepared().records)
         there = replace(records, rows=final.coordinates.apply(records.rows))
         return replace(final, parameters=at_home(final.model, final.parameters, there))
 
@@ -356,9 +367,7 @@ class RowsWork:
                 self._require_the_model(session.description, broadcast, candidates)
             encoding = encoding_of(session.description, broadcast, self._roster.row_caps)
             bounds = broadcast.coordinates.bounds(session.description.low, session.description.high)
-            records = replace(session.records, rows=broadcast.coordinates.apply(session.records.rows))
-            records = replace(records, admissible=None) if moments else records
-            records = _within(records, session.description, broadcast)
+            records = _placed(session, broadcast, moments)
             self._setting = _Setting(
                 broadcast.model,
                 self._with_own_key(broadcast.model),
@@ -437,35 +446,44 @@ class RowsWork:
         _check_same_encoding(encoding, asked)
         supporters = least_supporters(asked.colluders, privacy is not None)
         self._counting = _Counting(asked.parameters, encoding, asked.mass_floor, supporters)
-        own = at_home(setting.model, parameters, setting.records)
-        return encoding, component_counts(_counted_of(setting.model), own, setting.records, encoding.layout)
+        records = _held_here(setting.records)
+        own = at_home(setting.model, parameters, records)
+        return encoding, component_counts(_counted_of(setting.model), own, records, encoding.layout)
 
     def _summed(self, asked: Evaluate, setting: _Setting, parameters: Parameters) -> tuple[Encoding, Statistics]:
         """The statistics, without the moments of held components."""
         _check_same_encoding(setting.encoding, asked)
         held = self._held_by(asked, setting)
         records = self._records_of(asked, setting)
-        statistics = self._sums.e_step(setting.model, parameters, records, setting.encoding.layout)
+        layout = setting.encoding.layout
+        if isinstance(records, RemoteRecords):
+            statistics = records.e_step(setting.model, parameters, layout)
+        else:
+            statistics = self._sums.e_step(setting.model, parameters, records, layout)
         # Behind the E-step: whoever is at fault answers no sooner than others.
         self._require_within_reach(setting, parameters, records)
         if held:
             statistics = silence(_components_of(setting.model), statistics, held)
         return setting.encoding, statistics
 
-    def _records_of(self, asked: Evaluate, setting: _Setting) -> Records:
+    def _records_of(self, asked: Evaluate, setting: _Setting) -> Records | RemoteRecords:
         """The records that a round is over: all, or in a stream's rounds of the model the minibatch of this tenant and round."""
         stream = self._prepared().description.stream
         if stream is None or setting.moments or setting.candidates:
             return setting.records
-        return setting.records[
+        return _held_here(setting.records)[
             stream.minibatches(self._own_key("minibatches")).rows_of(asked.round, len(setting.records))
         ]
 
-    def _require_within_reach(self, setting: _Setting, parameters: Parameters, records: Records) -> None:
+    def _require_within_reach(
+        self, setting: _Setting, parameters: Parameters, records: Records | RemoteRecords
+    ) -> None:
         """Every record is to keep the bounds of the layout, also by what is expected of its missing cells."""
-        beyond = records_beyond_reach(
-            setting.model, parameters, records, setting.column_bounds, setting.encoding.layout
-        )
+        bounds, layout = setting.column_bounds, setting.encoding.layout
+        if isinstance(records, RemoteRecords):
+            beyond = records.beyond_reach(setting.model, parameters, bounds, layout)
+        else:
+            beyond = records_beyond_reach(setting.model, parameters, records, bounds, layout)
         for d in np.flatnonzero(beyond):
             raise CallerError(
                 f"at the server's parameters {beyond[d]} of {len(records)} rows expect their missing cell of column "
@@ -488,12 +506,21 @@ class RowsWork:
         return held
 
 
-def _within(records: Records, description: SessionDescription, broadcast: Broadcast) -> Records:
-    """Records of a private session in its ball; others as they are."""
-    radius = description.radius_of(broadcast.model, broadcast.coordinates)
-    if radius is None:
-        return records
-    return replace(records, rows=into_ball(records.rows, radius, description.schema_of_columns))
+def _placed(session: _Session, broadcast: Broadcast, moments: bool) -> Records | RemoteRecords:
+    """A session's records in the coordinates of a request, without labels for the moments; those of a private session in its ball."""
+    description, coordinates = session.description, broadcast.coordinates
+    radius = description.radius_of(broadcast.model, coordinates)
+    if isinstance(session.records, RemoteRecords):
+        return session.records.at(coordinates, not moments, radius)
+    rows = coordinates.apply(session.records.rows)
+    rows = rows if radius is None else into_ball(rows, radius, description.schema_of_columns)
+    return replace(session.records, rows=rows, admissible=None if moments else session.records.admissible)
+
+
+def _held_here(records: Records | RemoteRecords) -> Records:
+    """Records that more is asked of than sums: `require_for_shards` has refused that of any others."""
+    assert isinstance(records, Records)
+    return records
 
 
 def _one_model_of(summand: Summand) -> Summand:

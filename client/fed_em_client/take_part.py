@@ -19,6 +19,7 @@ from fed_em_client.grpc_link import Endpoint, serve_session
 from fed_em_client.policy_checks import Permit
 from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.privacy_ledger import PrivacyLedger, ledger_files
+from fed_em_client.remote_shards import RemoteShards
 from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork, WorkMarks
 from fed_em_client.tenant_log_file import TenantLogFile
@@ -79,11 +80,27 @@ class Tenant:
         self.watcher.ledger_opened(opened)
         return opened
 
-    def work(self, marks: WorkMarks | None = None, budget: PrivacyAccount | None = None) -> RowsWork:
+    @contextmanager
+    def shards(self, report: Callable[[str], None] = lambda _: None) -> Iterator[RemoteShards | None]:
+        """Who holds its rows elsewhere, told at the end that the session is over; None where they are in its own files."""
+        if self.configuration.shards is None:
+            yield None
+            return
+        with RemoteShards(self.configuration.shards, report) as shards:
+            report(f"{self.configuration.name}: {shards.settings.count} shards may dial {shards.address}")
+            yield shards
+
+    def work(
+        self, marks: WorkMarks | None = None, budget: PrivacyAccount | None = None, shards: RemoteShards | None = None
+    ) -> RowsWork:
         """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed; without its
         ledger as the budget, it does not know what they spent of the rows' privacy.
         """
         own = self.configuration
+        if own.shards is not None and shards is None:
+            raise CallerError(
+                "rows that [shards] hold are summed in sessions over gRPC only", remedy="name them as `data`, in files"
+            )
         return RowsWork(
             own.data,
             own.columns,
@@ -95,6 +112,7 @@ class Tenant:
             budget,
             policy=own.policy,
             fresh=own.fresh,
+            shards=shards,
         )
 
     @contextmanager
@@ -137,7 +155,8 @@ def open_tenant(configuration: TenantConfiguration, watcher: TenantWatcher = UNW
         CallerError: names the file or the key that is wrong.
     """
     roster = load_pinned_roster(configuration.roster, configuration.roster_hash)
-    for data in (configuration.data, configuration.fresh):
+    fitted_to = configuration.data if configuration.shards is None else None
+    for data in (fitted_to, configuration.fresh):
         for path in () if data is None else data_paths(data):
             check_data_file(path)
     keys = load_keys(configuration.keys)
@@ -170,8 +189,13 @@ def take_part(
         FedEmError: as `serve_session` and `keep_model`.
     """
     tenant = open_tenant(configuration, watcher)
-    with FileRoundMarks(configuration.state) as marks, tenant.ledger() as ledger, tenant.log() as log:
-        work = tenant.work(marks, ledger)
+    with (
+        FileRoundMarks(configuration.state) as marks,
+        tenant.ledger() as ledger,
+        tenant.log() as log,
+        tenant.shards(report) as shards,
+    ):
+        work = tenant.work(marks, ledger, shards)
         session = tenant.session(marks, work, report, log)
         where = configuration.server if address is None else address
         split_address(where)

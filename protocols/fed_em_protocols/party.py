@@ -50,6 +50,9 @@ from fed_em_protocols.roster_shape import (
 SERVER_HOST = f"{SERVER}.fed-em"
 """The DNS name in the server's certificate, whatever its machine is called."""
 
+SHARDS_HOST = "shards.fed-em"
+"""The DNS name in the certificate that a tenant's process and its shards show each other."""
+
 IDENTITY_KEY, TLS_KEY, TLS_CERTIFICATE, CARD = "identity.key", "tls.key", "tls.crt", "card.json"
 
 _RESTORE = "restore the key folder from a backup, or make new keys with `fed-em keygen`"
@@ -132,6 +135,19 @@ def create_server_keys(folder: Path, now: datetime) -> Card:
     return _create(folder, {"role": "server", "name": SERVER}, now)
 
 
+def create_shard_keys(folder: Path, now: datetime) -> None:
+    """Make the one TLS key by which a tenant's process and its shards in other places know each other; as `create_tenant_keys`."""
+    tls = ec.generate_private_key(ec.SECP256R1())
+    certificate = self_signed(tls, "shards", SHARDS_HOST, now)
+    _write_new(folder, {TLS_KEY: _pem(tls)}, mode=0o600)
+    _write_new(folder, {TLS_CERTIFICATE: certificate}, mode=0o644)
+
+
+def load_shard_keys(folder: Path) -> tuple[bytes, bytes]:
+    """The key and the certificate of a tenant's shards, PEM. Raises as `load_keys`."""
+    return _load_tls(folder)
+
+
 def load_keys(folder: Path) -> PartyKeys:
     """Read a key folder.
 
@@ -143,6 +159,10 @@ def load_keys(folder: Path) -> PartyKeys:
     identity = _parse_key(folder / IDENTITY_KEY, _read(folder / IDENTITY_KEY, private=True))
     if not isinstance(identity, Ed25519PrivateKey):
         raise CallerError(f"{folder / IDENTITY_KEY} is no Ed25519 key", remedy=_RESTORE)
+    return PartyKeys(folder, SigningKey(identity.private_bytes_raw()), *_load_tls(folder))
+
+
+def _load_tls(folder: Path) -> tuple[bytes, bytes]:
     tls_key, tls_certificate = _read(folder / TLS_KEY, private=True), _read(folder / TLS_CERTIFICATE)
     try:
         certified = x509.load_pem_x509_certificate(tls_certificate).public_key()
@@ -150,7 +170,7 @@ def load_keys(folder: Path) -> PartyKeys:
         raise CallerError(f"{folder / TLS_CERTIFICATE} is no PEM certificate", remedy=_RESTORE) from None
     if _parse_key(folder / TLS_KEY, tls_key).public_key() != certified:
         raise CallerError(f"{folder / TLS_KEY} is not the key of the certificate beside it", remedy=_RESTORE)
-    return PartyKeys(folder, SigningKey(identity.private_bytes_raw()), tls_key, tls_certificate)
+    return tls_key, tls_certificate
 
 
 def load_card(path: Path) -> Card:

@@ -12,6 +12,7 @@ import typer
 from fed_em_client.policy_commands import policy
 from fed_em_client.privacy_commands import privacy
 from fed_em_client.roster_command import accept
+from fed_em_client.shard_command import shard, shard_keys
 from fed_em_client.tenant_command import tenant
 from fed_em_protocols.roster_commands import keygen, roster
 from fed_em_server.audit_commands import audit
@@ -28,6 +29,7 @@ from fed_em_server.session_commands import fit, server
 from fed_em_simulations.attack_command import attack
 from fed_em_simulations.audit_report_command import report
 from fed_em_simulations.demo_command import demo
+from fed_em_simulations.game_day.command import game_day
 from fed_em_simulations.simulate_command import simulate
 
 # gRPC tells of every broken handshake in its own words on standard error; ours say what to do.
@@ -42,10 +44,13 @@ app = typer.Typer(
 for command in (
     demo,
     simulate,
+    game_day,
     keygen,
     doctor,
     server,
     tenant,
+    shard,
+    shard_keys,
     flower_app,
     flower_hub,
     fit,
