@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 # How long `make fuzz` fuzzes each target.
 SECONDS ?= 60
 
-.PHONY: demo demo-flower test test-slow check fuzz bench bench-scale bench-peers lock wire clean
+.PHONY: demo demo-flower test test-slow check docs fuzz bench bench-scale bench-peers lock wire observability clean
 
 demo: $(USERS)  ## A federation of ten processes on this machine, with a model and a report at the end.
 	$(BIN)/fed-em demo
@@ -30,6 +30,9 @@ check: $(DEVELOPERS)  ## Formatting, linting, types, and generated code that doe
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m tests.generated_code
+
+docs: $(DEVELOPERS)  ## The documentation as a site in site/, which fetches nothing from elsewhere.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 fuzz: $(DEVELOPERS)  ## Messages of every kind that a fuzzer makes up, SECONDS (60) a target. On Linux on x86-64 only.
 	$(BIN)/python -m tests.fuzz --self-check
@@ -51,12 +54,15 @@ bench-peers:  ## An environment with other packages that fit mixtures; `make ben
 wire: $(DEVELOPERS)  ## Generate the code of the wire format anew.
 	$(BIN)/python -m tests.generated_code --write
 
+observability: $(DEVELOPERS)  ## Generate rules, dashboards and tables anew from the metrics and the objectives.
+	$(BIN)/python -m fed_em_server.observability.generate
+
 lock: $(DEVELOPERS)  ## Resolve the dependencies anew.
 	$(LOCK) pyproject.toml requirements/build.in --extra plots -o requirements/users.lock
 	$(LOCK) pyproject.toml requirements/build.in --all-extras -c requirements/users.lock -o requirements/developers.lock
 
 clean:  ## Remove environments, caches and results.
-	rm -rf $(VENV) .venv-peers build dist demo-result simulate-result bench-result .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-peers build dist site demo-result simulate-result bench-result .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

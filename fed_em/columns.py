@@ -270,6 +270,17 @@ class ColumnSchema:
                     remedy="leave its location at 0 and its scale at 1",
                 )
 
+    def levels_of(self, place: int, shares: Vector) -> dict[str, float]:
+        """What stands beside each level of the categorical or Bernoulli column at a place, "0" and "1" of the latter, by level.
+
+        Args:
+            place: d, of the column.
+            shares: `(L,)`, one number a level.
+        """
+        column = self.columns[place]
+        levels = column.levels if isinstance(column, CategoricalColumn) else ("0", "1")
+        return dict(zip(levels, shares.tolist(), strict=True))
+
     def check_width(self, rows: Vector) -> None:
         """Raise `CallerError` unless rows are `(n, D)`."""
         if rows.ndim != 2 or rows.shape[1] != len(self.columns):

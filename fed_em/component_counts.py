@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from fed_em.blas import one_blas_thread
 from fed_em.errors import CallerError
 from fed_em.layout import Block, Layout
-from fed_em.model import COUNT, CountedModel, Rows
+from fed_em.model import COUNT, CountedSummand, Rows
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.row_blocks import rows_in_block
@@ -49,7 +49,7 @@ LEAST_ROWS = 5
 _FEWEST_ROWS = 1024
 
 
-def counts_layout(model: CountedModel) -> Layout:
+def counts_layout(model: CountedSummand) -> Layout:
     """The layout of the counts: one record adds at most 1 to every entry.
 
     That holds for what supports too, as a tenant that adds its 1 has more than one record.
@@ -71,7 +71,7 @@ def counts_layout(model: CountedModel) -> Layout:
 
 
 def component_counts(
-    model: CountedModel, parameters: Parameters, rows: Rows | Records, layout: Layout | None = None
+    model: CountedSummand, parameters: Parameters, rows: Rows | Records, layout: Layout | None = None
 ) -> Statistics:
     """The counts of one tenant's rows at `parameters`. Deterministic.
 

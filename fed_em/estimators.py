@@ -27,7 +27,6 @@ from fed_em.errors import CallerError, FedEmError
 from fed_em.fit_progress import fit_progress
 from fed_em.fitted_mixture import FittedMixture, columns_of_rows, plain, stream_of, training_records
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_start import within_labels
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM, check_optimiser, optimiser_for
@@ -419,9 +418,6 @@ class GaussianMixture(FittedMixture):
         if len(names) != self.n_features_in_:
             raise CallerError(f"the table has {len(names)} columns, the rows of the fit had {self.n_features_in_}")
         return ColumnSchema(tuple(GaussianColumn(str(name)) for name in names))
-
-    def _filling_model(self) -> MixedMixtureModel:
-        return MixedMixtureModel(len(self.weights_), self._fitted.schema, self.covariance_type)
 
 
 def _means_of_observed(records: Records) -> Vector:

@@ -9,6 +9,7 @@ from fed_em import (
     candidates,
     centres,
     gaussian_mixture,
+    measured_models,
     mixed_mixture,
     mixed_moments,
     observed_moments,
@@ -19,6 +20,7 @@ from fed_em.centres import Centres
 from fed_em.description import nearest
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.measured_models import MeasuredModels
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_moments import MixedMomentsModel
 from fed_em.model import Model, Summand
@@ -58,4 +60,6 @@ def build_summand(description: Mapping[str, Any]) -> Summand:
         return StatisticProducts.from_description(description, build_model)
     if isinstance(description, Mapping) and description.get("family") == centres.FAMILY:
         return Centres.from_description(description)
+    if isinstance(description, Mapping) and description.get("family") == measured_models.FAMILY:
+        return MeasuredModels.from_description(description, build_model)
     return build_model(description)

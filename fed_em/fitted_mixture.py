@@ -22,7 +22,7 @@ from fed_em.errors import CallerError
 from fed_em.estimates import Estimates
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.held_out import HeldOut, summed_log_density
-from fed_em.imputation import Imputation, impute_in
+from fed_em.imputation import Imputation
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model_file import FittedModel
 from fed_em.records import Records
@@ -61,10 +61,6 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
     def _schema_in(self, table: TableStream) -> ColumnSchema:
         """The columns of a table that the fitted model is over; raises if there is no model."""
-        raise NotImplementedError
-
-    def _filling_model(self) -> MixedMixtureModel:
-        """The fitted model as a mixture of mixed columns, with the same parameters."""
         raise NotImplementedError
 
     def fit_predict(
@@ -193,8 +189,13 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             random_state: Seed or `numpy.random.RandomState` of how often rows count.
 
         Raises:
-            CallerError: the table does not fit, or a component collapsed in all replicates but one.
+            CallerError: the table does not fit, or is one of `fed_em.open_table`'s; or a component collapsed in all replicates but one.
         """
+        if isinstance(X, TableStream):
+            raise CallerError(
+                "a bootstrap goes over its rows some thousand times, and takes a table in memory",
+                remedy="read the table, or a sample of it; `standard_errors` takes it as it is",
+            )
         check_whole_number("n_replicates", plain(n_replicates), 2)
         model, records = self._fitted_to(X, sample_weight, admissible)
         replicates = replicates_of(model, plain(n_replicates), seed_of(random_state).to_bytes(8, "little"))
@@ -248,9 +249,8 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         check_is_fitted(self)
         check_whole_number("n_draws", n_draws, 0)
         generator = np.random.default_rng(seed_of(random_state))
-        fitted, model = self._fitted, self._filling_model()
         for rows in self._blocks(X):
-            yield impute_in(fitted.coordinates, model, fitted.parameters, rows, n_draws, generator)
+            yield self._fitted.impute(rows, n_draws, generator)
 
     def sample(self, n_samples: int = 1) -> tuple[Vector, NDArray[np.int64]]:
         """Draw independent complete rows `(n_samples, D)`, in the coding of the model, and the component of each `(n_samples,)`."""

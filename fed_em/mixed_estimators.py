@@ -388,10 +388,6 @@ class MixedMixture(FittedMixture):
         check_is_fitted(self)
         return self.schema_
 
-    def _filling_model(self) -> MixedMixtureModel:
-        assert isinstance(self._fitted.model, MixedMixtureModel)
-        return self._fitted.model
-
 
 class LatentClass(MixedMixture):
     """Latent class analysis: a mixture over categorical columns alone, whose levels are those of the training table.

@@ -106,8 +106,8 @@ class Model(Summand, Protocol):
 
 
 @runtime_checkable
-class CountedModel(Model, Protocol):
-    """A model that says how much of each record each component holds, as a count asks; of moments, the one component all of it."""
+class CountedSummand(Summand, Protocol):
+    """What says how much of each record each component holds, as a count asks; of moments, the one component all of it."""
 
     @property
     def n_components(self) -> int:
@@ -122,6 +122,11 @@ class CountedModel(Model, Protocol):
     def responsibilities(self, parameters: Parameters, rows: Rows | Records) -> NDArray[np.float64]:
         """Posterior probability of each component for each row, `(n, K)`; rows sum to 1."""
         ...
+
+
+@runtime_checkable
+class CountedModel(Model, CountedSummand, Protocol):
+    """A model of which components can be counted."""
 
 
 @runtime_checkable

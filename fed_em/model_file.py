@@ -17,6 +17,7 @@ import platform
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,14 @@ from fed_em.columns import ColumnSchema, GaussianColumn
 from fed_em.coordinates import Coordinates
 from fed_em.description import check_whole_number, read_mapping
 from fed_em.errors import CallerError, EnvironmentFault
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.imputation import Imputation, impute_in
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_moments import MixedMomentsModel
 from fed_em.model import ComponentModel, Model, Rows
 from fed_em.parameters import Parameters
 from fed_em.standard_errors import StandardErrors
-from fed_em.tensors import canonical_json, parse_json
+from fed_em.strict_json import canonical_json, parse_json
 
 FORMAT, FORMAT_WITH_ERRORS = 1, 2
 TENSORS_FILE = "model.safetensors"
@@ -111,6 +114,26 @@ class FittedModel:
         """The most probable component of each row `(n, D)`, `(n,)`; raises as `predict_proba`."""
         return np.asarray(self.predict_proba(rows).argmax(axis=1), dtype=np.int64)
 
+    def impute(self, rows: Rows, n_draws: int, generator: np.random.Generator) -> Imputation:
+        """Rows `(n, D)` with their missing cells filled, and drawn `n_draws` times besides.
+
+        Raises:
+            CallerError: the family is none of mixtures, or the rows do not fit.
+            FedEmError: no component can show a row.
+        """
+        rows = np.asarray(rows, dtype=np.float64)
+        return impute_in(self.coordinates, self._filling_model, self.parameters, rows, n_draws, generator)
+
+    @cached_property
+    def _filling_model(self) -> MixedMixtureModel:
+        """The model as a mixture of mixed columns, with the same parameters."""
+        match self.model:
+            case MixedMixtureModel():
+                return self.model
+            case GaussianMixtureModel(n_components=k, covariance=structure):
+                return MixedMixtureModel(k, self.schema, structure)
+        raise CallerError(f"a model of the family '{self.model.family}' fills no cells", remedy="fit a mixture")
+
     def sample(self, n: int, seed: int) -> tuple[Rows, NDArray[np.int64]]:
         """`n` rows `(n, D)` in original units and the component of each `(n,)`, by PCG64 from `seed`."""
         check_whole_number("n", n, 0)
@@ -119,13 +142,8 @@ class FittedModel:
         return self.coordinates.restore(rows), labels
 
 
-def save_model(folder: str | os.PathLike[str], fitted: FittedModel) -> None:
-    """Write the files into `folder`, which is made if need be; a model already there is replaced.
-
-    Raises:
-        EnvironmentFault: the files cannot be written.
-    """
-    folder = Path(folder)
+def model_files(fitted: FittedModel) -> dict[str, bytes]:
+    """The files of a model by name, the manifest last: what `save_model` writes."""
     tensors = Broadcast(fitted.model, fitted.coordinates, fitted.parameters).to_bytes()
     errors = None if fitted.errors is None else fitted.errors.to_bytes()
     manifest = {
@@ -138,13 +156,23 @@ def save_model(folder: str | os.PathLike[str], fitted: FittedModel) -> None:
         "provenance": dict(fitted.provenance),
     }
     text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    of_errors = {} if errors is None else {ERRORS_FILE: errors}
+    return {TENSORS_FILE: tensors, **of_errors, MANIFEST_FILE: text.encode("utf-8")}
+
+
+def save_model(folder: str | os.PathLike[str], fitted: FittedModel) -> None:
+    """Write the files into `folder`, which is made if need be; a model already there is replaced.
+
+    Raises:
+        EnvironmentFault: the files cannot be written.
+    """
+    folder = Path(folder)
+    files = model_files(fitted)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / TENSORS_FILE, tensors)
-        if errors is not None:
-            _replace(folder / ERRORS_FILE, errors)
-        _replace(folder / MANIFEST_FILE, text.encode("utf-8"))
-        if errors is None:
+        for name, data in files.items():
+            replace_file(folder / name, data)
+        if ERRORS_FILE not in files:
             (folder / ERRORS_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise EnvironmentFault(
@@ -217,7 +245,7 @@ def _read(path: Path) -> bytes:
         raise EnvironmentFault(f"cannot read '{path}': {error.strerror}", remedy="check its rights") from error
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader, or a crash, sees the whole old file or the whole new one."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:

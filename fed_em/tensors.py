@@ -6,7 +6,6 @@ bytes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,37 +15,12 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from fed_em.errors import CallerError
+from fed_em.strict_json import canonical_json, parse_json
 
 Vector = NDArray[np.float64]
 
 _DOCUMENT = "fed_em"
 _HEADER_LENGTH_BYTES = 8
-
-
-def canonical_json(document: object) -> str:
-    """The document as JSON with sorted keys and no spaces.
-
-    Raises:
-        CallerError: the document holds something that JSON cannot, such as NaN.
-    """
-    try:
-        return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CallerError(
-            f"cannot be written as JSON: {error}", remedy="use strings, numbers, lists and mappings"
-        ) from error
-
-
-def parse_json(text: str | bytes, what: str) -> Any:
-    """Strict JSON: no NaN or infinity, no key twice.
-
-    Raises:
-        CallerError: `text` is not such JSON; the message names `what`.
-    """
-    try:
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-    except (ValueError, RecursionError) as error:
-        raise CallerError(f"{what} is not valid JSON", remedy="get it again from where it was written") from error
 
 
 def encode(arrays: Mapping[str, Vector], document: Mapping[str, Any]) -> bytes:
@@ -88,14 +62,3 @@ def _array(name: str, tensor: Mapping[str, Any], what: str) -> Vector:
         return np.frombuffer(tensor["data"], dtype="<f8").astype(np.float64).reshape(tensor["shape"])
     except (ValueError, OverflowError):
         raise CallerError(f"array '{name}' of {what} has a shape that no array can have", remedy=_REMEDY) from None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    unique = dict(pairs)
-    if len(unique) != len(pairs):
-        raise ValueError("a key stands twice")
-    return unique

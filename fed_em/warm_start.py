@@ -40,14 +40,8 @@ def warm_start(model: Mixture, columns: tuple[str, ...], coordinates: Coordinate
     arrays: dict[str, Vector] = {"weights": before["weights"]}
     gaussian = gaussian_part(model)
     if gaussian is not None:
-        places = np.arange(model.n_columns) if isinstance(model, GaussianMixtureModel) else model.schema.gaussian
-        scale = (fitted.coordinates.scale / coordinates.scale)[places]
-        shift = ((fitted.coordinates.location - coordinates.location) / coordinates.scale)[places]
-        own = gaussian_part(fitted.model)  # type: ignore[arg-type]
-        assert own is not None
-        matrices = covariance_matrices(own.covariance, before["covariances"], before["means"])
-        arrays["means"] = before["means"] * scale + shift
-        arrays["covariances"] = _structured(gaussian.covariance, matrices * np.outer(scale, scale), before["weights"])
+        arrays["means"], matrices = gaussians_in(coordinates, fitted)
+        arrays["covariances"] = _structured(gaussian.covariance, matrices, before["weights"])
     if LEVEL_PROBABILITIES in before:
         assert isinstance(model, MixedMixtureModel)
         arrays[LEVEL_PROBABILITIES] = before[LEVEL_PROBABILITIES].copy()
@@ -61,6 +55,19 @@ def warm_start(model: Mixture, columns: tuple[str, ...], coordinates: Coordinate
     start = Parameters(arrays)
     model.validate(start)
     return start
+
+
+def gaussians_in(coordinates: Coordinates, fitted: FittedModel) -> tuple[Vector, Vector]:
+    """Means `(K, D)` and covariance matrices `(K, D, D)` of the D Gaussian columns, one at least, of a mixture, in other coordinates."""
+    model, parameters = fitted.model, fitted.parameters
+    assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+    own = gaussian_part(model)
+    assert own is not None
+    places = np.arange(model.n_columns) if isinstance(model, GaussianMixtureModel) else model.schema.gaussian
+    scale = (fitted.coordinates.scale / coordinates.scale)[places]
+    shift = ((fitted.coordinates.location - coordinates.location) / coordinates.scale)[places]
+    matrices = covariance_matrices(own.covariance, parameters["covariances"], parameters["means"])
+    return parameters["means"] * scale + shift, matrices * np.outer(scale, scale)
 
 
 def _require_alike(model: Mixture, columns: tuple[str, ...], fitted: FittedModel) -> None:

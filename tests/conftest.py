@@ -18,7 +18,7 @@ for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
 
 
 # Tests that start processes or servers of their own, which wait for each other in real time.
-REAL_TIME = ("federation", "flower", "bench", "checkpoints", "chaos")
+REAL_TIME = ("federation", "flower", "bench", "chaos")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,7 +52,7 @@ def shared_data() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], Path]:
-    """Gives the path of a program that is no Python package: chromium, prometheus, promtool, or one of PostgreSQL's.
+    """Gives the path of a program that is no Python package: chromium, openssl, prometheus, promtool, ssh-keygen, or one of PostgreSQL's.
 
     Where it is absent the test is skipped, unless `FED_EM_REQUIRE_PROGRAMS=1`, which makes it fail.
     """
@@ -63,7 +63,8 @@ def program() -> Callable[[str], Path]:
         for folders in (None, *map(str, servers)):
             if found := shutil.which(name, path=folders):
                 return Path(found)
-        reason = f"no program '{name}'; Debian's packages chromium, prometheus and postgresql have all that tests use"
+        packages = "chromium, openssh-client, openssl, prometheus and postgresql"
+        reason = f"no program '{name}'; Debian's packages {packages} have all that tests use"
         if os.environ.get("FED_EM_REQUIRE_PROGRAMS") == "1":
             pytest.fail(reason)
         pytest.skip(reason)

@@ -1,7 +1,8 @@
 """Checks that what is generated is what its source gives; `--write` writes it anew.
 
-protocols/fed_em_protocols/wire/messages_pb2.py, .pyi    from wire/messages.proto
-docs/transitions.md                                      from the tables in transitions.py
+protocols/fed_em_protocols/wire/*_pb2.py, .pyi    from wire/*.proto
+docs/transitions.md                               from the tables in transitions.py
+deploy/observability/, docs/observability.md      from metric_catalogue.py and the objectives
 """
 
 from __future__ import annotations
@@ -28,11 +29,15 @@ from fed_em_protocols.transitions import (
     concerns_round,
     concerns_window,
 )
+from fed_em_server.observability.alert_rules import DOCUMENTATION
+from fed_em_server.observability.generate import generated as observability
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROTOCOLS = REPOSITORY / "protocols"
-DEFINITION = "fed_em_protocols/wire/messages.proto"
-WIRE = tuple(f"protocols/fed_em_protocols/wire/messages_pb2{suffix}" for suffix in (".py", ".pyi"))
+DEFINITIONS = tuple(f"fed_em_protocols/wire/{name}.proto" for name in ("messages", "serving"))
+WIRE = tuple(
+    f"protocols/{each.removesuffix('.proto')}_pb2{suffix}" for each in DEFINITIONS for suffix in (".py", ".pyi")
+)
 TRANSITIONS = "docs/transitions.md"
 
 # From, to, and why: an arrow of a drawing.
@@ -50,11 +55,18 @@ def generate(folder: Path) -> None:
     """Write everything that is generated below `folder`."""
     wire = folder / "protocols"
     wire.mkdir(exist_ok=True)
-    status = protoc.main(["protoc", f"-I{PROTOCOLS}", f"--python_out={wire}", f"--pyi_out={wire}", DEFINITION])
+    status = protoc.main(["protoc", f"-I{PROTOCOLS}", f"--python_out={wire}", f"--pyi_out={wire}", *DEFINITIONS])
     if status != 0:
         raise SystemExit(f"protoc failed with status {status}")
     (folder / "docs").mkdir(exist_ok=True)
     (folder / TRANSITIONS).write_text(transitions_page(), encoding="utf-8")
+    for name, text in _observability().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _observability() -> Mapping[str, str]:
+    return observability((REPOSITORY / DOCUMENTATION).read_text(encoding="utf-8"))
 
 
 def transitions_page() -> str:
@@ -167,11 +179,11 @@ def main() -> None:
         generate(Path(folder))
         stale = [
             name
-            for name in (*WIRE, TRANSITIONS)
+            for name in (*WIRE, TRANSITIONS, *_observability())
             if (REPOSITORY / name).read_bytes() != (Path(folder) / name).read_bytes()
         ]
     if stale:
-        raise SystemExit(f"{', '.join(stale)}: not what the source gives; run `make wire`")
+        raise SystemExit(f"{', '.join(stale)}: not what the source gives; run `make wire` or `make observability`")
     print("generated files are up to date")
 
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, PrivateAttr, model_validator
 
 from fed_em_client.hours import Span, zone_of
+from fed_em_client.object_files import check_uri
+from fed_em_client.observability.settings import LogTable, MetricsTable, TracesTable
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, read_configuration, read_toml, validated
 from fed_em_protocols.policy import TermsPolicy
@@ -97,11 +99,15 @@ class PolicyTable(Table):
     """When a session is joined and uploads leave, as `Span.parse` reads them; none named: always."""
     time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     """Whose clock `hours` are by, such as "Europe/Berlin"."""
+    measurements: bool = False
+    """Whether sessions may measure fitted models over this tenant's rows: log-likelihoods, and histograms of every column."""
 
     @property
     def canonical(self) -> bytes:
         """All that is in force, defaults included, in one order: comments, order and spelling of the file leave it as it is."""
         stated = self.model_dump(mode="json")
+        if not self.measurements:
+            del stated["measurements"]  # as before there were any: the digest of such a policy stays what it was
         return json.dumps(stated, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     @property
@@ -124,6 +130,32 @@ class PolicyTable(Table):
         )
 
 
+class FlowerTable(Table):
+    """What belongs to this tenant's SuperNode, where there is one."""
+
+    trusted_entities: Path | None = None
+    """The file that its `--trusted-entities` names. With it, a tenant does not serve behind a SuperNode that runs any bundle."""
+
+
+class ShardsTable(Table):
+    """Rows in an object store, read and summed by processes elsewhere in the tenant's house (`fed-em shard`), which dial this one."""
+
+    listen: Address
+    """host:port for them; nobody outside the house needs to reach it."""
+    keys: Path = Path("shard-keys")
+    """Folder with the key that they and this process have, as `fed-em shard-keys` makes it."""
+    count: Annotated[int, Field(ge=1, le=1024)]
+    """How many they are, numbered from 0."""
+    data: Annotated[
+        tuple[Annotated[str, AfterValidator(check_uri)], ...], BeforeValidator(_several), Field(min_length=1)
+    ]
+    """URI of a CSV or Parquet file, of a folder of them, or several: one table."""
+    patience: Annotated[FiniteFloat, Field(gt=0)] = 300.0
+    """Seconds to wait for one that is not there."""
+    silence: Annotated[FiniteFloat, Field(gt=0)] = 600.0
+    """Seconds that one may take for what it is asked for, before it counts as lost."""
+
+
 class TenantConfiguration(Table):
     """One tenant, as its own operator writes it."""
 
@@ -139,15 +171,29 @@ class TenantConfiguration(Table):
     """Folder for what must outlive the process: the round marks, the privacy ledger, and the model at the end."""
     ledger_head: Path | None = None
     """File with the head of the privacy ledger, not in `state`, so that an older copy of that folder is found out; by default in `keys`."""
-    data: Path | tuple[Path, ...]
+    data: Path | tuple[Path, ...] = ()
     """CSV, Parquet or NumPy (.npy, .npz) file with this tenant's rows, a folder of such files, or a list of either: one table."""
+    fresh: Path | tuple[Path, ...] | None = None
+    """As `data`: the rows that sessions measure models over, best those that no model was fitted to; by default `data`."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that sum the rows; it changes no bit of what they sum to."""
+    shards: ShardsTable | None = None
+    """In place of `data`."""
     columns: Annotated[dict[str, str], Field(default_factory=dict)]
     """Session column to data column, where the names differ."""
+    metrics: MetricsTable = MetricsTable()
+    log: LogTable = LogTable()
+    traces: TracesTable = TracesTable()
     policy: PolicyTable = PolicyTable()
     """In the file, a table or the path of a TOML file of its own with the same keys."""
+    flower: FlowerTable = FlowerTable()
     _source: Path | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _rows_in_one_place(self) -> Self:
+        if (self.data == ()) == (self.shards is None):
+            raise ValueError("the rows are in `data`, or in [shards]: give one of them")
+        return self
 
     def policy_now(self) -> PolicyTable:
         """The policy as the file that this was read from now says it. Raises as `read_configuration`."""
@@ -159,10 +205,19 @@ def read_tenant_configuration(path: Path) -> TenantConfiguration:
     document, base = _with_policy(path), path.parent
     found = validated(path, document, TenantConfiguration)
     found._source = path
-    data = base / found.data if isinstance(found.data, Path) else tuple(base / part for part in found.data)
-    own = {name: base / getattr(found, name) for name in ("roster", "keys", "state")}
+    data = _from(base, found.data)
+    fresh = None if found.fresh is None else _from(base, found.fresh)
+    own: dict[str, Any] = {name: base / getattr(found, name) for name in ("roster", "keys", "state")}
     own |= {"ledger_head": base / found.ledger_head} if found.ledger_head else {}
-    return found.model_copy(update={**own, "data": data})
+    if found.shards is not None:
+        own["shards"] = found.shards.model_copy(update={"keys": base / found.shards.keys})
+    trusted = found.flower.trusted_entities
+    own |= {"flower": FlowerTable(trusted_entities=base / trusted)} if trusted else {}
+    return found.model_copy(update={**own, "data": data, "fresh": fresh})
+
+
+def _from(base: Path, data: Path | tuple[Path, ...]) -> Path | tuple[Path, ...]:
+    return base / data if isinstance(data, Path) else tuple(base / part for part in data)
 
 
 def read_policy(path: Path) -> PolicyTable:

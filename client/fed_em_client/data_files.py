@@ -24,11 +24,15 @@ from numpy.typing import NDArray
 
 from fed_em.column_cells import label_of
 from fed_em.errors import CallerError, EnvironmentFault
+from fed_em_client.object_files import ObjectPart
 
 Vector = NDArray[np.float64]
 
 Choose = Callable[[Sequence[str]], Sequence[str]]
 """Which of the columns that a file has are to be read; raises `CallerError` if they will not do."""
+
+DataSource = Path | ObjectPart
+"""A file, or rows of one in an object store."""
 
 _Reader = Callable[[Path, Choose, Collection[str]], "DataFile"]
 
@@ -76,20 +80,20 @@ class DataFile:
         named: Whether the file gives names.
     """
 
-    path: Path
+    path: DataSource
     n_rows: int
     columns: Mapping[str, Column] = field(repr=False)
     named: bool = True
 
 
-def read_data_file(path: Path, choose: Choose, texts: Collection[str] = ()) -> DataFile:
+def read_data_file(path: DataSource, choose: Choose, texts: Collection[str] = ()) -> DataFile:
     """Read the chosen columns of a file whose suffix says what it is.
 
     CSV with a line of column names; Parquet; `.npz` with one array `(n,)` a column; `.npy` with a structured array
     `(n,)`, or with an array `(n, D)`, which has no names to choose from and is read as a whole.
 
     Args:
-        path: The file.
+        path: The file, or a part of one in an object store.
         choose: Called with the file's column names, before anything else is read.
         texts: Columns that are to be read as text too, of those that are chosen.
 
@@ -98,7 +102,9 @@ def read_data_file(path: Path, choose: Choose, texts: Collection[str] = ()) -> D
         EnvironmentFault: the disk does not give the file.
     """
     with _trouble_with(path):
-        return _reader_of(path)(path, choose, texts)
+        return (
+            _read_part(path, choose, texts) if isinstance(path, ObjectPart) else _reader_of(path)(path, choose, texts)
+        )
 
 
 def data_paths(data: Path | Sequence[Path]) -> tuple[Path, ...]:
@@ -137,10 +143,14 @@ def _reader_of(path: Path) -> _Reader:
 
 
 def _read_csv(path: Path, choose: Choose, texts: Collection[str]) -> DataFile:
+    return _of_arrow(path, _csv_table(path, lambda: path, choose, texts), texts)
+
+
+def _csv_table(path: DataSource, opened_anew: Callable[[], Any], choose: Choose, texts: Collection[str]) -> pa.Table:
     # Only a single thread knows the numbers of the lines.
     reading = pyarrow.csv.ReadOptions(use_threads=False)
     try:
-        with pyarrow.csv.open_csv(path, reading) as opened:
+        with pyarrow.csv.open_csv(opened_anew(), reading) as opened:
             names = opened.schema.names
         chosen = pyarrow.csv.ConvertOptions(
             include_columns=_chosen(path, names, choose),
@@ -148,7 +158,7 @@ def _read_csv(path: Path, choose: Choose, texts: Collection[str]) -> DataFile:
             column_types={name: pa.string() for name in texts},
             strings_can_be_null=True,
         )
-        return _of_arrow(path, pyarrow.csv.read_csv(path, reading, convert_options=chosen), texts)
+        return pyarrow.csv.read_csv(opened_anew(), reading, convert_options=chosen)
     except pa.ArrowInvalid as error:
         ragged = _RAGGED.search(str(error))
         if ragged is None:
@@ -165,7 +175,16 @@ def _read_parquet(path: Path, choose: Choose, texts: Collection[str]) -> DataFil
         return _of_arrow(path, file.read(columns=_chosen(path, file.schema_arrow.names, choose)), texts)
 
 
-def _of_arrow(path: Path, table: pa.Table, texts: Collection[str]) -> DataFile:
+def _read_part(part: ObjectPart, choose: Choose, texts: Collection[str]) -> DataFile:
+    if part.suffix == ".parquet":
+        with part.parquet() as file:
+            chosen = _chosen(part, file.schema_arrow.names, choose)
+            return _of_arrow(part, part.rows_of_parquet(file, chosen), texts)
+    table = _csv_table(part, part.file.stream, choose, texts)
+    return _of_arrow(part, table.slice(part.start, part.stop - part.start), texts)
+
+
+def _of_arrow(path: DataSource, table: pa.Table, texts: Collection[str]) -> DataFile:
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind, is_a = column.type, pa.types
@@ -234,7 +253,7 @@ _READERS: Mapping[str, _Reader] = {
 }
 
 
-def _chosen(path: Path, names: Sequence[str], choose: Choose) -> list[str]:
+def _chosen(path: DataSource, names: Sequence[str], choose: Choose) -> list[str]:
     if not names:
         raise CallerError(f"{path} has no columns", remedy=_GET_AGAIN)
     chosen = list(choose(names))
@@ -245,7 +264,7 @@ def _chosen(path: Path, names: Sequence[str], choose: Choose) -> list[str]:
 
 
 @contextmanager
-def _trouble_with(path: Path) -> Iterator[None]:
+def _trouble_with(path: DataSource) -> Iterator[None]:
     """Turns what readers raise into whose fault it is."""
     try:
         yield
@@ -263,7 +282,7 @@ def _trouble_with(path: Path) -> Iterator[None]:
         raise _damaged(path) from None
 
 
-def _damaged(path: Path) -> CallerError:
+def _damaged(path: DataSource) -> CallerError:
     return CallerError(
         f"{path} is no readable {path.suffix} file: empty, truncated, or of another kind", remedy=_GET_AGAIN
     )

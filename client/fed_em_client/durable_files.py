@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +70,38 @@ def locked(path: Path, complaint: CallerError | None = None) -> int:
             )
         ) from None
     return lock
+
+
+@contextmanager
+def waiting_lock(path: Path, seconds: float = 60.0) -> Iterator[None]:
+    """Hold a lock file, once no other process or thread does; its folder must be there.
+
+    Raises:
+        EnvironmentFault: another one has held it for so long, or the file cannot be made.
+    """
+    with disk_trouble(path):
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        last = time.monotonic() + seconds
+        while not _lock(lock, path):
+            if time.monotonic() > last:
+                raise EnvironmentFault(
+                    f"{path} has been locked by another process for {seconds:g} seconds",
+                    remedy="wait until it is done; if it hangs, end it",
+                )
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(lock: int, path: Path) -> bool:
+    with disk_trouble(path):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from fed_em_client.rows_work import RowsWork
 from fed_em_client.socket_door import SocketDoor
 from fed_em_client.take_part import MODEL_FOLDER, Tenant, TenantMarks, keep_model, open_tenant
 from fed_em_client.tenant_session import SessionLeft, TenantSession
+from fed_em_client.tenant_watcher import UNWATCHED, TenantWatcher
+from fed_em_client.trusted_entities import read_trusted_entities
 from fed_em_protocols.errors import SERVER, PeerFault
 from fed_em_protocols.grid_payloads import Parcel, read_ticket
 from fed_em_protocols.transcript.tenant_log import TenantLog
@@ -34,7 +36,11 @@ _GLANCE = 0.2
 
 
 def serve_flower(
-    configuration: TenantConfiguration, socket_path: Path, report: Callable[[str], None], sessions: int = 1
+    configuration: TenantConfiguration,
+    socket_path: Path,
+    report: Callable[[str], None],
+    sessions: int = 1,
+    watcher: TenantWatcher = UNWATCHED,
 ) -> Path:
     """Serve sessions that a Flower ClientApp announces at a Unix socket, one after another.
 
@@ -43,15 +49,19 @@ def serve_flower(
         socket_path: Where to listen: what the SuperNode's `--node-config 'socket="…"'` names.
         report: Told in sentences what goes on.
         sessions: How many sessions to serve.
+        watcher: Who looks on.
 
     Returns:
         The folder of the last session's model.
 
     Raises:
+        CallerError: the SuperNode's trusted entities, if the configuration names them, let any bundle run.
         FedEmError: as `take_part`, at the first session that fails. A coordinator that cannot be reached is reported only: the
             next ticket may lead to another.
     """
-    tenant = open_tenant(configuration)
+    tenant = open_tenant(configuration, watcher)
+    if configuration.flower.trusted_entities is not None:
+        read_trusted_entities(configuration.flower.trusted_entities)
     kept = folder = configuration.state / MODEL_FOLDER
     with (
         FileRoundMarks(configuration.state) as marks,
@@ -64,7 +74,7 @@ def serve_flower(
             flower_tenant = FlowerTenant(tenant, marks, report, ledger, log)
             while (session := flower_tenant.ended()) is None:
                 door.answer_one(flower_tenant.answer, _GLANCE)
-            kept = keep_model(session, flower_tenant.work, folder)
+            kept = keep_model(session, flower_tenant.work, folder) or kept
     return kept
 
 

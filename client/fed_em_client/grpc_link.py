@@ -126,20 +126,23 @@ def serve_session(
     since, pause, trouble = time.monotonic(), _FIRST_PAUSE, ""
     told: str | None = None
     while True:
-        heard = False
+        up = False
         with GrpcLink(endpoint) as link:
             try:
                 for message in session.greet():
                     link.send(message)
                 for data in link:
-                    heard = True
+                    if not up:
+                        session.watcher.linked()
+                        up = True
                     _answer(session, link, data)
                     if session.over:
                         return
             except grpc.RpcError as error:
                 trouble = _trouble(error)
-        if heard:  # it was quiet for as long as it liked, and is away only now
-            since, pause = time.monotonic(), _FIRST_PAUSE
+        if up:
+            session.watcher.unlinked()
+            since, pause = time.monotonic(), _FIRST_PAUSE  # it was quiet for as long as it liked, and is away only now
         endpoint.check_certificates(datetime.now(UTC))
         longest = max(patience, loyalty) if session.joined else patience
         if time.monotonic() - since > longest:

@@ -12,6 +12,7 @@ from fed_em_client.configuration import PolicyTable, TenantConfiguration
 from fed_em_client.hours import Span, within, zone_of
 from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.errors import TermsRefused
+from fed_em_protocols.policy_rules import PolicyRule
 
 _REMEDY = "agree on the session with its operator, or change this tenant's policy"
 
@@ -22,25 +23,35 @@ def check_description(policy: PolicyTable, description: SessionDescription) -> N
     Raises:
         TermsRefused: names the model or the column that the policy does not admit.
     """
+    if description.measured is not None and not policy.measurements:
+        raise TermsRefused(
+            "the session measures fitted models over this tenant's rows, this tenant's policy says measurements = false",
+            remedy=_REMEDY,
+        )
     family = description.fitted_model.family
     if policy.models and family not in policy.models:
         raise TermsRefused(
-            f"the session fits a {family}, this tenant's policy says models = {list(policy.models)}", remedy=_REMEDY
+            f"the session fits a {family}, this tenant's policy says models = {list(policy.models)}",
+            remedy=_REMEDY,
+            rule=PolicyRule.MODELS,
         )
     most = max(model.n_components for model in description.models if isinstance(model, ComponentModel))
     if policy.components is not None and most > policy.components:
         raise TermsRefused(
             f"the session fits {most} components, this tenant's policy says components = {policy.components}",
             remedy=_REMEDY,
+            rule=PolicyRule.COMPONENTS,
         )
     for name, kind in _columns_of(description):
         admitted = policy.columns.get(name) if policy.columns else "any"
         if admitted is None:
-            raise TermsRefused(f"this tenant's policy does not admit the column '{name}' (columns)", remedy=_REMEDY)
+            complaint = f"this tenant's policy does not admit the column '{name}' (columns)"
+            raise TermsRefused(complaint, remedy=_REMEDY, rule=PolicyRule.COLUMNS)
         if admitted not in ("any", kind):
             raise TermsRefused(
                 f"the session takes the column '{name}' as {kind}, this tenant's policy admits it as {admitted}",
                 remedy=_REMEDY,
+                rule=PolicyRule.COLUMNS,
             )
 
 
@@ -60,6 +71,7 @@ def check_hours(policy: PolicyTable, now: datetime) -> None:
         raise TermsRefused(
             f"this tenant's policy says hours = {list(policy.hours)} ({policy.time_zone}), and it is outside of them",
             remedy="start the tenant again within its hours: it joins the session anew",
+            rule=PolicyRule.HOURS,
         )
 
 
@@ -84,9 +96,11 @@ class Permit:
         try:
             changed = self.configuration.policy_now() != self.configuration.policy
         except FedEmError as error:
-            raise TermsRefused(f"this tenant's policy cannot be read any more: {error.message}") from None
+            complaint = f"this tenant's policy cannot be read any more: {error.message}"
+            raise TermsRefused(complaint, rule=PolicyRule.CHANGED) from None
         if changed:
             raise TermsRefused(
                 "this tenant's policy has changed since its process started, which signs under the old one",
                 remedy="start the tenant again: it joins the session anew under the new policy, or refuses it",
+                rule=PolicyRule.CHANGED,
             )

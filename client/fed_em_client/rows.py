@@ -26,7 +26,7 @@ from fed_em_client.cells import (
     numbers_of,
     read_as_text,
 )
-from fed_em_client.data_files import Column, DataFile, data_paths, read_data_file
+from fed_em_client.data_files import Column, DataFile, DataSource, data_paths, read_data_file
 from fed_em_protocols.description import SessionDescription
 
 Vector = NDArray[np.float64]
@@ -63,7 +63,13 @@ def read_records(
         CallerError: as `read_columns`, or a value is outside what is declared of its column, or there are more rows than `row_cap`.
         EnvironmentFault: the disk does not give the file.
     """
-    paths = data_paths(data)
+    return read_parts(data_paths(data), description, columns, row_cap)
+
+
+def read_parts(
+    paths: Sequence[DataSource], description: SessionDescription, columns: Mapping[str, str], row_cap: int
+) -> Records:
+    """As `read_records`, of these files or parts of files, one or more."""
     parts: list[Records] = []
     for path in paths:
         parts.append(_records_of_file(path, description, columns, row_cap))
@@ -71,7 +77,9 @@ def read_records(
     return parts[0] if len(parts) == 1 else Records.concatenated(parts)
 
 
-def _records_of_file(path: Path, description: SessionDescription, columns: Mapping[str, str], row_cap: int) -> Records:
+def _records_of_file(
+    path: DataSource, description: SessionDescription, columns: Mapping[str, str], row_cap: int
+) -> Records:
     wanted = _Wanted.of(path, description.file_columns, columns)
     schema, labels, weights = description.schema_of_columns, description.labels, description.weights
     texts = [column.name for column in schema.columns if read_as_text(column)]
@@ -128,7 +136,7 @@ def read_columns(
     return rows
 
 
-def check_row_count(where: Path | str, n: int, row_cap: int) -> None:
+def check_row_count(where: DataSource | str, n: int, row_cap: int) -> None:
     """Raise `CallerError` if there are more rows than a tenant's row cap."""
     if n > row_cap:
         raise CallerError(
@@ -148,13 +156,13 @@ class _Wanted:
         mapped: Whether a mapping gave any of them.
     """
 
-    path: Path
+    path: DataSource
     names: tuple[str, ...]
     sources: tuple[str, ...]
     mapped: bool
 
     @classmethod
-    def of(cls, path: Path, names: tuple[str, ...], columns: Mapping[str, str]) -> _Wanted:
+    def of(cls, path: DataSource, names: tuple[str, ...], columns: Mapping[str, str]) -> _Wanted:
         for name in columns:
             if name not in names:
                 raise CallerError(

@@ -18,7 +18,8 @@ from fed_em.component_counts import LEAST_ROWS, MASS, component_counts
 from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
 from fed_em.imputed_reach import records_beyond_reach
-from fed_em.model import ComponentModel, CountedModel, Summand
+from fed_em.measured_models import MeasuredModels
+from fed_em.model import ComponentModel, CountedSummand, Summand
 from fed_em.moderate import require_moderate
 from fed_em.parameters import Parameters
 from fed_em.records import Records
@@ -31,6 +32,7 @@ from fed_em_client.configuration import PolicyTable
 from fed_em_client.fingerprint import MIXED, fingerprint_of
 from fed_em_client.policy_checks import check_description
 from fed_em_client.privacy_account import PrivacyAccount
+from fed_em_client.remote_shards import RemoteRecords, RemoteShards, require_for_shards
 from fed_em_client.rows import read_records
 from fed_em_client.sharded_sums import ShardedSums
 from fed_em_protocols.description import (
@@ -83,7 +85,7 @@ class _Session:
 
     offered: tuple[bytes, int]
     description: SessionDescription
-    records: Records = field(repr=False)
+    records: Records | RemoteRecords = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class _Setting:
     candidates: bool
     encoding: Encoding
     column_bounds: NDArray[np.float64]
-    records: Records = field(repr=False)
+    records: Records | RemoteRecords = field(repr=False)
 
     @property
     def replicates(self) -> bool:
@@ -151,6 +153,8 @@ class RowsWork:
         budget: What sessions may spend of its rows' privacy; by default anything, counted for as long as this object lasts.
         randomness: Secret uniform bytes, for the noise of private sessions.
         policy: What a session may be about.
+        fresh: As `data`, for sessions that measure; by default what is fitted to.
+        shards: Who holds the rows, in place of `data`.
     """
 
     def __init__(
@@ -165,7 +169,11 @@ class RowsWork:
         budget: PrivacyAccount | None = None,
         randomness: Randomness = secrets.token_bytes,
         policy: PolicyTable | None = None,
+        fresh: Path | Sequence[Path] | None = None,
+        shards: RemoteShards | None = None,
     ) -> None:
+        self._fresh = fresh
+        self._shards = shards
         self._budget = PrivacyAccount() if budget is None else budget
         self._randomness = randomness
         self._policy = PolicyTable() if policy is None else policy
@@ -204,6 +212,8 @@ class RowsWork:
         parsed = SessionDescription.from_json(description)
         check_description(self._policy, parsed)
         require_gateable(parsed, mass_floor)
+        if self._shards is not None:
+            require_for_shards(parsed, mass_floor)
         if parsed.privacy is not None:
             parsed.privacy.require_kept()
         records = self.read(parsed)
@@ -221,9 +231,13 @@ class RowsWork:
         models = model.models if isinstance(model, Candidates) else (model,)
         return sum(getattr(each, "n_components", 1) for each in models)
 
-    def read(self, description: SessionDescription) -> Records:
-        """The records that a session is about. Raises as `fed_em_client.rows.read_records`."""
-        return read_records(self._data, description, self._columns, self._roster.row_caps[self._index])
+    def read(self, description: SessionDescription) -> Records | RemoteRecords:
+        """The records that a session is about. Raises as `fed_em_client.rows.read_records`, and as `RemoteShards.read`."""
+        row_cap = self._roster.row_caps[self._index]
+        fresh = self._fresh if description.measured is not None else None
+        if self._shards is not None and fresh is None:
+            return self._shards.read(description, self._columns, row_cap)
+        return read_records(self._data if fresh is None else fresh, description, self._columns, row_cap)
 
     @property
     def description(self) -> SessionDescription:
@@ -249,7 +263,9 @@ class RowsWork:
         privacy = prepared.description.privacy
         self._budget.reserve(session, None if privacy is None else privacy.spend)
         names = prepared.description.file_columns
-        before, now = self._marks.work(session), fingerprint_of(prepared.records, names)
+        records = prepared.records
+        now = records.fingerprint if isinstance(records, RemoteRecords) else fingerprint_of(records, names)
+        before = self._marks.work(session)
         changed = before not in {None, now}
         self._marks.record_work(session, MIXED if changed else now)
         return changed and privacy is None
@@ -280,7 +296,7 @@ class RowsWork:
             raise _not_agreed(asked, f"candidates later than in round {description.last_candidate_round}")
         if setting.replicates:
             self._require_few_replicates(asked)
-        if isinstance(setting.model, StatisticProducts):
+        if isinstance(setting.model, StatisticProducts | MeasuredModels):
             self._require_one_point(asked)
         radius = description.radius_of(setting.model, setting.coordinates)
         if radius is not None:
@@ -328,7 +344,7 @@ class RowsWork:
         """
         if not has_own_weights(final.model):
             return None
-        records = self._prepared().records
+        records = _held_here(self._prepared().records)
         there = replace(records, rows=final.coordinates.apply(records.rows))
         return replace(final, parameters=at_home(final.model, final.parameters, there))
 
@@ -351,9 +367,7 @@ class RowsWork:
                 self._require_the_model(session.description, broadcast, candidates)
             encoding = encoding_of(session.description, broadcast, self._roster.row_caps)
             bounds = broadcast.coordinates.bounds(session.description.low, session.description.high)
-            records = replace(session.records, rows=broadcast.coordinates.apply(session.records.rows))
-            records = replace(records, admissible=None) if moments else records
-            records = _within(records, session.description, broadcast)
+            records = _placed(session, broadcast, moments)
             self._setting = _Setting(
                 broadcast.model,
                 self._with_own_key(broadcast.model),
@@ -367,8 +381,8 @@ class RowsWork:
         return self._setting
 
     def _require_the_model(self, description: SessionDescription, broadcast: Broadcast, candidates: bool) -> None:
-        """Moments first, then the session's candidates, its model or tracks of it, and its products, in one system of coordinates: nothing
-        else is ever answered.
+        """Moments first, then the session's candidates, its model or tracks of it, and its products, in one system of coordinates, or
+        the one point of a measurement: nothing else is ever answered.
         """
         if not (
             candidates
@@ -376,6 +390,7 @@ class RowsWork:
             or description.asks_for_tracks(broadcast)
             or description.asks_for_standard_errors(broadcast)
             or description.asks_for_replicates(broadcast)
+            or description.asks_to_measure(broadcast)
         ):
             raise CallerError(
                 f"the server asks for a model that session '{description.title}' is not about, or for its moments again",
@@ -410,11 +425,11 @@ class RowsWork:
         return derive(label, self._secret, KEY_BYTES, self._number or b"")
 
     def _require_one_point(self, asked: Evaluate) -> None:
-        """The products for standard errors are given whole, and at one point of the parameters, however often it is asked for."""
+        """Products for standard errors, and measurements, are given whole, and at one point, however often it is asked for."""
         if asked.mode == Mode.INCREMENT:
-            raise _not_agreed(asked, "an increment of what standard errors are computed from")
+            raise _not_agreed(asked, "an increment of what standard errors, or a measurement, follow from")
         if self._products_at not in (None, asked.parameters):
-            raise _not_agreed(asked, "standard errors at a second point of the parameters")
+            raise _not_agreed(asked, "standard errors, or a measurement, at a second point of the parameters")
         self._products_at = asked.parameters
 
     def _require_few_replicates(self, asked: Evaluate) -> None:
@@ -431,35 +446,44 @@ class RowsWork:
         _check_same_encoding(encoding, asked)
         supporters = least_supporters(asked.colluders, privacy is not None)
         self._counting = _Counting(asked.parameters, encoding, asked.mass_floor, supporters)
-        own = at_home(setting.model, parameters, setting.records)
-        return encoding, component_counts(_counted_of(setting.model), own, setting.records, encoding.layout)
+        records = _held_here(setting.records)
+        own = at_home(setting.model, parameters, records)
+        return encoding, component_counts(_counted_of(setting.model), own, records, encoding.layout)
 
     def _summed(self, asked: Evaluate, setting: _Setting, parameters: Parameters) -> tuple[Encoding, Statistics]:
         """The statistics, without the moments of held components."""
         _check_same_encoding(setting.encoding, asked)
         held = self._held_by(asked, setting)
         records = self._records_of(asked, setting)
-        statistics = self._sums.e_step(setting.model, parameters, records, setting.encoding.layout)
+        layout = setting.encoding.layout
+        if isinstance(records, RemoteRecords):
+            statistics = records.e_step(setting.model, parameters, layout)
+        else:
+            statistics = self._sums.e_step(setting.model, parameters, records, layout)
         # Behind the E-step: whoever is at fault answers no sooner than others.
         self._require_within_reach(setting, parameters, records)
         if held:
             statistics = silence(_components_of(setting.model), statistics, held)
         return setting.encoding, statistics
 
-    def _records_of(self, asked: Evaluate, setting: _Setting) -> Records:
+    def _records_of(self, asked: Evaluate, setting: _Setting) -> Records | RemoteRecords:
         """The records that a round is over: all, or in a stream's rounds of the model the minibatch of this tenant and round."""
         stream = self._prepared().description.stream
         if stream is None or setting.moments or setting.candidates:
             return setting.records
-        return setting.records[
+        return _held_here(setting.records)[
             stream.minibatches(self._own_key("minibatches")).rows_of(asked.round, len(setting.records))
         ]
 
-    def _require_within_reach(self, setting: _Setting, parameters: Parameters, records: Records) -> None:
+    def _require_within_reach(
+        self, setting: _Setting, parameters: Parameters, records: Records | RemoteRecords
+    ) -> None:
         """Every record is to keep the bounds of the layout, also by what is expected of its missing cells."""
-        beyond = records_beyond_reach(
-            setting.model, parameters, records, setting.column_bounds, setting.encoding.layout
-        )
+        bounds, layout = setting.column_bounds, setting.encoding.layout
+        if isinstance(records, RemoteRecords):
+            beyond = records.beyond_reach(setting.model, parameters, bounds, layout)
+        else:
+            beyond = records_beyond_reach(setting.model, parameters, records, bounds, layout)
         for d in np.flatnonzero(beyond):
             raise CallerError(
                 f"at the server's parameters {beyond[d]} of {len(records)} rows expect their missing cell of column "
@@ -476,17 +500,27 @@ class RowsWork:
             held = held_from_bitmap(asked.held, _counted_of(setting.model).n_components)
         except ValueError as error:
             raise _not_agreed(asked, f"moments behind {error}") from None
-        if held and setting.moments:
-            raise _not_agreed(asked, "the moments of the columns behind counts of too few records or observed cells")
+        if held and (setting.moments or isinstance(setting.model, MeasuredModels)):
+            what = "the moments of the columns" if setting.moments else "a measurement"
+            raise _not_agreed(asked, f"{what} behind counts of too few records or observed cells")
         return held
 
 
-def _within(records: Records, description: SessionDescription, broadcast: Broadcast) -> Records:
-    """Records of a private session in its ball; others as they are."""
-    radius = description.radius_of(broadcast.model, broadcast.coordinates)
-    if radius is None:
-        return records
-    return replace(records, rows=into_ball(records.rows, radius, description.schema_of_columns))
+def _placed(session: _Session, broadcast: Broadcast, moments: bool) -> Records | RemoteRecords:
+    """A session's records in the coordinates of a request, without labels for the moments; those of a private session in its ball."""
+    description, coordinates = session.description, broadcast.coordinates
+    radius = description.radius_of(broadcast.model, coordinates)
+    if isinstance(session.records, RemoteRecords):
+        return session.records.at(coordinates, not moments, radius)
+    rows = coordinates.apply(session.records.rows)
+    rows = rows if radius is None else into_ball(rows, radius, description.schema_of_columns)
+    return replace(session.records, rows=rows, admissible=None if moments else session.records.admissible)
+
+
+def _held_here(records: Records | RemoteRecords) -> Records:
+    """Records that more is asked of than sums: `require_for_shards` has refused that of any others."""
+    assert isinstance(records, Records)
+    return records
 
 
 def _one_model_of(summand: Summand) -> Summand:
@@ -496,8 +530,8 @@ def _one_model_of(summand: Summand) -> Summand:
     return summand.models[0] if isinstance(summand, Candidates) else summand
 
 
-def _counted_of(model: Summand) -> CountedModel:
-    if not isinstance(model, CountedModel):
+def _counted_of(model: Summand) -> CountedSummand:
+    if not isinstance(model, CountedSummand):
         raise CallerError(f"a model of the family '{model.family}' has no components to count")
     return model
 

@@ -108,10 +108,11 @@ class _Worker:
             return
         model, parameters = build_summand(document["model"]), Parameters(arrays)
         for number in document["shards"]:
-            send_frame(answers, _answer(model, parameters, self.shards[number], number))
+            send_frame(answers, answer_of(model, parameters, self.shards[number], number))
 
 
-def _answer(model: Summand, parameters: Parameters, shard: Records, number: int) -> bytes:
+def answer_of(model: Summand, parameters: Parameters, shard: Records, number: int) -> bytes:
+    """The frame that answers for one shard."""
     try:
         vector = sum_shard(model, parameters, shard, number).vector
     except FedEmError as error:

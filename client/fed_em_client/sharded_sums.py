@@ -37,7 +37,7 @@ from fed_em_client.shard_worker import (
 )
 
 # Records of a shard: enough to make handing it out cheap. Another number gives sums that differ by rounding.
-_SHARD_RECORDS = 2**16
+SHARD_RECORDS = 2**16
 
 # Times that shards are given out in one sum before it is given up.
 _ATTEMPTS = 3
@@ -84,8 +84,8 @@ class ShardedSums:
 
     def _hold(self, records: Rows | Records) -> None:
         self._held, all_of_them = records, Records.of(records)
-        starts = range(0, max(len(all_of_them), 1), _SHARD_RECORDS)
-        self._shards = [all_of_them[start : start + _SHARD_RECORDS] for start in starts]
+        starts = range(0, max(len(all_of_them), 1), SHARD_RECORDS)
+        self._shards = [all_of_them[start : start + SHARD_RECORDS] for start in starts]
         for worker in self._workers:
             worker.forget()
 

@@ -19,10 +19,12 @@ from fed_em_client.grpc_link import Endpoint, serve_session
 from fed_em_client.policy_checks import Permit
 from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.privacy_ledger import PrivacyLedger, ledger_files
+from fed_em_client.remote_shards import RemoteShards
 from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork, WorkMarks
 from fed_em_client.tenant_log_file import TenantLogFile
 from fed_em_client.tenant_session import TenantSession
+from fed_em_client.tenant_watcher import UNWATCHED, TenantWatcher
 from fed_em_protocols.addresses import split_address
 from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.errors import SERVER, PeerFault
@@ -56,6 +58,7 @@ class Tenant:
     configuration: TenantConfiguration
     roster: Roster
     keys: PartyKeys = field(repr=False)
+    watcher: TenantWatcher = UNWATCHED
 
     @property
     def index(self) -> int:
@@ -73,15 +76,43 @@ class Tenant:
 
     def ledger(self) -> PrivacyLedger:
         """What it spent of its rows' privacy, locked until it is closed. Raises as `PrivacyLedger`."""
-        return PrivacyLedger(ledger_files(self.configuration), self.configuration.policy.privacy.demands())
+        opened = PrivacyLedger(ledger_files(self.configuration), self.configuration.policy.privacy.demands())
+        self.watcher.ledger_opened(opened)
+        return opened
 
-    def work(self, marks: WorkMarks | None = None, budget: PrivacyAccount | None = None) -> RowsWork:
+    @contextmanager
+    def shards(self, report: Callable[[str], None] = lambda _: None) -> Iterator[RemoteShards | None]:
+        """Who holds its rows elsewhere, told at the end that the session is over; None where they are in its own files."""
+        if self.configuration.shards is None:
+            yield None
+            return
+        with RemoteShards(self.configuration.shards, report) as shards:
+            report(f"{self.configuration.name}: {shards.settings.count} shards may dial {shards.address}")
+            yield shards
+
+    def work(
+        self, marks: WorkMarks | None = None, budget: PrivacyAccount | None = None, shards: RemoteShards | None = None
+    ) -> RowsWork:
         """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed; without its
         ledger as the budget, it does not know what they spent of the rows' privacy.
         """
         own = self.configuration
+        if own.shards is not None and shards is None:
+            raise CallerError(
+                "rows that [shards] hold are summed in sessions over gRPC only", remedy="name them as `data`, in files"
+            )
         return RowsWork(
-            own.data, own.columns, self.roster, self.index, marks, own.workers, self.draws, budget, policy=own.policy
+            own.data,
+            own.columns,
+            self.roster,
+            self.index,
+            marks,
+            own.workers,
+            self.draws,
+            budget,
+            policy=own.policy,
+            fresh=own.fresh,
+            shards=shards,
         )
 
     @contextmanager
@@ -106,27 +137,33 @@ class Tenant:
             report(fault.diagnostics())
 
         permit = Permit(self.configuration, lambda: datetime.now(UTC))
-        return TenantSession(me, work, marks, complain=complain, permit=permit, log=log)
+        return TenantSession(me, work, marks, complain=complain, permit=permit, log=log, watcher=self.watcher)
 
 
 def _time_of_day() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def open_tenant(configuration: TenantConfiguration) -> Tenant:
+def open_tenant(configuration: TenantConfiguration, watcher: TenantWatcher = UNWATCHED) -> Tenant:
     """Load and check what a configuration names: the pinned roster, the keys, the certificates' validity.
+
+    Args:
+        configuration: The tenant's.
+        watcher: Who looks on.
 
     Raises:
         CallerError: names the file or the key that is wrong.
     """
     roster = load_pinned_roster(configuration.roster, configuration.roster_hash)
-    for path in data_paths(configuration.data):
-        check_data_file(path)
+    fitted_to = configuration.data if configuration.shards is None else None
+    for data in (fitted_to, configuration.fresh):
+        for path in () if data is None else data_paths(data):
+            check_data_file(path)
     keys = load_keys(configuration.keys)
     keys.check_against(roster, configuration.name)
     for name in (configuration.name, SERVER):
         check_certificate(roster, name, datetime.now(UTC))
-    return Tenant(configuration, roster, keys)
+    return Tenant(configuration, roster, keys, watcher)
 
 
 def take_part(
@@ -134,8 +171,9 @@ def take_part(
     report: Callable[[str], None],
     patience: float,
     address: str | None = None,
+    watcher: TenantWatcher = UNWATCHED,
     loyalty: float = 0.0,
-) -> Path:
+) -> Path | None:
     """Serve one session over gRPC, to its end.
 
     Args:
@@ -143,17 +181,23 @@ def take_part(
         report: Told in sentences what goes on.
         patience: Seconds to keep dialling a server that does not answer.
         address: The coordinator's "host:port"; the configuration's by default.
+        watcher: Who looks on.
         loyalty: See `serve_session`.
 
     Returns:
-        The folder of the final model.
+        The folder of the final model; None if the session measured models, and fitted none.
 
     Raises:
         FedEmError: as `serve_session` and `keep_model`.
     """
-    tenant = open_tenant(configuration)
-    with FileRoundMarks(configuration.state) as marks, tenant.ledger() as ledger, tenant.log() as log:
-        work = tenant.work(marks, ledger)
+    tenant = open_tenant(configuration, watcher)
+    with (
+        FileRoundMarks(configuration.state) as marks,
+        tenant.ledger() as ledger,
+        tenant.log() as log,
+        tenant.shards(report) as shards,
+    ):
+        work = tenant.work(marks, ledger, shards)
         session = tenant.session(marks, work, report, log)
         where = configuration.server if address is None else address
         split_address(where)
@@ -162,14 +206,14 @@ def take_part(
         return keep_model(session, work, configuration.state / MODEL_FOLDER)
 
 
-def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
+def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path | None:
     """Save the model that a session ended with; what it reserved of the rows' privacy and did not use is given back.
 
     Where mixing weights are each tenant's own, the same model with this tenant's is saved beside it, as `OWN_MODEL_FOLDER`: it is the
     one to use on this tenant's rows, and never sent.
 
     Returns:
-        The folder of the model to use.
+        The folder of the model to use; None if the session measured models, and fitted none.
 
     Raises:
         StatisticsFailed: this tenant could not compute something that it was asked for; a model, if there is one, is saved.
@@ -178,8 +222,10 @@ def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
     closed = session.closed
     if closed is not None:
         work.end(closed.content.session)
-    finished = closed is not None and closed.content.reason == CloseReason.FINISHED and closed.attachment
-    if closed is not None and finished:
+    over = closed is not None and closed.content.reason == CloseReason.FINISHED
+    measured = over and work.description.measured is not None
+    finished = measured or (over and closed is not None and bool(closed.attachment))
+    if closed is not None and finished and not measured:
         try:
             folder = _save(closed, work, folder)
         except EnvironmentFault as fault:
@@ -191,7 +237,7 @@ def keep_model(session: TenantSession, work: RowsWork, folder: Path) -> Path:
         )
     if not finished:
         raise SessionFailed("the server ended the session without a model", remedy="ask its operator for the reason")
-    return folder
+    return None if measured else folder
 
 
 def _save(closed: Sealed[Close], work: RowsWork, folder: Path) -> Path:

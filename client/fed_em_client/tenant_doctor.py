@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -10,13 +10,15 @@ from fed_em.errors import CallerError
 from fed_em_client.configuration import PolicyTable, TenantConfiguration, read_tenant_configuration
 from fed_em_client.data_files import DataFile, data_paths, read_data_file
 from fed_em_client.link_checks import Accepted, reach, resolve, shake_hands
+from fed_em_client.object_files import ObjectFile, object_files
 from fed_em_client.privacy_ledger import ledger_files, read_spends
 from fed_em_client.privacy_statement import statement
 from fed_em_client.rows import check_row_count
+from fed_em_client.trusted_entities import read_trusted_entities
 from fed_em_protocols.addresses import split_address
 from fed_em_protocols.checks import Finding, check, check_roster, check_versions
 from fed_em_protocols.errors import SERVER
-from fed_em_protocols.party import PartyKeys, load_keys
+from fed_em_protocols.party import PartyKeys, load_keys, load_shard_keys
 from fed_em_protocols.protection import check_protection
 from fed_em_protocols.roster import Roster, load_pinned_roster
 from fed_em_protocols.session_numbers import ThreatModel, default_survivors
@@ -51,7 +53,14 @@ def examine_tenant(path: Path, now: datetime) -> Iterator[Finding]:
     yield from _check_link(configuration, roster.result, keys.result)
     if configuration.policy.privacy.epsilon is not None or ledger_files(configuration).ledger.exists():
         yield check("privacy ledger", lambda: _balance(configuration, now), str).finding
-    yield check("data", lambda: _read_data(configuration, roster.result), _say_data).finding
+    if (trusted := configuration.flower.trusted_entities) is not None:
+        yield check("signed bundle", lambda: read_trusted_entities(trusted), _say_trusted).finding
+    if configuration.shards is None:
+        yield check("data", lambda: _read_data(configuration, roster.result), _say_data).finding
+    else:
+        shards = configuration.shards
+        yield check("shard keys", lambda: load_shard_keys(shards.keys), lambda _: f"in {shards.keys}").finding
+        yield check("data", lambda: object_files(shards.data), _say_objects).finding
 
 
 def _check_demands(policy: PolicyTable, roster: Roster) -> Iterator[Finding]:
@@ -114,6 +123,10 @@ def _say_roster(roster: Roster) -> str:
     return f"'{roster.federation}', version {roster.version}, {roster.n} tenants; its hash is the pinned one"
 
 
+def _say_trusted(names: tuple[str, ...]) -> str:
+    return f"Flower's bundles must be signed by {' or '.join(names)}"
+
+
 def _own_keys(configuration: TenantConfiguration, roster: Roster | None) -> PartyKeys:
     keys = load_keys(configuration.keys)
     if roster is not None:
@@ -154,6 +167,11 @@ def _read_file(path: Path, configuration: TenantConfiguration) -> DataFile:
     if file.n_rows == 0:
         raise CallerError(f"{path} has no rows", remedy="a tenant without rows stays out of the session")
     return file
+
+
+def _say_objects(files: Sequence[ObjectFile]) -> str:
+    listed = ", ".join(file.label for file in files[:3]) + (", …" if len(files) > 3 else "")
+    return f"{sum(file.n_rows for file in files)} rows in {listed}, as this machine sees them; shards read them"
 
 
 def _say_data(files: list[DataFile]) -> str:

@@ -9,16 +9,19 @@ Whatever carries the messages (a gRPC stream, a Unix socket behind Flower, a que
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from fed_em.errors import CallerError
+from fed_em_client.tenant_watcher import UNWATCHED, TenantWatcher
 from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.masks import RingVector
-from fed_em_protocols.messages import Close, Mode, RefusalCode
+from fed_em_protocols.messages import Close, CloseReason, Mode, RefusalCode
+from fed_em_protocols.policy_rules import PolicyRule
 from fed_em_protocols.ring import ring_of
 from fed_em_protocols.tenant import (
     tenant_consider,
@@ -84,8 +87,11 @@ class TenantSession:
         permit: Called when a session is joined, and before each upload; raises `TermsRefused` where the tenant's policy does not
             admit that now. The tenant then leaves the session.
         log: The tenant's own log of what leaves its house; None for none.
+        watcher: Who looks on.
+        clock: Seconds on a clock that never goes back, for the watcher.
 
     Attributes:
+        watcher: The same.
         closed: How the session ended, once it has.
         fault: The last reason why statistics could not be computed, if there was one. The server is not told: whether a row is
             out of bounds at parameters that the server chose would say something on it. The sum tells everybody that some
@@ -101,7 +107,11 @@ class TenantSession:
         complain: Callable[[CallerError], None] = lambda _: None,
         permit: Callable[[], None] = lambda: None,
         log: TenantLog | None = None,
+        watcher: TenantWatcher = UNWATCHED,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.watcher = watcher
+        self._clock = clock
         self._permit = permit
         self._work = work
         self._marks = marks
@@ -135,12 +145,14 @@ class TenantSession:
         """
         if self._log is not None:
             self._log.seen(data)
+        self.watcher.carried(0, len(data))
         return self._logged(self._take(tenant_receive(self.state, data, self._randomness, self._marks)))
 
     def _logged(self, sends: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """Nothing leaves before it is in the log."""
         if self._log is not None:
             self._log.sent(sends)
+        self.watcher.carried(sum(map(len, sends)), 0)
         return sends
 
     def _take(self, step: TenantStep) -> tuple[bytes, ...]:
@@ -154,16 +166,18 @@ class TenantSession:
             sends += self._take(tenant_gate(self.state, self._work.held(step.counts)))
         if step.closed is not None:
             self.closed = step.closed
+            self.watcher.closed(step.closed.content.session, CloseReason(step.closed.content.reason))
         return sends
 
     def _require_permit(self) -> None:
         try:
             self._permit()
         except TermsRefused as refusal:
-            raise self._leave(refusal, RefusalCode.POLICY) from refusal
+            raise self._leave(refusal, RefusalCode.POLICY, refusal.rule) from refusal
 
     def _evaluated(self, asked: Evaluate) -> TenantStep:
         self._require_permit()
+        began = self._clock()
         try:
             ring = self._work.evaluate(asked)
         except CallerError as error:
@@ -173,10 +187,14 @@ class TenantSession:
             fault = kind.fault_vector(self._randomness(kind.word_bytes * (asked.length - kind.tail_words)))
             # A base is taken off: minus one there is one more in the sum, whether this round can be computed or not.
             ring = np.negative(fault) if asked.recall else fault
+        self.watcher.evaluated(asked.round, self._clock() - began)
         self._require_permit()  # an E-step may take hours
         if asked.recall:
             return tenant_recall(self.state, ring)
-        return tenant_upload(self.state, ring, self._marks)
+        began = self._clock()
+        step = tenant_upload(self.state, ring, self._marks)
+        self.watcher.uploaded(asked.round, self._clock() - began)
+        return step
 
     def _accept(self, description: bytes) -> TenantStep:
         try:
@@ -186,12 +204,14 @@ class TenantSession:
             self._work.prepare(description, terms.mass_floor)
             changed = self._work.changed(terms.session)
         except TermsRefused as refusal:
-            raise self._leave(refusal, RefusalCode.POLICY) from refusal
+            raise self._leave(refusal, RefusalCode.POLICY, refusal.rule) from refusal
         except CallerError as error:
-            raise self._leave(error, RefusalCode.SCHEMA) from error
+            raise self._leave(error, RefusalCode.SCHEMA, PolicyRule.ROWS) from error
+        self.watcher.joined(terms.session)
         return tenant_join(self.state, changed)
 
-    def _leave(self, cause: CallerError, code: RefusalCode) -> SessionLeft:
+    def _leave(self, cause: CallerError, code: RefusalCode, rule: PolicyRule) -> SessionLeft:
+        self.watcher.refused(rule)
         step = tenant_refuse(self.state, code)
         self.state = step.state
         return SessionLeft(cause, self._logged(step.sends))

@@ -37,10 +37,11 @@ from fed_em.errors import CallerError
 from fed_em.families import build_model
 from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
 from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.measured_models import MeasuredModels
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_priors import MixedMixturePrior
-from fed_em.model import ComponentModel, CountedModel, Model, Rows, Summand
+from fed_em.model import ComponentModel, CountedSummand, Model, Rows, Summand
 from fed_em.moderate import LEAST_VARIANCE, MOST_COUNTS
 from fed_em.selection import Choice
 from fed_em.standardised_fit import first_round
@@ -52,6 +53,7 @@ from fed_em.tracks import tracks_of
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.limits import MAX_COMPONENTS
+from fed_em_protocols.measured import Measured
 from fed_em_protocols.privacy.noise import private_encoding
 from fed_em_protocols.privacy.promise import Privacy
 from fed_em_protocols.ring import RING_64
@@ -216,6 +218,8 @@ class SessionDescription(Table):
     """How many replicates (`fed_em.bootstrap`) are fitted once the model is; None for no bootstrap."""
     privacy: Privacy | None = None
     """What noise in every sum promises of records or tenants; None if sums are opened as they are."""
+    measured: Measured | None = None
+    """What the session measures, if it measures fitted models in one sum and fits nothing: `model` is then that of the first."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -252,7 +256,29 @@ class SessionDescription(Table):
             raise ValueError(f"a session's model has at most {MAX_COMPONENTS} components, not {most}")
         self._check_candidates()
         self._check_privacy()
+        self._check_measured()
         return self
+
+    def _check_measured(self) -> None:
+        if self.measured is None:
+            return
+        asked_too = (
+            self.labels,
+            self.stream,
+            self.starts,
+            self.selection,
+            self.tracks,
+            self.standard_errors,
+            self.bootstrap,
+        )
+        if any(asked_too):
+            raise ValueError("a measurement is of one sum of rows and weights: it has nothing else that a fit may have")
+        models = self.measured.summand.models
+        agreed = [build_model({**_without_columns(model.describe()), **self._columns_described}) for model in models]
+        if list(models) != agreed:
+            raise ValueError("the models that are measured are over other columns than the session")
+        if models[0] != build_model({**self.model, **self._columns_described}):
+            raise ValueError("the model of a measurement is the first one that it measures")
 
     def _check_privacy(self) -> None:
         """What has no bound a record, or sums that are no fit's, has no place in a session that promises something of records."""
@@ -268,6 +294,7 @@ class SessionDescription(Table):
             (self.bootstrap is not None, "a bootstrap"),
             (held_out, "held-out rows, whose log-likelihood one record can change without bound"),
             (has_own_weights(self.fitted_model), "mixing weights of each tenant's own"),
+            (self.measured is not None, "measurements of fitted models, whose noise is not worked out"),
             (
                 hole is not None,
                 f"a Gaussian column with missing cells ('{hole.name if hole else ''}'), of which a record may expect anything",
@@ -415,6 +442,8 @@ class SessionDescription(Table):
     def models(self) -> tuple[Model, ...]:
         """The model that the session fits, or all that it picks one from."""
         described = [self.model] if self.selection is None else self.selection.models(self.model)
+        if self.measured is not None:
+            return self.measured.summand.models
         return tuple(build_model({**each, **self._columns_described}) for each in described)
 
     @property
@@ -471,7 +500,7 @@ class SessionDescription(Table):
         the sums of whoever is there; fits to pick from, as the fit of one model, from the last terms of everybody.
         """
         whole = self.stream is not None or self.privacy is not None
-        return whole or isinstance(model, StatisticProducts) or model in self.candidates
+        return whole or isinstance(model, StatisticProducts | MeasuredModels) or model in self.candidates
 
     def radius_of(self, model: Summand, coordinates: Coordinates) -> float | None:
         """R, of the ball that records are scaled into where a model is summed in some coordinates; None without privacy.
@@ -547,16 +576,16 @@ class SessionDescription(Table):
             raise CallerError(f"the session's description: {complaint_of(error)}") from None
 
     def asks_for_moments(self, broadcast: Broadcast) -> bool:
-        """Whether a broadcast asks for the moments that standardise the columns."""
-        return self._is_first(broadcast.model, broadcast.coordinates)
+        """Whether a broadcast asks for the moments that standardise the columns; in a session that measures, none does."""
+        return self.measured is None and self._is_first(broadcast.model, broadcast.coordinates)
 
     def _is_first(self, model: Summand, coordinates: Coordinates) -> bool:
         first = self.first_round
         return model.describe() == first.model.describe() and coordinates == first.coordinates
 
     def asks_for_the_model(self, broadcast: Broadcast) -> bool:
-        """Whether a broadcast is about this session's model, or any that it picks from."""
-        return any(broadcast.model.describe() == model.describe() for model in self.models)
+        """Whether a broadcast is about this session's model, or any that it picks from; in a session that measures, none is."""
+        return self.measured is None and any(broadcast.model.describe() == model.describe() for model in self.models)
 
     def asks_for_candidates(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast is about candidates that the session has, without anybody's key."""
@@ -579,11 +608,43 @@ class SessionDescription(Table):
             broadcast.model == self.products_of(model) for model in self.models
         )
 
+    def asks_to_measure(self, broadcast: Broadcast) -> bool:
+        """Whether a broadcast is the one that this session measures, all of it: models, parameters, coordinates and edges."""
+        return self.measured is not None and self.measured.is_of(broadcast)
+
     def asks_for_replicates(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast is about replicates of a model that the session may end with."""
         return isinstance(broadcast.model, Candidates) and any(
             broadcast.model == self.replicates_of(model) for model in self.models
         )
+
+
+def _without_columns(described: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's description as a session has it, whose columns say the rest."""
+    return {name: value for name, value in described.items() if name not in ("n_columns", "missing", "columns")}
+
+
+def measuring(
+    title: str, columns: tuple[Column, ...], weights: WeightsColumn | None, broadcast: Broadcast
+) -> SessionDescription:
+    """The description of a session that measures what a broadcast asks for (`fed_em.reference.broadcast_of`).
+
+    Raises:
+        CallerError: the models do not fit the columns.
+    """
+    summand = broadcast.model
+    if not isinstance(summand, MeasuredModels):
+        raise CallerError(f"a '{summand.family}' is no measurement")
+    try:
+        return SessionDescription(
+            title=title,
+            columns=columns,
+            model=_without_columns(summand.models[0].describe()),
+            weights=weights,
+            measured=Measured.of(broadcast),
+        )
+    except ValidationError as error:
+        raise CallerError(f"the session that measures: {complaint_of(error)}") from None
 
 
 def rounds_with_failures(planned: int) -> int:
@@ -697,7 +758,7 @@ def counts_encoding_of(model: Summand, row_caps: Sequence[int], privacy: Privacy
     Raises:
         CallerError: the model has no components, or the row caps leave too few fraction bits.
     """
-    if not isinstance(model, CountedModel):
+    if not isinstance(model, CountedSummand):
         raise CallerError(
             f"a model of the family '{model.family}' has no components for a mass gate to count",
             remedy="set no mass floor in this session",

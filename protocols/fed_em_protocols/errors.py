@@ -7,6 +7,7 @@ against somebody else. A `PeerFault` always names the peer and says what the fau
 from __future__ import annotations
 
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
+from fed_em_protocols.policy_rules import PolicyRule
 
 SERVER = "server"
 
@@ -52,7 +53,15 @@ class Equivocation(PeerFault):
 
 
 class TermsRefused(CallerError):
-    """This tenant's own policy does not admit what the session asks."""
+    """This tenant's own policy does not admit what the session asks.
+
+    Args:
+        rule: Which of its demands is not met, by default one of [policy.privacy]: for the tenant's own metrics and log, never sent.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", rule: PolicyRule = PolicyRule.PRIVACY) -> None:
+        super().__init__(message, remedy=remedy)
+        self.rule = rule
 
 
 class IllegalStep(CallerError):

@@ -31,11 +31,27 @@ from fed_em_protocols.certificates import check_validity, self_signed
 from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.keys import SigningKey
-from fed_em_protocols.limits import MAX_NAME_LENGTH, MAX_ROW_CAP, MAX_TENANTS, MIN_TENANTS
+from fed_em_protocols.limits import (
+    COMPLETE_GRAPH_TENANTS,
+    MAX_NAME_LENGTH,
+    MAX_ROW_CAP,
+    MAX_TENANTS,
+    MIN_TENANTS,
+)
 from fed_em_protocols.roster import Name, Party, Roster, RosterServer, RosterTenant
+from fed_em_protocols.roster_shape import (
+    dealt_blocks,
+    default_block_size,
+    default_witnesses,
+    drawn_witnesses,
+    named_blocks,
+)
 
 SERVER_HOST = f"{SERVER}.fed-em"
 """The DNS name in the server's certificate, whatever its machine is called."""
+
+SHARDS_HOST = "shards.fed-em"
+"""The DNS name in the certificate that a tenant's process and its shards show each other."""
 
 IDENTITY_KEY, TLS_KEY, TLS_CERTIFICATE, CARD = "identity.key", "tls.key", "tls.crt", "card.json"
 
@@ -119,6 +135,19 @@ def create_server_keys(folder: Path, now: datetime) -> Card:
     return _create(folder, {"role": "server", "name": SERVER}, now)
 
 
+def create_shard_keys(folder: Path, now: datetime) -> None:
+    """Make the one TLS key by which a tenant's process and its shards in other places know each other; as `create_tenant_keys`."""
+    tls = ec.generate_private_key(ec.SECP256R1())
+    certificate = self_signed(tls, "shards", SHARDS_HOST, now)
+    _write_new(folder, {TLS_KEY: _pem(tls)}, mode=0o600)
+    _write_new(folder, {TLS_CERTIFICATE: certificate}, mode=0o644)
+
+
+def load_shard_keys(folder: Path) -> tuple[bytes, bytes]:
+    """The key and the certificate of a tenant's shards, PEM. Raises as `load_keys`."""
+    return _load_tls(folder)
+
+
 def load_keys(folder: Path) -> PartyKeys:
     """Read a key folder.
 
@@ -130,6 +159,10 @@ def load_keys(folder: Path) -> PartyKeys:
     identity = _parse_key(folder / IDENTITY_KEY, _read(folder / IDENTITY_KEY, private=True))
     if not isinstance(identity, Ed25519PrivateKey):
         raise CallerError(f"{folder / IDENTITY_KEY} is no Ed25519 key", remedy=_RESTORE)
+    return PartyKeys(folder, SigningKey(identity.private_bytes_raw()), *_load_tls(folder))
+
+
+def _load_tls(folder: Path) -> tuple[bytes, bytes]:
     tls_key, tls_certificate = _read(folder / TLS_KEY, private=True), _read(folder / TLS_CERTIFICATE)
     try:
         certified = x509.load_pem_x509_certificate(tls_certificate).public_key()
@@ -137,7 +170,7 @@ def load_keys(folder: Path) -> PartyKeys:
         raise CallerError(f"{folder / TLS_CERTIFICATE} is no PEM certificate", remedy=_RESTORE) from None
     if _parse_key(folder / TLS_KEY, tls_key).public_key() != certified:
         raise CallerError(f"{folder / TLS_KEY} is not the key of the certificate beside it", remedy=_RESTORE)
-    return PartyKeys(folder, SigningKey(identity.private_bytes_raw()), tls_key, tls_certificate)
+    return tls_key, tls_certificate
 
 
 def load_card(path: Path) -> Card:
@@ -203,6 +236,40 @@ def make_roster(
         raise CallerError(f"these cards make no roster: {complaint_of(error)}") from None
 
 
+def founded(
+    federation: str,
+    server: Card,
+    tenants: Sequence[Card],
+    version: int = 1,
+    block_size: int | None = None,
+    blocks: Sequence[Sequence[str]] = (),
+    witnesses: int | None = None,
+) -> Roster:
+    """The first roster of a federation: blocks dealt or named, witnesses as the hash of all names draws them.
+
+    Args:
+        federation, server, tenants, version: As of `make_roster`.
+        block_size: The least tenants of a block; by default f + 2.
+        blocks: Each block's tenants by name, in place of blocks that are dealt.
+        witnesses: How many of more than `COMPLETE_GRAPH_TENANTS` tenants certify; by default enough for a quorum.
+
+    Raises:
+        CallerError: as `make_roster` and `named_blocks`, or two arguments contradict each other.
+    """
+    if blocks and block_size is not None:
+        raise CallerError("--block names the blocks, and --block-size deals them", remedy="give one of the two")
+    names, n = [card.name for card in tenants], len(tenants)
+    least = default_block_size(n) if block_size is None else block_size
+    numbers = named_blocks(names, blocks) if blocks else dealt_blocks(n, least)
+    if witnesses is not None and n <= COMPLETE_GRAPH_TENANTS:
+        raise CallerError(
+            f"every one of up to {COMPLETE_GRAPH_TENANTS} tenants is a witness", remedy="leave --witnesses out"
+        )
+    count = default_witnesses(n) if witnesses is None else witnesses
+    signers = drawn_witnesses(federation, names, count)
+    return make_roster(federation, server, tenants, version, numbers, signers)
+
+
 def party_of(roster: Roster, name: str) -> Party:
     """The roster's entry of a tenant, or of `SERVER`. Raises `CallerError` for an unknown name."""
     return roster.server if name == SERVER else roster.tenants[roster.index(name)]
@@ -211,6 +278,11 @@ def party_of(roster: Roster, name: str) -> Party:
 def check_certificate(roster: Roster, name: str, now: datetime) -> None:
     """Raise `CallerError`, naming the party, unless the certificate of a tenant or of `SERVER` is valid at `now`."""
     check_validity(party_of(roster, name).parsed_certificate, name, now)
+
+
+def certificate_expiries(roster: Roster, names: Iterable[str]) -> dict[str, datetime]:
+    """When the certificates of tenants, or of `SERVER`, expire, by name; with its zone."""
+    return {name: party_of(roster, name).parsed_certificate.not_valid_after_utc for name in names}
 
 
 def _create(folder: Path, claims: dict[str, str | int], now: datetime) -> Card:

@@ -9,6 +9,7 @@ from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.graph_parameters import SECURITY_BITS
 from fed_em_protocols.hashing import DIGEST_BYTES, digest
 from fed_em_protocols.keys import SigningKey, derive
+from fed_em_protocols.policy_rules import PolicyRule
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.session_numbers import require_safe_graph
 from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders, validate_terms
@@ -75,56 +76,71 @@ def check_terms(policy: TermsPolicy, terms: SessionTerms, roster: Roster) -> Non
     demanded = default_colluders(roster.n) if policy.colluders is None else policy.colluders
     semi_honest = terms.trust == Trust.SEMI_HONEST
     demands = (
-        (terms.roster == roster.digest, "the session runs on another roster than the one pinned here"),
         (
+            PolicyRule.ROSTER,
+            terms.roster == roster.digest,
+            "the session runs on another roster than the one pinned here",
+        ),
+        (
+            PolicyRule.ROSTERS,
             not policy.rosters or terms.roster in policy.rosters,
             f"the pinned roster {roster.digest.hex()[:16]}… is none of those that this tenant's policy admits (rosters)",
         ),
         (
+            PolicyRule.SUITE,
             terms.suite == SUITE,
             f"the session asks for cryptographic suite {terms.suite}, this tenant knows suite {SUITE}",
         ),
         (
+            PolicyRule.ALLOW_SEMI_HONEST,
             not semi_honest or policy.allow_semi_honest,
             "the session trusts the server to follow the protocol (semi-honest), "
             "and this tenant's policy does not say allow_semi_honest = true",
         ),
         (
+            PolicyRule.DIFFERENCE_GUARD,
             terms.blocks > 0 or not policy.difference_guard,
             "the session waives the difference guard (blocks), "
             'and this tenant\'s policy does not say difference_guard = "off"',
         ),
         (
+            PolicyRule.MASS_FLOOR,
             terms.mass_floor >= 1000 * policy.mass_floor,
             f"the session opens components of {terms.mass_floor / 1000:g} records, "
             f"this tenant's policy says mass_floor = {policy.mass_floor:g}",
         ),
         (
+            PolicyRule.SCHEMA_HASH,
             policy.schema is None or terms.schema == policy.schema,
             "the session's description is not the one pinned by this tenant's schema_hash",
         ),
         (
+            PolicyRule.MINIMUM_COHORT,
             terms.minimum_survivors >= policy.minimum_cohort,
             f"the session opens sums of {terms.minimum_survivors} tenants, "
             f"this tenant's policy says minimum_cohort = {policy.minimum_cohort}",
         ),
         (
+            PolicyRule.COLLUDERS,
             terms.colluders >= demanded,
             f"the session withstands {terms.colluders} colluding tenants, this tenant's policy demands {demanded}",
         ),
         (
+            PolicyRule.ROUND_CAP,
             terms.round_cap <= policy.round_cap,
             f"the session may take {terms.round_cap} rounds, this tenant's policy says round_cap = {policy.round_cap}",
         ),
     )
-    for met, complaint in demands:
+    for rule, met, complaint in demands:
         if not met:
             raise TermsRefused(
                 complaint,
                 remedy="agree on the session's terms with its operator, or change [policy] in this tenant's file",
+                rule=rule,
             )
     try:
         validate_terms(terms, roster)
         require_safe_graph(terms, roster, terms.colluders, policy.graph_bits)
     except CallerError as error:
-        raise TermsRefused(error.message, remedy="the session's terms break the protocol's own rules") from None
+        remedy = "the session's terms break the protocol's own rules"
+        raise TermsRefused(error.message, remedy=remedy, rule=PolicyRule.TERMS) from None

@@ -56,34 +56,15 @@ def new(
     ] = None,
 ) -> None:
     """Write the roster of a federation from its parties' cards, and print the hash that each party pins."""
-    from fed_em.errors import CallerError
     from fed_em_protocols.errors import SERVER
-    from fed_em_protocols.limits import COMPLETE_GRAPH_TENANTS
-    from fed_em_protocols.party import check_certificate, load_card, make_roster
-    from fed_em_protocols.roster_shape import (
-        dealt_blocks,
-        default_block_size,
-        default_witnesses,
-        drawn_witnesses,
-        named_blocks,
-    )
+    from fed_em_protocols.party import check_certificate, founded, load_card
     from fed_em_protocols.roster_words import lines_of
 
-    if block and block_size is not None:
-        raise CallerError("--block names the blocks, and --block-size deals them", remedy="give one of the two")
     cards = [load_card(path) for path in tenant]
-    names = [card.name for card in cards]
-    least = default_block_size(len(cards)) if block_size is None else block_size
-    blocks = named_blocks(names, [each.split(",") for each in block]) if block else dealt_blocks(len(cards), least)
-    if witnesses is not None and len(cards) <= COMPLETE_GRAPH_TENANTS:
-        raise CallerError(
-            f"every one of up to {COMPLETE_GRAPH_TENANTS} tenants is a witness", remedy="leave --witnesses out"
-        )
-    count = default_witnesses(len(cards)) if witnesses is None else witnesses
-    signers = drawn_witnesses(federation, names, count)
-    made = make_roster(federation, load_card(server), cards, version_number, blocks, signers)
+    named = [each.split(",") for each in block or ()]
+    made = founded(federation, load_card(server), cards, version_number, block_size, named, witnesses)
     now = datetime.now(UTC)
-    for name in (SERVER, *names):
+    for name in (SERVER, *(card.name for card in cards)):
         check_certificate(made, name, now)
     made.write_new(output)
     typer.echo(f"{output}:")

@@ -1,4 +1,4 @@
-"""The Flower app bundle: a shim of two files that names installed modules, copied to where `flwr run` wants it."""
+"""The Flower app bundle: a shim of two files that names installed modules, copied to where `flwr run` wants it, or built and signed."""
 
 from __future__ import annotations
 
@@ -26,3 +26,17 @@ def write_bundle(folder: Path) -> Path:
             f"cannot write {bundle}: {error.strerror}", remedy="name a folder you may write to"
         ) from None
     return bundle
+
+
+def build_bundle() -> bytes:
+    """The bundle in the one file that Flower sends (a FAB), by Flower's own builder.
+
+    The same version of fed-em and of Flower gives the same bytes, so that several parties can sign the bundle that each has built
+    for itself from what it has installed.
+    """
+    # All of Flower's command line, which nothing else of ours needs.
+    from flwr.cli.build import build_fab_from_files  # noqa: PLC0415
+
+    packed = files("fed_em_server") / "flower_bundle"
+    built, _ = build_fab_from_files({name: (packed / name).read_bytes() for name in _FILES})
+    return bytes(built)

@@ -19,6 +19,7 @@ from fed_em.moderate import LEAST_VARIANCE, MOST_RADIUS
 from fed_em.optimiser import EM, L_BFGS
 from fed_em.tenant_mixing import has_own_weights
 from fed_em.tracks import TRACKS, tracks_of
+from fed_em_client.observability.settings import LogTable, SessionMetricsTable, TracesTable
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, complaint_of, read_configuration
 from fed_em_protocols.coordinator_state import Timetable
@@ -38,6 +39,7 @@ from fed_em_protocols.selection import Selection
 from fed_em_protocols.starts import MAX_STARTS, Starts, most_candidates, starts_by_centres
 from fed_em_protocols.stream import Stream
 from fed_em_protocols.terms import Trust
+from fed_em_server.registry.canary_rule import CanaryRule
 
 _SQLITE = "sqlite:///"
 
@@ -141,6 +143,13 @@ class TimesTable(Table):
         return Timetable(**self.model_dump())
 
 
+class DashboardTable(Table):
+    """A page that shows the session while it runs, to this machine alone; see `fed_em_server.live_page`."""
+
+    listen: Address = "127.0.0.1:0"
+    """Port 0 for any that is free."""
+
+
 class CheckpointsTable(Table):
     """Where the server keeps what another process of it needs to go on with a session."""
 
@@ -176,6 +185,13 @@ class ServerConfiguration(Table):
     trust: TrustTable = TrustTable()
     fit: FitTable = FitTable()
     times: TimesTable = TimesTable()
+    dashboard: DashboardTable | None = None
+    """Without it, there is a page only where the command asks for one."""
+    canary: CanaryRule = CanaryRule()
+    """When a version of the model replaces the one in use (`fed-em registry canary`)."""
+    metrics: SessionMetricsTable = SessionMetricsTable()
+    log: LogTable = LogTable()
+    traces: TracesTable = TracesTable()
     checkpoints: CheckpointsTable = CheckpointsTable()
 
     @model_validator(mode="before")

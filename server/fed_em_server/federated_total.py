@@ -64,7 +64,8 @@ class FederatedTotal:
         request = SumRequest(broadcast.to_bytes(), encoding.digest, encoding.length, whole, ring=encoding.ring)
         held: tuple[int, ...] = ()
         if self.terms.mass_floor:
-            opened, held = self._behind_gate(request, self.description.asks_for_moments(broadcast))
+            as_one = self.description.asks_for_moments(broadcast) or self.description.asks_to_measure(broadcast)
+            opened, held = self._behind_gate(request, as_one)
         else:
             opened = self.sums.sum(request)
         _require_no_faults(opened, encoding)
@@ -72,8 +73,10 @@ class FederatedTotal:
         missing, stale = self.roster.names(opened.missing), self.roster.names(opened.stale)
         return Summed(encoding.decode(opened.vector), missing, stale, held)
 
-    def _behind_gate(self, request: SumRequest, of_columns: bool) -> tuple[SumOpened, tuple[int, ...]]:
-        """The moments of the components that are large enough, and the others; of those that standardise the columns, all or none."""
+    def _behind_gate(self, request: SumRequest, as_one: bool) -> tuple[SumOpened, tuple[int, ...]]:
+        """The moments of the components that are large enough, and the others; of those that standardise the columns, and of a measurement,
+        all or none.
+        """
         encoding = counts_encoding_of(self.model, self.roster.row_caps, self.description.privacy)
         counts = SumRequest(request.parameters, encoding.digest, encoding.length, counts=True, ring=encoding.ring)
         held: tuple[int, ...] = ()
@@ -83,7 +86,7 @@ class FederatedTotal:
             _require_no_faults(counted, encoding)
             summed = encoding.decode(counted.vector)
             held = held_components(summed, self.terms.mass_floor, self._least_tenants)
-            if held and of_columns:
+            if held and as_one:
                 raise self._too_little(summed)
             return replace(request, whole=True, held=held_to_bitmap(held, len(summed[MASS])))
 

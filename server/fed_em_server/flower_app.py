@@ -22,6 +22,7 @@ from fed_em_protocols.grid_payloads import sign_ticket
 from fed_em_server.configuration import read_server_configuration
 from fed_em_server.event_lines import EventLines
 from fed_em_server.grpc_hub import GrpcHub
+from fed_em_server.observability.observed_session import observing_session
 from fed_em_server.relay_hub import RelayHub, relayed_timetable
 from fed_em_server.serve import Server, keep_outcome, open_server
 from fed_em_server.session import SessionOutcome, Watcher, run_session
@@ -59,9 +60,13 @@ def main(grid: Grid, context: Context) -> None:
     configuration = read_server_configuration(Path(config.session))
     server = open_server(configuration)
     with ExitStack() as stack:
-        watchers = [stack.enter_context(EventLines(Path(config.events)))] if config.events else []
+        observers = stack.enter_context(observing_session(configuration, print))
+        watchers: list[Watcher] = [observers]
+        if config.events:
+            watchers.append(stack.enter_context(EventLines(Path(config.events))))
         relayed = config.link == "relay"
         outcome = run_relayed(grid, server, watchers) if relayed else run_streamed(grid, config, server, watchers)
+        observers.finished(outcome.record)
         keep_outcome(configuration.output, outcome)
 
 

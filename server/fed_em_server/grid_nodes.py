@@ -6,12 +6,15 @@ node waits until the one before it was answered, or is lost.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from fed_em_protocols.wire.grid_messages import CODE, DATA, MAX_REQUEST_BYTES, RECORD, Action, AnswerCode
@@ -56,6 +59,7 @@ class GridNodes:
         self._nodes: dict[int, _Node] = {}
         self._not_taken: list[int] = []
         self._looked = float("-inf")
+        self._distrustful: set[int] = set()
 
     def look(self) -> frozenset[int]:
         """Read the list of nodes anew if it is time to; the nodes that are gone since the last look."""
@@ -107,12 +111,24 @@ class GridNodes:
             if node is not None:
                 self._nodes[node].request = ""
                 found.append(Answered(node, *_read(reply)))
+                self._tell_of_distrust(node, reply)
         now = time.monotonic()
         for node, state in self._nodes.items():
             if state.request and state.lost_at <= now:
                 state.request = ""
                 found.append(Answered(node, None, b""))
         return tuple(found)
+
+    def _tell_of_distrust(self, node: int, reply: Message) -> None:
+        """A line in the run's log, once for a node that does not run this bundle. The session waits, for one that does."""
+        if reply.has_error() and reply.error.code == ErrorCode.INVALID_FAB and node not in self._distrustful:
+            self._distrustful.add(node)
+            log(
+                logging.WARNING,
+                "node %d refuses this bundle: nobody whom it trusts has signed it. Remedy: fed-em flower-app --sign, then "
+                "run the signed bundle from fed-em flower-hub (docs/flower-deployment.md)",
+                node,
+            )
 
     def _message(self, node: int, data: bytes) -> Message:
         content = RecordDict({RECORD: ConfigRecord({DATA: data})})

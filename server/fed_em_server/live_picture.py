@@ -5,6 +5,7 @@ Whoever draws it reads one reference, so a session is never held up by its pictu
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -14,7 +15,7 @@ from fed_em_server.record import Happening, Participation, RoundRecord, SessionR
 from fed_em_server.report_words import HAPPENINGS, happening_of, with_happening
 from fed_em_server.standings import Standing, Standings
 
-_HAPPENINGS_KEPT = 12
+_HAPPENINGS_KEPT = 40
 
 
 class Stage(Enum):
@@ -44,6 +45,10 @@ class Picture:
         owing: Tenants whose upload the round still waits for, or whose return a paused session.
         rounds: Opened rounds.
         happenings: The last few, swarms of them merged.
+        told: How often each kind of notice came.
+        restarts: How often a new process of a tenant joined after an earlier one.
+        ending: How it ended, in sentences; empty before.
+        failed: Whether it ended without a model.
     """
 
     record: SessionRecord
@@ -55,6 +60,10 @@ class Picture:
     owing: tuple[str, ...] = ()
     rounds: tuple[RoundRecord, ...] = ()
     happenings: tuple[Happening, ...] = ()
+    told: Mapping[NoticeKind, int] = field(default_factory=dict)
+    restarts: int = 0
+    ending: tuple[str, ...] = ()
+    failed: bool = False
 
     @classmethod
     def of(cls, record: SessionRecord) -> Picture:
@@ -89,8 +98,14 @@ class Picture:
 
     def after_notice(self, notice: Notice, now: float) -> Picture:
         """The picture after something happened."""
-        told = replace(self, now=now, standings=self.standings.after(notice))
-        changed = _CHANGES[notice.kind](told, notice)
+        seen = replace(
+            self,
+            now=now,
+            standings=self.standings.after(notice),
+            told={**self.told, notice.kind: self.told.get(notice.kind, 0) + 1},
+            restarts=self.restarts + self._joins_anew(notice),
+        )
+        changed = _CHANGES[notice.kind](seen, notice)
         if changed.stage is not self.stage:
             changed = replace(changed, since=now)
         if notice.kind not in HAPPENINGS:
@@ -98,14 +113,61 @@ class Picture:
         happenings = with_happening(changed.happenings, happening_of(notice, now))
         return replace(changed, happenings=happenings[-_HAPPENINGS_KEPT:])
 
+    def _joins_anew(self, notice: Notice) -> int:
+        joining = notice.tenants if notice.kind is NoticeKind.JOINED else ()
+        return sum(self.standings.of.get(name) is not Standing.EXPECTED for name in joining)
+
     def after_round(self, opened: RoundRecord, now: float) -> Picture:
         """The picture after a sum and its M-step."""
         record = self.record.model_copy(update={"model": opened.picked}) if opened.picked else self.record
         return replace(self, now=now, record=record, rounds=(*self.rounds, opened))
 
-    def over(self, now: float) -> Picture:
+    def over(self, now: float, ending: tuple[str, ...] = (), failed: bool = False) -> Picture:
         """The picture that stays."""
-        return replace(self, now=now, stage=Stage.OVER, since=now, owing=())
+        return replace(self, now=now, stage=Stage.OVER, since=now, owing=(), ending=ending, failed=failed)
+
+
+class PictureKeeper:
+    """A `fed_em_server.session.Watcher` that keeps the picture. The session's thread only replaces one reference.
+
+    Args:
+        clock: Seconds on a clock that never goes back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._picture: Picture | None = None
+
+    @property
+    def picture(self) -> Picture | None:
+        """As it is now; None before the session's terms are fixed."""
+        return self._picture
+
+    @property
+    def now(self) -> float:
+        """Seconds of the session."""
+        return self._clock() - self._began
+
+    def session_started(self, record: SessionRecord) -> None:
+        """Begin with the tenants that are expected."""
+        self._began = self._clock()
+        self._picture = Picture.of(record)
+
+    def noticed(self, notice: Notice) -> None:
+        """Take a notice into the picture."""
+        if self._picture is not None:
+            self._picture = self._picture.after_notice(notice, self.now)
+
+    def round_opened(self, record: RoundRecord) -> None:
+        """Take a round into the picture."""
+        if self._picture is not None:
+            self._picture = self._picture.after_round(record, self.now)
+
+    def over(self, ending: tuple[str, ...] = (), failed: bool = False) -> None:
+        """The session is over; see `Picture.ending` and `Picture.failed`."""
+        if self._picture is not None:
+            self._picture = self._picture.over(self.now, ending, failed)
 
 
 def _same(picture: Picture, _: Notice) -> Picture:

@@ -15,10 +15,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from fed_em_protocols.coordinator_state import Notice
-from fed_em_server.live_picture import Picture, Stage
+from fed_em_server.live_picture import Picture, PictureKeeper, Stage
 from fed_em_server.plain_log import PlainLog
-from fed_em_server.record import Participation, RoundRecord, SessionRecord
+from fed_em_server.record import Participation
 from fed_em_server.report_words import (
     banner_in_words,
     blocks_in_words,
@@ -82,10 +81,10 @@ def watching(console: Console) -> LiveView | PlainLog:
     return LiveView(console) if live else PlainLog(console.file)
 
 
-class LiveView:
+class LiveView(PictureKeeper):
     """A `fed_em_server.session.Watcher` that draws. Use it as a context manager; its last frame stays on the screen.
 
-    The session's thread only replaces one reference; a thread of its own draws, `FRAMES_A_SECOND` times a second.
+    A thread of its own draws, `FRAMES_A_SECOND` times a second.
 
     Args:
         console: Where to draw; a new one on standard output if None.
@@ -93,9 +92,7 @@ class LiveView:
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._began = clock()
-        self._picture: Picture | None = None
+        super().__init__(clock)
         self._live = Live(
             console=console or Console(highlight=False),
             get_renderable=self.frame,
@@ -110,33 +107,14 @@ class LiveView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._picture is not None:
-            self._picture = self._picture.over(self._now())
+        self.over()
         self._live.stop()
-
-    def session_started(self, record: SessionRecord) -> None:
-        """Draw the tenants that are expected."""
-        self._began = self._clock()
-        self._picture = Picture.of(record)
-
-    def noticed(self, notice: Notice) -> None:
-        """Take a notice into the picture."""
-        if self._picture is not None:
-            self._picture = self._picture.after_notice(notice, self._now())
-
-    def round_opened(self, record: RoundRecord) -> None:
-        """Take a round into the picture."""
-        if self._picture is not None:
-            self._picture = self._picture.after_round(record, self._now())
 
     def frame(self) -> Frame | Text:
         """What would be drawn now."""
-        if self._picture is None:
+        if self.picture is None:
             return Text("fed-em: the session is being prepared", style=GREY)
-        return Frame(self._picture, self._now())
-
-    def _now(self) -> float:
-        return self._clock() - self._began
+        return Frame(self.picture, self.now)
 
 
 class Frame:

@@ -24,11 +24,11 @@ from fed_em_server.report_words import (
     told,
 )
 
-# The ordinary course of a round is told by the line of its sum.
 # Signs that are not ASCII.
 _SPELT = {MINUS: "-", "ε": "epsilon", "δ": "delta", "±": "+-"}
 
-_ORDINARY = frozenset(
+# The ordinary course of a round is told by the line of its sum.
+ORDINARY = frozenset(
     {NoticeKind.ROUND_STARTED, NoticeKind.UPLOADED, NoticeKind.SURVIVORS, NoticeKind.CERTIFIED, NoticeKind.SUMMED}
 )
 
@@ -69,7 +69,7 @@ class PlainLog:
 
     def noticed(self, notice: Notice) -> None:
         """Tell it, unless it is the ordinary course of a round."""
-        if notice.kind not in _ORDINARY:
+        if notice.kind not in ORDINARY:
             before = f"round {notice.round}: " if notice.round else ""
             self._write(before + told(happening_of(notice, 0.0)))
 

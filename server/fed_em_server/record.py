@@ -68,6 +68,11 @@ class RoundRecord(Table):
     log_likelihood: float | None = None
     """Nats a row of standardised columns, each row's at the parameters its term belongs to; None for the moments and the starts. Of
     a round of models to pick from, that of the one that was picked in the end; None until then, or if it took no step."""
+    objective: FiniteFloat | None = None
+    """What the fit climbs (`fed_em.em.Iteration`), nats a row at the same parameters, the prior's part in it; None where there is no
+    log-likelihood, of rounds of models to pick from, and in records of older versions."""
+    records: FiniteFloat | None = None
+    """How many records were summed, weights counted; None likewise."""
     weights: tuple[float, ...] = ()
     """Mixing weights after the M-step."""
     step: Step = Step.EM
@@ -225,6 +230,8 @@ class SessionRecord(Table):
     """Why noise may leave little of the fit, a sentence each."""
     stream: bool = False
     """Whether sums were of minibatches and averaged: then nothing converges, and log-likelihoods are of the newest batch."""
+    tolerance: float | None = None
+    """The gain of the objective below which the fit has converged, nats a row; None in records of older versions."""
     rounds: tuple[RoundRecord, ...] = ()
     happenings: tuple[Happening, ...] = ()
     standard_errors: ErrorRound | None = None

@@ -168,7 +168,7 @@ def run_session(
         SessionPaused: tenants are missing for too long; never without checkpoints.
         EnvironmentFault: the store does not take the transcript or the checkpoints, or what was kept leads elsewhere here.
     """
-    recorder = None if store is None else TranscriptRecorder(store, plan.identity, _time_of_day)
+    recorder = None if store is None else TranscriptRecorder(store, plan.identity, time_of_day)
     try:
         state = coordinator_start(
             plan.roster,
@@ -217,7 +217,8 @@ def _ends_the_session(error: BaseException) -> bool:
     return isinstance(error, SumFailed) or (isinstance(error, FedEmError) and not isinstance(error, EnvironmentFault))
 
 
-def _time_of_day() -> str:
+def time_of_day() -> str:
+    """ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -255,7 +256,7 @@ class _RecordKeeper:
         self._rounds: list[RoundRecord] = []
         self._starts = 0
         self._happenings: list[Happening] = []
-        self._record = _first_record(plan)
+        self._record = first_record(plan)
         self._standings = self._stood = Standings.at_start(self._record)
         self._known: deque[RoundRecord] = deque()
         self._new: list[RecordLine] = []
@@ -381,6 +382,8 @@ class _RecordKeeper:
         weights = tuple(float(w) for w in iteration.parameters["weights"])
         seen = {
             "log_likelihood": iteration.log_likelihood,
+            "objective": iteration.objective,
+            "records": iteration.records,
             "weights": weights,
             "held": iteration.held,
             "step": iteration.step,
@@ -427,13 +430,14 @@ def _of_candidate(opened: RoundRecord, number: int) -> RoundRecord:
     return opened.model_copy(update={"log_likelihood": opened.fitted_together[number]})
 
 
-def _first_record(plan: SessionPlan) -> SessionRecord:
+def first_record(plan: SessionPlan) -> SessionRecord:
+    """The record of a session that has not begun."""
     trust = Trust(plan.terms.trust)
     return SessionRecord(
         title=plan.description.title,
         federation=plan.roster.federation,
         session=plan.terms.session.hex(),
-        started=_time_of_day(),
+        started=time_of_day(),
         transport=plan.transport,
         trust=trust.label,
         banner=BANNER[trust],
@@ -450,6 +454,7 @@ def _first_record(plan: SessionPlan) -> SessionRecord:
         centres=plan.description.by_centres and plan.description.starts is not None,
         doubts=plan.doubts,
         stream=plan.description.stream is not None,
+        tolerance=plan.stopping.tolerance,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130
 
 Configuration = Annotated[Path, typer.Argument(help="The session's TOML file.")]
+Dashboard = Annotated[
+    str | None,
+    typer.Option(
+        "--dashboard",
+        metavar="HOST:PORT",
+        help="Show the session on a page for this machine's browser; 127.0.0.1:0 for any port.",
+    ),
+]
 
 
 def server(
@@ -23,30 +32,57 @@ def server(
     new: Annotated[
         bool, typer.Option("--new", help="Begin another session, though one in the output folder is not over.")
     ] = False,
+    dashboard: Dashboard = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", help="Serve Prometheus metrics at host:port, instead of the file's.")
+    ] = None,
+    log: Annotated[
+        Literal["text", "json"] | None,
+        typer.Option("--log", help="`json`: one object a line; `text`: the view, or lines of text."),
+    ] = None,
+    traces: Annotated[
+        bool, typer.Option("--traces", help="Send spans to an OTLP collector, as OTEL_* variables say.")
+    ] = False,
 ) -> None:
     """Coordinate one session over gRPC, until the model is fitted. One that is not over goes on where it stood."""
     from rich.console import Console
 
     from fed_em.errors import CallerError
+    from fed_em_client.observability.settings import told_otherwise
     from fed_em_server.configuration import read_server_configuration
+    from fed_em_server.live_page.live_page import LivePage
     from fed_em_server.live_view import watching
+    from fed_em_server.observability.observed_session import observing_session
     from fed_em_server.record import RECORD_FILE
     from fed_em_server.report import write_report
     from fed_em_server.report_summary import summary_panel
     from fed_em_server.serve import MODEL_FOLDER, serve
+    from fed_em_server.watchers import Watchers
 
-    parsed, console = read_server_configuration(configuration), Console()
-    try:
-        with watching(console) as view:
-            outcome, transcript = serve(parsed, view, new, lambda said: console.print(said, highlight=False))
-    except KeyboardInterrupt:
-        console.print("interrupted: the session is not over; start the server again to go on", highlight=False)
-        raise typer.Exit(_INTERRUPTED) from None
-    files = [MODEL_FOLDER, RECORD_FILE, transcript.name]
-    try:
-        files.append(write_report(parsed.output, outcome.record, outcome.fitted).name)
-    except CallerError as no_plots:
-        console.print(f"no report: {no_plots}", highlight=False)
+    parsed = told_otherwise(read_server_configuration(configuration), metrics, log, traces)
+    listen = dashboard or (parsed.dashboard.listen if parsed.dashboard else None)
+    in_words = parsed.log.format == "text"
+    console = Console(quiet=not in_words)
+    with ExitStack() as stack:
+        page = stack.enter_context(LivePage(listen)) if listen else None
+        if page is not None:
+            page.tell_address(console, parsed.output)
+        observers = stack.enter_context(observing_session(parsed, console.print))
+        try:
+            with watching(console) if in_words else nullcontext(Watchers()) as view:
+                watchers = Watchers([view, observers, *([page] if page else [])])
+                outcome, transcript = serve(parsed, watchers, new, lambda said: console.print(said, highlight=False))
+        except KeyboardInterrupt:
+            console.print("interrupted: the session is not over; start the server again to go on", highlight=False)
+            raise typer.Exit(_INTERRUPTED) from None
+        observers.finished(outcome.record)
+        files = [MODEL_FOLDER, RECORD_FILE, transcript.name]
+        try:
+            files.append(write_report(parsed.output, outcome.record, outcome.fitted).name)
+        except CallerError as no_plots:
+            console.print(f"no report: {no_plots}", highlight=False)
+        if page is not None:
+            page.ended(outcome.record, parsed.output, files)
     console.print(summary_panel(outcome.record, parsed.output, files))
 
 

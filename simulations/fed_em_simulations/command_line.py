@@ -12,17 +12,24 @@ import typer
 from fed_em_client.policy_commands import policy
 from fed_em_client.privacy_commands import privacy
 from fed_em_client.roster_command import accept
+from fed_em_client.shard_command import shard, shard_keys
 from fed_em_client.tenant_command import tenant
 from fed_em_protocols.roster_commands import keygen, roster
 from fed_em_server.audit_commands import audit
-from fed_em_server.bundle_command import flower_app
+from fed_em_server.bundle_command import flower_app, flower_hub
 from fed_em_server.doctor_command import doctor
+from fed_em_server.measure_command import measure
 from fed_em_server.model_commands import estimates, predict, sample, schema, score
+from fed_em_server.operate_command import operate
 from fed_em_server.privacy_plan_command import plan
+from fed_em_server.provisioning_commands import provision
+from fed_em_server.registry_commands import registry
+from fed_em_server.serving_command import serve
 from fed_em_server.session_commands import fit, server
 from fed_em_simulations.attack_command import attack
 from fed_em_simulations.audit_report_command import report
 from fed_em_simulations.demo_command import demo
+from fed_em_simulations.game_day.command import game_day
 from fed_em_simulations.simulate_command import simulate
 
 # gRPC tells of every broken handshake in its own words on standard error; ours say what to do.
@@ -37,17 +44,24 @@ app = typer.Typer(
 for command in (
     demo,
     simulate,
+    game_day,
     keygen,
     doctor,
     server,
     tenant,
+    shard,
+    shard_keys,
     flower_app,
+    flower_hub,
     fit,
+    measure,
+    operate,
     schema,
     estimates,
     predict,
     score,
     sample,
+    serve,
 ):
     app.command()(command)
 privacy.command()(plan)
@@ -55,9 +69,11 @@ app.add_typer(privacy, name="privacy")
 roster.command()(accept)
 app.add_typer(roster, name="roster")
 app.add_typer(policy, name="policy")
+app.add_typer(provision, name="provision")
 audit.command()(attack)
 audit.command()(report)
 app.add_typer(audit)
+app.add_typer(registry)
 
 
 def _show_version(wanted: bool) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from fed_em_server.session_commands import Dashboard
+
 
 def demo(
     transport: Annotated[Literal["grpc", "flower", "memory"], typer.Option(help="What carries the messages.")] = "grpc",
@@ -16,20 +18,31 @@ def demo(
     pace: Annotated[
         float, typer.Option(min=0.0, help="Seconds to wait after each round, to watch; not over Flower.")
     ] = 0.1,
+    dashboard: Dashboard = None,
 ) -> None:
     """Nine tenants train a mixture on handwritten digits; one is killed and comes back, one lags."""
+    from contextlib import ExitStack
+
     from rich.console import Console
 
+    from fed_em_server.live_page.live_page import LivePage
     from fed_em_server.live_view import watching
     from fed_em_server.report_summary import comparison_table, summary_panel
     from fed_em_simulations.demo import run_demo
     from fed_em_simulations.pace import Pace
 
     began, console = time.monotonic(), Console()
-    with watching(console) as view:
-        # Over Flower the server is another process: waiting here would only let the view, and the trouble, lag behind.
-        watchers = [view] if transport == "flower" else [view, Pace(pace)]
-        outcome = run_demo(folder, transport, faults, watchers)
+    files = ["report.html", "record.json", "model"]
+    with ExitStack() as stack:
+        page = stack.enter_context(LivePage(dashboard)) if dashboard else None
+        if page is not None:
+            page.tell_address(console, folder.parent)
+        with watching(console) as view:
+            # Over Flower the server is another process: waiting here would only let the view, and the trouble, lag behind.
+            paced = [] if transport == "flower" else [Pace(pace)]
+            outcome = run_demo(folder, transport, faults, [view, *([page] if page else []), *paced])
+        if page is not None:
+            page.ended(outcome.record, folder, files)
     console.print(comparison_table(outcome.record))
-    console.print(summary_panel(outcome.record, folder, ["report.html", "record.json", "model"]))
+    console.print(summary_panel(outcome.record, folder, files))
     console.print(f"{time.monotonic() - began:.1f} seconds in all", highlight=False)

@@ -8,18 +8,23 @@ Everything follows from the seed, byte by byte. Nothing is written to disk, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from fed_em.broadcast import Broadcast
 from fed_em.description import check_real, check_whole_number
 from fed_em.em import Stopping
 from fed_em.errors import CallerError, FedEmError
+from fed_em.measurement import Measurement
+from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM, L_BFGS, check_optimiser
+from fed_em.reference import edges_of
+from fed_em.reference_edges import ReferenceEdges
 from fed_em.tenant_mixing import has_own_weights
 from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.tenant_session import TenantSession, TenantWork
@@ -40,6 +45,7 @@ from fed_em_server.configuration import (
     TimesTable,
     TrustTable,
 )
+from fed_em_server.measurement import measuring_plan, run_measuring
 from fed_em_server.session import SessionOutcome, SessionPlan, Summing, Watcher, plan_session, run_session
 from fed_em_server.watchers import Watchers
 from fed_em_simulations.costed_cipher import COSTED_SUITE, MOST_TENANTS, WARNING, costed_cipher
@@ -95,6 +101,7 @@ class Federation:
         costs: What messages and work cost in virtual time.
         optimiser: "em", "squarem" or "lbfgs"; None for what an estimator says, or a session's usual one.
         starts: How many starts are followed before the best goes on, as in a session's file; 0: one draw.
+        start: Folder of a fitted model to start from instead, likewise.
         stopping: None for what an estimator says, or a session's usual one.
         max_iterations: In place of that of `stopping`.
         cipher: "real", or "costed": every cryptographic operation is replaced by its cost (`fed_em_simulations.costed_cipher`), which the
@@ -131,6 +138,7 @@ class Federation:
     costs: CostModel = TYPICAL
     optimiser: Literal["em", "squarem", "lbfgs"] | None = None
     starts: int | None = None
+    start: str | None = None
     stopping: Stopping | None = None
     max_iterations: int | None = None
     cipher: Literal["real", "costed"] = "real"
@@ -231,6 +239,30 @@ class Federation:
         parties = self._parties(about)
         return _Run(self, about, parties, self._plan(about, parties)).outcome()
 
+    def measure(self, models: Sequence[FittedModel], edges: ReferenceEdges | None = None) -> Measurement:
+        """Measure one fitted model over the tables, or two side by side, in a session of its own.
+
+        Args:
+            models: Over the tables' columns; these are read off the tables where they are not declared.
+            edges: Of the reference; by default those that follow from the first model.
+
+        Raises:
+            SumFailed: no sum could be opened; tells why.
+            CallerError: tables or models do not suit a session, or each other; or the engine is not the memory one.
+        """
+        if self.engine != "memory":
+            raise CallerError("measurements are simulated by the memory engine alone", remedy='set engine = "memory"')
+        if not models:
+            raise CallerError("there is no model to measure", remedy="give one, or two to be compared")
+        tables = list(self.tables.values()) if isinstance(self.tables, Mapping) else self.tables
+        target = models[0].model
+        about = session_of_tables(target, self.tenants, tables, self.columns, self.title)  # type: ignore[arg-type]
+        parties = self._parties(about)
+        cut = edges_of(models[0]) if edges is None else edges
+        server = parties.identity(SERVER)
+        plan, asked = measuring_plan(self._configuration(about), models, cut, parties.roster, server, "memory")
+        return _Run(self, about, parties, self._as_simulated(plan, parties)).measurement(asked)
+
     def _row_cap(self, about: SessionOfTables) -> int:
         largest = max(len(records) for records in about.records)
         cap = largest if self.row_cap is None else self.row_cap
@@ -270,6 +302,7 @@ class Federation:
             "seed": self.seed,
             "optimiser": self._optimiser(about),
             "starts": self.starts,
+            "start": self.start,
         }
         described = about.description.model_dump(exclude_none=True)
         return ServerConfiguration(
@@ -283,6 +316,9 @@ class Federation:
 
     def _plan(self, about: SessionOfTables, parties: SimulatedParties) -> SessionPlan:
         plan = plan_session(self._configuration(about), parties.roster, parties.identity(SERVER), "memory")
+        return self._as_simulated(plan, parties)
+
+    def _as_simulated(self, plan: SessionPlan, parties: SimulatedParties) -> SessionPlan:
         suite = SUITE if self.cipher == "real" else COSTED_SUITE
         return replace(plan, terms=replace(plan.terms, session=parties.session, suite=suite))
 
@@ -303,6 +339,18 @@ class _Run:
 
     def outcome(self) -> FederationOutcome:
         """Run it."""
+        with self._staged() as (hub, memory):
+            return self._summary(hub, memory, *self._session(hub, memory))
+
+    def measurement(self, asked: Broadcast) -> Measurement:
+        """Run it, where it measures. Raises as `run_measuring`."""
+        with self._staged() as (hub, memory):
+            watchers = Watchers([memory, *self._federation.watchers])
+            return run_measuring(self._plan, asked, hub, watchers, self._summing, self._federation.transcript)
+
+    @contextmanager
+    def _staged(self) -> Iterator[tuple[MemoryHub, SessionMemory]]:
+        """All tenants, and who remembers."""
         with ExitStack() as stack:
             if self._federation.cipher == "costed":
                 stack.enter_context(costed_cipher())
@@ -315,8 +363,7 @@ class _Run:
             mischiefs = Mischiefs()
             hub = MemoryHub(host, prices, mischiefs, self._served)
             mischiefs.mischiefs = self._mischiefs(hub)
-            memory = SessionMemory(hub.now, mischiefs.noticed)
-            return self._summary(hub, memory, *self._session(hub, memory))
+            yield hub, SessionMemory(hub.now, mischiefs.noticed)
 
     def _served(self) -> Work:
         """What the server has done. Asked for at every message, several times: the same record until there is more."""

@@ -172,7 +172,7 @@ class _Flower(AbstractContextManager["_Flower"]):
         for running in self._running[:1]:
             running.stop()
         self._running.clear()
-        _kill_detached(self._home)
+        kill_detached(self._home)
 
     def _connect(self, port: int, security: str) -> None:
         """Write down where `flwr` finds the SuperLink, and wait until it answers."""
@@ -300,7 +300,7 @@ class FlowerSimulation(_Flower):
         self._connect(port, "insecure = true")
 
 
-def _kill_detached(home: Path) -> None:
+def kill_detached(home: Path) -> None:
     """Kill what a SuperLink that was stopped in the middle of a run leaves behind in groups of its own.
 
     Such processes still carry the fleet's home in their environment, which Linux tells. Elsewhere they end by themselves, seconds

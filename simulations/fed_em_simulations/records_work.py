@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 
 from fed_em.records import Records
+from fed_em_client.configuration import PolicyTable
 from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.description import SessionDescription
@@ -34,7 +35,8 @@ class RecordsWork(RowsWork):
     ) -> None:
         # Nobody is to be kept from it, and a tenant that starts anew draws the same, as does a run of the same seed.
         secret = digest("rows of a simulated tenant", index)
-        super().__init__((), {}, roster, index, marks, secret=secret, budget=budget, randomness=randomness)
+        policy = PolicyTable(measurements=True)
+        super().__init__((), {}, roster, index, marks, 1, secret, budget, randomness, policy)
         self._records = records
         self._made_of: Source = lambda records, _: records
 

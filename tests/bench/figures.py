@@ -387,3 +387,83 @@ class UtilityFigures:
     def cost(self, score: float | Absent) -> float | None:
         """How much lower a score is than without privacy; None if one of the two is missing."""
         return None if isinstance(score, Absent) or isinstance(self.without, Absent) else self.without - score
+
+
+# The same bytes sent back by a process that does nothing else.
+ECHO = "echo"
+
+
+@dataclass(frozen=True)
+class LatencyFigures:
+    """Requests of one row against a served model, each client asking again as soon as it has its answer.
+
+    Attributes:
+        model, method, face: What was asked, and how: gRPC, HTTP, or an echo of the bytes, which is the floor.
+        clients: How many ask at once.
+        ahead: Whether server and client went ahead of all other programs of the machine, by real-time priority.
+        requests: How many there were.
+        median, p99, p999: From a request to its answer, at the client.
+        throughput: Requests a second, of all clients.
+        server_cpu: Of the server, a request, warm-up counted; None where it was not measured. Other programs do not change it much.
+    """
+
+    model: str
+    method: str
+    face: str
+    clients: int
+    ahead: bool
+    requests: int
+    median: float
+    p99: float
+    p999: float
+    throughput: float
+    server_cpu: float | None
+
+
+@dataclass(frozen=True)
+class RowCostFigures:
+    """What one row costs in a process, without anything that carries it.
+
+    Attributes:
+        model, method: What.
+        alone: A row whose pattern of missing cells was seen before.
+        new_pattern: And one whose pattern was not; None of complete rows.
+        table: As a table of one row, by the model's own E-step.
+        many: A row of a table of `many_rows`, by that E-step.
+    """
+
+    model: str
+    method: str
+    alone: float
+    new_pattern: float | None
+    table: float
+    many: float
+    many_rows: int
+
+
+@dataclass(frozen=True)
+class ColdStartFigures:
+    """`fed_em.impute_one` in a new process.
+
+    Attributes:
+        python: An interpreter that does nothing.
+        numpy: That imports NumPy.
+        ready: That has read a model and filled a first row.
+        whole: The same by `fed_em.model_file`, which serves tables.
+        row: One more row filled.
+    """
+
+    python: Spread
+    numpy: Spread
+    ready: Spread
+    whole: Spread
+    row: float
+
+
+@dataclass(frozen=True)
+class ServingFigures:
+    """Models that are served."""
+
+    requests: tuple[LatencyFigures, ...]
+    rows: tuple[RowCostFigures, ...]
+    cold: ColdStartFigures

@@ -22,6 +22,7 @@ from tests.bench.figures import (
     GrpcFigures,
     OptimisersFigures,
     ServerFigures,
+    ServingFigures,
     SumFigures,
     TrafficFigures,
     UtilityFigures,
@@ -35,6 +36,7 @@ from tests.bench.machine import Machine
 from tests.bench.optimiser_rounds import measure_rounds, measure_starts
 from tests.bench.our_sums import LOST_UPLOADS, NO_DROPOUT, measure_ours
 from tests.bench.privacy_utility import measure_utility
+from tests.bench.serving import measure_serving
 from tests.bench.shapes import Shape
 from tests.bench.sizes import Sizes, SumsOfSize
 from tests.bench.traffic import measure_traffic
@@ -59,6 +61,7 @@ class Bench:
     traffic: tuple[TrafficFigures, ...] | None = None
     grpc: GrpcFigures | None = None
     flower: FlowerFigures | Absent | None = None
+    serving: ServingFigures | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -157,5 +160,6 @@ SECTIONS: dict[str, Callable[[Sizes, Path], Any]] = {
     "sums": _sums,
     "traffic": _traffic,
     "grpc": lambda sizes, folder: measure_grpc(folder, sizes),
+    "serving": lambda sizes, folder: measure_serving(sizes.served, folder),
     "flower": lambda sizes, folder: measure_flower_rounds(folder, sizes),
 }

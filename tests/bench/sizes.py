@@ -87,6 +87,23 @@ class PrivateFits:
 
 
 @dataclass(frozen=True)
+class ServedRows:
+    """Requests to served models.
+
+    Attributes:
+        clients: How many ask at once, one case each.
+        requests: Of each case.
+        rows_in_process: Of each model.
+        cold_starts: New processes of each kind.
+    """
+
+    clients: tuple[int, ...]
+    requests: int
+    rows_in_process: int
+    cold_starts: int
+
+
+@dataclass(frozen=True)
 class Sizes:
     """One run of the measurements.
 
@@ -107,6 +124,7 @@ class Sizes:
         columns, components: Of the mixture whose statistics have about the first of those lengths; Flower's rounds sum them.
         flower_iterations: EM iterations over Flower, by its link.
         sums: In memory.
+        served: Requests to served models.
         theirs_seconds, flower_seconds: The most time that each of the slow parts gets; without any, Flower's rounds are not asked for.
     """
 
@@ -133,6 +151,7 @@ class Sizes:
     components: int
     flower_iterations: Mapping[str, int]
     sums: tuple[SumsOfSize, ...]
+    served: ServedRows
     theirs_seconds: float
     flower_seconds: float
 
@@ -183,6 +202,7 @@ def ordinary(whole: bool) -> Sizes:
             SumsOfSize(50, lengths, 2, 1, 11, theirs_complete=longer, theirs_whole=lengths if whole else ()),
             SumsOfSize(100, lengths, 2, 1, 11, theirs_complete=longer, theirs_whole=lengths if whole else ()),
         ),
+        served=ServedRows((1, 8, 32), 4000, 400, 5),
         theirs_seconds=36_000.0 if whole else 200.0,
         flower_seconds=270.0,
     )
@@ -212,6 +232,7 @@ SMALLEST = Sizes(
     components=2,
     flower_iterations={},
     sums=(SumsOfSize(6, (50,), ours=1, theirs=1, shares=5, theirs_complete=(50,), theirs_whole=(50,)),),
+    served=ServedRows((1, 2), 20, 5, 1),
     theirs_seconds=60.0,
     flower_seconds=0.0,
 )

@@ -11,6 +11,7 @@ from tests.bench.figures import Absent, FlowerFigures, GrpcFigures, RoundFigures
 from tests.bench.machine import Machine
 from tests.bench.rounds_table import print_optimisers
 from tests.bench.run import Bench
+from tests.bench.serving_table import print_serving
 from tests.bench.sum_tables import print_client, print_server, print_sums, print_traffic
 from tests.bench.table_cells import Page, ms, number, optional_ms, spread, verdict
 from tests.bench.utility_table import print_utility
@@ -57,6 +58,8 @@ def print_bench(bench: Bench, console: Console, markdown: bool = False) -> None:
         print_traffic(bench.traffic, page)
     if bench.grpc:
         _print_grpc(bench.grpc, bench.machine, page)
+    if bench.serving:
+        print_serving(bench.serving, page)
     if bench.flower:
         _print_ways(bench.grpc, bench.flower, page)
     _print_seconds(bench.seconds, page)

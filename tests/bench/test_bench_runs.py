@@ -53,6 +53,10 @@ def test_a_run_of_the_smallest_sizes_is_printed_and_can_be_kept(tmp_path: Path) 
         "silent after the upload",
         "Memory of the server",
         "gated EM round",
+        "predict over gRPC, Gaussian",
+        "impute over HTTP, mixed",
+        "Aim of one client: p99",
+        "fed_em.impute_one: imported",
         "Rounds through Flower: absent: not asked for",
         "Flower SecAgg+, semi-honest",
     ):

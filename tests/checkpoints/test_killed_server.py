@@ -67,6 +67,7 @@ def sums_in(federation: FederationFolder) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("real time")
 def test_a_server_killed_in_mid_session_comes_to_the_same_model(tmp_path: Path) -> None:
     federation = write_small_federation(tmp_path / "f", clustered_rows(SIZES), SESSION, policy=POLICY)
     undisturbed = write_small_federation(tmp_path / "u", clustered_rows(SIZES), SESSION, policy=POLICY)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from processes import Death, World
 from small_federation import clustered_rows, write_small_federation
+from test_checkpoint_store import row
 from test_resuming import PLAIN, POLICY, SIZES, assert_it_ended_well
-from test_store import row
 
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_server.checkpoints.store import Changes, CheckpointStore, checkpoint_url

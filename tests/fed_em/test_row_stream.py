@@ -261,6 +261,8 @@ class TestUses:
         assert_same_uses(model, table, rows, SCHEMA.decode)
         draws = [each.draws for each in model.impute_blocks(table, n_draws=2, random_state=0)]
         drawn = np.concatenate(draws, axis=1)
+        with pytest.raises(CallerError, match="takes a table in memory"):
+            model.bootstrap(table)
         seen = ~np.isnan(rows)
         assert drawn.shape == (2, *rows.shape) and not np.isnan(drawn).any()
         np.testing.assert_array_equal(drawn[:, seen], np.stack([rows[seen]] * 2))

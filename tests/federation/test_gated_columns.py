@@ -124,8 +124,8 @@ class TestFirstSum:
         hub = memory_hub(federation)
         behind_gate = FederatedTotal._behind_gate
 
-        def cheat(self: FederatedTotal, request: SumRequest, of_columns: bool) -> tuple[SumOpened, tuple[int, ...]]:
-            return behind_gate(self, request, of_columns=False)
+        def cheat(self: FederatedTotal, request: SumRequest, as_one: bool) -> tuple[SumOpened, tuple[int, ...]]:
+            return behind_gate(self, request, as_one=False)
 
         monkeypatch.setattr(FederatedTotal, "_behind_gate", cheat)
         with pytest.raises(SumFailed, match="6 of 6 tenants could not compute"):

@@ -61,7 +61,7 @@ def fitted(federation: FederationFolder) -> dict[str, bytes]:
 def test_a_worker_killed_in_mid_round_changes_no_bit_of_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharded_sums, "_SHARD_RECORDS", 64)
+    monkeypatch.setattr(sharded_sums, "SHARD_RECORDS", 64)
     alone = fitted(federation_in(tmp_path / "alone", 1))
     real, rounds, lost = ShardedSums.e_step, [0], []
 

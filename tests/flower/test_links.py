@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import Message
+from flwr.supernode.start_client_internal import FAB_VERIFICATION_ERROR
 from small_federation import MODEL, Recorder, clustered_rows, session_toml, write_small_federation
 from test_equals_pooled import assert_same_path, pooled_from_same_start
 
@@ -23,6 +26,7 @@ from fed_em_protocols.wire.grid_messages import Action, AnswerCode
 from fed_em_server import relay_hub
 from fed_em_server.audit.verify import verify
 from fed_em_server.flower_app import RunConfig, run_relayed, run_streamed
+from fed_em_server.grid_nodes import GridNodes
 from fed_em_server.hub import Arrived
 from fed_em_server.record import Participation
 from fed_em_server.serve import open_server
@@ -225,3 +229,18 @@ def test_a_node_that_leaves_is_noticed(tmp_path: Path, monkeypatch: pytest.Monke
     assert kinds(watcher, NoticeKind.LEFT) == [("t1",)]
     assert kinds(watcher, NoticeKind.LINKED).count(("t1",)) == 2
     assert outcome.record.rounds[-1].complete
+
+
+def test_the_operator_is_told_once_of_a_node_that_trusts_nobody_who_signed(caplog: pytest.LogCaptureFixture) -> None:
+    nodes = GridNodes(FakeGrid({7: lambda m: Message(FAB_VERIFICATION_ERROR, reply_to=m)}), Action.JOIN, 5.0)  # type: ignore[arg-type]
+    nodes.look()
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        for _ in range(2):
+            nodes.ask({7: b"ticket"})
+            deadline = time.monotonic() + 5
+            while not (found := nodes.answers()):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert [(answered.node, answered.code) for answered in found] == [(7, None)]
+    told = [record.getMessage() for record in caplog.records if "refuses this bundle" in record.getMessage()]
+    assert len(told) == 1 and told[0].startswith("node 7 ") and "fed-em flower-app --sign" in told[0]

@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from typer.testing import CliRunner
 
 from fed_em.errors import CallerError, EnvironmentFault
@@ -98,6 +100,18 @@ class TestTenant:
         assert details["blocks"].startswith("one block of 3 tenants: ")
         for package in ("fed-em ", "flwr ", "grpcio ", "numpy ", f"protocol {PROTOCOL_VERSION}", "suite 1"):
             assert package in details["versions"]
+
+    def test_a_supernode_that_runs_any_bundle(self, parties: Parties) -> None:
+        file = parties.tenant_file(flower='{trusted_entities = "trusted.yaml"}')
+        trusted = parties.folder / "trusted.yaml"
+        key = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+        trusted.write_text(f"fpk_officer: {key}\n")
+        said = {finding.what: finding for finding in tenant_findings(file)}["signed bundle"]
+        assert said.detail == "Flower's bundles must be signed by fpk_officer"
+        trusted.write_text("{}\n")
+        failed = {finding.what: finding for finding in tenant_findings(file) if finding.failed}["signed bundle"]
+        assert "names nobody: the check of signatures is off" in failed.detail
+        assert failed.remedy
 
     def test_what_the_policy_gives_up_is_told(self, parties: Parties) -> None:
         policy = '{allow_semi_honest = true, difference_guard = "off"}'

@@ -288,7 +288,7 @@ class TestReplicates:
         assert np.array_equal(vector, encoding.encode(statistics, BEECH))
 
     def test_workers_draw_the_same_counts(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sharded_sums, "_SHARD_RECORDS", 16)
+        monkeypatch.setattr(sharded_sums, "SHARD_RECORDS", 16)
         asked = bench.request(self.replicates(bench, 1), 90)
         by_workers = RowsWork(bench.data, {}, bench.parties.roster, BEECH, workers=2, secret=b"mine")
         by_workers.prepare(bench.description.to_json(), 0)
@@ -299,7 +299,7 @@ class TestReplicates:
         self, parties: Parties, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Equal counts in both halves would make every sum of a replicate even."""
-        monkeypatch.setattr(sharded_sums, "_SHARD_RECORDS", len(rows) // 2)
+        monkeypatch.setattr(sharded_sums, "SHARD_RECORDS", len(rows) // 2)
         description = session_of({"components": [1, 2]}, bootstrap=16)
         bench = Bench(parties, description, np.tile(rows[: len(rows) // 2], (2, 1)), tmp_path / "twice.npy")
         model = bench.description.models[0]

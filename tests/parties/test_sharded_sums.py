@@ -35,7 +35,7 @@ ROWS = MODEL.sample(START, 7000, np.random.default_rng(0))[0]
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seven shards of the rows."""
-    monkeypatch.setattr(sharded_sums, "_SHARD_RECORDS", 1000)
+    monkeypatch.setattr(sharded_sums, "SHARD_RECORDS", 1000)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from fed_em_protocols.transcript.faults import Place, TranscriptFault
 from fed_em_protocols.transcript.fit_notes import FitNotes
 from fed_em_protocols.transcript.fit_plan import recorded_plan
 from fed_em_protocols.transcript.walk import Attempt, WalkedSession
+from fed_em_server.measurement.measuring_session import sum_measurement
 from fed_em_server.repeated_sums import RepeatedSums
 from fed_em_server.session_fit import fit_session
 
@@ -185,10 +186,7 @@ def replayed(session: WalkedSession) -> Replayed:
     onlooker, failure, final = FitNotes(notes.take), "", b""
     closed = session.closed
     try:
-        done = fit_session(recorded_plan(session), sums, _NoClock(), onlooker, lambda _: None, lambda _: None)
-        if done.errors is not None:
-            onlooker.errors(done.errors)
-        final = done.final.to_bytes()
+        final = _again(session, sums, onlooker)
     except TranscriptFault:
         raise
     except _TranscriptEnds:
@@ -208,6 +206,29 @@ def replayed(session: WalkedSession) -> Replayed:
             comparison.points(final, closed.attachment, place)
     opened = sum(isinstance(attempt.outcome, SumOpened) for attempt in session.attempts)
     return Replayed(same, comparison.difference, opened, closed is not None, failure)
+
+
+def _again(session: WalkedSession, sums: RecordedSums, onlooker: FitNotes) -> bytes:
+    """The final model; empty of a session that measures, whose one sum is of what its description names."""
+    plan = recorded_plan(session)
+    if session.description.measured is not None:
+        sum_measurement(plan, _measured(session), sums)
+        return b""
+    done = fit_session(plan, sums, _NoClock(), onlooker, lambda _: None, lambda _: None)
+    if done.errors is not None:
+        onlooker.errors(done.errors)
+    return done.final.to_bytes()
+
+
+def _measured(session: WalkedSession) -> Broadcast:
+    """What the first round asked for, which is to be what the description names."""
+    asked = next((attempt for attempt in session.attempts if attempt.header is not None), None)
+    if asked is None:
+        raise _TranscriptEnds
+    if not session.description.asks_to_measure(asked.broadcast):
+        place = Place(line=asked.entry, field="parameters", party=SERVER)
+        raise TranscriptFault("it measures something else than the session's description names", place)
+    return asked.broadcast
 
 
 def _require_all_used(session: WalkedSession, sums: RecordedSums, notes: _NotesCompared) -> None:

@@ -216,6 +216,8 @@ def _of_fit(session: WalkedSession) -> Check:
         if again.difference == 0
         else f"every parameter within {again.difference:.1e} of its size (at most {TOLERANCE:g} is admitted)"
     )
+    if session.description.measured is not None:
+        how = "measured at the very point that its description names, and nothing fitted"
     ended = f"; it ended without a model, as the session did: {again.failure}" if again.failure else ""
     return _passed(FIT, f"replayed from {again.sums} sums {where}, {how}{ended}")
 
@@ -225,7 +227,8 @@ def _of_end(session: WalkedSession) -> Check:
         said = "the transcript has no close: the session goes on, or its server stopped, or the end was cut off"
         return Check(END, Verdict.NOTED, said)
     finished = session.closed.content.reason == CloseReason.FINISHED
-    return _passed(END, "the session was closed with a model" if finished else "the session was closed without a model")
+    came_to = "a measurement" if session.description.measured is not None else "a model"
+    return _passed(END, f"the session was closed {'with' if finished else 'without'} {came_to}")
 
 
 def _of_policy(session: WalkedSession, own: OwnPolicy) -> Check:

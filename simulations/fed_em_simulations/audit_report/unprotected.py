@@ -161,6 +161,17 @@ def _errors(session: WalkedSession) -> Unprotected | None:
     )
 
 
+def _measured(session: WalkedSession) -> Unprotected | None:
+    if session.description.measured is None:
+        return None
+    return Unprotected(
+        what="Bins of a measurement",
+        sentence="How many records are in each bin of each column is opened and not held to any least number; it may be one. Whoever runs "
+        "the server has chosen where bins begin and end.",
+        helps="look at the bins in the session's description before you allow `measurements`, or leave these out of your policy",
+    )
+
+
 def _parts(session: WalkedSession) -> Unprotected | None:
     described = session.description
     if described.stream is None and (described.selection is None or described.selection.share is None):
@@ -216,7 +227,7 @@ def _versions(session: WalkedSession) -> Unprotected | None:
 
 
 _RULES: tuple[Callable[[WalkedSession], Unprotected | None], ...] = (
-    _sums, _trust, _blocks, _floor, _unnoised, _rows_of_one, _crafted, _likelihood, _levels, _missing, _errors, _parts,
+    _sums, _trust, _blocks, _floor, _unnoised, _rows_of_one, _crafted, _likelihood, _levels, _missing, _errors, _measured, _parts,
     _many_points, _converging, _versions, _colluders,
 )  # fmt: skip
 

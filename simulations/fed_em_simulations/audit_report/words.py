@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from fed_em.candidates import Candidates
 from fed_em.centres import FAMILY as CENTRES
+from fed_em.measured_models import FAMILY as MEASURED_MODELS
 from fed_em.mixed_moments import FAMILY as MIXED_MOMENTS
 from fed_em.model import LOG_LIKELIHOOD, ComponentModel, Model, Summand
 from fed_em.observed_moments import FAMILY as OBSERVED_MOMENTS
@@ -36,12 +37,21 @@ _STATISTICS: Mapping[str, str] = {
     "log_factorials": "a constant of the columns of counts, one number for all records together",
     "mixing": "how tenants' own weights of the components fit, one number for all tenants together",
     "local_log_prior": "how likely tenants' own weights are beforehand, one number for all tenants together",
+    "density": "how likely a fitted model finds the records, one number for all of them together",
+    "density_squared": "how much that differs between records, one number for all of them together",
+    "clipped": "how many records a fitted model finds all but impossible",
+    "histogram": "how many records a fitted model finds how likely, in bins",
+    "difference": "by how much one fitted model finds the records more likely than another, one number for all of them together",
+    "difference_squared": "how much that differs between records, one number for all of them together",
+    "column": "how many records have a value in each bin of a column",
+    "missing": "how many records lack a value in each column",
     "held_out": "how many rows were held out, and how well each model fits them",
 }
 _PRODUCTS = "products of what single records add to the sums, for standard errors"
 
 _SUMMANDS: Mapping[str, str] = {
     CENTRES: "cluster centres that the fit may start from",
+    MEASURED_MODELS: "a measurement of fitted models: how well they fit, and histograms of every column",
     STATISTIC_PRODUCTS: "standard errors of the fitted model",
 }
 
@@ -78,6 +88,8 @@ def statistic_in_words(block: str, private: bool) -> tuple[str, str]:
         return name, "nothing: where sums have noise, tenants send zero for it"
     if name.startswith("products."):
         return "products", _PRODUCTS
+    if name.startswith("column."):
+        name = "column"
     return name, _STATISTICS.get(name, "a sum over records")
 
 

@@ -1,0 +1,222 @@
+"""How far fresh rows are from those that a model was measured over first, and how far chance alone would take them.
+
+    PSI     Σ_b (p_b − q_b) log(p_b / q_b)        of the shares of two histograms in B bins: the population stability index, which is
+                                                   Jeffreys' divergence (1946)
+    KS      max_b |P_b − Q_b|                      of their cumulative shares (Kolmogorov, Smirnov)
+    drop    mean log-density then less now         nats a record
+
+Of n and m records of one distribution, PSI / (1/n + 1/m) is about χ² of B − 1 degrees of freedom (Yurdakul 2018, "Statistical properties
+of population stability index"), √(nm/(n+m)) KS exceeds √(log(2/α)/2) with a probability of α at most, less if there are few bins, and the
+drop is about normal. So each has a *critical value* at which chance gets it once in 1/α measurements, and its *excess* is what is beyond
+that. All tests of a measurement share the significance equally (Bonferroni): where nothing has drifted, any of them has an excess in a
+share of `significance` of all measurements at most, of however few records these are.
+
+χ² needs expected counts that are not small: bins are first merged, neighbours or rare levels, until each is expected to hold five records
+on either side (Cochran 1954), and half a record is added to each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtri, ndtri
+
+from fed_em.columns import CategoricalColumn, ColumnSchema
+from fed_em.description import check_real
+from fed_em.errors import CallerError
+from fed_em.measurement import Histogram, Measurement
+
+Vector = NDArray[np.float64]
+
+_LEAST_EXPECTED = 5.0
+_PSEUDO_COUNT = 0.5
+
+# What stands for the log-densities among the columns' names.
+LOG_DENSITY = "log-density"
+
+
+@dataclass(frozen=True)
+class Found:
+    """One statistic of drift.
+
+    Attributes:
+        value: Of the two measurements.
+        critical: What chance alone exceeds as seldom as the test admits; infinite where there are too few records to say anything.
+    """
+
+    value: float
+    critical: float
+
+    @property
+    def excess(self) -> float:
+        """By how much the value is beyond chance; negative if it is not."""
+        return self.value - self.critical
+
+
+@dataclass(frozen=True)
+class ColumnDrift:
+    """Of one column, or of the log-densities.
+
+    Attributes:
+        psi: Population stability index.
+        ks: Of what has an order; None of a categorical column.
+    """
+
+    psi: Found
+    ks: Found | None
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A measurement against the reference.
+
+    Attributes:
+        records: Of the measurement, and of the reference.
+        columns: By name.
+        densities: Of log-densities.
+        drop: In nats a record; negative if the fresh rows fit better.
+        drop_error: Its standard error.
+    """
+
+    records: tuple[float, float]
+    columns: Mapping[str, ColumnDrift]
+    densities: ColumnDrift
+    drop: Found
+    drop_error: float
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """From which excess on drift matters; more than significance, as of many records the smallest drift is significant.
+
+    Attributes:
+        psi, ks: Positive. A PSI of 0.1 is usually called a small shift, 0.25 a large one.
+        drop: In nats a record, positive.
+        significance: Of all tests of a measurement together, in (0, 1).
+    """
+
+    psi: float = 0.1
+    ks: float = 0.1
+    drop: float = 0.1
+    significance: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("psi", "ks", "drop", "significance"):
+            check_real(name, getattr(self, name), 0.0, strict=True)
+        if self.significance >= 1:
+            raise CallerError(f"significance must be below 1, not {self.significance}")
+
+    def score(self, drift: Drift) -> float:
+        """The largest excess, as a multiple of its threshold: 1 and more is drift that matters."""
+        return max(score for _, score in self.scores(drift))
+
+    def scores(self, drift: Drift) -> Iterator[tuple[str, float]]:
+        """Each excess as a multiple of its threshold, with what it is of."""
+        yield "likelihood drop", drift.drop.excess / self.drop
+        for name, column in ((LOG_DENSITY, drift.densities), *drift.columns.items()):
+            yield f"PSI of {name}", column.psi.excess / self.psi
+            if column.ks is not None:
+                yield f"KS of {name}", column.ks.excess / self.ks
+
+    def worst(self, drift: Drift) -> str:
+        """What the score is of."""
+        return max(self.scores(drift), key=lambda each: each[1])[0]
+
+
+def drift_between(reference: Measurement, fresh: Measurement, schema: ColumnSchema, significance: float) -> Drift:
+    """The drift of the first model that was measured.
+
+    Args:
+        reference, fresh: By the same edges.
+        schema: The columns.
+        significance: Of all tests together.
+
+    Raises:
+        CallerError: histograms have other edges, or other columns.
+    """
+    if set(reference.columns) != set(fresh.columns) or set(schema.names) != set(fresh.columns):
+        raise CallerError("the reference and the measurement are of other columns")
+    ordered = {column.name: not isinstance(column, CategoricalColumn) for column in schema.columns}
+    tests = 3 + len(ordered) + sum(ordered.values())
+    alone = significance / tests
+    then, now = reference.models[0], fresh.models[0]
+    error = math.sqrt(then.variance / reference.records + now.variance / fresh.records)
+    drop = Found(then.log_likelihood - now.log_likelihood, -float(ndtri(alone)) * error)
+    return Drift(
+        (fresh.records, reference.records),
+        {
+            name: _column(reference.columns[name], fresh.columns[name], ordered[name], alone, name)
+            for name in schema.names
+        },
+        _column(then.histogram, now.histogram, True, alone, LOG_DENSITY),
+        drop,
+        error,
+    )
+
+
+def _column(then: Histogram, now: Histogram, ordered: bool, significance: float, name: str) -> ColumnDrift:
+    if then.edges != now.edges:
+        raise CallerError(
+            f"the histograms of '{name}' are cut at other edges than the reference's",
+            remedy="measure by the edges of the reference",
+        )
+    q, p = np.asarray(then.counts), np.asarray(now.counts)
+    ks = kolmogorov_smirnov(q, p, significance) if ordered else None
+    return ColumnDrift(stability_index(q, p, ordered, significance), ks)
+
+
+def stability_index(reference: Vector, fresh: Vector, ordered: bool, significance: float) -> Found:
+    """PSI of two vectors of counts `(B,)`, and its critical value.
+
+    Args:
+        reference, fresh: The counts.
+        ordered: Whether bins have neighbours; of levels, the rarest are merged with each other.
+        significance: Of this test, in (0, 1).
+    """
+    m, n = float(reference.sum()), float(fresh.sum())
+    if not (m > 0 and n > 0):
+        return Found(0.0, math.inf)
+    groups = merged_bins((reference + fresh) / (m + n) * min(m, n), ordered)
+    counts = np.zeros((2, groups.max() + 1))
+    np.add.at(counts[0], groups, reference)
+    np.add.at(counts[1], groups, fresh)
+    bins = counts.shape[1]
+    if bins == 1:
+        return Found(0.0, math.inf)
+    smoothed = counts + _PSEUDO_COUNT
+    q, p = smoothed / smoothed.sum(axis=1, keepdims=True)
+    value = float(((p - q) * np.log(p / q)).sum())
+    return Found(value, float(chdtri(bins - 1, significance)) * (1 / n + 1 / m))
+
+
+def merged_bins(expected: Vector, ordered: bool) -> NDArray[np.intp]:
+    """Which group each bin belongs to, numbered from 0, so that each group expects at least five records, or there is one group.
+
+    Args:
+        expected: `(B,)`, what each bin expects on the smaller side.
+        ordered: Whether groups are of neighbours.
+    """
+    order = np.arange(len(expected)) if ordered else np.argsort(expected, kind="stable")
+    groups = np.empty(len(expected), dtype=np.intp)
+    group, held = 0, 0.0
+    for place in order:
+        groups[place] = group
+        held += expected[place]
+        if held >= _LEAST_EXPECTED:
+            group, held = group + 1, 0.0
+    # What is left at the end goes to the group before it.
+    groups[groups == group] = max(group - 1, 0)
+    return groups
+
+
+def kolmogorov_smirnov(reference: Vector, fresh: Vector, significance: float) -> Found:
+    """KS of two vectors of counts `(B,)` in order, and its critical value; conservative, as values within a bin cannot be told apart."""
+    m, n = float(reference.sum()), float(fresh.sum())
+    if not (m > 0 and n > 0):
+        return Found(0.0, math.inf)
+    value = float(np.abs(np.cumsum(reference) / m - np.cumsum(fresh) / n).max())
+    return Found(value, math.sqrt(-math.log(significance / 2) / 2 * (1 / n + 1 / m)))

@@ -1,0 +1,120 @@
+"""`fed-em operate`: an operator opened from its file, alone in its state folder, and run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from fed_em.errors import CallerError
+from fed_em.measurement import Measurement
+from fed_em_client.durable_files import locked
+from fed_em_protocols.roster import load_roster
+from fed_em_server.configuration import read_server_configuration
+from fed_em_server.measurement.measuring_session import require_measurable
+from fed_em_server.operate.drift import Drift
+from fed_em_server.operate.operate_file import OperateFile
+from fed_em_server.operate.operating_state import Phase, read_state
+from fed_em_server.operate.operations import Operations, SessionOperations
+from fed_em_server.operate.operator import Operator
+from fed_em_server.registry import Registry, Version
+from fed_em_server.registry.canary import decide
+from fed_em_server.registry.history import Decision
+from fed_em_server.session import Watcher
+
+MEASUREMENTS_FOLDER, LOCK_FILE = "sessions", "lock"
+
+
+@dataclass(frozen=True)
+class PlainLines:
+    """Writes a line with its time for each thing that is done. Implements `OperatorWatcher`.
+
+    Attributes:
+        write: Takes each line.
+    """
+
+    write: Callable[[str], None]
+
+    def said(self, line: str) -> None:
+        """A line."""
+        self.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}")
+
+    def measured(self, drift: Drift, score: float) -> None:
+        """Nothing more: what it came to is said."""
+
+    def retraining(self, planned: bool) -> None:
+        """A line at either end."""
+        self.said(f"planned retrain {'begins: hold alerts on it back' if planned else 'is over'}")
+
+
+@contextmanager
+def operating(
+    file: OperateFile,
+    write: Callable[[str], None],
+    watcher: Watcher,
+    operations: Operations | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Iterator[Operator]:
+    """The operator of a file; no other process has it meanwhile.
+
+    Args:
+        file: The configuration.
+        write: Takes lines on what is done.
+        watcher: Of the sessions.
+        operations: What the federation does; by default sessions over gRPC.
+        clock: Seconds since 1970.
+
+    Raises:
+        CallerError: another process operates this model, a file is missing or wrong, or models of the session are never measured.
+        EnvironmentFault: a file cannot be read or written.
+    """
+    session = read_server_configuration(file.session)
+    require_measurable(session)
+    tenants = load_roster(session.roster).n
+
+    def judge(measurement: Measurement, before: Version, candidate: Version) -> tuple[Decision, str]:
+        verdict = decide(session.canary, measurement, tenants)
+        return verdict.decision(before, candidate), verdict.reason
+
+    try:
+        lock = locked(file.state / LOCK_FILE)
+    except CallerError:
+        raise CallerError(
+            f"another process operates this model, with its state in {file.state}",
+            remedy="let it; `fed-em operate --status` shows what it does",
+        ) from None
+    try:
+        federation = operations or SessionOperations(
+            session, file.state / MEASUREMENTS_FOLDER, watcher, file.retrain.warm
+        )
+        registry = Registry(file.registry)
+        yield Operator(file.plan, file.state, registry, federation, judge, PlainLines(write), clock)
+    finally:
+        os.close(lock)
+
+
+def status_of(file: OperateFile, now: float) -> list[str]:
+    """What the state file says, in sentences. Raises as `read_state`."""
+    state = read_state(file.state)
+    trigger = state.trigger.trigger
+    lines = [f"model: {state.model or 'none yet'}"]
+    if state.phase is Phase.WATCHING:
+        due = "now" if now >= state.next_at else _moment(state.next_at)
+        lines.append(f"watching; the next measurement is due {due}")
+    else:
+        lines.append(f"{state.phase.value}: retrain {state.retrains}, because of {state.reason}")
+    scores = ", ".join(f"{score:.3g}" for score in trigger.scores) or "none"
+    lines.append(f"drift: {'alarmed' if trigger.alarmed else 'quiet'}; last scores {scores}")
+    if trigger.quiet_until > now:
+        lines.append(f"no retrain before {_moment(trigger.quiet_until)}")
+    lines.append(f"retrains so far: {state.retrains}")
+    if state.last:
+        lines.append(f"last: {state.last}")
+    return lines
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,91 @@
+"""Command lines of `fed-em` as they stand in files, held against the real program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import click
+import typer.main
+
+from fed_em_simulations.command_line import app
+
+# What other parts bring; to be emptied once they are here. Each is checked in full as soon as the program knows it.
+PENDING = frozenset(
+    {"serve", "operate", "registry", "measure", "server --metrics", "server --dashboard", "tenant --metrics"}
+)
+
+
+@cache
+def program() -> click.Command:
+    """`fed-em`, as Click has it."""
+    return typer.main.get_command(app)
+
+
+def check_command_line(words: Sequence[str], where: str) -> None:
+    """Raise `AssertionError` unless the program takes these words, without the name of the program, up to the values of options."""
+    command, path = program(), []
+    rest = list(words)
+    while isinstance(command, click.Group):
+        name = rest.pop(0)
+        found = command.commands.get(name)
+        if found is None and " ".join([*path, name]) in PENDING:
+            return
+        assert found is not None, f"{where}: there is no command `fed-em {' '.join([*path, name])}`"
+        command, path = found, [*path, name]
+    check_options(command, path, rest, where)
+
+
+def check_command_name(words: Sequence[str], where: str) -> None:
+    """Raise `AssertionError` unless the first of these words name a command, as far as there are groups of commands."""
+    command, path = program(), []
+    for word in words:
+        if not isinstance(command, click.Group):
+            return
+        path.append(word)
+        found = command.commands.get(word)
+        assert found is not None or " ".join(path) in PENDING, f"{where}: there is no command `fed-em {' '.join(path)}`"
+        if found is None:
+            return
+        command = found
+
+
+def check_options(command: click.Command, path: Sequence[str], rest: Sequence[str], where: str) -> None:
+    """That its options are known, and that there are as many arguments as it takes."""
+    options = {
+        name: each
+        for each in command.params
+        if isinstance(each, click.Option)
+        for name in (*each.opts, *each.secondary_opts)
+    }
+    arguments, words = [], list(rest)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            arguments.append(word)
+            continue
+        name, _, value = word.partition("=")
+        pending = f"{' '.join(path)} {name}" in PENDING
+        assert name in options or name == "--help" or pending, f"{where}: `fed-em {' '.join(path)}` has no {name}"
+        if not value and (pending or (name in options and not options[name].is_flag)):
+            assert words, f"{where}: {name} lacks its value"
+            words.pop(0)
+    takes = [each for each in command.params if isinstance(each, click.Argument)]
+    fewest, most = sum(each.required for each in takes), sum(each.nargs if each.nargs > 0 else 999 for each in takes)
+    assert fewest <= len(arguments) <= most, (
+        f"{where}: `fed-em {' '.join(path)}` takes other arguments than {arguments}"
+    )
+
+
+def without_pending(words: Sequence[str]) -> list[str]:
+    """The command line without options that the program does not have yet."""
+    kept, rest = [words[0]], list(words[1:])
+    command = program().commands[words[0]]  # type: ignore[attr-defined]
+    known = {name for each in command.params for name in each.opts}
+    while rest:
+        word = rest.pop(0)
+        if f"{words[0]} {word}" in PENDING and word not in known:
+            rest.pop(0)
+        else:
+            kept.append(word)
+    return kept

@@ -1,0 +1,246 @@
+"""The deployment of `docs/flower-deployment.md`, by its own commands: TLS, registered nodes, a signed bundle, and what is killed in it."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import re
+import tempfile
+import threading
+import time
+import tomllib
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from flwr.cli.build import build_fab_from_files
+from small_federation import MODEL, Recorder, clustered_rows, memory_hub, session_toml, write_small_federation
+
+from fed_em.model import Parameters
+from fed_em.model_file import load_model
+from fed_em_protocols.coordinator_state import NoticeKind
+from fed_em_server.bundle import build_bundle, write_bundle
+from fed_em_server.event_lines import replay
+from fed_em_server.serve import open_server
+from fed_em_server.session import run_session
+from fed_em_simulations.federation_folder import FederationFolder
+from tests.flower.deployment import DOCUMENT, Deployment, Party, block, wait_until
+
+BUNDLE = "@fed-em/fed-em-flower==0.1.0"
+KILLED_IN_ROUND = 5
+
+FIT = "tolerance = 0\nmax_iterations = 30"
+TIMES = "gather = 120\npatience = 0.3\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
+
+_SET_PIPE_SIZE = 1031
+
+
+def test_the_document_runs_the_bundle_that_is_packed(tmp_path: Path) -> None:
+    described = tomllib.loads((write_bundle(tmp_path) / "pyproject.toml").read_text(encoding="utf-8"))
+    named = f"@{described['tool']['flwr']['app']['publisher']}/{described['project']['name']}"
+    assert f"{named}=={described['project']['version']}" == BUNDLE
+    assert f"flwr run {BUNDLE} fleet" in DOCUMENT.read_text(encoding="utf-8")
+
+
+class Held(Recorder):
+    """Reads a session's events from a FIFO, whose writer is at most some ten of them ahead, and stops when a round begins."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        os.mkfifo(path)
+        self._path = path
+        self._reached, self._onwards = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def in_a_round(self) -> Iterator[None]:
+        """A block in which the session is in `KILLED_IN_ROUND`, or a few events further."""
+        try:
+            assert self._reached.wait(120), "the session does not begin"
+            yield
+        finally:
+            self._onwards.set()
+
+    def over(self) -> None:
+        self._thread.join(60)
+        self._path.unlink()
+
+    def _read(self) -> None:
+        with self._path.open(encoding="utf-8") as lines:
+            fcntl.fcntl(lines.fileno(), _SET_PIPE_SIZE, 4096)
+            for line in lines:
+                replay([line], self)
+                notice = self.notices[-1] if self.notices else None
+                if notice and notice.kind is NoticeKind.ROUND_STARTED and notice.round >= KILLED_IN_ROUND:
+                    self._reached.set()
+                    self._onwards.wait()
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> FederationFolder:
+    folder = tmp_path_factory.mktemp("deployment") / "f"
+    return write_small_federation(folder, clustered_rows((60, 40, 50)), session_toml(MODEL, FIT, TIMES))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(federation: FederationFolder) -> Parameters:
+    """What the session gives in one process, when nothing happens to it."""
+    outcome = run_session(open_server(federation.server).plan("memory"), memory_hub(federation), Recorder())
+    assert len(outcome.result.fit.iterations) == 30
+    return outcome.result.fit.parameters
+
+
+@pytest.fixture(scope="module")
+def deployment(federation: FederationFolder, program: Callable[[str], Path]) -> Iterator[Deployment]:
+    for name in ("openssl", "ssh-keygen"):
+        program(name)
+    with tempfile.TemporaryDirectory(prefix="fed-em-") as doors:
+        deployed = Deployment(federation.folder.parent, Path(doors), federation)
+        try:
+            deployed.prepare()
+            yield deployed
+        finally:
+            deployed.stop_all()
+        assert not deployed.left_behind(), "every process of every party is gone"
+
+
+def another_session(federation: FederationFolder, name: str, gather: int = 120) -> Path:
+    """The same session, whose results go elsewhere, and which waits so many seconds for tenants."""
+    path = federation.session_file.with_name(f"{name}.toml")
+    text = federation.session_file.read_text(encoding="utf-8").replace("gather = 120", f"gather = {gather}")
+    path.write_text(text.replace('output = "../result"', f'output = "../{name}"'), encoding="utf-8")
+    return path
+
+
+def foreign_bundle() -> bytes:
+    """The bundle with code of its own in it, as Flower builds it."""
+    with zipfile.ZipFile(io.BytesIO(build_bundle())) as packed:
+        shim, licence = packed.read("pyproject.toml"), packed.read("LICENSE")
+    files = {
+        "pyproject.toml": shim.replace(b"fed_em_client.flower_app:app", b"spy:app"),
+        "LICENSE": licence,
+        "spy.py": b"from fed_em_client.flower_app import app\n",
+    }
+    built, _ = build_fab_from_files(files)
+    return bytes(built)
+
+
+def submit(server: Party, app: str, session: Path) -> str:
+    """The number of the run that was started."""
+    return started(server.run(f'flwr run {app} fleet --run-config "session=\\"{session}\\""'))
+
+
+def started(printed: str) -> str:
+    (run,) = re.findall(r"started run (\d+)", printed)
+    return str(run)
+
+
+def status_of(run: str, listed: str) -> str:
+    """Flower's word for a run, in what `flwr list` prints."""
+    (line,) = (line for line in listed.splitlines() if run in line)
+    (status,) = re.findall(r"(?:pending|starting|running|finished)[a-z:]*", line)
+    return str(status)
+
+
+def await_refusal(nodes: list[Party], reason: str) -> None:
+    wait_until(lambda: all(node.says("supernode", reason) for node in nodes), f"no node says: {reason}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_a_tenant_s_machine_and_the_superlink_are_killed_in_mid_session_and_no_foreign_bundle_or_node_gets_in(
+    deployment: Deployment, federation: FederationFolder, undisturbed: Parameters
+) -> None:
+    """One session, in the middle of which t1's tenant and SuperNode and the SuperLink are killed.
+
+    Sums are over all three tenants or none, so it waits until t1 is back through the restarted SuperNode, and every opened sum is of the
+    same tenants as without any of this: the model is the same, bit for bit. While it waits, strangers try the fleet.
+    """
+    server, t1 = deployment.server, deployment.tenants["t1"]
+    held = Held(server.folder / "events.jsonl")
+    run = started(server.run(block("server", "run")))
+    for tenant in deployment.tenants.values():
+        tenant.serve("tenant")
+        tenant.serve("supernode")
+    assert re.search(r" ok .*signed bundle .*must be signed by fpk_", t1.run(block("tenant", "doctor"), fails=True))
+    with held.in_a_round():
+        t1.kill("tenant", "supernode")
+        server.kill("superlink")
+    server.serve("superlink")
+    t1.serve("tenant")
+    deployment.await_superlink()
+    deployment.stranger.serve("supernode")
+
+    nodes = [deployment.tenants[name] for name in ("t0", "t2")]
+    elsewhere = another_session(federation, "elsewhere", gather=25)
+    server.run("fed-em flower-app unsigned && sed -i s/'A session'/'Another session'/ unsigned/*/pyproject.toml")
+    submit(server, "unsigned/fed-em-flower", elsewhere)
+    await_refusal(nodes, "App verification is not supported")
+    with deployment.shelved(foreign_bundle()):
+        tampered = submit(server, BUNDLE, elsewhere)
+        await_refusal(nodes, "FAB verification failed")
+    server.run(f"flwr stop {tampered} fleet")
+    assert "refuses this bundle: nobody whom it trusts has signed it" in server.run(f"flwr log {tampered} fleet --show")
+    wait_until(lambda: deployment.stranger.serving["supernode"].poll() is not None, "the stranger's node stays")
+    assert server.says("superlink", "No SuperNode found with the given public key")
+
+    def over() -> bool:
+        if t1.serving["supernode"].poll() is not None:
+            # A supervisor's pause. Flower lets a node that was killed in again when its heartbeats are overdue.
+            time.sleep(2)
+            t1.serve("supernode")
+        return deployment.tenants_ended()
+
+    wait_until(over, "the session does not end", 150)
+    assert deployment.tenant_statuses() == [0, 0, 0]
+    held.over()
+    wait_until(lambda: not server.has_running("flwr-serverapp"), "the run does not end")
+    seen = server.run(block("server", "look"))
+    assert status_of(run, seen) == "finished:completed" and seen.count("online") == 3
+    joined = [notice.tenants for notice in held.notices if notice.kind is NoticeKind.JOINED]
+    assert joined.count(("t1",)) == 2, "another ticket reached it"
+    assert load_model(federation.server.output / "model").parameters.distance(undisturbed) == 0
+    for name in federation.tenant_files:
+        assert load_model(federation.tenant(name).state / "model").parameters.distance(undisturbed) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_superlink_that_starts_the_coordinator_itself_takes_it_along_and_the_session_is_run_again(
+    deployment: Deployment, federation: FederationFolder, undisturbed: Parameters
+) -> None:
+    """Without a process of its own for the coordinator."""
+    server = deployment.server
+    server.kill("superexec", "superlink")
+    alone = (
+        block("server", "serves", "superlink")
+        .replace("--isolation process", "")
+        .replace("--superexec-auth-secret-file superexec.secret", "")
+    )
+    server.serve("superlink", alone)
+    deployment.await_superlink()
+    for tenant in deployment.tenants.values():
+        tenant.serve("tenant")
+    held = Held(server.folder / "events.jsonl")
+    lost = started(server.run(block("server", "run")))
+    with held.in_a_round():
+        server.kill("superlink")
+        wait_until(lambda: not server.has_running("flower-superexec"), "what the SuperLink has started lives on")
+        # The coordinator, which looks for its parent five times a second, is told as well; it cannot hear while its events are held.
+        time.sleep(0.5)
+    held.over()
+    wait_until(lambda: not server.has_running("flwr-serverapp"), "the coordinator lives on")
+    server.serve("superlink", alone)
+    deployment.await_superlink()
+    for tenant in deployment.tenants.values():
+        tenant.kill("tenant")
+        tenant.serve("tenant")
+    submit(server, BUNDLE, another_session(federation, "again"))
+    wait_until(deployment.tenants_ended, "the session does not end", 120)
+    assert deployment.tenant_statuses() == [0, 0, 0]
+    assert status_of(lost, server.run(block("server", "look"))) != "finished:completed"
+    assert load_model(federation.server.output.with_name("again") / "model").parameters.distance(undisturbed) == 0

@@ -1,0 +1,147 @@
+"""Drift: published numbers, false alarms and power by simulation, and bins that are merged."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ks_2samp
+
+from fed_em.columns import CategoricalColumn, ColumnSchema, GaussianColumn
+from fed_em.errors import CallerError
+from fed_em.measurement import Histogram, Measurement, ModelMeasured
+from fed_em_server.operate.drift import (
+    Thresholds,
+    drift_between,
+    kolmogorov_smirnov,
+    merged_bins,
+    stability_index,
+)
+
+SCHEMA = ColumnSchema((GaussianColumn("a"), GaussianColumn("b"), CategoricalColumn("c", ("u", "v", "w", "x"))))
+CUTS = tuple(np.quantile(np.random.default_rng(0).standard_normal(100000), np.arange(1, 10) / 10).tolist())
+LEVELS = (0.5, 1.5, 2.5)
+
+
+def measurement(n: int, generator: np.random.Generator, shift: float = 0.0, levels: float = 0.4) -> Measurement:
+    """n records of two Gaussian columns and one of levels, and their log-densities under a standard Gaussian."""
+    rows = generator.standard_normal((n, 2)) + np.array([shift, 0.0])
+    codes = generator.choice(4, n, p=[levels, 0.7 - levels, 0.29, 0.01])
+    densities = -0.5 * (rows**2).sum(axis=1) - math.log(2 * math.pi)
+    cut = (-5.0, -4.0, -3.5, -3.0, -2.6, -2.3, -2.1, -1.95)
+    return Measurement(
+        float(n),
+        (ModelMeasured(float(densities.mean()), float(densities.var(ddof=1)), counted(cut, densities)),),
+        {"a": counted(CUTS, rows[:, 0]), "b": counted(CUTS, rows[:, 1]), "c": counted(LEVELS, codes)},
+    )
+
+
+def counted(cut: tuple[float, ...], values: np.ndarray) -> Histogram:
+    bins = np.bincount(np.searchsorted(cut, values, side="right"), minlength=len(cut) + 1)
+    return Histogram(cut, tuple(map(float, bins)))
+
+
+def excesses(n: int, m: int, repeats: int, significance: float, shift: float = 0.0, levels: float = 0.4) -> float:
+    """The share of measurements with any excess."""
+    generator, found = np.random.default_rng(n + m), 0
+    for _ in range(repeats):
+        then, now = measurement(m, generator), measurement(n, generator, shift, levels)
+        drift = drift_between(then, now, SCHEMA, significance)
+        found += Thresholds().score(drift) > 0
+    return found / repeats
+
+
+@pytest.mark.parametrize(("n", "m"), [(30, 30), (60, 1500), (500, 500)])
+def test_without_drift_chance_alarms_no_more_often_than_the_significance(n: int, m: int) -> None:
+    """250 measurements at a significance of 0.1: by Bonferroni at most 0.1 of them have an excess in expectation; that 0.1 + 4.5 standard
+    errors are exceeded has a probability below 1e-5 (normal approximation of the binomial).
+    """
+    slack = 4.5 * math.sqrt(0.1 * 0.9 / 250)
+    assert excesses(n, m, 250, 0.1) <= 0.1 + slack
+
+
+def test_a_test_of_one_statistic_is_about_as_large_as_it_says() -> None:
+    """So the critical values are no larger than they need be: of 2000 PSIs without drift 0.05 exceed theirs, give or take 4.5 standard
+    errors (1e-5) and a hundredth for what χ² is only about.
+    """
+    generator, found = np.random.default_rng(1), 0
+    for _ in range(2000):
+        then, now = (generator.multinomial(n, np.full(10, 0.1)) for n in (3000, 1000))
+        found += stability_index(then, now, True, 0.05).excess > 0
+    assert abs(found / 2000 - 0.05) < 0.01 + 4.5 * math.sqrt(0.05 * 0.95 / 2000)
+
+
+def test_a_shift_of_a_third_of_a_standard_deviation_is_found_among_a_thousand() -> None:
+    """PSI of such a shift is about 0.11, and its critical value at 0.01 / 8 about 0.05: power is near one. Were it 0.95, fewer than 57 of
+    60 would happen half of the time, fewer than 50 once in 10^4.
+    """
+    assert excesses(1000, 1000, 60, 0.01, shift=1 / 3) * 60 >= 50
+    assert excesses(1000, 1000, 60, 0.01, levels=0.2) * 60 >= 50  # levels alone
+
+
+def test_of_many_records_a_small_drift_is_significant_and_does_not_matter() -> None:
+    generator = np.random.default_rng(0)
+    drift = drift_between(measurement(200000, generator), measurement(200000, generator, 0.05), SCHEMA, 0.01)
+    assert drift.columns["a"].psi.excess > 0
+    assert 0 < Thresholds().score(drift) < 0.5
+
+
+def test_a_likelihood_drop_is_that_of_the_means_with_its_standard_error() -> None:
+    generator = np.random.default_rng(0)
+    then, now = measurement(500, generator), measurement(300, generator, 1.0)
+    drift = drift_between(then, now, SCHEMA, 0.01)
+    one, other = then.models[0], now.models[0]
+    assert drift.drop.value == one.log_likelihood - other.log_likelihood
+    assert drift.drop_error == pytest.approx(math.sqrt(one.variance / 500 + other.variance / 300))
+    assert Thresholds(drop=0.05).worst(drift) in {name for name, _ in Thresholds().scores(drift)}
+
+
+def test_numbers_by_hand() -> None:
+    """Shares 0.25, 0.75 against 0.5, 0.5 of many records: 0.25 log 1.5 + 0.25 log 2."""
+    found = stability_index(np.array([5e8, 5e8]), np.array([2.5e8, 7.5e8]), True, 0.05)
+    assert found.value == pytest.approx(0.25 * math.log(1.5) + 0.25 * math.log(2.0), rel=1e-6)
+    assert found.critical == pytest.approx(3.841459 * 2e-9, rel=1e-5)
+    ks = kolmogorov_smirnov(np.array([50.0, 50.0]), np.array([25.0, 75.0]), 0.05)
+    assert ks.value == 0.25
+    assert ks.critical == pytest.approx(1.3581 * math.sqrt(1 / 100 + 1 / 100), rel=1e-4)
+
+
+def test_ks_of_bins_is_that_of_values_where_every_value_is_a_bin() -> None:
+    generator = np.random.default_rng(0)
+    one, other = generator.standard_normal(40), generator.standard_normal(30) + 0.4
+    cut = tuple(np.sort(np.concatenate((one, other))).tolist())
+    counts = [np.asarray(counted(cut, values).counts) for values in (one, other)]
+    assert kolmogorov_smirnov(*counts, 0.05).value == pytest.approx(ks_2samp(one, other).statistic)
+
+
+@given(st.lists(st.floats(0, 20), min_size=1, max_size=12), st.booleans())
+def test_merged_bins_expect_five_or_are_one(expected: list[float], ordered: bool) -> None:
+    groups = merged_bins(np.array(expected), ordered)
+    assert sorted(set(groups.tolist())) == list(range(groups.max() + 1))
+    held = np.bincount(groups, weights=expected)
+    assert len(held) == 1 or held.min() >= 5
+    if ordered:
+        assert (np.diff(groups) >= 0).all()
+
+
+def test_of_too_few_records_nothing_follows() -> None:
+    for n, m in product((0, 3), (0, 3)):
+        found = stability_index(np.array([m, 0.0]), np.array([0.0, n]), True, 0.05)
+        assert found.excess == -math.inf
+    assert kolmogorov_smirnov(np.zeros(2), np.ones(2), 0.05).excess == -math.inf
+
+
+def test_other_edges_and_columns_are_refused() -> None:
+    generator = np.random.default_rng(0)
+    then = measurement(50, generator)
+    moved = Histogram((*CUTS[:-1], 3.0), then.columns["a"].counts)
+    with pytest.raises(CallerError, match="other edges"):
+        drift_between(then, Measurement(50.0, then.models, {**then.columns, "a": moved}), SCHEMA, 0.01)
+    with pytest.raises(CallerError, match="other columns"):
+        drift_between(then, Measurement(50.0, then.models, {"a": moved}), SCHEMA, 0.01)
+    with pytest.raises(CallerError, match="significance"):
+        Thresholds(significance=1.0)
