@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 # How long `make fuzz` fuzzes each target.
 SECONDS ?= 60
 
-.PHONY: demo demo-flower test test-slow check docs fuzz bench bench-scale bench-peers lock wire observability clean
+.PHONY: demo demo-flower test test-slow check docs fuzz chaos bench bench-scale bench-peers lock wire observability clean
 
 demo: $(USERS)  ## A federation of ten processes on this machine, with a model and a report at the end.
 	$(BIN)/fed-em demo
@@ -37,6 +37,9 @@ docs: $(DEVELOPERS)  ## The documentation as a site in site/, which fetches noth
 fuzz: $(DEVELOPERS)  ## Messages of every kind that a fuzzer makes up, SECONDS (60) a target. On Linux on x86-64 only.
 	$(BIN)/python -m tests.fuzz --self-check
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+chaos: $(DEVELOPERS)  ## Sessions of real processes that are killed, stopped, cut off, without room: as many as begin within SECONDS (60).
+	PYTHONPATH=.:tests/federation:tests/checkpoints:tests/chaos $(BIN)/python tests/chaos/campaign.py --seconds $(SECONDS)
 
 bench: $(DEVELOPERS)  ## Measurements, side by side in one run.
 	$(BIN)/python -m tests.bench

@@ -183,7 +183,7 @@ def wrap_server(places: Places, harness: Harness) -> None:
     places.wrap(CheckpointStore, "commit", "commit")
     places.wrap(TranscriptFolder, "append", "entry")
     places.wrap(TranscriptFolder, "checkpoint", "signed head")
-    places.wrap(model_file, "_replace", lambda path, _: f"file {path.name}")
+    places.wrap(model_file, "replace_file", lambda path, _: f"file {path.name}")
     places.wrap(serve, "write_record", "record")
 
 
@@ -204,7 +204,7 @@ def wrap_tenant(places: Places, harness: Harness) -> None:
     places.wrap(PrivacyLedger, "_keep", "ledger")
     for name, what in (("record", "round"), ("endorse", "endorsement"), ("record_work", "work")):
         places.wrap(FileRoundMarks, name, f"mark {what}")
-    places.wrap(model_file, "_replace", lambda path, _: f"file {path.name}")
+    places.wrap(model_file, "replace_file", lambda path, _: f"file {path.name}")
 
 
 def end_soon() -> None:
@@ -213,7 +213,7 @@ def end_soon() -> None:
 
 
 def find_dead_links_soon() -> None:
-    """Pings every two seconds, and one for the answer."""
+    """Pings every ten seconds of a tenant, which is the least that gRPC takes, and every two of the server; one for the answer."""
 
     def quick() -> ChannelOptions:
         times: dict[str, int | str] = {

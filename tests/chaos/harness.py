@@ -247,7 +247,7 @@ class Chaos:
                 connection.sendall(b"\n")
 
     def _do(self, word: str) -> None:
-        """Of one tenant: "cut t1 2" for two seconds, "half-open t1 2", "late t1 0.2" from now on; "hold t1 170.5" until that Unix time."""
+        """Of a tenant: "cut t1 2" for two seconds, "half-open t1 2", "late t1 0.2" from now on; "hold t1 2": who tells is kept waiting."""
         what, who, amount = word.split()
         relay, seconds = self._relays[who], float(amount)
         match what:
@@ -262,6 +262,6 @@ class Chaos:
             case "late":
                 relay.delay = seconds
             case "hold":
-                time.sleep(max(0.0, seconds - time.time()))
+                time.sleep(seconds)
             case _:
                 raise AssertionError(word)

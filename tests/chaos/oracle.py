@@ -32,7 +32,7 @@ POLICY = 'difference_guard = "off"\ncolluders = 0'
 # Nobody is ever late, however busy the machine, and whoever was killed is waited for.
 PATIENT = "gather = 100\npatience = 60\nset_up = 60\nupload = 60\nstraggler = 60\nopen = 60"
 # Whoever is away for a second or two is left behind, and comes back.
-BRISK = "gather = 60\npatience = 8\nset_up = 2\nupload = 8\nstraggler = 1\nopen = 2"
+BRISK = "gather = 15\npatience = 5\nset_up = 2\nupload = 8\nstraggler = 1\nopen = 2"
 
 # A fit of a given length; and one that converges, whose last rounds everybody is in.
 STEADY = session_toml(fit="tolerance = 0\nmax_iterations = 5", times=PATIENT, trust=TRUST)
@@ -58,7 +58,12 @@ def assert_it_ended_right(
     federation: FederationFolder, account: Account, session: str, without: tuple[str, ...] = ()
 ) -> SessionRecord:
     """The server ended with status 0 and the model of the undisturbed session, and each tenant but those `without` has it too."""
-    assert account.last(SERVER).status == 0, account.told()
+    last = account.last(SERVER)
+    # Struck behind its last commit, it lacks its report; started again, it says that the model is there.
+    told = (
+        last.status == 2 and len(account.lives_of(SERVER)) > 1 and "holds the model of an earlier session" in last.said
+    )
+    assert last.status == 0 or told, account.told()
     assert not account.twice, f"{account.twice}\n{account.told()}"
     for life in account.lives:
         assert "Traceback" not in life.said, life.said
