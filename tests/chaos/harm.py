@@ -36,7 +36,7 @@ class Script:
         harness: Port on this machine where the harness listens.
         faults: In any order.
         clock: Seconds that its wall clock is ahead from the start.
-        pings: Whether links that are dead are found within eleven seconds and not thirty.
+        pings: Whether links that are dead are found after three seconds and not thirty.
     """
 
     harness: int

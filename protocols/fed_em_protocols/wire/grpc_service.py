@@ -22,6 +22,7 @@ def channel_options() -> ChannelOptions:
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES + 4096),
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.ping_timeout_ms", 10_000),  # a minute otherwise, and it is the one that counts
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
