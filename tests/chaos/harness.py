@@ -10,11 +10,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 
 import pytest
 from faulty_process import live
@@ -29,6 +32,7 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["faulty_process"])
 
 
+@cache
 def _ready_to_fork() -> None:
     """That process runs. It has the folders of modules from its environment, which is otherwise left as it is."""
     with pytest.MonkeyPatch.context() as patched:
@@ -103,6 +107,37 @@ class _Running:
 
 class HangsError(AssertionError):
     """A run did not come to its end in time."""
+
+
+class Runs(Mapping[str, Callable[[Path], None]]):
+    """Runs that wait more than they work, all begun when the first outcome is asked for. Each gets a folder of its own."""
+
+    def __init__(self, runs: Sequence[Callable[[Path], None]]) -> None:
+        self._runs = {run.__name__: run for run in runs}
+        self._begun: dict[str, Future[None]] = {}
+
+    def __getitem__(self, name: str) -> Callable[[Path], None]:
+        return self._runs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._runs)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def outcome(self, name: str, folders: pytest.TempPathFactory) -> None:
+        """Wait for a run, and raise what it raised."""
+        if not self._begun:
+            _ready_to_fork()
+            pool = ThreadPoolExecutor(len(self._runs))
+            self._begun = {each: pool.submit(run, folders.mktemp(each)) for each, run in self._runs.items()}
+            pool.shutdown(wait=False)
+        self._begun[name].result()
+
+
+def at_once(*runs: Callable[[Path], None]) -> Runs:
+    """See `Runs`."""
+    return Runs(runs)
 
 
 class Chaos:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from harm import Fault, fault_at
-from harness import STOPPED, Chaos
+from harness import STOPPED, Chaos, at_once
 from oracle import CONVERGING, STEADY, assert_clear, assert_it_ended_right, federation_of
 
 from fed_em_protocols.errors import SERVER
@@ -32,8 +32,8 @@ TENANTS_DISK = (
 DAY = 86400.0
 
 
-def test_a_server_whose_disk_is_full_stops_and_goes_on(tmp_path: Path) -> None:
-    federation = federation_of(tmp_path)
+def a_server_whose_disk_is_full_stops_and_goes_on(folder: Path) -> None:
+    federation = federation_of(folder)
     faults = [(fault_at(place, "full"),) for place, _ in SERVERS_DISK]
     account = Chaos(federation, {SERVER: faults}, patience=30).run(200)
     lives = account.lives_of(SERVER)
@@ -43,8 +43,8 @@ def test_a_server_whose_disk_is_full_stops_and_goes_on(tmp_path: Path) -> None:
     assert_it_ended_right(federation, account, STEADY)
 
 
-def test_a_tenant_whose_disk_is_full_stops_and_goes_on(tmp_path: Path) -> None:
-    federation = federation_of(tmp_path, CONVERGING)
+def a_tenant_whose_disk_is_full_stops_and_goes_on(folder: Path) -> None:
+    federation = federation_of(folder, CONVERGING)
     faults = [(fault_at(place, "full"),) for place, _ in TENANTS_DISK]
     account = Chaos(federation, {"t2": faults}, patience=30).run(200)
     lives = account.lives_of("t2")
@@ -54,16 +54,16 @@ def test_a_tenant_whose_disk_is_full_stops_and_goes_on(tmp_path: Path) -> None:
     assert_it_ended_right(federation, account, CONVERGING)
 
 
-def test_a_tenant_without_room_for_the_model_says_who_has_it(tmp_path: Path) -> None:
-    federation = federation_of(tmp_path)
+def a_tenant_without_room_for_the_model_says_who_has_it(folder: Path) -> None:
+    federation = federation_of(folder)
     account = Chaos(federation, {"t2": [(fault_at("before file model.safetensors", "full"),)]}, patience=3).run(100)
     assert_clear(account.lives_of("t2")[0].said, "cannot write a model into", "operator has the same model")
     assert_it_ended_right(federation, account, STEADY, without=("t2",))
 
 
-def test_wall_clocks_that_jump_change_nothing(tmp_path: Path) -> None:
+def wall_clocks_that_jump_change_nothing(folder: Path) -> None:
     """By days, at both ends, forwards and back, in rounds and between them; and two that were wrong from the start."""
-    federation = federation_of(tmp_path)
+    federation = federation_of(folder)
 
     def jump(place: str, days: float) -> Fault:
         return fault_at(place, "clock", days * DAY)
@@ -77,3 +77,16 @@ def test_wall_clocks_that_jump_change_nothing(tmp_path: Path) -> None:
     assert {party: len(struck) for party, struck in account.struck.items()} == {SERVER: 3, "t0": 2, "t1": 2}
     record = assert_it_ended_right(federation, account, STEADY)
     assert 0 < record.rounds[-1].seconds < 60
+
+
+RUNS = at_once(
+    a_server_whose_disk_is_full_stops_and_goes_on,
+    a_tenant_whose_disk_is_full_stops_and_goes_on,
+    a_tenant_without_room_for_the_model_says_who_has_it,
+    wall_clocks_that_jump_change_nothing,
+)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    RUNS.outcome(name, tmp_path_factory)

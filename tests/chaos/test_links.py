@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from harm import Fault, fault_at
-from harness import KILLED, Chaos
+from harness import KILLED, Chaos, at_once
 from oracle import CONVERGING, assert_clear, assert_it_ended_right, federation_of
 
 from fed_em_protocols.certificates import VALIDITY, self_signed
@@ -24,16 +24,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 # Until a certificate expires: long enough for all to be linked, on a busy machine too.
-_SOON = timedelta(seconds=9)
+_SOON = timedelta(seconds=15)
 
 
 def tell(place: str, word: str) -> Fault:
     return fault_at(place, "tell", word=word)
 
 
-def test_links_that_are_cut_come_back(tmp_path: Path) -> None:
+def links_that_are_cut_come_back(folder: Path) -> None:
     """At each phase of a round and of a set-up, of three tenants."""
-    federation = federation_of(tmp_path, CONVERGING)
+    federation = federation_of(folder, CONVERGING)
     cuts = ("after send OpenWindow", "after send SetUp", "after send Header 9", "after receive Upload 10",
             "after send Proposal 18", "after send Certificate 26", "after receive Opening 30")  # fmt: skip
     faults = tuple(tell(place, f"cut t{k % 3} 0.3") for k, place in enumerate(cuts))
@@ -42,9 +42,9 @@ def test_links_that_are_cut_come_back(tmp_path: Path) -> None:
     assert_it_ended_right(federation, account, CONVERGING)
 
 
-def test_a_half_open_link_is_found_and_dialled_anew(tmp_path: Path) -> None:
+def a_half_open_link_is_found_and_dialled_anew(folder: Path) -> None:
     """Neither end is told; nothing comes through. Pings find it within the thirty seconds that are promised."""
-    federation = federation_of(tmp_path, CONVERGING)
+    federation = federation_of(folder, CONVERGING)
     faults = (tell("after send Header 13", "half-open t1 0"), tell("before send Header 20", "hold t1 32"))
     account = Chaos(federation, {SERVER: [faults]}).run(150)
     record = assert_it_ended_right(federation, account, CONVERGING)
@@ -53,9 +53,9 @@ def test_a_half_open_link_is_found_and_dialled_anew(tmp_path: Path) -> None:
     assert account.last("t1").said.count("ping timeout") == 1
 
 
-def test_a_tenant_that_stood_still_comes_back_and_a_server_that_did_loses_nothing(tmp_path: Path) -> None:
+def a_tenant_that_stood_still_comes_back_and_a_server_that_did_loses_nothing(folder: Path) -> None:
     """Both for longer than every deadline that ran."""
-    federation = federation_of(tmp_path, CONVERGING)
+    federation = federation_of(folder, CONVERGING)
     faults = {
         "t1": [(Fault("after mark round", 4, "stop", 4.0),)],
         SERVER: [(Fault("after send Header", 61, "stop", 9.0),)],
@@ -90,9 +90,9 @@ def held_up(*faults: Fault) -> tuple[Fault, ...]:
     return (tell("before send Header 9", f"hold t1 {_SOON.total_seconds()}"), *faults)
 
 
-def test_a_tenant_whose_certificate_expires_stays_linked_and_is_told_why_it_cannot_come_back(tmp_path: Path) -> None:
+def a_tenant_whose_certificate_expires_stays_linked_and_is_told_why_it_cannot_come_back(folder: Path) -> None:
     """Nothing else ends: neither the session, nor the next process of its server."""
-    federation = expiring(federation_of(tmp_path, CONVERGING), "t1")
+    federation = expiring(federation_of(folder, CONVERGING), "t1")
     first = held_up(tell("after send Header 17", "cut t1 0"), fault_at("before send Header 25"))
     account = Chaos(federation, {SERVER: [first]}, patience=30).run(150)
     record = assert_it_ended_right(federation, account, CONVERGING, without=("t1",))
@@ -107,8 +107,8 @@ def test_a_tenant_whose_certificate_expires_stays_linked_and_is_told_why_it_cann
     assert "the certificate of 't1' expired on" in " ".join(after.said.split())
 
 
-def test_a_server_whose_certificate_expires_keeps_its_links_and_nobody_comes_anew(tmp_path: Path) -> None:
-    federation = expiring(federation_of(tmp_path, CONVERGING), SERVER)
+def a_server_whose_certificate_expires_keeps_its_links_and_nobody_comes_anew(folder: Path) -> None:
+    federation = expiring(federation_of(folder, CONVERGING), SERVER)
     first = held_up(tell("after send Header 17", "cut t1 0"), fault_at("before send Header 41"))
     account = Chaos(federation, {SERVER: [first]}, patience=30).run(150)
     assert [life.status for life in account.lives_of(SERVER)] == [KILLED, 2], account.told()
@@ -116,3 +116,17 @@ def test_a_server_whose_certificate_expires_keeps_its_links_and_nobody_comes_ane
     for party in (SERVER, *federation.tenant_files):
         assert_clear(account.last(party).said, "the certificate of 'server' expired on", "a new version of the roster")
     assert account.lives_of(SERVER)[0].said.count("iteration") >= 6, "it went on with those who were linked"
+
+
+RUNS = at_once(
+    links_that_are_cut_come_back,
+    a_half_open_link_is_found_and_dialled_anew,
+    a_tenant_that_stood_still_comes_back_and_a_server_that_did_loses_nothing,
+    a_tenant_whose_certificate_expires_stays_linked_and_is_told_why_it_cannot_come_back,
+    a_server_whose_certificate_expires_keeps_its_links_and_nobody_comes_anew,
+)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    RUNS.outcome(name, tmp_path_factory)
