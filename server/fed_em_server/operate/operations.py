@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,11 +14,13 @@ from fed_em.reference_edges import ReferenceEdges
 from fed_em_protocols.roster import load_roster
 from fed_em_server.configuration import ServerConfiguration
 from fed_em_server.measurement.measure import measure
+from fed_em_server.observability.observed_session import observing_session
 from fed_em_server.record import RECORD_FILE, SessionRecord
 from fed_em_server.registry import Registry, Version
 from fed_em_server.registry.session_lineage import add_output
 from fed_em_server.serve import MODEL_FOLDER, serve
 from fed_em_server.session import Watcher
+from fed_em_server.watchers import Watchers
 
 
 class Operations(Protocol):
@@ -57,19 +59,24 @@ class SessionOperations:
         scratch: Folder for the transcripts of measurements.
         watcher: Who looks on.
         warm: Whether a retrain starts from the model in use.
+        report: Told where the metrics of a retrain are served.
     """
 
     configuration: ServerConfiguration
     scratch: Path
     watcher: Watcher
     warm: bool = True
+    report: Callable[[str], None] = lambda _: None
 
     def measure(self, models: Sequence[FittedModel], edges: ReferenceEdges) -> Measurement:
         """See `Operations`."""
         return measure(self.configuration.model_copy(update={"output": self.scratch}), models, edges, self.watcher)
 
     def retrain(self, start: Path, folder: Path) -> Path:
-        """See `Operations`. Each attempt has a folder of its own, as a session's outcome has."""
+        """See `Operations`. Each attempt has a folder of its own, as a session's outcome has.
+
+        Metrics, log and traces are those of the session's file, the metrics with the mark of a planned retrain.
+        """
         attempts = sorted(folder.glob("attempt-*"), key=lambda each: int(each.name.rpartition("-")[2]))
         for attempt in attempts:
             if is_finished(attempt):
@@ -77,8 +84,12 @@ class SessionOperations:
         fit = self.configuration.fit
         warm = {"start": str(start), "starts": None} if self.warm and self.configuration.selection is None else {}
         output = folder / f"attempt-{len(attempts) + 1}"
-        changes = {"output": output, "fit": fit.model_copy(update=warm)}
-        serve(self.configuration.model_copy(update=changes), self.watcher)
+        metrics = self.configuration.metrics.model_copy(update={"planned_retrain": True})
+        changes = {"output": output, "fit": fit.model_copy(update=warm), "metrics": metrics}
+        session = self.configuration.model_copy(update=changes)
+        with observing_session(session, self.report) as observers:
+            outcome, _ = serve(session, Watchers((self.watcher, observers)))
+            observers.finished(outcome.record)
         return output
 
     def add(self, registry: Registry, output: Path, reason: str) -> Version:
