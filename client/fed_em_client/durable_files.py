@@ -41,8 +41,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def locked(path: Path) -> int:
+def locked(path: Path, complaint: CallerError | None = None) -> int:
     """Descriptor of a lock file, which no other process gets until it is closed. The folder is made if it is not there.
+
+    Args:
+        path: The file.
+        complaint: Raised if another process holds it; by default one about a tenant's state folder.
 
     Raises:
         CallerError: another process holds it.
@@ -58,9 +62,12 @@ def locked(path: Path) -> int:
         os.close(lock)
         if not isinstance(error, BlockingIOError):
             raise EnvironmentFault(f"{folder}: cannot be locked: {error.strerror}") from None
-        raise CallerError(
-            f"another process of this tenant uses the state folder {folder}",
-            remedy="stop it; a tenant must never run twice, whatever machine it runs on",
+        raise (
+            complaint
+            or CallerError(
+                f"another process of this tenant uses the state folder {folder}",
+                remedy="stop it; a tenant must never run twice, whatever machine it runs on",
+            )
         ) from None
     return lock
 

@@ -90,7 +90,13 @@ class GrpcLink(AbstractContextManager["GrpcLink"]):
         self._channel.close()
 
 
-def serve_session(session: TenantSession, endpoint: Endpoint, patience: float, report: Callable[[str], None]) -> None:
+def serve_session(
+    session: TenantSession,
+    endpoint: Endpoint,
+    patience: float,
+    report: Callable[[str], None],
+    loyalty: float = 0.0,
+) -> None:
     """Take part in a session until it ends, dialling again whenever the link breaks.
 
     Args:
@@ -98,9 +104,11 @@ def serve_session(session: TenantSession, endpoint: Endpoint, patience: float, r
         endpoint: The coordinator.
         patience: Seconds to keep dialling without success.
         report: Told, in a sentence, of links that come and go.
+        loyalty: The same once the session was joined, if that is longer: a server that was killed, or that paused, may be away for long,
+            and goes on with those who are still there.
 
     Raises:
-        EnvironmentFault: no link came about for `patience` seconds.
+        EnvironmentFault: no link came about for so long.
         PeerFault: the server broke the protocol, or does not know this tenant.
         SessionLeft: the session does not suit this tenant.
     """
@@ -124,14 +132,15 @@ def serve_session(session: TenantSession, endpoint: Endpoint, patience: float, r
                 trouble = _trouble(error)
         if up:
             session.watcher.unlinked()
-        if time.monotonic() - heard > patience:
+        longest = max(patience, loyalty) if session.joined else patience
+        if time.monotonic() - heard > longest:
             raise EnvironmentFault(
-                f"no link to the server at {endpoint.address} for {patience:.0f} seconds: {trouble or 'it hangs up'}",
+                f"no link to the server at {endpoint.address} for {longest:.0f} seconds: {trouble or 'it hangs up'}",
                 remedy="check that the server runs and that both sides use one roster; `fed-em doctor` tests each step",
             )
         if trouble != told:
             report(
-                f"no link to {endpoint.address} ({trouble or 'it hangs up'}); dialling again for {patience:.0f} seconds"
+                f"no link to {endpoint.address} ({trouble or 'it hangs up'}); dialling again for {longest:.0f} seconds"
             )
             told = trouble
         time.sleep(pause * random.uniform(0.5, 1.0))

@@ -172,6 +172,7 @@ def take_part(
     patience: float,
     address: str | None = None,
     watcher: TenantWatcher = UNWATCHED,
+    loyalty: float = 0.0,
 ) -> Path | None:
     """Serve one session over gRPC, to its end.
 
@@ -181,6 +182,7 @@ def take_part(
         patience: Seconds to keep dialling a server that does not answer.
         address: The coordinator's "host:port"; the configuration's by default.
         watcher: Who looks on.
+        loyalty: See `serve_session`.
 
     Returns:
         The folder of the final model; None if the session measured models, and fitted none.
@@ -200,7 +202,7 @@ def take_part(
         where = configuration.server if address is None else address
         split_address(where)
         report(f"{configuration.name}: dialling {where}")
-        serve_session(session, tenant.endpoint(where), patience, report)
+        serve_session(session, tenant.endpoint(where), patience, report, loyalty)
         return keep_model(session, work, configuration.state / MODEL_FOLDER)
 
 

@@ -24,6 +24,10 @@ def tenant(
     traces: Annotated[
         bool, typer.Option("--traces", help="Send spans to an OTLP collector, as OTEL_* variables say.")
     ] = False,
+    loyalty: Annotated[
+        float,
+        typer.Option("--loyalty", min=0, help="The same once a session was joined: its server may be away for long."),
+    ] = 86400.0,
 ) -> None:
     """Take part in one session, with this machine's own rows."""
     from fed_em_client.configuration import read_tenant_configuration
@@ -40,7 +44,7 @@ def tenant(
         else:
             from fed_em_client.take_part import take_part
 
-            folder = take_part(parsed, report, patience, server, watcher)
+            folder = take_part(parsed, report, patience, server, watcher, loyalty)
     came_to = "it measured models, and fitted none" if folder is None else f"its model is in {folder}"
     report(f"{parsed.name}: the session is over; {came_to}")
 

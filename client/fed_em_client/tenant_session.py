@@ -127,6 +127,11 @@ class TenantSession:
         """Whether the session has ended for this tenant."""
         return self.state.phase is TenantPhase.CLOSED
 
+    @property
+    def joined(self) -> bool:
+        """Whether this tenant accepted the session's terms, and the session is not over."""
+        return self.state.phase is TenantPhase.JOINED
+
     def greet(self) -> tuple[bytes, ...]:
         """The first messages on a new link, the first time and every time after."""
         return self._logged(self._take(tenant_greet(self.state)))

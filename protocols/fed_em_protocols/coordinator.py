@@ -35,6 +35,7 @@ from fed_em_protocols.coordinator_round import (
     uploading_stage,
 )
 from fed_em_protocols.coordinator_state import (
+    RESTARTED,
     Attendance,
     CoordinatorState,
     CoordinatorStep,
@@ -145,7 +146,7 @@ def coordinator_restart(state: CoordinatorState, now: float) -> CoordinatorState
     if state.phase is CoordinatorPhase.CLOSED:
         return state
     members = _nobody_yet(state.roster, now + state.timetable.gather)
-    ended = fail_request(state, "the server was restarted").state
+    ended = fail_request(state, RESTARTED).state
     return replace(ended, members=members, window=None, upcoming=None, deadline=None)
 
 
@@ -368,7 +369,8 @@ def _start_gated(state: CoordinatorState, participants: frozenset[int], now: flo
     gone = counts.survivors - (same & participants if covered else same)
     if gone:
         names = ", ".join(state.roster.names(gone))
-        return fail_request(state, f"after the counts of round {counts.round} these went away: {names}")
+        away = state.roster.names(gone)
+        return fail_request(state, f"after the counts of round {counts.round} these went away: {names}", away=away)
     return start_round(state, counts.survivors, now) if covered else _wait_for_window(state, now)
 
 
@@ -379,7 +381,7 @@ def _wait_for_window(state: CoordinatorState, now: float, held_up: bool = False)
     if not held_up and _can_go_on_with(state, state.here):
         return _open_next_window(state, now)
     if now >= state.give_up:
-        return fail_request(state, _who_is_missing(state), final=True)
+        return fail_request(state, _who_is_missing(state), final=True, away=_hoped_for_names(state))
     waiting = with_cut_off(state, state.give_up)
     if state.last_round == 0 or state.paused or _can_go_on_with(state, state.here):
         return CoordinatorStep(waiting)
@@ -397,7 +399,7 @@ def _open_next_window(state: CoordinatorState, now: float) -> CoordinatorStep:
     if state.windows_opened - state.windows_before >= _WINDOWS_A_REQUEST:
         outside = ", ".join(state.roster.names(i for i in state.here if _is_outside(state, i))) or "several"
         reason = f"tenants leave as fast as windows are opened ({outside}); {_who_is_missing(state)}"
-        return fail_request(state, reason)
+        return fail_request(state, reason, away=_hoped_for_names(state))
     return open_window(state, now)
 
 
@@ -421,6 +423,11 @@ def _can_go_on_with(state: CoordinatorState, members: frozenset[int]) -> bool:
 
 def _waited_for_names(state: CoordinatorState) -> tuple[str, ...]:
     return state.roster.names(frozenset(state.members) - state.here)
+
+
+def _hoped_for_names(state: CoordinatorState) -> tuple[str, ...]:
+    """The same without those that refused the session, and will not be back."""
+    return state.roster.names(frozenset(state.members) - state.here - state.members.refused)
 
 
 def _who_is_missing(state: CoordinatorState) -> str:

@@ -207,9 +207,11 @@ def uploading_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
         return _with_notices(notices, fail_request(
             late,
             f"round {current.number}: {len(uploaded)} uploads, needed are {needed}; missing: {', '.join(missing) or 'nobody'}",
+            away=missing,
         ))  # fmt: skip
     if survivors < frozenset().union(*(unit for unit in state.units if unit <= uploaded)):
-        return _with_notices(notices, fail_request(late, f"round {current.number}: too many neighbours are missing"))
+        reason = f"round {current.number}: too many neighbours are missing"
+        return _with_notices(notices, fail_request(late, reason, away=missing))
     evidence = b"".join(current.uploads[index] for index in sorted(survivors))
     outcome = Outcomes(survivors, evidence, window.fixed.digest)
     fixed = replace(late, round=replace(current, outcome=outcome))
@@ -307,6 +309,7 @@ def certifying_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
         mark_late(state, missing),
         f"round {current.number}: {len(outcome.endorsements)} of the {quorum} endorsements that a certificate needs; "
         f"missing: {', '.join(state.roster.names(missing))}",
+        away=state.roster.names(missing),
     )
 
 
@@ -462,6 +465,7 @@ def recovering_stage(state: CoordinatorState, now: float) -> CoordinatorStep:
             state,
             f"round {current.number}: '{state.name(dealer)}' fell silent and {short[dealer]} of the {setup.threshold} "
             f"shares that would replace it came back",
+            away=(state.name(dealer),),
         )
     secrets = {}
     for (dealer, which), shares in needed.items():

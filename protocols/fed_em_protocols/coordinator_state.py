@@ -40,6 +40,9 @@ from fed_em_protocols.window import WindowSetUp
 
 NO_DIGEST = bytes(DIGEST_BYTES)
 
+# Why an attempt at a sum came to nothing, where the server's process ended.
+RESTARTED = "the server was restarted"
+
 
 @dataclass(frozen=True)
 class Timetable:
@@ -92,6 +95,7 @@ class NoticeKind(Enum):
     SUMMED = "summed"
     ROUND_FAILED = "round-failed"
     FAULT = "fault"
+    RESTARTED = "restarted"
 
 
 @dataclass(frozen=True)
@@ -152,11 +156,15 @@ class SumNotOpened:
         round: The last round tried.
         reason: Why, naming who is missing.
         final: Whether asking again would end the same way.
+        away: Tenants without whom it came to nothing, where nothing else stood in the way: they may come back.
+        interrupted: The server's process ended meanwhile: nobody failed.
     """
 
     round: int
     reason: str
     final: bool = False
+    away: tuple[str, ...] = ()
+    interrupted: bool = False
 
 
 @dataclass(frozen=True)
@@ -682,7 +690,11 @@ def still_waiting(state: CoordinatorState, now: float) -> bool:
 
 
 def fail_request(
-    state: CoordinatorState, reason: str, notices: tuple[Notice, ...] = (), final: bool = False
+    state: CoordinatorState,
+    reason: str,
+    notices: tuple[Notice, ...] = (),
+    final: bool = False,
+    away: tuple[str, ...] = (),
 ) -> CoordinatorStep:
     """End the request without a sum. The round number is spent, the window, if there is one, goes on; counts are taken anew."""
     current, previous, unresolved = state.round, state.previous, state.unresolved
@@ -698,5 +710,5 @@ def fail_request(
     )  # fmt: skip
     notice = Notice(NoticeKind.ROUND_FAILED, state.last_round, (), reason)
     ended = None if current is None else EndedRound(current)
-    result = SumNotOpened(state.last_round, reason, final)
+    result = SumNotOpened(state.last_round, reason, final, away)
     return CoordinatorStep(failed, notices=(*notices, notice), result=result, ended=ended)

@@ -104,6 +104,7 @@ EVENTS: Mapping[str, Event] = {
     "late": Event(Level.WARNING, _WHO),
     "recovering": Event(Level.WARNING, _WHO),
     "paused": Event(Level.ERROR, _WHY),
+    "restarted": Event(Level.WARNING, _WHO),
     "round_failed": Event(Level.WARNING, _WHY),
     "fault": Event(Level.ERROR, _WHY),
     # A tenant's.

@@ -206,9 +206,6 @@ METRICS: tuple[Metric, ...] = (
         _COUNTED,
         (Label("how", ("new", "resumed")),),
     ),
-    _gauge(
-        "checkpoint_timestamp_seconds", "When the last checkpoint was written.", _SERVER, _COUNTED, unit="unix time"
-    ),
     # Rounds.
     _counter(
         "rounds",

@@ -176,6 +176,8 @@ def _on_terms(
     state: TenantState, sealed: Sealed[SessionTerms], randomness: Randomness, marks: RoundMarks
 ) -> TenantStep:
     if state.phase is TenantPhase.JOINED:
+        if state.terms is not None and state.terms.content.session != sealed.content.session:
+            raise OutOfTurn(SERVER, "began another session: the one that this tenant's process is in does not go on")
         if state.terms is None or state.terms.digest != sealed.digest:
             raise Equivocation(
                 SERVER,

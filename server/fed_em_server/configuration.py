@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, FiniteFloat, PositiveFloat, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, PositiveFloat, SecretStr, ValidationError, model_validator
 
 from fed_em.beginnings import Beginning, BestCentres, BestOf, FromLabels, FromModel, OneDraw
 from fed_em.candidates import Candidates
@@ -40,6 +40,8 @@ from fed_em_protocols.starts import MAX_STARTS, Starts, most_candidates, starts_
 from fed_em_protocols.stream import Stream
 from fed_em_protocols.terms import Trust
 from fed_em_server.registry.canary_rule import CanaryRule
+
+_SQLITE = "sqlite:///"
 
 # Of `[fit] start`, what names no folder.
 LABELS = "labels"
@@ -148,6 +150,13 @@ class DashboardTable(Table):
     """Port 0 for any that is free."""
 
 
+class CheckpointsTable(Table):
+    """Where the server keeps what another process of it needs to go on with a session."""
+
+    url: SecretStr | None = None
+    """A database: "sqlite:///FILE", or "postgresql+psycopg://USER@HOST/DATABASE". By default `checkpoints.sqlite` in `output`."""
+
+
 class ServerConfiguration(Table):
     """A session, as the server's operator writes it."""
 
@@ -183,6 +192,7 @@ class ServerConfiguration(Table):
     metrics: SessionMetricsTable = SessionMetricsTable()
     log: LogTable = LogTable()
     traces: TracesTable = TracesTable()
+    checkpoints: CheckpointsTable = CheckpointsTable()
 
     @model_validator(mode="before")
     @classmethod
@@ -371,4 +381,13 @@ def read_server_configuration(path: Path) -> ServerConfiguration:
     moved: dict[str, object] = {name: base / getattr(found, name) for name in ("roster", "keys", "output")}
     if found.fit.start not in (None, LABELS):
         moved["fit"] = found.fit.model_copy(update={"start": str(base / str(found.fit.start))})
+    moved["checkpoints"] = _moved(found.checkpoints, base)
     return found.model_copy(update=moved)
+
+
+def _moved(table: CheckpointsTable, base: Path) -> CheckpointsTable:
+    """With the path of a SQLite file taken from where the session's file lies."""
+    url = "" if table.url is None else table.url.get_secret_value()
+    if not url.startswith(_SQLITE) or not url.removeprefix(_SQLITE):
+        return table
+    return CheckpointsTable(url=SecretStr(f"{_SQLITE}{(base / url.removeprefix(_SQLITE)).as_posix()}"))

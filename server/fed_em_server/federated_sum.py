@@ -90,10 +90,11 @@ class FederatedSum(RepeatedSums):
             result = self._wait()
         return result
 
-    def _wait(self) -> SumOpened | SumNotOpened | None:
+    def _wait(self, until: float | None = None) -> SumOpened | SumNotOpened | None:
+        """Work on the next event, or on the deadline if that comes first; or wait until the clock shows `until` without one."""
         for_tenants = self.state.phase is CoordinatorPhase.GATHERING and not self.state.upcoming
         since = self._clock
-        deadline = self.state.deadline
+        deadline = self.state.deadline if until is None else until
         event = self._listen(deadline)
         now = self._clock
         if event is None and deadline is not None:
@@ -157,10 +158,15 @@ class FederatedSum(RepeatedSums):
 
     def _take(self, step: CoordinatorStep) -> SumOpened | SumNotOpened | None:
         self.state = step.state
-        if self._recorder is not None:
-            self._recorder.stepped(step)
         for notice in step.notices:
             self._watch(notice)
+        self._keep(step)
         for tenant, data in step.sends:
             self._hub.send(tenant, data)
         return step.result
+
+    def _keep(self, step: CoordinatorStep) -> None:
+        """Keep what must be kept of a step before its messages leave."""
+        if self._recorder is not None:
+            self._recorder.stepped(step)
+            self._recorder.concluded(step)

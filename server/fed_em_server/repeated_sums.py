@@ -9,11 +9,17 @@ from fed_em_protocols.coordinator_state import SumNotOpened, SumOpened, SumReque
 from fed_em_protocols.errors import SumFailed
 
 # A sum is attempted this often; who fell silent is late by then, and not waited for.
-_ATTEMPTS = 3
+ATTEMPTS = 3
 
 
 class RepeatedSums(ABC):
-    """Sums of the tenants' encoded vectors, one at a time."""
+    """Sums of the tenants' encoded vectors, one at a time.
+
+    Attributes:
+        essential: Whether the session comes to nothing without the sums that are asked for next.
+    """
+
+    essential = True
 
     @abstractmethod
     def _attempt(self, request: SumRequest) -> SumOpened | SumNotOpened:
@@ -25,7 +31,8 @@ class RepeatedSums(ABC):
         All attempts together wait for tenants who are not here as long as the timetable says, and no longer.
 
         Raises:
-            SumFailed: no sum could be opened in three attempts, or one was final; the message says why.
+            SumFailed: no sum could be opened in three attempts, or one was final; the message says why. An attempt that the end of the
+                server's process interrupted is none of them.
         """
         return self._repeated(lambda: self._attempt(request))
 
@@ -50,12 +57,14 @@ class RepeatedSums(ABC):
         return self._repeated(pair)
 
     def _repeated(self, attempt: Callable[[], SumOpened | SumNotOpened]) -> SumOpened:
-        reason = ""
-        for _ in range(_ATTEMPTS):
+        failed, reason = 0, ""
+        while failed < ATTEMPTS:
             outcome = attempt()
             if isinstance(outcome, SumOpened):
                 return outcome
-            reason = outcome.reason
+            if outcome.interrupted:
+                continue
+            failed, reason = failed + 1, outcome.reason
             if outcome.final:
                 break
         raise SumFailed(

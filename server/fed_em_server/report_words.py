@@ -23,7 +23,8 @@ _PREFIXES = ("", "k", "M", "G", "T")
 # What is kept and told of a session besides its rounds; the other notices are about the ordinary course of a round.
 HAPPENINGS = frozenset(
     {NoticeKind.LEFT, NoticeKind.JOINED, NoticeKind.REFUSED, NoticeKind.WINDOW_OPENED, NoticeKind.WINDOW_ABANDONED,
-     NoticeKind.LATE, NoticeKind.RECOVERING, NoticeKind.PAUSED, NoticeKind.ROUND_FAILED, NoticeKind.FAULT}
+     NoticeKind.LATE, NoticeKind.RECOVERING, NoticeKind.PAUSED, NoticeKind.ROUND_FAILED, NoticeKind.FAULT,
+     NoticeKind.RESTARTED}
 )  # fmt: skip
 
 # Names in one sentence before the rest is counted.
@@ -237,6 +238,10 @@ def _fault(happening: Happening) -> str:
     return f"fault of {names_in_words(happening.tenants)}: {happening.text}"
 
 
+def _restarted(_: Happening) -> str:
+    return "the server was started again, and the session goes on"
+
+
 def _plainly(happening: Happening) -> str:
     about = f" ({names_in_words(happening.tenants)})" if happening.tenants else ""
     return f"{happening.kind.replace('-', ' ')}{about}"
@@ -256,4 +261,5 @@ _SENTENCES: dict[NoticeKind, Callable[[Happening], str]] = {
     NoticeKind.RECOVERING: _recovering,
     NoticeKind.ROUND_FAILED: _round_failed,
     NoticeKind.FAULT: _fault,
+    NoticeKind.RESTARTED: _restarted,
 }

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
+
+from sqlalchemy.engine import URL
 
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em.model_file import save_model
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.party import PartyKeys, check_certificate, load_keys
 from fed_em_protocols.roster import Roster, load_roster
+from fed_em_server.checkpoints.store import CheckpointStore, checkpoint_url
+from fed_em_server.checkpoints.taking_up import take_up
 from fed_em_server.configuration import ServerConfiguration
 from fed_em_server.grpc_hub import GrpcHub
 from fed_em_server.record import write_record
@@ -19,6 +24,7 @@ from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, plan_ses
 from fed_em_server.transcript_folder import TranscriptFolder
 
 MODEL_FOLDER = "model"
+CHECKPOINTS_FILE = "checkpoints.sqlite"
 
 
 @dataclass(frozen=True)
@@ -37,9 +43,22 @@ class Server:
         """A fresh session."""
         return plan_session(self.configuration, self.roster, self.keys.identity, transport)
 
-    def transcript(self) -> TranscriptFolder:
-        """A new transcript in the output folder. Raises `EnvironmentFault` if the disk does not take it."""
-        return TranscriptFolder(self.configuration.output, self.configuration.transcript_uploads)
+    def transcript(self, name: str | None = None) -> TranscriptFolder:
+        """A new transcript in the output folder, or the one of that name. Raises `EnvironmentFault` if the disk does not take it."""
+        return TranscriptFolder(self.configuration.output, self.configuration.transcript_uploads, name)
+
+    def checkpoints(self) -> CheckpointStore:
+        """The database of checkpoints, locked. Raises as `checkpoint_url` and `CheckpointStore`."""
+        return CheckpointStore(*checkpoints_of(self.configuration, self.roster))
+
+
+def checkpoints_of(configuration: ServerConfiguration, roster: Roster) -> tuple[URL, str]:
+    """Where a session's checkpoints go, and the place that they have there. Raises as `checkpoint_url`."""
+    output, url = configuration.output, configuration.checkpoints.url
+    if url is None:
+        return checkpoint_url(f"sqlite:///{output / CHECKPOINTS_FILE}"), ""
+    # Others may share it: a server's sessions are those of its identity and its output folder.
+    return checkpoint_url(url.get_secret_value()), f"{roster.server.identity_key.hex()} {output.resolve()}"
 
 
 def open_server(configuration: ServerConfiguration) -> Server:
@@ -56,20 +75,38 @@ def open_server(configuration: ServerConfiguration) -> Server:
     return Server(configuration, roster, keys)
 
 
-def serve(configuration: ServerConfiguration, watcher: Watcher) -> tuple[SessionOutcome, Path]:
-    """Run one session over gRPC, and keep its outcome in the configuration's output folder.
+def serve(
+    configuration: ServerConfiguration,
+    watcher: Watcher,
+    new: bool = False,
+    report: Callable[[str], None] = lambda _: None,
+) -> tuple[SessionOutcome, Path]:
+    """Run one session over gRPC, and keep its outcome in the configuration's output folder. One that is not over goes on.
+
+    Args:
+        configuration: Of the session.
+        watcher: Who looks on.
+        new: Abandon a session that is not over.
+        report: Told, in a sentence, if one goes on.
 
     Returns:
         The outcome, and the folder of its transcript.
 
     Raises:
-        FedEmError: as `open_server`, `GrpcHub` and `run_session`.
+        FedEmError: as `open_server`, `take_up`, `GrpcHub` and `run_session`.
     """
     server = open_server(configuration)
-    claim_output(configuration.output)
-    with server.transcript() as store:
-        outcome = run_session(server.plan("grpc"), server.hub(), watcher, store=store)
-    keep_outcome(configuration.output, outcome)
+    _require_writable(configuration.output)
+    with server.checkpoints() as checkpoints:
+        plan, checkpoint = take_up(checkpoints, server.plan("grpc"), new)
+        if checkpoint.resumed:
+            report(f"session {checkpoint.session} goes on, {checkpoint.last_round} rounds into it")
+        else:
+            claim_output(configuration.output)
+        with server.transcript(checkpoint.transcript or None) as store:
+            outcome = run_session(plan, server.hub(), watcher, store=store, checkpoint=checkpoint)
+        keep_outcome(configuration.output, outcome)
+        checkpoint.done()
     return outcome, store.folder
 
 
@@ -82,6 +119,10 @@ def claim_output(folder: Path) -> None:
     """
     if (folder / MODEL_FOLDER).exists():
         raise CallerError(f"{folder} holds the model of an earlier session", remedy="name another `output` folder")
+    _require_writable(folder)
+
+
+def _require_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):

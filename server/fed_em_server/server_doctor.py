@@ -21,7 +21,9 @@ from fed_em_protocols.party import PartyKeys, load_keys
 from fed_em_protocols.protection import check_protection
 from fed_em_protocols.roster import Roster, load_roster
 from fed_em_protocols.terms import SessionTerms, Trust, validate_terms
+from fed_em_server.checkpoints.store import CheckpointStore, StoreInUse
 from fed_em_server.configuration import ServerConfiguration, read_server_configuration
+from fed_em_server.serve import checkpoints_of
 from fed_em_server.session import plan_session
 from fed_em_server.session_terms import privacy_plan, survivors_of, threats_of
 
@@ -53,6 +55,7 @@ def _examine_session(configuration: ServerConfiguration, now: datetime) -> Itera
     yield from _check_listening(configuration, roster)
     if roster is None:
         return
+    yield check("checkpoints", lambda: _checkpoints(configuration, roster), str).finding
     yield check("encoding", lambda: _first_encoding(configuration, roster), _say_encoding).finding
     own = keys.result
     if own is not None:
@@ -81,6 +84,19 @@ def _own_keys(configuration: ServerConfiguration, roster: Roster | None) -> Part
     if roster is not None:
         keys.check_against(roster, SERVER)
     return keys
+
+
+def _checkpoints(configuration: ServerConfiguration, roster: Roster) -> str:
+    url, place = checkpoints_of(configuration, roster)
+    shown = url.render_as_string(hide_password=True)
+    if url.drivername == "sqlite" and not Path(str(url.database)).exists():
+        return f"none yet; they will be in {shown}"
+    try:
+        with CheckpointStore(url, place) as store:
+            row = store.unfinished()
+    except StoreInUse:
+        return f"in {shown}, which a running server uses"
+    return f"in {shown}; " + ("no session waits to go on" if row is None else f"session {row.session} waits to go on")
 
 
 def _say_roster(roster: Roster) -> str:

@@ -6,15 +6,18 @@ fit_session over FederatedTotal over FederatedSum over a hub
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 from fed_em.arithmetic import computed_on
 from fed_em.beginnings import Beginning, OneDraw
 from fed_em.bootstrap import MOST_SUMS as BOOTSTRAP_ROUNDS
 from fed_em.em import Iteration, Stopping
+from fed_em.errors import EnvironmentFault, FedEmError
 from fed_em.lock_step import RoundOfFits
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM
@@ -24,6 +27,7 @@ from fed_em.starts import StartRound
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import CoordinatorState, Notice, NoticeKind, SumOpened, Timetable
 from fed_em_protocols.description import SessionDescription
+from fed_em_protocols.errors import SumFailed
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.messages import CloseReason
 from fed_em_protocols.roster import Roster
@@ -31,6 +35,9 @@ from fed_em_protocols.terms import SessionTerms, Trust
 from fed_em_protocols.transcript.fit_notes import FitNotes
 from fed_em_protocols.transcript.fit_plan import planned
 from fed_em_protocols.transcript.recorder import TranscriptRecorder, TranscriptStore
+from fed_em_server.checkpoints.kept_record import KeptRecord, RecordLine
+from fed_em_server.checkpoints.resumable_sum import ResumableSum
+from fed_em_server.checkpoints.session_checkpoint import SessionCheckpoint
 from fed_em_server.configuration import ServerConfiguration
 from fed_em_server.federated_sum import FederatedSum
 from fed_em_server.hub import Hub
@@ -139,8 +146,12 @@ def run_session(
     watcher: Watcher,
     summing: Summing = FederatedSum,
     store: TranscriptStore | None = None,
+    checkpoint: SessionCheckpoint | None = None,
 ) -> SessionOutcome:
-    """Run a session to its end. Tenants are told of the end whatever happens.
+    """Run a session to its end, of which tenants are told.
+
+    With checkpoints, only the session itself can end without a model; what happens to its process (an interrupt, a disk that is full) or
+    to its tenants (too few are there) ends the process alone, and the next goes on.
 
     Args:
         plan: What fixes it.
@@ -148,11 +159,14 @@ def run_session(
         watcher: Who looks on.
         summing: Who sums.
         store: Where its transcript goes; None for none.
+        checkpoint: Keeps what another process needs to go on, and has what the one before kept; None for none. `summing` is then the
+            one that it needs, whatever it is.
 
     Raises:
         SumFailed: a sum could not be opened, again and again, or a tenant could not compute its statistics.
         CallerError: the encoding's range cannot be proved, a column is constant, or too few cells of it pass the mass gate.
-        EnvironmentFault: the store does not take the transcript.
+        SessionPaused: tenants are missing for too long; never without checkpoints.
+        EnvironmentFault: the store does not take the transcript or the checkpoints, or what was kept leads elsewhere here.
     """
     recorder = None if store is None else TranscriptRecorder(store, plan.identity, time_of_day)
     try:
@@ -165,25 +179,42 @@ def run_session(
             hub.now(),
             plan.planned_rounds,
         )
-        if recorder is not None:
+        if checkpoint is not None and checkpoint.resumed:
+            state = checkpoint.state_over(state)
+            if recorder is not None:
+                recorder.resumed(state.terms, checkpoint.entries)
+        elif recorder is not None:
             recorder.opened(plan.roster, state.terms, planned(plan), computed_on())
+        if checkpoint is not None and not checkpoint.resumed:
+            checkpoint.begin(state.terms, planned(plan), computed_on(), "" if store is None else store.name)
+        keeper = _RecordKeeper(plan, hub, watcher, checkpoint)
+        if checkpoint is not None:
+            checkpoint.follow(keeper, recorder)
+            summing = partial(ResumableSum, checkpoint)
     except BaseException:
         hub.close()
         raise
-    keeper = _RecordKeeper(plan, hub, watcher)
-    notes = None if recorder is None else FitNotes(recorder.add)
+    notes = None if recorder is None else FitNotes(recorder.noted)
     sums = summing(state, hub, keeper.noticed, recorder)
     try:
         onlooker = keeper if notes is None else Onlookers((notes, keeper))
         done = fit_session(plan, sums, hub, onlooker, keeper.opened, keeper.projected)
         if notes is not None and done.errors is not None:
             notes.errors(done.errors)
-    except BaseException:
-        sums.close(CloseReason.FAILED)
+    except BaseException as error:
+        if checkpoint is None or _ends_the_session(error):
+            sums.close(CloseReason.FAILED)
+        else:
+            hub.close()
         raise
     sums.close(CloseReason.FINISHED, done.final.to_bytes())
     record = keeper.finished(done.result).model_copy(update={"standard_errors": done.error_round})
     return SessionOutcome(replace(_fitted_model(plan, done.result, record), errors=done.errors), done.result, record)
+
+
+def _ends_the_session(error: BaseException) -> bool:
+    """Whether another process would come to the same end: not if only this one cannot go on."""
+    return isinstance(error, SumFailed) or (isinstance(error, FedEmError) and not isinstance(error, EnvironmentFault))
 
 
 def time_of_day() -> str:
@@ -206,9 +237,12 @@ def _fitted_model(plan: SessionPlan, result: StandardisedFit, record: SessionRec
 
 
 class _RecordKeeper:
-    """Turns notices, sums, iterations and picks into the session's record. Implements `fed_em.standardised_fit.Onlooker`."""
+    """Turns notices, sums, iterations and picks into the session's record. Implements `fed_em.standardised_fit.Onlooker`.
 
-    def __init__(self, plan: SessionPlan, hub: Hub, watcher: Watcher) -> None:
+    Of a session that goes on, the fit runs once more through the sums that were opened before: their records are those that were kept.
+    """
+
+    def __init__(self, plan: SessionPlan, hub: Hub, watcher: Watcher, before: SessionCheckpoint | None = None) -> None:
         self._plan = plan
         self._hub = hub
         self._watcher = watcher
@@ -224,7 +258,52 @@ class _RecordKeeper:
         self._happenings: list[Happening] = []
         self._record = first_record(plan)
         self._standings = self._stood = Standings.at_start(self._record)
+        self._known: deque[RoundRecord] = deque()
+        self._new: list[RecordLine] = []
+        if before is not None and before.record is not None:
+            self._go_on(before.record, before.lines)
         watcher.session_started(self._record)
+        if before is not None and before.resumed:
+            self.noticed(Notice(NoticeKind.RESTARTED, before.last_round))
+
+    def _go_on(self, kept: KeptRecord, lines: Sequence[RecordLine]) -> None:
+        now, up, down = self._hub.now(), *self._hub.traffic()
+        self._start = now - kept.seconds
+        self._mark = (now - kept.since_sum, up - kept.bytes_up, down - kept.bytes_down)
+        self._record = self._record.model_copy(update={"started": kept.started})
+        self._asked, self._recovered, self._uploaded = (
+            frozenset(kept.asked), frozenset(kept.recovered), set(kept.uploaded)
+        )  # fmt: skip
+        self._summed, self._bases = kept.summed, kept.bases
+        self._standings = self._standings.standing(kept.stand, kept.members)
+        self._stood = self._stood.standing(kept.stood, kept.members)
+        self._known.extend(line.opened for line in lines if line.opened is not None)
+        self._happenings.extend(line.happened for line in lines if line.happened is not None)
+
+    def kept(self) -> KeptRecord:
+        """What a process that goes on needs to know."""
+        now, up, down = self._hub.now(), *self._hub.traffic()
+        since, up_before, down_before = self._mark
+        return KeptRecord(
+            started=self._record.started,
+            seconds=now - self._start,
+            since_sum=now - since,
+            bytes_up=up - up_before,
+            bytes_down=down - down_before,
+            asked=tuple(sorted(self._asked)),
+            recovered=tuple(sorted(self._recovered)),
+            uploaded=tuple(sorted(self._uploaded)),
+            summed=self._summed,
+            bases=self._bases,
+            stand={name: found.value for name, found in self._standings.of.items()},
+            stood={name: found.value for name, found in self._stood.of.items()},
+            members=tuple(sorted(self._standings.members)),
+        )
+
+    def new_lines(self) -> Sequence[RecordLine]:
+        """What came since this was asked for last."""
+        new, self._new = self._new, []
+        return new
 
     def noticed(self, notice: Notice) -> None:
         """Keep what happened, and pass it on."""
@@ -240,6 +319,7 @@ class _RecordKeeper:
             self._summed += (notice.round,)
         if notice.kind in HAPPENINGS:
             self._happenings.append(happening_of(notice, self._hub.now() - self._start))
+            self._new.append(RecordLine(happened=self._happenings[-1]))
         self._watcher.noticed(notice)
 
     def projected(self, components: int) -> None:
@@ -248,6 +328,16 @@ class _RecordKeeper:
 
     def opened(self, opened: SumOpened) -> None:
         """A sum is there; its M-step is still to come."""
+        if self._known:
+            record = self._known.popleft()
+        else:
+            record = self._just_opened(opened)
+            self._new.append(RecordLine(opened=record))
+        self._rounds.append(record)
+        if record.iteration == 0:
+            self._watcher.round_opened(record)
+
+    def _just_opened(self, opened: SumOpened) -> RoundRecord:
         now, up, down = self._hub.now(), *self._hub.traffic()
         began, up_before, down_before = self._mark
         self._mark = (now, up, down)
@@ -259,7 +349,7 @@ class _RecordKeeper:
             opened.round if index in survivors else base if index in stale else 0
             for index, base in enumerate(self._bases)
         )
-        record = RoundRecord(
+        return RoundRecord(
             round=opened.round,
             iteration=iteration,
             counted=counts[-1] if counts else None,
@@ -269,9 +359,6 @@ class _RecordKeeper:
             bytes_up=up - up_before,
             bytes_down=down - down_before,
         )
-        self._rounds.append(record)
-        if iteration == 0:
-            self._watcher.round_opened(record)
 
     def _part(self, index: int, survivors: frozenset[int]) -> Participation:
         name = self._plan.roster.tenants[index].name

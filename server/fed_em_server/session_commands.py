@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from fed_em.standardised_fit import StandardisedFit
     from fed_em_server.configuration import ServerConfiguration
 
+# 128 + SIGINT, as shells have it.
+_INTERRUPTED = 130
+
 Configuration = Annotated[Path, typer.Argument(help="The session's TOML file.")]
 Dashboard = Annotated[
     str | None,
@@ -26,6 +29,9 @@ Dashboard = Annotated[
 
 def server(
     configuration: Configuration,
+    new: Annotated[
+        bool, typer.Option("--new", help="Begin another session, though one in the output folder is not over.")
+    ] = False,
     dashboard: Dashboard = None,
     metrics: Annotated[
         str | None, typer.Option("--metrics", help="Serve Prometheus metrics at host:port, instead of the file's.")
@@ -38,7 +44,7 @@ def server(
         bool, typer.Option("--traces", help="Send spans to an OTLP collector, as OTEL_* variables say.")
     ] = False,
 ) -> None:
-    """Coordinate one session over gRPC, until the model is fitted."""
+    """Coordinate one session over gRPC, until the model is fitted. One that is not over goes on where it stood."""
     from rich.console import Console
 
     from fed_em.errors import CallerError
@@ -62,8 +68,13 @@ def server(
         if page is not None:
             page.tell_address(console, parsed.output)
         observers = stack.enter_context(observing_session(parsed, console.print))
-        with watching(console) if in_words else nullcontext(Watchers()) as view:
-            outcome, transcript = serve(parsed, Watchers([view, observers, *([page] if page else [])]))
+        try:
+            with watching(console) if in_words else nullcontext(Watchers()) as view:
+                watchers = Watchers([view, observers, *([page] if page else [])])
+                outcome, transcript = serve(parsed, watchers, new, lambda said: console.print(said, highlight=False))
+        except KeyboardInterrupt:
+            console.print("interrupted: the session is not over; start the server again to go on", highlight=False)
+            raise typer.Exit(_INTERRUPTED) from None
         observers.finished(outcome.record)
         files = [MODEL_FOLDER, RECORD_FILE, transcript.name]
         try:

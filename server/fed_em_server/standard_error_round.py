@@ -41,6 +41,7 @@ def sum_standard_errors(
     products, replicates = description.products_of(final.model), description.replicates_of(final.model)
     if products is None and replicates is None:
         return None, None
+    sums.essential = False
     began, up, down = clock.now(), *clock.traffic()
     opened: list[SumOpened] = []
 

@@ -58,6 +58,11 @@ class Standings:
         change = _CHANGES.get(notice.kind)
         return change(self, notice) if change else self
 
+    def standing(self, of: Mapping[str, str], members: Iterable[str]) -> Standings:
+        """The same tenants as they stood in the process before, by the values of `Standing`."""
+        known = {name: Standing(of[name]) if name in of else found for name, found in self.of.items()}
+        return replace(self, of=known, members=frozenset(members))
+
     def _with(self, names: Iterable[str], standing: Standing) -> Standings:
         known = {name: standing for name in names if name in self.of}
         return replace(self, of={**self.of, **known}) if known else self
@@ -112,6 +117,11 @@ def _refused(now: Standings, notice: Notice) -> Standings:
     return now._with(notice.tenants, Standing.REFUSED)
 
 
+def _restarted(now: Standings, _: Notice) -> Standings:
+    linked = (name for name, standing in now.of.items() if standing not in {Standing.EXPECTED, Standing.REFUSED})
+    return replace(now._with(linked, Standing.AWAY), members=frozenset())
+
+
 _CHANGES: Mapping[NoticeKind, Callable[[Standings, Notice], Standings]] = {
     NoticeKind.LINKED: _linked,
     NoticeKind.JOINED: _joined,
@@ -121,4 +131,5 @@ _CHANGES: Mapping[NoticeKind, Callable[[Standings, Notice], Standings]] = {
     NoticeKind.ROUND_STARTED: _round_started,
     NoticeKind.LATE: _late,
     NoticeKind.RECOVERING: _recovering,
+    NoticeKind.RESTARTED: _restarted,
 }

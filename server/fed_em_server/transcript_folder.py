@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from io import FileIO
@@ -10,10 +11,10 @@ from pathlib import Path
 from types import TracebackType
 
 from fed_em.errors import CallerError
-from fed_em_client.durable_files import disk_trouble
+from fed_em_client.durable_files import disk_trouble, sync_folder
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.transcript.log import Checkpoint
-from fed_em_protocols.transcript.reading import TranscriptFiles, verified_entries
+from fed_em_protocols.transcript.reading import TranscriptFiles, kept_entries, verified_entries
 from fed_em_protocols.transcript.walk import WalkedSession, walked
 
 TRANSCRIPT_FOLDER = "transcript"
@@ -52,21 +53,29 @@ class TranscriptFolder(AbstractContextManager["TranscriptFolder"]):
     Args:
         output: The folder that it goes into.
         keeps_uploads: Whether masked vectors are kept.
+        name: Of the folder in it where a session that goes on has its transcript; None for a new one.
     """
 
-    def __init__(self, output: Path, keeps_uploads: bool = False) -> None:
+    def __init__(self, output: Path, keeps_uploads: bool = False, name: str | None = None) -> None:
         self.keeps_uploads = keeps_uploads
         self._output = output
+        self._name = name
+        self._named = name is not None
         self._files = ExitStack()
 
     @cached_property
     def folder(self) -> Path:
         """Where it is. Raises `EnvironmentFault` if the disk does not take it."""
         with disk_trouble(self._output):
-            folder = _new_folder(self._output)
+            folder = _new_folder(self._output) if self._name is None else self._output / self._name
             if self.keeps_uploads:
-                (folder / UPLOADS_FOLDER).mkdir()
+                (folder / UPLOADS_FOLDER).mkdir(exist_ok=True)
             return folder
+
+    @property
+    def name(self) -> str:
+        """See `TranscriptStore`: of its folder."""
+        return self.folder.name
 
     @cached_property
     def _entries(self) -> FileIO:
@@ -78,7 +87,7 @@ class TranscriptFolder(AbstractContextManager["TranscriptFolder"]):
 
     def _new_file(self, name: str) -> FileIO:
         with disk_trouble(self.folder):
-            return self._files.enter_context(FileIO(self.folder / name, "xb"))
+            return self._files.enter_context(FileIO(self.folder / name, "xb" if self._name is None else "ab"))
 
     def append(self, line: bytes) -> None:
         """See `TranscriptStore`."""
@@ -91,6 +100,26 @@ class TranscriptFolder(AbstractContextManager["TranscriptFolder"]):
         self._write(self._checkpoints, line)
         with disk_trouble(self.folder):
             _sync(self._checkpoints.fileno())
+
+    def sync(self) -> None:
+        """See `TranscriptStore`."""
+        with disk_trouble(self.folder):
+            _sync(self._entries.fileno())
+            if not self._named:
+                for folder in (self.folder, self._output):
+                    sync_folder(folder)
+                self._named = True
+
+    def cut(self, entries: int) -> tuple[Sequence[bytes], int]:
+        """See `TranscriptStore`."""
+        opened = self._entries, self._checkpoints  # a server that stopped early had no second file yet
+        files = read_transcript(self.folder)
+        lines, signed, checkpoints = kept_entries(files, entries)
+        whole = files.checkpoints.split(b"\n")[:checkpoints]
+        with disk_trouble(self.folder):
+            for file, kept in zip(opened, (lines, whole), strict=True):
+                file.truncate(sum(len(line) + 1 for line in kept))
+        return lines, signed
 
     def keep_upload(self, round_number: int, tenant: int, vector: bytes) -> None:
         """See `TranscriptStore`."""

@@ -108,11 +108,14 @@ def _report(error: Exception) -> int | None:
     # Imported only here: the statistics take a third of a second to load, and `--help` needs none of them.
     from fed_em.errors import CallerError, EnvironmentFault, FedEmError
     from fed_em_protocols.errors import PeerFault
+    from fed_em_server.checkpoints.resumable_sum import SessionPaused
 
     if not isinstance(error, FedEmError):
         return None
     typer.echo(f"fed-em: {error.diagnostics()}", err=True)
-    by_fault: tuple[tuple[type[FedEmError], int], ...] = ((CallerError, 2), (PeerFault, 3), (EnvironmentFault, 4))
+    by_fault: tuple[tuple[type[FedEmError], int], ...] = (
+        (CallerError, 2), (PeerFault, 3), (SessionPaused, 5), (EnvironmentFault, 4),
+    )  # fmt: skip
     return next((status for kind, status in by_fault if isinstance(error, kind)), 1)
 
 

@@ -45,6 +45,7 @@ SERVER_CHECKS = [
     "keys",
     "name",
     "port",
+    "checkpoints",
     "encoding",
     "terms",
     "description",

@@ -20,7 +20,7 @@ from fed_em_server.registry.history import Decision
 from fed_em_server.registry.views import in_ranges, version_page
 from fed_em_simulations import command_line
 
-RUN = CliRunner(env={"COLUMNS": "200"})
+RUN = CliRunner(env={"COLUMNS": "400"})
 
 
 @pytest.fixture

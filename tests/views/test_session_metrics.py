@@ -18,6 +18,7 @@ from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_protocols.metric_catalogue import Side
 from fed_em_protocols.metric_catalogue import metrics_of as listed
 from fed_em_protocols.privacy.promise import Privacy
+from fed_em_server.checkpoints.resumable_sum import SessionPaused
 from fed_em_server.observability.session_metrics import SessionMetrics
 from fed_em_server.record import Participation, RoundRecord, SessionRecord
 from tests.observability.scrapes import undeclared
@@ -59,6 +60,39 @@ def test_a_troubled_session_is_counted_as_its_record_has_it(session: Session, to
     assert found["fed_em_links_total{change=down}"] == sum(each.kind == "left" for each in record.happenings) > 0
 
 
+def test_a_process_that_goes_on_counts_what_the_one_before_did_not(session: Session, told: SessionMetrics) -> None:
+    rounds = session.record.rounds
+    known = rounds[len(rounds) // 2].round
+    metrics = SessionMetrics(SessionMetricsTable(), dict.fromkeys(("server", *session.record.tenants), EXPIRES))
+    with metrics:
+        metrics.session_started(session.record)
+        metrics.noticed(Notice(NoticeKind.RESTARTED, known))
+        for opened in rounds:
+            metrics.round_opened(opened)
+        metrics.finished(session.record)
+    whole, found = scraped(told.metrics), scraped(metrics.metrics)
+    later = [opened for opened in rounds if opened.round > known]
+    assert 0 < len(later) < len(rounds)
+    assert found["fed_em_restarts_total{how=resumed}"] == 1 and found.get("fed_em_restarts_total{how=new}", 0) == 0
+    assert whole["fed_em_restarts_total{how=new}"] == 1
+    assert found["fed_em_round_seconds_count"] == len(later)
+    assert found["fed_em_iterations_total"] == sum(opened.iteration > 0 for opened in later)
+    assert found["fed_em_bytes_total{direction=up,party=server}"] == sum(opened.bytes_up for opened in later)
+    outcome = "converged" if session.record.converged else "ended"
+    for same in ("log_likelihood", "objective_gain", "smallest_weight", f"session_rounds_sum{{outcome={outcome}}}"):
+        assert found[f"fed_em_{same}"] == whole[f"fed_em_{same}"]
+
+
+def test_a_pause_ends_no_session(session: Session) -> None:
+    metrics = SessionMetrics(SessionMetricsTable(), dict.fromkeys(("server", *session.record.tenants), EXPIRES))
+    with suppress(SessionPaused), metrics:
+        tell(metrics, session.told)
+        raise SessionPaused(7, ("oslo",), "6 of 9 tenants answer")
+    found = scraped(metrics.metrics)
+    assert found["fed_em_session_running"] == 0
+    assert not any(value for name, value in found.items() if name.startswith("fed_em_session_rounds_count"))
+
+
 def test_it_shows_the_fit_as_it_stands_at_the_end(session: Session, told: SessionMetrics) -> None:
     found = scraped(told.metrics)
     curve = [opened for opened in session.record.rounds if opened.objective is not None]
@@ -83,9 +117,8 @@ def test_every_sample_is_declared_and_nearly_all_that_is_declared_is_there(
     assert not undeclared(told.metrics.registry, told.metrics.values_of)
     seen = {name.split("{")[0] for name in scraped(told.metrics)}
     missing = {entry.name for entry in listed(Side.SERVER) if not {entry.name, f"{entry.name}_count"} & seen}
-    # Of sessions with noise, with checkpoints, and with a price table.
+    # Of sessions with noise, and with a price table.
     assert missing == {
-        "fed_em_checkpoint_timestamp_seconds",
         "fed_em_epsilon_promised",
         "fed_em_epsilon_spent",
         "fed_em_delta",

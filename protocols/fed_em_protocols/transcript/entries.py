@@ -4,6 +4,7 @@
     joined, refused                         a tenant accepts the terms, or leaves
     window                                  keys that serve rounds
     round, uploads, certificate, sum        one round; `failed` in place of what is missing
+    restarted                               the server's process ended, and another went on: a round that was in progress is over
     start, fitted-together, picked, iteration     what the fit made of the sums so far
     standard-errors
     closed                                  the final parameters
@@ -25,7 +26,7 @@ from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.hashing import DIGEST_BYTES
 from fed_em_protocols.keys import SIGNATURE_BYTES
-from fed_em_protocols.messages import Payload, Quoted
+from fed_em_protocols.messages import Quoted
 from fed_em_protocols.transcript.canonical_json import MOST, canonical_json, read_canonical_json
 
 
@@ -91,7 +92,7 @@ class Signed(LineTable):
         """As messages quote each other."""
         return Quoted(self.payload, self.attachment, self.signature)
 
-    def is_of(self, sealed: Sealed[Payload]) -> bool:
+    def is_of(self, sealed: Sealed[Any]) -> bool:
         """Whether it is this very message."""
         return self.quoted == sealed.quoted()
 
@@ -149,7 +150,8 @@ class Opened(LineTable):
     """The first entry."""
 
     kind: Literal["opened"] = "opened"
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
+    """1 knows no `restarted`."""
     time: str
     """ISO 8601, UTC, by the server's clock."""
     roster: Digest
@@ -262,6 +264,16 @@ class SumFailed(LineTable):
     final: bool
 
 
+class ServerRestarted(LineTable):
+    """The server went on in another process: an attempt at a sum that nobody failed, and that counts for nothing."""
+
+    kind: Literal["restarted"] = "restarted"
+    round: Number
+    """The last round that was begun before."""
+    time: str
+    """ISO 8601, UTC, by the server's clock."""
+
+
 class StartDone(LineTable):
     """One sum of the starts."""
 
@@ -328,7 +340,7 @@ class Closed(LineTable):
 FitEntry = StartDone | IterationDone | FittedTogether | ModelPicked | ErrorsDone
 Entry = (
     Opened | Joined | Refused | WindowOpened | RoundStarted | RoundUploads | RoundCertified | RoundSummed | SumFailed
-    | FitEntry | Closed
+    | ServerRestarted | FitEntry | Closed
 )  # fmt: skip
 
 _ENTRIES: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fed_em_protocols.transcript.reading import TranscriptFiles
+from collections.abc import Sequence
+
+from fed_em_protocols.transcript.reading import TranscriptFiles, kept_entries
 
 
 class MemoryTranscript:
@@ -18,6 +20,11 @@ class MemoryTranscript:
         self._checkpoints: list[bytes] = []
         self._uploads: dict[tuple[int, int], bytes] = {}
 
+    @property
+    def name(self) -> str:
+        """See `TranscriptStore`."""
+        return "memory"
+
     def append(self, line: bytes) -> None:
         """See `TranscriptStore`."""
         self._entries.append(line + b"\n")
@@ -29,6 +36,15 @@ class MemoryTranscript:
     def keep_upload(self, round_number: int, tenant: int, vector: bytes) -> None:
         """See `TranscriptStore`."""
         self._uploads[round_number, tenant] = vector
+
+    def sync(self) -> None:
+        """See `TranscriptStore`."""
+
+    def cut(self, entries: int) -> tuple[Sequence[bytes], int]:
+        """See `TranscriptStore`."""
+        lines, signed, _ = kept_entries(self.files, entries)
+        self._entries = [line + b"\n" for line in lines]
+        return lines, signed
 
     def upload(self, round_number: int, tenant: int) -> bytes | None:
         """See `KeptUploads`."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from fed_em.errors import CallerError
+from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.merkle import leaf_hash
 from fed_em_protocols.roster import Roster
@@ -69,6 +69,36 @@ def lines_of(data: bytes, file: str) -> list[bytes]:
     if not lines:
         raise TranscriptFault("there is no line", Place(file))
     return lines
+
+
+def kept_entries(files: TranscriptFiles, n: int) -> tuple[list[bytes], int, int]:
+    """The first entries of a transcript whose server stopped, whatever it was writing.
+
+    Returns:
+        The entries, how many of them the last checkpoint signs, and how many whole checkpoints there are.
+
+    Raises:
+        EnvironmentFault: there are fewer, or a checkpoint signs more.
+    """
+    lines, signed = files.entries.split(b"\n")[:-1], files.checkpoints.split(b"\n")[:-1]
+    size = 0
+    if signed:
+        try:
+            size = Checkpoint.from_bytes(signed[-1], "the last checkpoint of the transcript").size
+        except CallerError as error:
+            raise EnvironmentFault(f"the session cannot go on: {error.message}") from None
+    if len(lines) < n:
+        raise EnvironmentFault(
+            f"the session cannot go on: its transcript has {len(lines)} entries, of {n} that were written",
+            remedy="put its folder back as it was, or begin another session with --new",
+        )
+    if size > n:
+        raise EnvironmentFault(
+            f"the session cannot go on: its transcript has {size} signed entries, and what is kept of the session ends at {n}",
+            remedy="a session never goes on from an old copy of its checkpoints, as its server would sign things twice: "
+            "put the newest back, or begin another session with --new",
+        )
+    return lines[:n], size, len(signed)
 
 
 def _entry(line: bytes, number: int) -> Entry:

@@ -23,7 +23,7 @@ from fed_em_protocols.certification import (
     statement_of,
     survivors_root,
 )
-from fed_em_protocols.coordinator_state import NO_DIGEST, SumNotOpened, SumOpened
+from fed_em_protocols.coordinator_state import NO_DIGEST, RESTARTED, SumNotOpened, SumOpened
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of, require_gateable
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.envelope import Sealed, unquote
@@ -66,6 +66,7 @@ from fed_em_protocols.transcript.entries import (
     RoundStarted,
     RoundSummed,
     RoundUploads,
+    ServerRestarted,
     Signed,
     StartDone,
     SumFailed,
@@ -126,6 +127,7 @@ class Tally:
         rounds, opened: Rounds begun, and sums opened.
         unmasked: Sums that were unmasked again from uploads that were kept.
         false_keys: Tenants that signed pair keys which shares disproved, by round.
+        restarts: How often the server went on in another process.
     """
 
     signatures: int = 0
@@ -133,6 +135,7 @@ class Tally:
     opened: int = 0
     unmasked: int = 0
     false_keys: tuple[tuple[int, str], ...] = ()
+    restarts: int = 0
 
 
 @dataclass(frozen=True)
@@ -555,6 +558,16 @@ class _Walk:
         if self._header is not None:
             self._outcome, self._header = Outcome.NOT_OPENED, None
 
+    def on_restarted(self, entry: ServerRestarted) -> None:
+        self._require(self._opened.format > 1, "transcripts of format 1 know no restart", "kind")
+        self._require(entry.round == self._begun, f"the last round is {self._begun}", "round")
+        begun = self._number if self._header is None else self._start_entry
+        nothing = SumNotOpened(entry.round, RESTARTED, interrupted=True)
+        self._attempts.append(Attempt(begun, self._header, nothing))
+        self._tally = replace(self._tally, restarts=self._tally.restarts + 1)
+        if self._header is not None:
+            self._outcome, self._header = Outcome.NOT_OPENED, None
+
     def on_fit(self, entry: FitEntry) -> None:
         self._require(self._header is None, "the fit notes nothing while a round is in progress", "kind")
         self._fit.append(FitStep(self._number, len(self._attempts), entry))
@@ -579,6 +592,7 @@ _HANDLERS: Mapping[type, Callable[[_Walk, Any], None]] = {
     RoundCertified: _Walk.on_certificate,
     RoundSummed: _Walk.on_sum,
     SumFailed: _Walk.on_failed,
+    ServerRestarted: _Walk.on_restarted,
     StartDone: _Walk.on_fit,
     IterationDone: _Walk.on_fit,
     FittedTogether: _Walk.on_fit,

@@ -167,6 +167,10 @@ def _notes(session: WalkedSession) -> list[Check]:
     if not session.tally.unmasked:
         said = "masked vectors were not kept: that the sums follow from the uploads is not checked, only that their check words are zero"
         found.append(Check("uploads", Verdict.NOTED, said))
+    if session.tally.restarts:
+        times = "once" if session.tally.restarts == 1 else f"{session.tally.restarts} times"
+        said = f"the server went on in another process {times}; a round that was in progress was not opened"
+        found.append(Check("restarts", Verdict.NOTED, said))
     for number, name in session.tally.false_keys:
         said = f"'{name}' signed a pair key in round {number} that shares of others disproved"
         found.append(Check("openings", Verdict.NOTED, said))

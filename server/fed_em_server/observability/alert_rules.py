@@ -112,7 +112,7 @@ ALERTS = (
         "2m",
         Severity.PAGE,
         "The session waits for tenants without whom there is no sum.",
-        "The server's log names them. It ends after [times] pause (ten minutes by default): call them before.",
+        "The server's log names them. Its process ends after [times] pause (ten minutes by default); started again, it goes on.",
         "5m",
     ),
     Alert(
@@ -122,14 +122,6 @@ ALERTS = (
         Severity.PAGE,
         "No sum was opened for half an hour, and the session runs.",
         "The debug dashboard shows the phase that it is in, and the log what it waits for.",
-    ),
-    Alert(
-        "FedEmCheckpointStale",
-        f"(time() - fed_em_checkpoint_timestamp_seconds > 1800) {_RUNNING}",
-        "0m",
-        Severity.PAGE,
-        "No checkpoint was written for half an hour: a server that is lost now loses that much.",
-        "Look whether the disk or the database of [checkpoints] is full or gone.",
     ),
     Alert(
         "FedEmCertificateExpiresSoon",

@@ -179,16 +179,6 @@ ON_CALL = Dashboard(
                     ((None, GREEN), (300.0, ORANGE), (1800.0, RED)),
                 ),
                 Panel(
-                    "Since the last checkpoint",
-                    "What a server that is lost now would lose.",
-                    (Query(_of_session("time() - fed_em_checkpoint_timestamp_seconds")),),
-                    "s",
-                    "stat",
-                    6,
-                    4,
-                    ((None, GREEN), (600.0, ORANGE), (1800.0, RED)),
-                ),
-                Panel(
                     "Tenants here",
                     "Joined and not left, of those that the last round asked.",
                     (

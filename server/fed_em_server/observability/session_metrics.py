@@ -17,6 +17,7 @@ from fed_em_protocols.errors import SERVER
 from fed_em_protocols.metric_catalogue import MOST_NAMED_TENANTS, Bound, Side
 from fed_em_protocols.privacy.accounting import Spend, epsilon_of
 from fed_em_protocols.privacy.promise import SAMPLING_SLACK, Privacy
+from fed_em_server.checkpoints.resumable_sum import SessionPaused
 from fed_em_server.live_picture import Picture, Stage
 from fed_em_server.observability.refusals import code_of
 from fed_em_server.record import Participation, RoundRecord, SessionRecord
@@ -77,6 +78,8 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
         self._rounds = 0
         self._started = 0
         self._spent_of = 0
+        self._known_until = 0
+        self._told = False
         self._iteration: int | None = None
         self._objective: float | None = None
         self._weights: tuple[float, ...] = ()
@@ -108,7 +111,6 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
         metrics.set("session_running", 1.0)
         metrics.set("last_round_timestamp_seconds", self._time_of_day())
         metrics.set("planned_retrain", float(self._planned))
-        metrics.add("restarts", how="new")
         self._show_stage(Stage.GATHERING)
         if record.privacy is not None:
             metrics.set("epsilon_promised", record.privacy.epsilon)
@@ -119,6 +121,7 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
         """Count what happened."""
         if self._picture is None:
             return
+        self._count_begun(notice)
         before, now = self._picture.stage, self._clock()
         self._picture = self._picture.after_notice(notice, now)
         if self._picture.stage is not before:
@@ -135,8 +138,23 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
 
     def round_opened(self, record: RoundRecord) -> None:
         """Record a round: its cohort, its traffic, and what the fit made of it."""
-        metrics = self.metrics
         self._rounds += 1
+        if record.round > self._known_until:
+            self._count_round(record)
+        if record.start is None and record.iteration:
+            self._iterated(record)
+
+    def _count_begun(self, notice: Notice) -> None:
+        """The first notice of a session tells whether another process began it. Rounds that this one counted are not counted again."""
+        if self._told:
+            return
+        self._told = True
+        if notice.kind is NoticeKind.RESTARTED:
+            self._known_until = self._started = notice.round
+        self.metrics.add("restarts", how="resumed" if notice.kind is NoticeKind.RESTARTED else "new")
+
+    def _count_round(self, record: RoundRecord) -> None:
+        metrics = self.metrics
         metrics.observe("round_seconds", record.seconds)
         self._costs.count_traffic(record.bytes_up, record.bytes_down)
         self._count_parts(record)
@@ -145,7 +163,7 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
         if record.start is not None:
             metrics.add("start_rounds")
         elif record.iteration:
-            self._iterated(record)
+            metrics.add("iterations")
 
     def finished(self, record: SessionRecord) -> None:
         """The session ended with a model."""
@@ -158,16 +176,20 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
             self.metrics.add("not_evaluated", where="fit")
         if isinstance(error, CollapsedComponent):
             self.metrics.add("collapses")
-        if error is not None:
+        if isinstance(error, SessionPaused):
+            self._end(None)
+        elif error is not None:
             self._end("failed")
 
-    def _end(self, outcome: str) -> None:
+    def _end(self, outcome: str | None) -> None:
+        """The process is done with the session; None if another will go on with it."""
         if self._picture is None or self._over:
             return
         self._over = True
         self._end_phase(self._picture.stage, self._clock())
         self._show_stage(Stage.OVER)
-        self.metrics.observe("session_rounds", self._rounds, outcome=outcome)
+        if outcome is not None:
+            self.metrics.observe("session_rounds", self._rounds, outcome=outcome)
         self.metrics.set("session_running", 0.0)
         self.metrics.set("planned_retrain", 0.0)
 
@@ -182,8 +204,7 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
 
     def _iterated(self, record: RoundRecord) -> None:
         metrics = self.metrics
-        metrics.add("iterations")
-        if self._iteration is not None:
+        if self._iteration is not None and record.round > self._known_until:
             # A proposal that could not be evaluated leaves a round, and nothing is told of it.
             metrics.add("not_evaluated", max(record.iteration - self._iteration - 1, 0), where="proposal")
         self._iteration = record.iteration
@@ -197,9 +218,9 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
             self._objective = record.objective
             metrics.set("objective", record.objective)
         if record.weights:
-            self._weigh(record.weights, record.records)
+            self._weigh(record.weights, record.records, record.round > self._known_until)
 
-    def _weigh(self, weights: tuple[float, ...], records: float | None) -> None:
+    def _weigh(self, weights: tuple[float, ...], records: float | None, counts: bool) -> None:
         metrics = self.metrics
         if len(weights) != len(self._weights):
             metrics.bound(Bound.COMPONENTS, map(str, range(len(weights))))
@@ -207,7 +228,7 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
         for component, weight in enumerate(weights):
             metrics.set("component_weight", weight, component=str(component))
         metrics.set("smallest_weight", min(weights))
-        if records:
+        if records and counts:
             least = _LEAST_RECORDS / records
             fallen = sum(now < least <= before for now, before in zip(weights, self._weights, strict=True))
             metrics.add("collapses", fallen)
