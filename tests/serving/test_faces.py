@@ -9,6 +9,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_protocols.certificates import self_signed
 from fed_em_protocols.wire import serving_pb2 as wire
+from fed_em_server.serving import http_face
 from fed_em_server.serving.http_documents import SCHEMA
 from fed_em_server.serving.limits import ServingLimits
 from fed_em_server.serving.refusals import Refusal
@@ -341,6 +343,29 @@ class TestTooMuch:
             with pytest.raises(grpc.RpcError) as caught:
                 ask_grpc(served.grpc, "Predict", wire.PredictRequest(), timeout=0.1)
             assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+    @pytest.mark.parametrize(
+        "beginning",
+        [b"GET /healthz?", b"POST /score HTTP/1.1\r\nContent-Length: 999\r\nContent-Type: application/json\r\n\r\n"],
+    )
+    def test_whoever_sends_a_byte_now_and_then_holds_no_connection(
+        self, beginning: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(http_face, "_IDLE_SECONDS", 0.3)
+        with (
+            running(FITTED, ServingLimits(connections=1)) as served,
+            socket.create_connection(("127.0.0.1", served.http)) as slow,
+        ):
+            slow.settimeout(0.05)
+            slow.sendall(beginning)
+            until = time.monotonic() + 10.0
+            with contextlib.suppress(ConnectionError):
+                while time.monotonic() < until:
+                    with contextlib.suppress(TimeoutError):
+                        assert slow.recv(1) == b""
+                        break
+                    slow.sendall(b"a")
+            assert time.monotonic() < until
 
     def test_requests_in_flight_are_answered_at_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with contextlib.ExitStack() as stack:
