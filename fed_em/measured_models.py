@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.columns import CategoricalColumn
 from fed_em.coordinates import Coordinates
 from fed_em.description import read_mapping
 from fed_em.errors import CallerError, CollapsedComponent, NotEvaluated
@@ -41,7 +42,7 @@ from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import COUNT, Model, Rows
 from fed_em.parameters import Parameters
 from fed_em.records import Records
-from fed_em.reference_edges import ReferenceEdges
+from fed_em.reference_edges import MOST_BINS_OF_NUMBERS, ReferenceEdges
 from fed_em.row_blocks import rows_in_block
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import has_own_weights
@@ -72,8 +73,8 @@ class MeasuredModels:
         edges: Of the reference.
 
     Raises:
-        CallerError: there are none or too many, their columns differ from each other or from the edges, or mixing weights are each tenant's
-            own.
+        CallerError: there are none or too many, their columns differ from each other or from the edges, mixing weights are each tenant's
+            own, or a column has more bins than may be asked for.
     """
 
     models: tuple[GaussianMixtureModel | MixedMixtureModel, ...]
@@ -94,6 +95,23 @@ class MeasuredModels:
             raise CallerError("the models that are compared are over different columns")
         if len(self.edges.columns) != self.n_columns:
             raise CallerError(f"there are edges of {len(self.edges.columns)} columns, the models have {self.n_columns}")
+        for d, (edges, most) in enumerate(zip(self.edges.columns, self._most_bins, strict=True)):
+            if len(edges) >= most:
+                raise CallerError(
+                    f"column {d}: {len(edges)} edges make more than the {most} bins that may be asked for",
+                    remedy="measure by the edges that follow from the model",
+                )
+
+    @property
+    def _most_bins(self) -> Sequence[int]:
+        """Of each column: bins between numbers are values of somebody if they are narrow enough."""
+        model = self.models[0]
+        if not isinstance(model, MixedMixtureModel):
+            return [MOST_BINS_OF_NUMBERS] * model.n_columns
+        return [
+            len(column.levels) if isinstance(column, CategoricalColumn) else MOST_BINS_OF_NUMBERS
+            for column in model.schema.columns
+        ]
 
     @property
     def family(self) -> str:

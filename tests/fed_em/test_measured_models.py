@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fed_em.broadcast import Broadcast
+from fed_em.columns import CategoricalColumn
 from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
@@ -226,6 +228,31 @@ def test_what_cannot_be_measured_is_refused() -> None:
             replace(edges, **wrong)
     with pytest.raises(CallerError, match="no records"):
         measurement_of(asked.model, one.columns, asked.model.e_step(asked.parameters, np.empty((0, 3))))  # type: ignore[arg-type]
+
+
+def test_nobody_is_asked_for_so_many_bins_that_they_are_the_values_of_records() -> None:
+    generator = np.random.default_rng(0)
+    one, mixed = fitted("gaussian, full", generator), fitted("mixed, full", generator)
+    many = tuple(float(edge) for edge in range(64))
+    edges = edges_of(one)
+    broadcast_of([one], replace(edges, densities=many[:63], columns=(many[:63], *edges.columns[1:])))
+    with pytest.raises(CallerError, match="log-densities: 64 edges make more than 64 bins"):
+        replace(edges, densities=many)
+    with pytest.raises(CallerError, match="column 0: 64 edges make more than the 64 bins"):
+        broadcast_of([one], replace(edges, columns=(many, *edges.columns[1:])))
+    own = edges_of(mixed)
+    for d, column in enumerate(mixed.schema.columns):
+        most = len(column.levels) if isinstance(column, CategoricalColumn) else 64
+        for n in (most - 1, most):
+            asked = replace(own, columns=(*own.columns[:d], many[:n], *own.columns[d + 1 :]))
+            with pytest.raises(CallerError, match=f"column {d}") if n == most else nullcontext():
+                broadcast_of([mixed], asked)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.7e308, 1.7e308), (0.0, 5e-324)])
+def test_a_range_without_a_half_is_none(low: float, high: float) -> None:
+    with pytest.raises(CallerError, match="cannot be clipped"):
+        ReferenceEdges(low, high, (), ())
 
 
 def _not_a_mixture() -> Summand:
