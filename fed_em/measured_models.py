@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_em.columns import CategoricalColumn
+from fed_em.columns import CategoricalColumn, ColumnSchema, GaussianColumn
 from fed_em.coordinates import Coordinates
 from fed_em.description import read_mapping
 from fed_em.errors import CallerError, CollapsedComponent, NotEvaluated
@@ -44,6 +44,7 @@ from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.reference_edges import MOST_BINS_OF_NUMBERS, ReferenceEdges
 from fed_em.row_blocks import rows_in_block
+from fed_em.row_mixture import RowMixture
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import has_own_weights
 
@@ -260,16 +261,25 @@ def _columns_of(model: GaussianMixtureModel | MixedMixtureModel) -> object:
     return model.schema if isinstance(model, MixedMixtureModel) else (model.n_columns, model.missing)
 
 
-def log_densities(model: Model, parameters: Parameters, rows: Rows) -> Vector:
-    """As `model.log_prob`, but −inf for the rows that have no density, which are found by halving."""
+def log_densities(model: GaussianMixtureModel | MixedMixtureModel, parameters: Parameters, rows: Rows) -> Vector:
+    """As `model.log_prob`, but −inf for the rows that have no density; where there is one, rows are evaluated one by one."""
     try:
         return np.asarray(model.log_prob(parameters, rows))
     except CollapsedComponent:
         return np.full(len(rows), -np.inf)
     except NotEvaluated:
-        if len(rows) == 1:
-            return np.array([-np.inf])
-        half = len(rows) // 2
-        return np.concatenate(
-            (log_densities(model, parameters, rows[:half]), log_densities(model, parameters, rows[half:]))
-        )
+        schema = model.schema if isinstance(model, MixedMixtureModel) else _unnamed(model.n_columns)
+        mixture = RowMixture(schema, model.covariance, Coordinates.identity(model.n_columns), parameters)
+        with np.errstate(all="ignore"):
+            return np.array([_log_density(mixture, row) for row in rows])
+
+
+def _unnamed(n_columns: int) -> ColumnSchema:
+    return ColumnSchema(tuple(GaussianColumn(str(d)) for d in range(n_columns)))
+
+
+def _log_density(mixture: RowMixture, row: Vector) -> float:
+    try:
+        return mixture.posterior(row).log_density
+    except (CollapsedComponent, NotEvaluated):
+        return -math.inf

@@ -20,7 +20,7 @@ from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model
-from fed_em.measured_models import MeasuredModels
+from fed_em.measured_models import MeasuredModels, log_densities
 from fed_em.measurement import Histogram, Measurement, measurement_of
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import CountedSummand, Summand
@@ -170,6 +170,21 @@ def test_a_record_that_a_model_finds_impossible_counts_at_the_low_end() -> None:
     possible = one.score_samples(np.delete(rows, [2, 3], axis=0))
     assert found.models[0].clipped == 2
     assert found.models[0].log_likelihood == pytest.approx((possible.sum() + 2 * asked.model.edges.low) / 9)
+
+
+@pytest.mark.parametrize("kind", ["gaussian, full", "gaussian, tied", "mixed, diag"])
+def test_rows_that_no_component_can_show_cost_no_e_step_each(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(3)
+    one = fitted(kind, generator)
+    rows = random_rows(one.model, 60, 1.0, generator)
+    expected = one.model.log_prob(one.parameters, rows)
+    far = generator.random(60) < 0.7
+    rows[far, one.schema.gaussian[0]], expected[far] = 1e200, -np.inf
+    calls, of_rows = [], type(one.model).log_prob
+    monkeypatch.setattr(type(one.model), "log_prob", lambda *given: calls.append(len(given[2])) or of_rows(*given))
+    assert isinstance(one.model, GaussianMixtureModel | MixedMixtureModel)
+    np.testing.assert_allclose(log_densities(one.model, one.parameters, rows), expected, rtol=1e-12)
+    assert calls == [60]
 
 
 def test_edges_of_a_model_cut_its_own_rows_into_equal_parts() -> None:
