@@ -115,7 +115,7 @@ class Desk:
             seed: Of the draws; None for one of the system's.
         """
         with self._answering("impute", seconds, len(named)) as model:
-            self._check_drawn(len(named) * n_draws)
+            self._check_drawn(max(len(named), 1) * n_draws)  # a draw of no rows is work too
             rows = self._rows(model, named)
             return Imputed(model, rows, *model.impute(rows, n_draws, seed))
 
