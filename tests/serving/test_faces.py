@@ -32,6 +32,7 @@ from fed_em_server.serving import http_face
 from fed_em_server.serving.http_documents import SCHEMA
 from fed_em_server.serving.limits import ServingLimits
 from fed_em_server.serving.refusals import Refusal
+from fed_em_server.serving.served_model import ServedModel
 from fed_em_server.serving.service import TlsFiles
 from tests.fed_em.random_mixtures import random_mixture, rows_with_holes
 from tests.serving.served import Running, Seen, ToldSource, running
@@ -299,6 +300,17 @@ class TestRefusals:
             ask_grpc(served.grpc, "Predict", wire.PredictRequest())
         assert caught.value.code() == grpc.StatusCode.INTERNAL and "SECRET" not in caught.value.details()
         assert served.seen.broken == [("predict", "KeyError")] * 2
+
+    def test_draws_of_no_rows_are_bounded_too(self, served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ServedModel, "impute", lambda *_: {}["it was worked on"])
+        status, document, _ = ask_http(served.http, "/impute", {"rows": [], "draws": 10**9})
+        assert (status, document["error"]["message"]) == (
+            413,
+            "1000000000 drawn rows are more than the 60 of a request",
+        )
+        with pytest.raises(grpc.RpcError) as caught:
+            ask_grpc(served.grpc, "Impute", wire.ImputeRequest(draws=10**9))
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 @contextlib.contextmanager
