@@ -14,6 +14,8 @@ from fed_em_client.observability.metric_set import MetricSet
 from fed_em_client.observability.settings import MetricsTable
 from fed_em_protocols.addresses import split_address
 
+# Who says nothing for so long is hung up on: each connection has a thread and a descriptor of the session's process.
+_PATIENCE = 10.0
 # A scrape that has begun is answered within this.
 _ANSWERED = 0.5
 
@@ -39,6 +41,8 @@ class MetricsEndpoint(AbstractContextManager["MetricsEndpoint"]):
             raise EnvironmentFault(
                 f"cannot serve metrics at {address}: {error.strerror or error}", remedy="name another address or port"
             ) from None
+        handler = self._server.RequestHandlerClass
+        self._server.RequestHandlerClass = type(handler.__name__, (handler,), {"timeout": _PATIENCE})
 
     @property
     def url(self) -> str:
