@@ -189,7 +189,7 @@ def read_model(place: str | os.PathLike[str] | KeyValueStore, prefix: str = "") 
 
 
 def _built(version: str, manifest: Mapping[str, Any], coordinates: Coordinates, parameters: Parameters) -> SmallModel:
-    description = manifest.get("model")
+    description: Any = manifest.get("model")
     schema = _schema_of(description, manifest.get("columns"))
     structure = description.get("covariance", "full")
     _check_shapes(schema, structure, coordinates, parameters)

@@ -28,7 +28,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_protocols.certificates import self_signed
 from fed_em_protocols.wire import serving_pb2 as wire
-from fed_em_server.serving import http_face
+from fed_em_server.serving import grpc_face, http_face
 from fed_em_server.serving.http_documents import SCHEMA
 from fed_em_server.serving.limits import ServingLimits
 from fed_em_server.serving.refusals import Refusal
@@ -300,6 +300,16 @@ class TestRefusals:
             ask_grpc(served.grpc, "Predict", wire.PredictRequest())
         assert caught.value.code() == grpc.StatusCode.INTERNAL and "SECRET" not in caught.value.details()
         assert served.seen.broken == [("predict", "KeyError")] * 2
+
+    def test_rows_are_counted_before_they_are_taken_apart(
+        self, served: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An empty row is two bytes of a request, and a hundred of memory."""
+        monkeypatch.setattr(grpc_face, "rows_of", lambda _: {}["it was taken apart"])
+        with pytest.raises(grpc.RpcError) as caught:
+            ask_grpc(served.grpc, "Predict", wire.PredictRequest(table=wire.Table(rows=[wire.Row()] * 41)))
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "41 rows are more than the 40" in caught.value.details()
 
     def test_draws_of_no_rows_are_bounded_too(self, served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ServedModel, "impute", lambda *_: {}["it was worked on"])

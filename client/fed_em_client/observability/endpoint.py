@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
+from typing import Any
 
 from prometheus_client import start_http_server
 
@@ -41,7 +42,7 @@ class MetricsEndpoint(AbstractContextManager["MetricsEndpoint"]):
             raise EnvironmentFault(
                 f"cannot serve metrics at {address}: {error.strerror or error}", remedy="name another address or port"
             ) from None
-        handler = self._server.RequestHandlerClass
+        handler: Any = self._server.RequestHandlerClass
         self._server.RequestHandlerClass = type(handler.__name__, (handler,), {"timeout": _PATIENCE})
 
     @property

@@ -142,13 +142,17 @@ class Desk:
             self.watcher.answered(method, outcome, time.monotonic() - began, n_rows if outcome == "ok" else 0)
 
     def _rows(self, model: ServedModel, named: NamedRows) -> Vector:
-        if len(named) > self.limits.rows:
-            raise TooLarge(
-                f"{len(named)} rows are more than the {self.limits.rows} of a request", remedy="ask in several requests"
-            )
+        self.check_asked(len(named))
         if not named:
             return np.empty((0, len(model.columns.schema.columns)))
         return np.stack([model.columns.row(cells, number) for number, cells in enumerate(named)])
+
+    def check_asked(self, n: int) -> None:
+        """Raise `TooLarge` if `n` rows are too many: before they are taken apart, where a carrier can count them."""
+        if n > self.limits.rows:
+            raise TooLarge(
+                f"{n} rows are more than the {self.limits.rows} of a request", remedy="ask in several requests"
+            )
 
     def _check_drawn(self, n: int) -> None:
         if n > self.limits.drawn:
