@@ -223,6 +223,42 @@ def test_somebody_else_put_another_model_to_use_meanwhile(tmp_path: Path) -> Non
     assert any("was put to use meanwhile" in line for line in world.lines.lines)
 
 
+def test_a_stage_that_was_emptied_meanwhile_stays_empty(tmp_path: Path) -> None:
+    world = World(tmp_path, drifting)
+    add = world.operations.add
+
+    def emptied(*arguments: object) -> object:
+        version = add(*arguments)  # type: ignore[arg-type]
+        world.registry.withdraw("production", "it harms")
+        return version
+
+    world.operations.add = emptied  # type: ignore[assignment]
+    world.run(8)
+    assert world.registry.current() is None
+    assert any("production was emptied meanwhile" in line for line in world.lines.lines)
+
+
+def test_what_was_rolled_back_while_the_operator_was_dead_is_not_put_to_use_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, lambda time: 1.5 if time > 1e6 else 0.0, plan=AT_ONCE)
+
+    def keep(folder: Path, state: OperatingState) -> None:
+        if world.registry.current() != world.first:
+            raise Killed
+        write_state(folder, state)
+
+    monkeypatch.setattr(steps, "write_state", keep)
+    with pytest.raises(Killed):
+        world.run(3)
+    monkeypatch.setattr(steps, "write_state", write_state)
+    assert world.registry.rollback(reason="it harms") == world.first
+    world.operator = world.begin()
+    world.run(1)
+    assert world.in_use() == world.first
+    assert any("somebody went back to version 1" in line for line in world.lines.lines)
+
+
 def test_measurements_of_other_tenants_do_not_count_unless_told_so(tmp_path: Path) -> None:
     world = World(tmp_path, drifting)
     world.run(1)

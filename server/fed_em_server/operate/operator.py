@@ -299,12 +299,16 @@ class Operator:
         candidate, decision = self._registry.version(state.candidate), state.decision
         assert decision is not None
         before, current = self._registry.version(state.model), self._registry.current(self._plan.stage)
-        if current is not None and current.id not in (before.id, candidate.id):
+        if current is None:
+            return self._kept_out(state, f"{candidate.name} is kept out: {self._plan.stage} was emptied meanwhile")
+        if current.id not in (before.id, candidate.id):
             return self._kept_out(state, f"{candidate.name} is kept out: {current.name} was put to use meanwhile")
         if decision.outcome != "promote":
             self._note(decision, state.decided)
             return self._kept_out(state, f"{candidate.name} is kept out: {state.decided}")
-        if current is None or current.id != candidate.id:
+        if current.id != candidate.id:
+            if self._has_moved(decision):
+                return self._kept_out(state, f"{candidate.name} was in use, and somebody went back to {before.name}")
             self._registry.promote(candidate, self._plan.stage, state.decided, expecting=current, decision=decision)
         self._watcher.retrained(Retrained.PROMOTED)
         renewed = TriggerTable.of(state.trigger.trigger.renewed())
@@ -314,6 +318,11 @@ class Operator:
     def _kept_out(self, state: OperatingState, said: str) -> OperatingState:
         self._watcher.retrained(Retrained.KEPT_OUT)
         return self._waiting(state, said)
+
+    def _has_moved(self, decision: Decision) -> bool:
+        """Whether it was carried out, by this process or one that died before it could keep that."""
+        moves = (each for each in self._registry.history(self._plan.stage) if isinstance(each, Moved))
+        return any(each.decision == decision for each in moves)
 
     def _note(self, decision: Decision, said: str) -> None:
         """Keep a decision that moves nothing, once."""
