@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from fed_em.columns import ColumnSchema, GaussianColumn
 from fed_em.coordinates import Coordinates
-from fed_em.description import check_whole_number, nearest
+from fed_em.description import check_real, check_whole_number, nearest
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em.named_cells import NamedCells
 from fed_em.parameters import Parameters
@@ -50,6 +50,7 @@ MANIFEST_KEY, TENSORS_KEY = "manifest.json", "model.safetensors"
 # Formats of manifests: without and with standard errors, which are not read here.
 _FORMATS = (1, 2)
 _STEPS, _MOST_STEPS = 3, 100
+_SUM_TOLERANCE = 1e-6
 _RESTORE = "save the model again, or restore it from a backup"
 
 
@@ -188,15 +189,34 @@ def read_model(place: str | os.PathLike[str] | KeyValueStore, prefix: str = "") 
 
 
 def _built(version: str, manifest: Mapping[str, Any], coordinates: Coordinates, parameters: Parameters) -> SmallModel:
-    description = manifest["model"]
+    description: Any = manifest.get("model")
     schema = _schema_of(description, manifest.get("columns"))
     structure = description.get("covariance", "full")
     _check_shapes(schema, structure, coordinates, parameters)
+    _check_ranges(schema, structure, parameters)
     mixture = RowMixture(schema, structure, coordinates, parameters)
-    own = float(description.get("mixing_records", 1.0)) if description.get("mixing") == "tenant" else None
+    own = None
+    if description.get("mixing") == "tenant":
+        own = description.get("mixing_records", 1.0)
+        check_real("mixing_records", own, 0.0)
     model = SmallModel(version, description["family"], NamedCells(schema), mixture, own)
     mixture.log_densities(np.zeros(len(schema.columns)))  # a covariance that is not positive definite is found now
     return model
+
+
+def _check_ranges(schema: ColumnSchema, structure: str, parameters: Parameters) -> None:
+    """What `fed_em.mixed_mixture.MixedMixtureModel.validate` demands; of covariances the rest shows when they are factorised."""
+    shares = [("weights", parameters["weights"][np.newaxis])]
+    shares += [("level_probabilities", parameters["level_probabilities"][:, each]) for each in schema.level_slices]
+    wrong = [name for name, each in shares if (each < 0).any() or np.abs(each.sum(axis=1) - 1).max() > _SUM_TOLERANCE]
+    if len(schema.bernoulli) and ((yes := parameters["success_probabilities"]) * (1 - yes) < 0).any():
+        wrong.append("success_probabilities")
+    if len(schema.poisson) and (parameters["rates"] < 0).any():
+        wrong.append("rates")
+    if len(schema.gaussian) and structure in ("diag", "spherical") and (parameters["covariances"] <= 0).any():
+        wrong.append("covariances")
+    for name in wrong:
+        raise CallerError(f"parameter '{name}' is out of its range", remedy=_RESTORE)
 
 
 def _schema_of(description: object, columns: object) -> ColumnSchema:

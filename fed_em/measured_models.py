@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.columns import CategoricalColumn, ColumnSchema, GaussianColumn
 from fed_em.coordinates import Coordinates
 from fed_em.description import read_mapping
 from fed_em.errors import CallerError, CollapsedComponent, NotEvaluated
@@ -41,8 +42,9 @@ from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import COUNT, Model, Rows
 from fed_em.parameters import Parameters
 from fed_em.records import Records
-from fed_em.reference_edges import ReferenceEdges
+from fed_em.reference_edges import MOST_BINS_OF_NUMBERS, ReferenceEdges
 from fed_em.row_blocks import rows_in_block
+from fed_em.row_mixture import RowMixture
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import has_own_weights
 
@@ -72,8 +74,8 @@ class MeasuredModels:
         edges: Of the reference.
 
     Raises:
-        CallerError: there are none or too many, their columns differ from each other or from the edges, or mixing weights are each tenant's
-            own.
+        CallerError: there are none or too many, their columns differ from each other or from the edges, mixing weights are each tenant's
+            own, or a column has more bins than may be asked for.
     """
 
     models: tuple[GaussianMixtureModel | MixedMixtureModel, ...]
@@ -94,6 +96,23 @@ class MeasuredModels:
             raise CallerError("the models that are compared are over different columns")
         if len(self.edges.columns) != self.n_columns:
             raise CallerError(f"there are edges of {len(self.edges.columns)} columns, the models have {self.n_columns}")
+        for d, (edges, most) in enumerate(zip(self.edges.columns, self._most_bins, strict=True)):
+            if len(edges) >= most:
+                raise CallerError(
+                    f"column {d}: {len(edges)} edges make more than the {most} bins that may be asked for",
+                    remedy="measure by the edges that follow from the model",
+                )
+
+    @property
+    def _most_bins(self) -> Sequence[int]:
+        """Of each column: bins between numbers are values of somebody if they are narrow enough."""
+        model = self.models[0]
+        if not isinstance(model, MixedMixtureModel):
+            return [MOST_BINS_OF_NUMBERS] * model.n_columns
+        return [
+            len(column.levels) if isinstance(column, CategoricalColumn) else MOST_BINS_OF_NUMBERS
+            for column in model.schema.columns
+        ]
 
     @property
     def family(self) -> str:
@@ -242,16 +261,25 @@ def _columns_of(model: GaussianMixtureModel | MixedMixtureModel) -> object:
     return model.schema if isinstance(model, MixedMixtureModel) else (model.n_columns, model.missing)
 
 
-def log_densities(model: Model, parameters: Parameters, rows: Rows) -> Vector:
-    """As `model.log_prob`, but −inf for the rows that have no density, which are found by halving."""
+def log_densities(model: GaussianMixtureModel | MixedMixtureModel, parameters: Parameters, rows: Rows) -> Vector:
+    """As `model.log_prob`, but −inf for the rows that have no density; where there is one, rows are evaluated one by one."""
     try:
         return np.asarray(model.log_prob(parameters, rows))
     except CollapsedComponent:
         return np.full(len(rows), -np.inf)
     except NotEvaluated:
-        if len(rows) == 1:
-            return np.array([-np.inf])
-        half = len(rows) // 2
-        return np.concatenate(
-            (log_densities(model, parameters, rows[:half]), log_densities(model, parameters, rows[half:]))
-        )
+        schema = model.schema if isinstance(model, MixedMixtureModel) else _unnamed(model.n_columns)
+        mixture = RowMixture(schema, model.covariance, Coordinates.identity(model.n_columns), parameters)
+        with np.errstate(all="ignore"):
+            return np.array([_log_density(mixture, row) for row in rows])
+
+
+def _unnamed(n_columns: int) -> ColumnSchema:
+    return ColumnSchema(tuple(GaussianColumn(str(d)) for d in range(n_columns)))
+
+
+def _log_density(mixture: RowMixture, row: Vector) -> float:
+    try:
+        return mixture.posterior(row).log_density
+    except (CollapsedComponent, NotEvaluated):
+        return -math.inf

@@ -17,6 +17,9 @@ from fed_em.errors import CallerError
 # Of one histogram: levels of a categorical column are the most there can be.
 MOST_BINS = 4096
 
+# Of numbers: many narrow bins would be the sorted values of all records. Drift is seen in ten.
+MOST_BINS_OF_NUMBERS = 64
+
 
 @dataclass(frozen=True)
 class ReferenceEdges:
@@ -28,7 +31,7 @@ class ReferenceEdges:
         columns: Likewise by column, in its own units. A value on an edge is in the bin above it.
 
     Raises:
-        CallerError: a number is not finite, edges do not rise, or there are too many of them.
+        CallerError: a number is not finite, the range is too wide or too narrow for float64, edges do not rise, or there are too many.
     """
 
     low: float
@@ -39,10 +42,10 @@ class ReferenceEdges:
     def __post_init__(self) -> None:
         object.__setattr__(self, "low", float(self.low))
         object.__setattr__(self, "high", float(self.high))
-        object.__setattr__(self, "densities", _rising("log-densities", self.densities))
-        columns = tuple(_rising(f"column {d}", edges) for d, edges in enumerate(self.columns))
+        object.__setattr__(self, "densities", _rising("log-densities", self.densities, MOST_BINS_OF_NUMBERS))
+        columns = tuple(_rising(f"column {d}", edges, MOST_BINS) for d, edges in enumerate(self.columns))
         object.__setattr__(self, "columns", columns)
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and 0 < self.half_width < math.inf):
             raise CallerError(f"log-densities cannot be clipped to the range from {self.low} to {self.high}")
 
     @property
@@ -80,9 +83,9 @@ class ReferenceEdges:
         )
 
 
-def _rising(what: str, edges: Sequence[float]) -> tuple[float, ...]:
-    if len(edges) >= MOST_BINS:
-        raise CallerError(f"{what}: {len(edges)} edges make more than {MOST_BINS} bins")
+def _rising(what: str, edges: Sequence[float], most_bins: int) -> tuple[float, ...]:
+    if len(edges) >= most_bins:
+        raise CallerError(f"{what}: {len(edges)} edges make more than {most_bins} bins")
     for edge in edges:
         if isinstance(edge, bool) or not isinstance(edge, int | float) or not math.isfinite(edge):
             raise CallerError(f"{what}: an edge is no finite number")

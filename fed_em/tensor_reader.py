@@ -21,7 +21,7 @@ Vector = NDArray[np.float64]
 _LENGTH_BYTES, _ENTRY_BYTES = 8, 8
 
 
-def read_tensors(data: bytes, what: str) -> tuple[dict[str, Vector], Mapping[str, Any]]:
+def read_tensors(data: bytes, what: str) -> tuple[dict[str, Vector], Mapping[str, str]]:
     """The arrays by name, and the metadata.
 
     Args:
@@ -38,6 +38,8 @@ def read_tensors(data: bytes, what: str) -> tuple[dict[str, Vector], Mapping[str
     if not isinstance(header, dict):
         raise _not_safetensors(what, "its header is no mapping")
     metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _not_safetensors(what, "its metadata is not of texts")
     body = memoryview(data)[_LENGTH_BYTES + length :]
     at = 0
     for start, end in sorted(_place(entry, what) for entry in header.values()):

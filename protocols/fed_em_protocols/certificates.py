@@ -66,6 +66,16 @@ _SIGNATURES_OF_TLS_ONLY = x509.KeyUsage(
 )
 
 
+def vouches_for_nobody(certificate: x509.Certificate) -> bool:
+    """Whether a certificate says, as those of `self_signed` do, that no other can be signed by its key."""
+    try:
+        basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return False
+    return not basic.ca and not usage.key_cert_sign
+
+
 def check_validity(certificate: x509.Certificate, party: str, now: datetime) -> None:
     """Raise `CallerError`, naming `party`, unless its certificate is valid at `now` (time of day with its zone)."""
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc

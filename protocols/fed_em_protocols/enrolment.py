@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_protocols.addresses import Address
+from fed_em_protocols.certificates import vouches_for_nobody
 from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.errors import BadSignature
 from fed_em_protocols.hashing import digest
@@ -109,7 +110,7 @@ def check_request(invitation: Invitation, request: EnrolmentRequest) -> None:
     """Check a request against the invitation that it is an answer to.
 
     Raises:
-        CallerError: it is of somebody else, of another row cap or federation, or its certificate is in another name.
+        CallerError: it is of somebody else, of another row cap or federation, or its certificate is in another name or may sign others.
         BadSignature: it was changed after it was signed, or its maker has not both of the keys that it shows.
     """
     card = request.card
@@ -130,6 +131,11 @@ def check_request(invitation: Invitation, request: EnrolmentRequest) -> None:
                 f"its request for enrolment is not signed by the {key} that it shows",
                 proves="it was changed on its way, or made by somebody without that key",
             )
+    if not vouches_for_nobody(card.parsed_certificate):
+        raise CallerError(
+            f"the certificate in the request of '{card.name}' may sign others, which links would take for parties",
+            remedy=f"'{card.name}' makes its keys with `fed-em provision enrol`",
+        )
     names = [str(each.value) for each in card.parsed_certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if names != [card.name]:
         raise CallerError(

@@ -115,6 +115,12 @@ PARTS = ("summed", "recovered", "stale", "late", "away")
 OUTCOMES = ("converged", "ended", "failed")
 WHERE_NOT_EVALUATED = ("start", "proposal", "fit")
 TRUSTS = ("malicious-server", "semi-honest")
+# What a served model is asked for, and what became of it: `fed_em_server.serving.watcher`.
+METHODS = ("predict", "score", "impute", "sample")
+ANSWERS = ("ok", "refused", "failed")
+# What a canary's rule comes to (`fed_em_server.registry.canary`), and what becomes of a retrain (`fed_em_server.operate.operator`).
+VERDICTS = ("promote", "keep", "roll-back")
+RETRAINS = ("promoted", "kept-out", "failed")
 
 _SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
 _SERVE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
@@ -126,7 +132,7 @@ _SERVING, _OPERATE = (Side.SERVING,), (Side.OPERATE,)
 
 _PARTY = Label("party", bound=Bound.OWN_NAME)
 _PART = Label("part", PARTS)
-_METHOD = Label("method", ("predict", "score", "impute"))
+_METHOD = Label("method", METHODS)
 _RULES = tuple(rule.value for rule in PolicyRule)
 
 _ATTENDANCE = "who took part is what the protocol shows the server: its transcript has it"
@@ -416,6 +422,12 @@ METRICS: tuple[Metric, ...] = (
         _SUMS,
         unit="nats a row",
     ),
+    _gauge(
+        "drift_score",
+        "Largest of these beyond what chance alone gives it, as a multiple of its threshold: from 1 on it matters.",
+        _OPERATE,
+        _SUMS,
+    ),
     _gauge("last_measurement_timestamp_seconds", "When drift was measured last.", _OPERATE, _COUNTED, unit="unix time"),
     _gauge(
         "planned_retrain",
@@ -425,17 +437,17 @@ METRICS: tuple[Metric, ...] = (
     ),
     _counter(
         "retrains",
-        "Retrains by what became of them.",
+        "Retrains by what became of them: promoted, kept out, or an attempt that failed and is made again.",
         _OPERATE,
         _COUNTED,
-        (Label("outcome", ("promoted", "rolled_back", "failed")),),
+        (Label("outcome", RETRAINS),),
     ),
     _counter(
         "canary_verdicts",
-        "Verdicts of canaries.",
+        "Verdicts of canaries on retrained models.",
         _OPERATE,
         _SUMS,
-        (Label("verdict", ("promote", "roll_back", "undecided")),),
+        (Label("verdict", VERDICTS),),
     ),
     # Serving.
     _histogram(
@@ -451,12 +463,12 @@ METRICS: tuple[Metric, ...] = (
         "Requests by what became of them.",
         _SERVING,
         _COUNTED,
-        (_METHOD, Label("outcome", ("ok", "refused", "failed"))),
+        (_METHOD, Label("outcome", ANSWERS)),
     ),
     _counter("serve_rows", "Rows answered.", _SERVING, _COUNTED, (_METHOD,)),
     _gauge(
         "model_age_seconds",
-        "Since the model that is served was fitted.",
+        "Since the fit of the model that is served began, or, of a folder without a registry, since it was written.",
         _SERVING,
         "the model's own date",
         unit="seconds",
@@ -464,7 +476,7 @@ METRICS: tuple[Metric, ...] = (
     _gauge(
         "model_info", "1 for the version that is served.", _SERVING, "a hash", (Label("version", bound=Bound.VERSION),)
     ),
-    _counter("model_swaps", "Times that another version took over.", _SERVING, _COUNTED),
+    _counter("model_swaps", "Times that another version took over from one before.", _SERVING, _COUNTED),
 )
 
 BY_NAME = {metric.name: metric for metric in METRICS}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -45,7 +46,16 @@ class Party(BaseModel):
     @field_validator("certificate")
     @classmethod
     def _is_one_certificate(cls, text: str) -> str:
-        if len(x509.load_pem_x509_certificates(text.encode())) != 1:
+        try:
+            found = x509.load_pem_x509_certificates(text.encode())
+            for certificate in found:  # whose parts are parsed when they are first asked for
+                _ = certificate.public_key(), certificate.subject, certificate.extensions
+                _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension):
+            raise ValueError(
+                "must hold a PEM certificate with a key of a known kind, and holds none that is whole"
+            ) from None
+        if len(found) != 1:
             raise ValueError("must hold exactly one PEM certificate")
         return text
 

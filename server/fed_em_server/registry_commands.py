@@ -56,7 +56,7 @@ def list_versions(folder: Folder = _FOLDER) -> None:
     from fed_em_server.registry.views import versions_table
 
     kept = Registry(folder)
-    Console(highlight=False).print(versions_table(kept.versions(), kept.read()))
+    Console(highlight=False, markup=False).print(versions_table(kept.versions(), kept.read()))
 
 
 @registry.command()
@@ -68,7 +68,7 @@ def show(version: Named, folder: Folder = _FOLDER) -> None:
     from fed_em_server.registry.views import version_page
 
     kept = Registry(folder)
-    Console(highlight=False).print(version_page(kept, kept.version(version), kept.read()))
+    Console(highlight=False, markup=False).print(version_page(kept, kept.version(version), kept.read()))
 
 
 @registry.command()
@@ -83,7 +83,7 @@ def diff(first: Named, second: Named, folder: Folder = _FOLDER) -> None:
     kept = Registry(folder)
     one, other = kept.version(first), kept.version(second)
     found = difference(one, kept.load(one), other, kept.load(other))
-    Console(highlight=False).print(difference_page(one, other, found))
+    Console(highlight=False, markup=False).print(difference_page(one, other, found))
 
 
 @registry.command()
@@ -157,7 +157,7 @@ def history(stage: StageArgument = "production", folder: Folder = _FOLDER) -> No
     from fed_em_server.registry.views import history_table
 
     kept = Registry(folder)
-    Console(highlight=False).print(history_table(kept.history(stage), kept.versions()))
+    Console(highlight=False, markup=False).print(history_table(kept.history(stage), kept.versions()))
 
 
 @registry.command()

@@ -134,6 +134,21 @@ def serve(
     return outcome, store.folder
 
 
+def goes_on(configuration: ServerConfiguration) -> bool:
+    """Whether the output folder holds a session of this very configuration that is not over.
+
+    Raises:
+        FedEmError: as `open_server` and `CheckpointStore`.
+    """
+    server = open_server(configuration)
+    with server.checkpoints() as checkpoints:
+        plan = server.plan("grpc")
+        try:
+            return take_up(checkpoints, plan)[1].resumed
+        except CallerError:
+            return False
+
+
 def claim_output(folder: Path) -> None:
     """Make the output folder before a session begins, so that its outcome is not lost at the end.
 

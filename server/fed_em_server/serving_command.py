@@ -6,6 +6,7 @@ import gc
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,19 +41,24 @@ def serve(
     waiting: Annotated[int, typer.Option(min=0, help="Most requests that wait.")] = 64,
     seconds: Annotated[float, typer.Option(min=0.001, help="How long a request may take.")] = 10.0,
     drain_seconds: Annotated[float, typer.Option(min=0, help="How long requests may take at the end.")] = 10.0,
+    metrics: Annotated[str | None, typer.Option(help="HOST:PORT of metrics for Prometheus.")] = None,
 ) -> None:
     """Serve a fitted mixture over gRPC and HTTP: predict, score, impute, sample; a new version takes over by itself."""
+    from fed_em_client.observability.endpoint import MetricsEndpoint
     from fed_em_server.serving.limits import ServingLimits
     from fed_em_server.serving.live_model import LiveModel
     from fed_em_server.serving.service import ServingService
-    from fed_em_server.serving.watcher import LineWatcher
+    from fed_em_server.serving.serving_metrics import ServingMetrics
+    from fed_em_server.serving.watcher import LineWatcher, ServingWatchers
 
     source, tls = _source(model, registry, stage), _tls(tls_certificate, tls_key, tls_clients)
     grpc_address, http_address = (None if address == _OFF else address for address in (grpc, http))
     if tls is None and not insecure:
         _require_loopback(grpc_address, http_address)
     limits = ServingLimits(rows=rows, waiting=waiting, seconds=seconds, drain_seconds=drain_seconds)
-    watcher = LineWatcher(lambda line: typer.echo(line, err=True))
+    measured = None if metrics is None else ServingMetrics(source.made_at)
+    lines = LineWatcher(lambda line: typer.echo(line, err=True))
+    watcher = ServingWatchers((lines,) if measured is None else (lines, measured))
     live = LiveModel(source, watcher, anomaly_threshold, every)
     # A thread that answers gives way to another that waits every 5 ms; a row takes a hundredth of that.
     sys.setswitchinterval(0.001)
@@ -62,7 +68,10 @@ def serve(
     asked_to_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked_to_stop.set())
-    with ServingService(live, limits, watcher, grpc_address, http_address, tls) as service:
+    with ExitStack() as stack:
+        if measured is not None and metrics is not None:
+            typer.echo(f"metrics are at {stack.enter_context(MetricsEndpoint(measured.metrics, metrics)).url}")
+        service = stack.enter_context(ServingService(live, limits, watcher, grpc_address, http_address, tls))
         for name, face in (("gRPC", service.grpc), ("HTTP", service.http)):
             if face is not None:
                 typer.echo(f"{name} on port {face.port}")

@@ -10,11 +10,6 @@ import typer.main
 
 from fed_em_simulations.command_line import app
 
-# What other parts bring; to be emptied once they are here. Each is checked in full as soon as the program knows it.
-PENDING = frozenset(
-    {"serve", "operate", "registry", "measure", "server --metrics", "server --dashboard", "tenant --metrics"}
-)
-
 
 @cache
 def program() -> click.Command:
@@ -29,8 +24,6 @@ def check_command_line(words: Sequence[str], where: str) -> None:
     while isinstance(command, click.Group):
         name = rest.pop(0)
         found = command.commands.get(name)
-        if found is None and " ".join([*path, name]) in PENDING:
-            return
         assert found is not None, f"{where}: there is no command `fed-em {' '.join([*path, name])}`"
         command, path = found, [*path, name]
     check_options(command, path, rest, where)
@@ -44,9 +37,7 @@ def check_command_name(words: Sequence[str], where: str) -> None:
             return
         path.append(word)
         found = command.commands.get(word)
-        assert found is not None or " ".join(path) in PENDING, f"{where}: there is no command `fed-em {' '.join(path)}`"
-        if found is None:
-            return
+        assert found is not None, f"{where}: there is no command `fed-em {' '.join(path)}`"
         command = found
 
 
@@ -65,9 +56,8 @@ def check_options(command: click.Command, path: Sequence[str], rest: Sequence[st
             arguments.append(word)
             continue
         name, _, value = word.partition("=")
-        pending = f"{' '.join(path)} {name}" in PENDING
-        assert name in options or name == "--help" or pending, f"{where}: `fed-em {' '.join(path)}` has no {name}"
-        if not value and (pending or (name in options and not options[name].is_flag)):
+        assert name in options or name == "--help", f"{where}: `fed-em {' '.join(path)}` has no {name}"
+        if not value and name in options and not options[name].is_flag:
             assert words, f"{where}: {name} lacks its value"
             words.pop(0)
     takes = [each for each in command.params if isinstance(each, click.Argument)]
@@ -75,17 +65,3 @@ def check_options(command: click.Command, path: Sequence[str], rest: Sequence[st
     assert fewest <= len(arguments) <= most, (
         f"{where}: `fed-em {' '.join(path)}` takes other arguments than {arguments}"
     )
-
-
-def without_pending(words: Sequence[str]) -> list[str]:
-    """The command line without options that the program does not have yet."""
-    kept, rest = [words[0]], list(words[1:])
-    command = program().commands[words[0]]  # type: ignore[attr-defined]
-    known = {name for each in command.params for name in each.opts}
-    while rest:
-        word = rest.pop(0)
-        if f"{words[0]} {word}" in PENDING and word not in known:
-            rest.pop(0)
-        else:
-            kept.append(word)
-    return kept

@@ -28,9 +28,10 @@ from fed_em.model_file import load_model
 from fed_em_client.configuration import read_tenant_configuration
 from fed_em_protocols.party import create_shard_keys
 from fed_em_server.configuration import read_server_configuration
+from fed_em_server.operate.operate_file import read_operate_file
 from fed_em_simulations.demo_folder import write_demo_folder
 from tests.conftest import REPOSITORY
-from tests.deploy.command_lines import check_command_line, without_pending
+from tests.deploy.command_lines import check_command_line
 
 DEPLOY = REPOSITORY / "deploy"
 DOCKERFILE = DEPLOY / "docker" / "Dockerfile"
@@ -189,11 +190,12 @@ class TestKubernetes:
             check_command_line(container["args"], where)
             mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
             assert set(mounts.values()) == {volume["name"] for volume in volumes(where)}
-            for word in container["args"]:
+            values = [word.rpartition("=")[2] for word in container["args"]]
+            for word in values:
                 if word.startswith("/"):
                     assert any(word == path or word.startswith(f"{path}/") for path in mounts), f"{word} is not mounted"
             ports = {str(port["containerPort"]) for port in container.get("ports", [])}
-            listening = {w.rpartition(":")[2] for w in container["args"] if w.startswith("0.0.0.0:")}
+            listening = {word.rpartition(":")[2] for word in values if word.startswith("0.0.0.0:")}
             assert listening <= ports
 
     def test_services_lead_to_ports_of_pods(self) -> None:
@@ -217,11 +219,39 @@ class TestKubernetes:
         assert {pod["metadata"]["labels"]["app"] for pod in PODS.values()} == set(selected)
 
     def test_the_configuration_is_what_the_program_reads(self, tmp_path: Path) -> None:
-        for name, read in (("session", read_server_configuration), ("tenant", read_tenant_configuration)):
+        readers: dict[str, Callable[[Path], object]] = {
+            "session": read_server_configuration,
+            "tenant": read_tenant_configuration,
+            "operate": read_operate_file,
+        }
+        for name, read in readers.items():
             (document,) = [d for d in RESOURCES.values() if d["kind"] == "ConfigMap" and d["metadata"]["name"] == name]
             path = tmp_path / f"{name}.toml"
             path.write_text(document["data"][path.name])
             read(path)
+        operated = read_operate_file(tmp_path / "operate.toml")
+        session = read_server_configuration(tmp_path / "session.toml")
+        ports = ports_of({"role": "operate"})
+        assert operated.metrics.listen == f"0.0.0.0:{ports['operate']}"
+        assert session.metrics.listen == f"0.0.0.0:{ports['metrics']}" == f"0.0.0.0:{METRICS}"
+        mounts = {
+            mount["mountPath"]: mount["name"]
+            for mount in PODS["operate.yaml Deployment/operate"]["spec"]["containers"][0]["volumeMounts"]
+        }
+        assert mounts[str(operated.session.parent)] == "session" and mounts[str(operated.registry)] == "registry"
+
+    def test_probes_ask_for_what_is_there(self) -> None:
+        """A server of models is asked over HTTP with TLS: `/healthz` is tested with the faces, metrics with their endpoint."""
+        for where, pod in PODS.items():
+            for container in pod["spec"]["containers"]:
+                ports = {port["name"] for port in container.get("ports", [])}
+                for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+                    asked = container.get(kind, {})
+                    target = asked.get("tcpSocket") or asked.get("httpGet") or {"port": None}
+                    assert target["port"] in {None, *ports}, where
+                    assert target.get("path", "/metrics") in ("/metrics", "/healthz"), where
+                    with_tls = any(word.startswith("--tls-certificate") for word in container["args"])
+                    assert target.get("path") != "/healthz" or (target.get("scheme") == "HTTPS") == with_tls, where
 
     def test_shards_are_as_many_as_the_tenant_waits_for_and_dial_where_it_listens(self, tmp_path: Path) -> None:
         path = tmp_path / "tenant.toml"
@@ -302,7 +332,9 @@ def test_the_services_of_compose_run_a_session_one_tenant_of_which_has_shards(tm
         if service["image"].startswith("fed-em-"):
             source = next(mount.split(":")[0] for mount in service["volumes"] if mount.split(":")[1] == "/config")
             config = str(folder / source.removeprefix("./federation/"))
-            commands[name] = [word.replace("/config", config) for word in without_pending(service["command"])]
+            # Processes of one machine cannot all have the same port.
+            words = ["127.0.0.1:0" if word == f"0.0.0.0:{METRICS}" else word for word in service["command"]]
+            commands[name] = [word.replace("/config", config) for word in words]
     (container,) = PODS["shards.yaml Job/shards"]["spec"]["containers"]
     places = {"tenant-shards:9443": f"127.0.0.1:{for_shards}", "/shard-keys": str(shard_keys)}
     commands |= {f"shard {index}": [places.get(word, word) for word in container["args"]] for index in range(2)}

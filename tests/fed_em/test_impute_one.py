@@ -212,6 +212,51 @@ class TestReading:
         with pytest.raises(CallerError, match="gaussian-moments"):
             read_model({**files, "manifest.json": json.dumps(manifest).encode()})
 
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("weights", -1.0),
+            ("weights", 5.0),
+            ("level_probabilities", -0.5),
+            ("success_probabilities", 1.5),
+            ("rates", -2.0),
+            ("covariances", -1.0),
+        ],
+    )
+    def test_a_parameter_out_of_its_range_is_refused(self, tmp_path: Path, name: str, value: float) -> None:
+        save_model(tmp_path, random_mixture("mixed", "diag"))
+        files = files_of(tmp_path)
+        header, body = _taken_apart(files["model.safetensors"])
+        start = header[f"parameters.{name}"]["data_offsets"][0]
+        body[start : start + 8] = np.float64(value).tobytes()
+        with pytest.raises(CallerError, match=f"'{name}' is out of its range"):
+            read_model(_with_tensors(files, header, body))
+
+    @pytest.mark.parametrize(
+        "metadata", [[], "text", 7, {"fed_em": []}, {"fed_em": {"model": 1}}, {"fed_em": "[]"}, {}]
+    )
+    def test_metadata_of_another_kind_is_refused(self, tmp_path: Path, metadata: object) -> None:
+        save_model(tmp_path, random_mixture("gaussian"))
+        files = files_of(tmp_path)
+        header, body = _taken_apart(files["model.safetensors"])
+        with pytest.raises(CallerError):
+            read_model(_with_tensors(files, {**header, "__metadata__": metadata}, body))
+
+    @pytest.mark.parametrize("change", [{"mixing": "tenant", "mixing_records": "many"}, None])
+    def test_a_description_of_another_kind_is_refused(self, tmp_path: Path, change: dict[str, Any] | None) -> None:
+        save_model(tmp_path, random_mixture("gaussian"))
+        files = files_of(tmp_path)
+        header, body = _taken_apart(files["model.safetensors"])
+        document, manifest = json.loads(header["__metadata__"]["fed_em"]), json.loads(files["manifest.json"])
+        for each in (document, manifest):
+            if change is None:
+                del each["model"]
+            else:
+                each["model"] |= change
+        files["manifest.json"] = json.dumps(manifest).encode()
+        with pytest.raises(CallerError):
+            read_model(_with_tensors(files, {**header, "__metadata__": {"fed_em": json.dumps(document)}}, body))
+
     @settings(max_examples=60, deadline=None)
     @given(st.data())
     def test_bytes_from_anywhere_are_read_or_refused(self, data: st.DataObject) -> None:
@@ -223,6 +268,20 @@ class TestReading:
         except CallerError:
             return
         assert all(array.dtype == np.float64 for array in arrays.values())
+
+
+def _taken_apart(data: bytes) -> tuple[dict[str, Any], bytearray]:
+    """Header and body of a file of tensors."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    return json.loads(data[8:end]), bytearray(data[end:])
+
+
+def _with_tensors(files: dict[str, bytes], header: object, body: bytearray) -> dict[str, bytes]:
+    """The files with other tensors, whose hash is right."""
+    text = json.dumps(header).encode()
+    tensors = len(text).to_bytes(8, "little") + text + bytes(body)
+    manifest = json.loads(files["manifest.json"]) | {"tensors_sha256": hashlib.sha256(tensors).hexdigest()}
+    return {"model.safetensors": tensors, "manifest.json": json.dumps(manifest).encode()}
 
 
 def _tensors() -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fed_em.broadcast import Broadcast
+from fed_em.columns import CategoricalColumn
 from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model
-from fed_em.measured_models import MeasuredModels
+from fed_em.measured_models import MeasuredModels, log_densities
 from fed_em.measurement import Histogram, Measurement, measurement_of
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import CountedSummand, Summand
@@ -170,6 +172,21 @@ def test_a_record_that_a_model_finds_impossible_counts_at_the_low_end() -> None:
     assert found.models[0].log_likelihood == pytest.approx((possible.sum() + 2 * asked.model.edges.low) / 9)
 
 
+@pytest.mark.parametrize("kind", ["gaussian, full", "gaussian, tied", "mixed, diag"])
+def test_rows_that_no_component_can_show_cost_no_e_step_each(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(3)
+    one = fitted(kind, generator)
+    rows = random_rows(one.model, 60, 1.0, generator)
+    expected = one.model.log_prob(one.parameters, rows)
+    far = generator.random(60) < 0.7
+    rows[far, one.schema.gaussian[0]], expected[far] = 1e200, -np.inf
+    calls, of_rows = [], type(one.model).log_prob
+    monkeypatch.setattr(type(one.model), "log_prob", lambda *given: calls.append(len(given[2])) or of_rows(*given))
+    assert isinstance(one.model, GaussianMixtureModel | MixedMixtureModel)
+    np.testing.assert_allclose(log_densities(one.model, one.parameters, rows), expected, rtol=1e-12)
+    assert calls == [60]
+
+
 def test_edges_of_a_model_cut_its_own_rows_into_equal_parts() -> None:
     """16384 rows drawn for the edges and as many to look at: each share is off by less than five standard errors of their difference, which
     happens by chance once in 10^6 times for one bin.
@@ -226,6 +243,31 @@ def test_what_cannot_be_measured_is_refused() -> None:
             replace(edges, **wrong)
     with pytest.raises(CallerError, match="no records"):
         measurement_of(asked.model, one.columns, asked.model.e_step(asked.parameters, np.empty((0, 3))))  # type: ignore[arg-type]
+
+
+def test_nobody_is_asked_for_so_many_bins_that_they_are_the_values_of_records() -> None:
+    generator = np.random.default_rng(0)
+    one, mixed = fitted("gaussian, full", generator), fitted("mixed, full", generator)
+    many = tuple(float(edge) for edge in range(64))
+    edges = edges_of(one)
+    broadcast_of([one], replace(edges, densities=many[:63], columns=(many[:63], *edges.columns[1:])))
+    with pytest.raises(CallerError, match="log-densities: 64 edges make more than 64 bins"):
+        replace(edges, densities=many)
+    with pytest.raises(CallerError, match="column 0: 64 edges make more than the 64 bins"):
+        broadcast_of([one], replace(edges, columns=(many, *edges.columns[1:])))
+    own = edges_of(mixed)
+    for d, column in enumerate(mixed.schema.columns):
+        most = len(column.levels) if isinstance(column, CategoricalColumn) else 64
+        for n in (most - 1, most):
+            asked = replace(own, columns=(*own.columns[:d], many[:n], *own.columns[d + 1 :]))
+            with pytest.raises(CallerError, match=f"column {d}") if n == most else nullcontext():
+                broadcast_of([mixed], asked)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.7e308, 1.7e308), (0.0, 5e-324)])
+def test_a_range_without_a_half_is_none(low: float, high: float) -> None:
+    with pytest.raises(CallerError, match="cannot be clipped"):
+        ReferenceEdges(low, high, (), ())
 
 
 def _not_a_mixture() -> Summand:

@@ -9,10 +9,25 @@ from prometheus_client import CollectorRegistry, Counter
 
 from fed_em_client.observability.metric_set import MetricSet
 from fed_em_protocols.errors import IllegalStep
-from fed_em_protocols.metric_catalogue import BY_NAME, METRICS, PARTS, PHASES, TRUSTS, Bound, Kind, Label, Metric, Side
+from fed_em_protocols.metric_catalogue import (
+    BY_NAME,
+    METRICS,
+    PARTS,
+    PHASES,
+    RETRAINS,
+    TRUSTS,
+    VERDICTS,
+    Bound,
+    Kind,
+    Label,
+    Metric,
+    Side,
+)
 from fed_em_protocols.terms import Trust
 from fed_em_server.live_picture import Stage
+from fed_em_server.operate.operator import Retrained
 from fed_em_server.record import Participation
+from fed_em_server.registry.canary import Outcome
 from tests.observability.scrapes import undeclared
 from tests.observability.watched import scraped
 
@@ -32,6 +47,8 @@ def test_closed_label_values_are_those_of_the_code_that_they_come_from() -> None
     assert {stage.name.lower() for stage in Stage} == set(PHASES)
     assert {part.value for part in Participation} == set(PARTS)
     assert {trust.label for trust in Trust} == set(TRUSTS)
+    assert {outcome.value.replace(" ", "-") for outcome in Outcome} == set(VERDICTS)
+    assert {outcome.value for outcome in Retrained} == set(RETRAINS)
 
 
 def test_only_the_servers_metrics_name_tenants_or_components_and_only_attendance_names_tenants() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import urllib.request
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ import pytest
 from small_federation import Recorder
 
 from fed_em.errors import CallerError, EnvironmentFault
+from fed_em_client.observability import endpoint as endpoint_module
 from fed_em_client.observability.endpoint import MetricsEndpoint, serving_metrics
 from fed_em_client.observability.metric_set import MetricSet
 from fed_em_client.observability.settings import MetricsTable
@@ -142,6 +144,14 @@ def test_every_refusal_has_a_rule_and_those_of_privacy_are_of_privacy() -> None:
     with pytest.raises(TermsRefused) as refused:
         PrivacyAccount(PrivacyDemands(True)).reserve(bytes(16), None)
     assert refused.value.rule is PolicyRule.PRIVACY
+
+
+def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_module, "_PATIENCE", 0.2)
+    with MetricsEndpoint(metrics_of().metrics, "127.0.0.1:0") as endpoint:
+        host, port = endpoint.url.removeprefix("http://").removesuffix("/metrics").split(":")
+        with socket.create_connection((host, int(port)), timeout=3.0) as silent:
+            assert silent.recv(1) == b""
 
 
 def test_an_endpoint_serves_what_is_recorded_at_a_free_port() -> None:

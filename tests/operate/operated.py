@@ -19,7 +19,8 @@ from fed_em.model_file import FittedModel, load_model, model_files, save_model
 from fed_em.reference import REFERENCE_FILE, broadcast_of
 from fed_em.reference_edges import ReferenceEdges
 from fed_em_server.operate.drift import Drift
-from fed_em_server.operate.operator import Judge, Operator, Plan
+from fed_em_server.operate.operator import Judge, Operator, OperatorWatchers, Plan, Retrained
+from fed_em_server.operate.operator_metrics import OperatorMetrics
 from fed_em_server.operate.schedule import Schedule
 from fed_em_server.operate.trigger import TriggerRule
 from fed_em_server.registry import Lineage, Registry, Version
@@ -132,6 +133,8 @@ class Lines:
         self.lines: list[str] = []
         self.scores: list[float] = []
         self.planned: list[bool] = []
+        self.decisions: list[Decision] = []
+        self.outcomes: list[Retrained] = []
 
     def said(self, line: str) -> None:
         self.lines.append(line)
@@ -142,6 +145,12 @@ class Lines:
 
     def retraining(self, planned: bool) -> None:
         self.planned.append(planned)
+
+    def compared(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+
+    def retrained(self, outcome: Retrained) -> None:
+        self.outcomes.append(outcome)
 
 
 def canary(here: Callable[[], None] = lambda: None) -> Judge:
@@ -171,6 +180,7 @@ class World:
         self.here = here or Interruptions()
         self.lines = Lines()
         self.folder = folder / "operate"
+        self.metrics = OperatorMetrics(self.folder, folder / "operate.prom", lambda: self.time)
         self.registry = Registry(folder / "registry", lambda: "2026-01-01T00:00:00+00:00", "test")
         self.operations = PooledOperations(lambda: self.time, shift, self.here, bad)
         self.first = self.registry.add(first_model(), Lineage.of_model(first_model(), ""))
@@ -180,8 +190,8 @@ class World:
 
     def begin(self) -> Operator:
         """A process that starts anew."""
-        judge = canary(self.here)
-        return Operator(self.plan, self.folder, self.registry, self.operations, judge, self.lines, lambda: self.time)
+        judge, watchers = canary(self.here), OperatorWatchers((self.lines, self.metrics))
+        return Operator(self.plan, self.folder, self.registry, self.operations, judge, watchers, lambda: self.time)
 
     def wait(self, seconds: float) -> None:
         self.time += seconds

@@ -75,6 +75,16 @@ def test_a_test_of_one_statistic_is_about_as_large_as_it_says() -> None:
     assert abs(found / 2000 - 0.05) < 0.01 + 4.5 * math.sqrt(0.05 * 0.95 / 2000)
 
 
+def test_rare_levels_alarm_no_more_often_than_one_test_of_many_may() -> None:
+    """Of 20000 PSIs without drift 8.7 exceed their critical value at the significance of one test of 23, if all is exact: more than 18 have
+    a probability of 0.002 (Poisson). With half a record added to each bin, there are 27 on average.
+    """
+    generator, shares, alone = np.random.default_rng(2), np.array([0.9, *[0.01] * 10]), 0.01 / 23
+    then, now = (generator.multinomial(n, shares, size=20_000).astype(float) for n in (1000, 100))
+    found = sum(stability_index(q, p, False, alone).excess > 0 for q, p in zip(then, now, strict=True))
+    assert found <= 18
+
+
 def test_a_shift_of_a_third_of_a_standard_deviation_is_found_among_a_thousand() -> None:
     """PSI of such a shift is about 0.11, and its critical value at 0.01 / 8 about 0.05: power is near one. Were it 0.95, fewer than 57 of
     60 would happen half of the time, fewer than 50 once in 10^4.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +18,19 @@ from typer.testing import CliRunner
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.model_file import load_model
+from fed_em_client.observability.settings import told_otherwise
 from fed_em_client.take_part import take_part
 from fed_em_protocols.description import Column
 from fed_em_protocols.roster import load_roster
 from fed_em_server import serve
 from fed_em_server.audit.verify import verify
 from fed_em_server.grpc_hub import GrpcHub
+from fed_em_server.observability import observed_session
+from fed_em_server.observability.session_metrics import SessionMetrics
 from fed_em_server.operate.operate import operating
 from fed_em_server.operate.operate_file import read_operate_file
 from fed_em_server.operate.operator import Operator
+from fed_em_server.record import SessionRecord
 from fed_em_server.registry import Lineage, Registry
 from fed_em_server.registry.history import Moved
 from fed_em_server.registry.version import MODEL_FOLDER
@@ -35,6 +40,7 @@ from fed_em_simulations import Federation
 from fed_em_simulations.command_line import app
 from fed_em_simulations.federation_folder import FederationFolder
 from fed_em_simulations.operated_federation import OperatedFederation
+from tests.observability.watched import scraped
 from tests.operate.operated import AT_ONCE, Lines, canary, first_model, mixture_rows
 
 DECLARED = [Column(name=name, low=-15, high=15) for name in ("x0", "x1")]
@@ -115,6 +121,7 @@ def test_operate_once_over_grpc_measures_then_retrains_and_promotes(
 ) -> None:
     model = 'family = "gaussian-mixture"\nn_components = 2\ncovariance = "full"'
     session = session_toml(model, fit="max_iterations = 8", start="") + "\n[canary]\nmin_records = 100\n"
+    session += '[metrics]\nlisten = "127.0.0.1:0"\n'
     zero = {f"t{k}": np.zeros((1, 3)) for k in range(3)}
     federation = write_small_federation(tmp_path / "f", zero, session, policy="measurements = true")
     tenants = Tenants(federation)
@@ -124,6 +131,14 @@ def test_operate_once_over_grpc_measures_then_retrains_and_promotes(
             super().__init__(*arguments)  # type: ignore[arg-type]
             tenants.dial(self.port)
 
+    planned: list[float] = []
+
+    class KnownMetrics(SessionMetrics):
+        def session_started(self, record: SessionRecord) -> None:
+            super().session_started(record)
+            planned.append(scraped(self.metrics)["fed_em_planned_retrain"])
+
+    monkeypatch.setattr(observed_session, "SessionMetrics", KnownMetrics)
     monkeypatch.setattr(serve, "GrpcHub", KnownHub)
     file = federation.session_file.parent / "operate.toml"
     file.write_text(OPERATE)
@@ -155,6 +170,7 @@ def test_operate_once_over_grpc_measures_then_retrains_and_promotes(
     assert isinstance(move, Moved) and move.decision is not None and move.decision.numbers["gain"] > 0.1
     assert "retrains so far: 1" in fed_em("operate", str(file), "--status")
     assert len(tenants.sessions) == 1 + 1 + 1 + 4
+    assert planned == [0, 1]  # of the first fit and the retrain; who measures serves no metrics of a session
     assert tenants.kept.count(None) == 3 * 5  # of what a measurement gives them; the two fits gave them models
     model_folder = str(registry.path(version) / MODEL_FOLDER)
     shown = fed_em("measure", str(federation.session_file), "--model", model_folder, "--json")
@@ -174,7 +190,11 @@ def test_one_operator_at_a_time_and_a_file_that_is_none_is_refused(tmp_path: Pat
     path.write_text(OPERATE)
     file = read_operate_file(path)
     began = time.time()
-    with operating(file, print, Watchers([])) as operator:
+    told: list[str] = []
+    listening = told_otherwise(file, "127.0.0.1:0")
+    with operating(listening, told.append, Watchers([])) as operator:
+        with urllib.request.urlopen(told[-1].rpartition(" ")[2], timeout=30) as answer:
+            assert "fed_em_planned_retrain 0.0" in answer.read().decode()
         assert began <= operator.due_at or operator.due_at == 0.0
         with (
             pytest.raises(CallerError, match="another process operates this model"),

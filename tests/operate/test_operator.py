@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from fed_em.errors import CallerError
 from fed_em.model_file import load_model
@@ -17,10 +18,13 @@ from fed_em.reference import load_reference
 from fed_em_protocols.errors import SumFailed
 from fed_em_server.operate import operator as steps
 from fed_em_server.operate.operating_state import STATE_FILE, OperatingState, Phase, read_state
-from fed_em_server.operate.operator import PLANNED_RETRAIN_FILE, Operator
+from fed_em_server.operate.operator import PLANNED_RETRAIN_FILE, Operator, Retrained
+from fed_em_server.operate.operator_metrics import OperatorMetrics
 from fed_em_server.registry.history import Decided, Moved
 from fed_em_server.registry.version import MODEL_FOLDER
-from tests.operate.operated import AT_ONCE, HOUR, Killed, World
+from tests.observability.scrapes import undeclared
+from tests.observability.watched import scraped
+from tests.operate.operated import AT_ONCE, HOUR, Killed, World, first_model
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +67,7 @@ def test_drift_leads_to_a_better_model_in_use_and_to_quiet(tmp_path: Path) -> No
     assert max(world.lines.scores[-25:]) < 1
     assert read_state(world.folder).phase is Phase.WATCHING
     assert any("drift; retrain 1 begins" in line for line in world.lines.lines)
+    assert world.lines.outcomes == [Retrained.PROMOTED] and world.lines.decisions == [move.decision]
 
 
 def test_a_worse_candidate_is_kept_out_and_tried_again_only_after_the_window(tmp_path: Path) -> None:
@@ -74,6 +79,10 @@ def test_a_worse_candidate_is_kept_out_and_tried_again_only_after_the_window(tmp
     assert len(decided) == world.operations.fits == 2  # at about the 8th hour, and ten hours later
     assert all(entry.decision.outcome == "roll back" for entry in decided)
     assert world.lines.planned == [True, False] * 2
+    assert world.lines.outcomes == [Retrained.KEPT_OUT] * 2
+    found = scraped(world.metrics.metrics)
+    assert found["fed_em_canary_verdicts_total{verdict=roll-back}"] == 2
+    assert found["fed_em_retrains_total{outcome=kept-out}"] == 2
 
 
 write_state = steps.write_state
@@ -161,6 +170,40 @@ def test_a_step_that_fails_is_tried_again_later_and_what_was_done_stays(tmp_path
     world.run(13)
     assert sum("retraining failed, and is tried again in 60 s" in line for line in world.lines.lines) == 3
     assert world.in_use().number == 2 and world.operations.fits == 1
+    assert world.lines.outcomes == [Retrained.FAILED] * 3 + [Retrained.PROMOTED]
+
+
+def test_metrics_show_each_measurement_and_what_came_of_it(tmp_path: Path) -> None:
+    world = World(tmp_path, drifting)
+    textfile = tmp_path / "operate.prom"
+    retrain, seen = world.operations.retrain, []
+
+    def looked_at(start: Path, folder: Path) -> Path:
+        # Another process that takes up the same retrain, and was never told that one began, shows it too.
+        both = (world.metrics, OperatorMetrics(world.folder))
+        seen.extend(scraped(each.metrics)["fed_em_planned_retrain"] for each in both)
+        assert "fed_em_planned_retrain 1.0\n" in textfile.read_text()
+        return retrain(start, folder)
+
+    world.operations.retrain = looked_at  # type: ignore[method-assign]
+    world.run(2)
+    calm = scraped(world.metrics.metrics)
+    assert calm["fed_em_last_measurement_timestamp_seconds"] == 1e6 + HOUR
+    assert calm["fed_em_drift_score"] == world.lines.scores[-1] < 1 and calm["fed_em_planned_retrain"] == 0
+    world.run(6)
+    moved = scraped(world.metrics.metrics)
+    first, second = first_model().columns
+    assert moved[f"fed_em_drift_psi{{column={first}}}"] > 0.1 > moved[f"fed_em_drift_psi{{column={second}}}"]
+    assert moved[f"fed_em_drift_ks{{column={first}}}"] > calm[f"fed_em_drift_ks{{column={first}}}"]
+    assert moved["fed_em_likelihood_drop"] > 0.1 > abs(calm["fed_em_likelihood_drop"])
+    assert moved["fed_em_drift_score"] == world.lines.scores[-1] > 1 and seen == [1, 1]
+    assert moved["fed_em_planned_retrain"] == 0
+    assert moved["fed_em_retrains_total{outcome=promoted}"] == 1
+    assert moved["fed_em_canary_verdicts_total{verdict=promote}"] == 1
+    assert undeclared(world.metrics.metrics.registry, world.metrics.metrics.values_of) == []
+    families = list(text_string_to_metric_families(textfile.read_text()))
+    on_disk = {each.name: each.value for family in families for each in family.samples if not each.labels}
+    assert on_disk["fed_em_drift_score"] == moved["fed_em_drift_score"] and on_disk["fed_em_planned_retrain"] == 0
 
 
 def test_somebody_else_put_another_model_to_use_meanwhile(tmp_path: Path) -> None:
@@ -178,6 +221,42 @@ def test_somebody_else_put_another_model_to_use_meanwhile(tmp_path: Path) -> Non
     world.run(8)
     assert world.in_use().lineage.title == "by hand"
     assert any("was put to use meanwhile" in line for line in world.lines.lines)
+
+
+def test_a_stage_that_was_emptied_meanwhile_stays_empty(tmp_path: Path) -> None:
+    world = World(tmp_path, drifting)
+    add = world.operations.add
+
+    def emptied(*arguments: object) -> object:
+        version = add(*arguments)  # type: ignore[arg-type]
+        world.registry.withdraw("production", "it harms")
+        return version
+
+    world.operations.add = emptied  # type: ignore[assignment]
+    world.run(8)
+    assert world.registry.current() is None
+    assert any("production was emptied meanwhile" in line for line in world.lines.lines)
+
+
+def test_what_was_rolled_back_while_the_operator_was_dead_is_not_put_to_use_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, lambda time: 1.5 if time > 1e6 else 0.0, plan=AT_ONCE)
+
+    def keep(folder: Path, state: OperatingState) -> None:
+        if world.registry.current() != world.first:
+            raise Killed
+        write_state(folder, state)
+
+    monkeypatch.setattr(steps, "write_state", keep)
+    with pytest.raises(Killed):
+        world.run(3)
+    monkeypatch.setattr(steps, "write_state", write_state)
+    assert world.registry.rollback(reason="it harms") == world.first
+    world.operator = world.begin()
+    world.run(1)
+    assert world.in_use() == world.first
+    assert any("somebody went back to version 1" in line for line in world.lines.lines)
 
 
 def test_measurements_of_other_tenants_do_not_count_unless_told_so(tmp_path: Path) -> None:

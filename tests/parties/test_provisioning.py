@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import shutil
+import ssl
 import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,7 @@ from fed_em_protocols.party import create_tenant_keys, load_card, load_keys
 from fed_em_protocols.roster import load_roster
 from fed_em_server.configuration import read_server_configuration
 from fed_em_server.provisioning.enrolment_desk import EnrolmentDesk
+from tests.parties.forest import as_authority
 from tests.parties.provisioned import NAMES, PLAN, Provisioned, refused, run, sent_out
 
 
@@ -280,6 +282,34 @@ class TestRefusals:
         error = refused(CallerError, "collect", mailed.desk, tampered(mailed, change))
         assert said.partition(";")[0] in str(error)
         assert said.rpartition("; ")[2] in str(error)
+
+    def test_a_certificate_that_may_sign_others(self, mailed: Provisioned) -> None:
+        """Signed by the right keys; a link that takes any certificate of the roster for an anchor would take what it signs."""
+        invitation = load_invitation(mailed.machine("north") / "invitation.json")
+        keys = as_authority(load_keys(mailed.machine("north") / "keys"))
+        card = load_card(mailed.machine("north") / "keys" / "card.json")
+        card = type(card)(**{**card.model_dump(), "certificate": keys.tls_certificate.decode()})
+        mailed.request("north").write_text(enrolment_request(invitation, card, keys).to_json())
+        assert "may sign others" in str(refused(CallerError, "collect", mailed.desk, mailed.request("north")))
+        assert self.nothing_kept(mailed)
+
+    @pytest.mark.parametrize(
+        ("part", "other"),
+        [
+            # The curve is one that nobody knows; the common name is no text; the key is none; X.509 of version 7.
+            (bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030177")),
+            (b"\x0c\x05north", b"\x26\x05north"),
+            (bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d0277")),
+            (bytes.fromhex("a003020102"), bytes.fromhex("a003020107")),
+        ],
+    )
+    def test_a_certificate_that_is_damaged_inside(self, mailed: Provisioned, part: bytes, other: bytes) -> None:
+        document = json.loads(mailed.request("north").read_text())
+        whole = ssl.PEM_cert_to_DER_cert(document["card"]["certificate"])
+        assert part in whole
+        document["card"]["certificate"] = ssl.DER_cert_to_PEM_cert(whole.replace(part, other))
+        mailed.request("north").write_text(json.dumps(document))
+        assert "certificate" in str(refused(CallerError, "collect", mailed.desk, mailed.request("north")))
 
     def test_a_certificate_in_another_name(self, mailed: Provisioned) -> None:
         """Signed by the right keys, whose certificate names somebody else."""

@@ -71,6 +71,13 @@ class TestDecisions:
         assert absent.reason == "2 tenants are missing (ash, elm), 22% of all where 20% may be"
         assert decide(rule, measured(5.0, records=1e6, missing=("ash", "elm")), 10).outcome is Outcome.PROMOTE
 
+    @pytest.mark.parametrize("rule", [{}, {"max_loss": 0.1}])
+    def test_where_no_record_differs_nothing_is_proved(self, rule: dict[str, float]) -> None:
+        """As where all records are clipped to the low end of the range under both models."""
+        verdict = decide(CanaryRule(**rule), measured(0.0, deviation=0.0), 9)  # type: ignore[arg-type]
+        assert verdict.outcome is Outcome.KEEP
+        assert "no record tells it from" in verdict.reason
+
     def test_the_reason_has_the_numbers(self) -> None:
         verdict = decide(CanaryRule(), measured(0.03), 9)
         assert verdict.reason == (

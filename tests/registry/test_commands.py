@@ -104,6 +104,13 @@ def test_stages_are_moved_and_their_history_told(folder: Path, tmp_path: Path) -
         fed_em(folder, "remove", 2)
 
 
+def test_brackets_in_a_reason_are_shown_as_they_are(folder: Path) -> None:
+    """They are kept for good: what could not be shown once could never be."""
+    registry = Registry(folder)
+    registry.promote(registry.add(mixture(), lineage()), reason="see [/issue] of [red]")
+    assert "see [/issue] of [red]" in fed_em(folder, "history")
+
+
 def test_history_shows_decisions_about_versions_that_are_removed(folder: Path) -> None:
     registry = Registry(folder)
     first, second = (registry.add(mixture(float(k)), lineage()) for k in range(2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -114,6 +115,12 @@ def swap_model(output: Path) -> None:
     save_model(output / "model", mixture())
 
 
+def swap_columns(output: Path) -> None:
+    manifest = json.loads((output / "model" / "manifest.json").read_text())
+    manifest["columns"].reverse()
+    (output / "model" / "manifest.json").write_text(json.dumps(manifest))
+
+
 def other_tenants(output: Path) -> None:
     record = record_of(output)
     away = (Participation.AWAY, *record.rounds[2].participation[1:])
@@ -148,6 +155,7 @@ def no_json(output: Path) -> None:
     ("change", "complaint"),
     [
         (swap_model, "is not the one that the server has signed"),
+        (swap_columns, "names other columns, or in another order"),
         (other_tenants, "other tenants are in the sum of round 3"),
         (another_round, "round 999 is not in the transcript"),
         (renamed, "its tenants are not those of the roster"),

@@ -19,6 +19,7 @@ class ToldSource:
     """Gives what it is told to; a version without a model is damaged. Implements `ModelSource`."""
 
     there: tuple[str, FittedModel | None] | None = None
+    made: dict[str, float] = field(default_factory=dict)
 
     def version(self) -> str | None:
         return None if self.there is None else self.there[0]
@@ -30,6 +31,9 @@ class ToldSource:
         if fitted is None:
             raise CallerError(f"version {version} is damaged")
         return version, fitted
+
+    def made_at(self, version: str) -> float | None:
+        return self.made.get(version)
 
 
 @dataclass

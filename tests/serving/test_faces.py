@@ -9,6 +9,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,9 +28,11 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_protocols.certificates import self_signed
 from fed_em_protocols.wire import serving_pb2 as wire
+from fed_em_server.serving import grpc_face, http_face
 from fed_em_server.serving.http_documents import SCHEMA
 from fed_em_server.serving.limits import ServingLimits
 from fed_em_server.serving.refusals import Refusal
+from fed_em_server.serving.served_model import ServedModel
 from fed_em_server.serving.service import TlsFiles
 from tests.fed_em.random_mixtures import random_mixture, rows_with_holes
 from tests.serving.served import Running, Seen, ToldSource, running
@@ -298,6 +301,27 @@ class TestRefusals:
         assert caught.value.code() == grpc.StatusCode.INTERNAL and "SECRET" not in caught.value.details()
         assert served.seen.broken == [("predict", "KeyError")] * 2
 
+    def test_rows_are_counted_before_they_are_taken_apart(
+        self, served: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An empty row is two bytes of a request, and a hundred of memory."""
+        monkeypatch.setattr(grpc_face, "rows_of", lambda _: {}["it was taken apart"])
+        with pytest.raises(grpc.RpcError) as caught:
+            ask_grpc(served.grpc, "Predict", wire.PredictRequest(table=wire.Table(rows=[wire.Row()] * 41)))
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "41 rows are more than the 40" in caught.value.details()
+
+    def test_draws_of_no_rows_are_bounded_too(self, served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ServedModel, "impute", lambda *_: {}["it was worked on"])
+        status, document, _ = ask_http(served.http, "/impute", {"rows": [], "draws": 10**9})
+        assert (status, document["error"]["message"]) == (
+            413,
+            "1000000000 drawn rows are more than the 60 of a request",
+        )
+        with pytest.raises(grpc.RpcError) as caught:
+            ask_grpc(served.grpc, "Impute", wire.ImputeRequest(draws=10**9))
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
 
 @contextlib.contextmanager
 def busy(served: Running, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
@@ -341,6 +365,29 @@ class TestTooMuch:
             with pytest.raises(grpc.RpcError) as caught:
                 ask_grpc(served.grpc, "Predict", wire.PredictRequest(), timeout=0.1)
             assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+    @pytest.mark.parametrize(
+        "beginning",
+        [b"GET /healthz?", b"POST /score HTTP/1.1\r\nContent-Length: 999\r\nContent-Type: application/json\r\n\r\n"],
+    )
+    def test_whoever_sends_a_byte_now_and_then_holds_no_connection(
+        self, beginning: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(http_face, "_IDLE_SECONDS", 0.3)
+        with (
+            running(FITTED, ServingLimits(connections=1)) as served,
+            socket.create_connection(("127.0.0.1", served.http)) as slow,
+        ):
+            slow.settimeout(0.05)
+            slow.sendall(beginning)
+            until = time.monotonic() + 10.0
+            with contextlib.suppress(ConnectionError):
+                while time.monotonic() < until:
+                    with contextlib.suppress(TimeoutError):
+                        assert slow.recv(1) == b""
+                        break
+                    slow.sendall(b"a")
+            assert time.monotonic() < until
 
     def test_requests_in_flight_are_answered_at_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with contextlib.ExitStack() as stack:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,8 @@ from tests.serving.test_faces import ask_http
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def started(*arguments: str) -> tuple[subprocess.Popen[str], int]:
-    """The process, and its port of HTTP."""
+def started(*arguments: str) -> tuple[subprocess.Popen[str], int, str]:
+    """The process, its port of HTTP, and what it said before."""
     folders = (".", "protocols", "client", "server", "simulations")
     process = subprocess.Popen(
         [sys.executable, "-m", "fed_em_simulations.command_line", "serve", *arguments],
@@ -34,16 +35,19 @@ def started(*arguments: str) -> tuple[subprocess.Popen[str], int]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(str(REPOSITORY / each) for each in folders)},
     )
     assert process.stdout is not None
+    said = ""
     for line in process.stdout:
         if found := re.match(r"HTTP on port (\d+)", line):
-            return process, int(found[1])
+            return process, int(found[1]), said
+        said += line
     raise AssertionError(process.communicate()[1])
 
 
 @pytest.mark.slow
 def test_it_serves_swaps_and_goes_when_told(tmp_path: Path) -> None:
     save_model(tmp_path / "model", random_mixture("mixed"))
-    process, port = started(str(tmp_path / "model"), "--grpc", "off", "--http", "127.0.0.1:0", "--every", "0.05")
+    listening = ("--grpc", "off", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0")
+    process, port, said = started(str(tmp_path / "model"), *listening, "--every", "0.05")
     try:
         first = ask_http(port, "/predict", {"rows": [{}]})[1]
         save_model(tmp_path / "model", random_mixture("mixed", seed=1))
@@ -51,6 +55,8 @@ def test_it_serves_swaps_and_goes_when_told(tmp_path: Path) -> None:
         while (now := ask_http(port, "/predict", {"rows": [{}]})[1])["version"] == first["version"]:
             assert time.monotonic() < end
         assert now["predictions"] != first["predictions"]
+        with urllib.request.urlopen(said.removeprefix("metrics are at ").strip(), timeout=30) as scraped:
+            assert "\nfed_em_model_swaps_total 1.0\n" in scraped.read().decode()
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     finally:
@@ -64,7 +70,7 @@ def test_no_request_is_lost_or_mixed_while_versions_change(tmp_path: Path) -> No
     models = [random_mixture("mixed", seed=seed) for seed in range(2)]
     folder = tmp_path / "model"
     save_model(folder, models[0])
-    process, port = started(str(folder), "--grpc", "off", "--http", "127.0.0.1:0", "--every", "0.05")
+    process, port, _ = started(str(folder), "--grpc", "off", "--http", "127.0.0.1:0", "--every", "0.05")
     stop, wrong, versions = threading.Event(), list[str](), dict[str, str]()
 
     def ask() -> None:

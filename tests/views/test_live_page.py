@@ -8,8 +8,10 @@ import json
 import re
 import socket
 import stat
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_protocols.privacy.accounting import noise_for
 from fed_em_protocols.privacy.promise import SAMPLING_SLACK, Privacy
+from fed_em_server.live_page import page_server
 from fed_em_server.live_page.live_page import ADDRESS_FILE, LivePage
 from fed_em_server.live_page.page_access import Access, loopback, names_this_machine, page_token
 from fed_em_server.live_page.page_server import MOST_CONNECTIONS, MOST_STREAMS
@@ -352,6 +355,21 @@ class TestServer:
                 assert one_more.recv(64).startswith(b"HTTP/1.0 503")
             for link in (*idle, *streams):
                 link.close()
+
+    def test_whoever_sends_a_byte_now_and_then_holds_no_connection(
+        self, page: LivePage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(page_server, "_PATIENCE", 0.3)
+        until = time.monotonic() + 10.0
+        with socket.create_connection(("127.0.0.1", page._server.access.port)) as slow, suppress(ConnectionError):
+            slow.settimeout(0.05)
+            slow.sendall(b"GET /")
+            while time.monotonic() < until:
+                with suppress(TimeoutError):
+                    assert slow.recv(1) == b""
+                    break
+                slow.sendall(b"a")
+        assert time.monotonic() < until
 
     def test_the_address_goes_to_a_terminal_or_into_a_file_of_its_owner(self, tmp_path: Path) -> None:
         with LivePage("127.0.0.1:0") as page:

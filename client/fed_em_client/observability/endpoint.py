@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
+from typing import Any
 
 from prometheus_client import start_http_server
 
@@ -14,6 +15,8 @@ from fed_em_client.observability.metric_set import MetricSet
 from fed_em_client.observability.settings import MetricsTable
 from fed_em_protocols.addresses import split_address
 
+# Who says nothing for so long is hung up on: each connection has a thread and a descriptor of the session's process.
+_PATIENCE = 10.0
 # A scrape that has begun is answered within this.
 _ANSWERED = 0.5
 
@@ -39,6 +42,8 @@ class MetricsEndpoint(AbstractContextManager["MetricsEndpoint"]):
             raise EnvironmentFault(
                 f"cannot serve metrics at {address}: {error.strerror or error}", remedy="name another address or port"
             ) from None
+        handler: Any = self._server.RequestHandlerClass
+        self._server.RequestHandlerClass = type(handler.__name__, (handler,), {"timeout": _PATIENCE})
 
     @property
     def url(self) -> str:

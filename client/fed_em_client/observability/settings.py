@@ -59,11 +59,13 @@ class TracesTable(Table):
 Observed = TypeVar("Observed", bound=Table)
 
 
-def told_otherwise(configuration: Observed, metrics: str | None, log: LogFormat | None, traces: bool) -> Observed:
-    """A session's or a tenant's configuration with what the command line says instead of its file.
+def told_otherwise(
+    configuration: Observed, metrics: str | None, log: LogFormat | None = None, traces: bool = False
+) -> Observed:
+    """A session's, a tenant's or an operator's configuration with what the command line says instead of its file.
 
     Args:
-        configuration: It has the tables `metrics`, `log` and `traces`.
+        configuration: It has those of the tables `metrics`, `log` and `traces` that anything is said of.
         metrics: "host:port"; None: as in the file.
         log: None: as in the file.
         traces: Whether they are exported whatever the file says.

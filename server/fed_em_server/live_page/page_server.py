@@ -5,6 +5,7 @@ It runs on threads of its own and reads one reference; a session neither waits f
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import socketserver
@@ -23,6 +24,7 @@ from fed_em.errors import EnvironmentFault
 from fed_em_server.live_page.page_access import Access, loopback, names_this_machine, page_token
 from fed_em_server.live_page.page_state import state_of
 from fed_em_server.live_picture import Picture, PictureKeeper
+from fed_em_server.timed_connection import TimedConnection
 
 # Connections at once; of these, so many may be streams of events.
 MOST_CONNECTIONS, MOST_STREAMS = 32, 12
@@ -144,8 +146,14 @@ class _Handler(BaseHTTPRequestHandler):
     """One connection with one request."""
 
     server: PageServer
-    timeout = _PATIENCE
     server_version, sys_version = "fed-em", ""
+
+    def setup(self) -> None:
+        """Read and write against the clock."""
+        super().setup()
+        self._timed = TimedConnection(self.connection)
+        self._timed.allow(_PATIENCE)
+        self.rfile, self.wfile = io.BufferedReader(self._timed), io.BufferedWriter(self._timed)
 
     def do_GET(self) -> None:
         """Answer a request, if it may be."""
@@ -181,6 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._start(HTTPStatus.OK, {"Content-Type": "text/event-stream"})
             for event in self._changes():
+                self._timed.allow(_PATIENCE)
                 self.wfile.write(event)
                 self.wfile.flush()
         finally:
@@ -220,6 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, "text/plain; charset=utf-8", f"{why}\n".encode(), allow)
 
     def _send(self, status: HTTPStatus, kind: str, body: bytes, more: Mapping[str, str] | None = None) -> None:
+        self._timed.allow(_PATIENCE)
         typed = {"Content-Type": kind} if kind else {}
         self._start(status, {**typed, "Content-Length": str(len(body)), **(more or {})})
         self.wfile.write(body)

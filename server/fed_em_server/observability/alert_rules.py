@@ -166,11 +166,12 @@ ALERTS = (
     ),
     Alert(
         "FedEmDrift",
-        "fed_em_drift_psi > 0.25",
+        "fed_em_drift_score >= 1",
         "10m",
         Severity.TICKET,
-        "Column {{ $labels.column }} has drifted from the reference: its population stability index is {{ $value }}.",
-        "Look at the column at the tenants; if the change is real, retrain.",
+        "Fresh rows have drifted from the reference: beyond what chance gives, by {{ $value }} times the threshold.",
+        "fed_em_drift_psi and fed_em_drift_ks tell which column; look at it at the tenants. If the change is real, retrain: "
+        "`fed-em operate` does, once k of its last m scores say so.",
         "10m",
     ),
 )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fed_em.errors import CallerError
 from fed_em.measurement import Measurement
 from fed_em_client.durable_files import locked
+from fed_em_client.observability.endpoint import MetricsEndpoint
 from fed_em_protocols.roster import load_roster
 from fed_em_server.configuration import read_server_configuration
 from fed_em_server.measurement.measuring_session import require_measurable
@@ -19,7 +20,8 @@ from fed_em_server.operate.drift import Drift
 from fed_em_server.operate.operate_file import OperateFile
 from fed_em_server.operate.operating_state import Phase, read_state
 from fed_em_server.operate.operations import Operations, SessionOperations
-from fed_em_server.operate.operator import Operator
+from fed_em_server.operate.operator import Operator, OperatorWatchers, Retrained
+from fed_em_server.operate.operator_metrics import OperatorMetrics
 from fed_em_server.registry import Registry, Version
 from fed_em_server.registry.canary import decide
 from fed_em_server.registry.history import Decision
@@ -49,6 +51,12 @@ class PlainLines:
         """A line at either end."""
         self.said(f"planned retrain {'begins: hold alerts on it back' if planned else 'is over'}")
 
+    def compared(self, decision: Decision) -> None:
+        """Nothing more: what it came to is said."""
+
+    def retrained(self, outcome: Retrained) -> None:
+        """Nothing more: what became of it is said."""
+
 
 @contextmanager
 def operating(
@@ -69,7 +77,7 @@ def operating(
 
     Raises:
         CallerError: another process operates this model, a file is missing or wrong, or models of the session are never measured.
-        EnvironmentFault: a file cannot be read or written.
+        EnvironmentFault: a file cannot be read or written, or metrics cannot be served where it says.
     """
     session = read_server_configuration(file.session)
     require_measurable(session)
@@ -88,12 +96,27 @@ def operating(
         ) from None
     try:
         federation = operations or SessionOperations(
-            session, file.state / MEASUREMENTS_FOLDER, watcher, file.retrain.warm
+            session, file.state / MEASUREMENTS_FOLDER, watcher, file.retrain.warm, write
         )
         registry = Registry(file.registry)
-        yield Operator(file.plan, file.state, registry, federation, judge, PlainLines(write), clock)
+        with _watching(file, write) as watchers:
+            yield Operator(file.plan, file.state, registry, federation, judge, watchers, clock)
     finally:
         os.close(lock)
+
+
+@contextmanager
+def _watching(file: OperateFile, write: Callable[[str], None]) -> Iterator[OperatorWatchers]:
+    """Lines, and metrics where the file asks for them."""
+    lines, settings = PlainLines(write), file.metrics
+    if settings.listen is None and settings.textfile is None:
+        yield OperatorWatchers((lines,))
+        return
+    metrics = OperatorMetrics(file.state, settings.textfile)
+    with ExitStack() as stack:
+        if settings.listen is not None:
+            lines.said(f"metrics are at {stack.enter_context(MetricsEndpoint(metrics.metrics, settings.listen)).url}")
+        yield OperatorWatchers((lines, metrics))
 
 
 def status_of(file: OperateFile, now: float) -> list[str]:

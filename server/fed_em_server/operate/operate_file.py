@@ -9,6 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, FiniteFloat, PositiveFloat, model_validator
 
 from fed_em.errors import CallerError
+from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, read_configuration
 from fed_em_server.operate.drift import Thresholds
 from fed_em_server.operate.operator import Plan
@@ -64,6 +65,15 @@ class RetrainTable(Table):
     """Whether it starts from the model in use; where the session has a [selection], it never does."""
 
 
+class OperatorMetricsTable(Table):
+    """The operator's own metrics; those of its retrains are served as [metrics] of the session's file says, while they run."""
+
+    listen: Address | None = None
+    """Where they are served; no access control: a loopback address, or one that only the scraper reaches."""
+    textfile: Path | None = None
+    """A file for the textfile collector of a node's exporter, its name ending in .prom: for `--once`, which nobody can scrape."""
+
+
 class OperateFile(Table):
     """One model under operation, as the server's operator writes it."""
 
@@ -77,6 +87,7 @@ class OperateFile(Table):
     schedule: ScheduleTable = ScheduleTable()
     drift: DriftTable = DriftTable()
     retrain: RetrainTable = RetrainTable()
+    metrics: OperatorMetricsTable = OperatorMetricsTable()
 
     @model_validator(mode="after")
     def _makes_a_plan(self) -> Self:
@@ -103,5 +114,7 @@ class OperateFile(Table):
 def read_operate_file(path: Path) -> OperateFile:
     """Read it; relative paths are taken from where it lies. Raises as `read_configuration`."""
     found = read_configuration(path, OperateFile)
-    moved = {name: path.parent / getattr(found, name) for name in ("session", "registry", "state")}
+    moved: dict[str, object] = {name: path.parent / getattr(found, name) for name in ("session", "registry", "state")}
+    if found.metrics.textfile is not None:
+        moved["metrics"] = found.metrics.model_copy(update={"textfile": path.parent / found.metrics.textfile})
     return found.model_copy(update=moved)

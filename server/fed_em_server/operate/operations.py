@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,11 +14,16 @@ from fed_em.reference_edges import ReferenceEdges
 from fed_em_protocols.roster import load_roster
 from fed_em_server.configuration import ServerConfiguration
 from fed_em_server.measurement.measure import measure
+from fed_em_server.observability.observed_session import observing_session
 from fed_em_server.record import RECORD_FILE, SessionRecord
 from fed_em_server.registry import Registry, Version
 from fed_em_server.registry.session_lineage import add_output
-from fed_em_server.serve import MODEL_FOLDER, serve
+from fed_em_server.serve import MODEL_FOLDER, goes_on, serve
 from fed_em_server.session import Watcher
+from fed_em_server.watchers import Watchers
+
+# Folders of a retrain's attempts, numbered from 1.
+_ATTEMPT = "attempt-"
 
 
 class Operations(Protocol):
@@ -57,33 +62,52 @@ class SessionOperations:
         scratch: Folder for the transcripts of measurements.
         watcher: Who looks on.
         warm: Whether a retrain starts from the model in use.
+        report: Told where the metrics of a retrain are served.
     """
 
     configuration: ServerConfiguration
     scratch: Path
     watcher: Watcher
     warm: bool = True
+    report: Callable[[str], None] = lambda _: None
 
     def measure(self, models: Sequence[FittedModel], edges: ReferenceEdges) -> Measurement:
         """See `Operations`."""
         return measure(self.configuration.model_copy(update={"output": self.scratch}), models, edges, self.watcher)
 
     def retrain(self, start: Path, folder: Path) -> Path:
-        """See `Operations`. Each attempt has a folder of its own, as a session's outcome has."""
-        attempts = sorted(folder.glob("attempt-*"), key=lambda each: int(each.name.rpartition("-")[2]))
-        for attempt in attempts:
+        """See `Operations`. Each attempt has a folder of its own, as a session's outcome has; one whose process died goes on.
+
+        Metrics, log and traces are those of the session's file, the metrics with the mark of a planned retrain.
+        """
+        attempts = _attempts_in(folder)
+        for attempt in attempts.values():
             if is_finished(attempt):
                 return attempt
+        last = max(attempts, default=0)
+        session = self._session(start, attempts[last]) if attempts else None
+        if session is None or not goes_on(session):
+            session = self._session(start, folder / f"{_ATTEMPT}{last + 1}")
+        with observing_session(session, self.report) as observers:
+            outcome, _ = serve(session, Watchers((self.watcher, observers)), report=self.report)
+            observers.finished(outcome.record)
+        return session.output
+
+    def _session(self, start: Path, output: Path) -> ServerConfiguration:
         fit = self.configuration.fit
         warm = {"start": str(start), "starts": None} if self.warm and self.configuration.selection is None else {}
-        output = folder / f"attempt-{len(attempts) + 1}"
-        changes = {"output": output, "fit": fit.model_copy(update=warm)}
-        serve(self.configuration.model_copy(update=changes), self.watcher)
-        return output
+        metrics = self.configuration.metrics.model_copy(update={"planned_retrain": True})
+        changes = {"output": output, "fit": fit.model_copy(update=warm), "metrics": metrics}
+        return self.configuration.model_copy(update=changes)
 
     def add(self, registry: Registry, output: Path, reason: str) -> Version:
         """See `Operations`."""
         return add_output(registry, output, load_roster(self.configuration.roster), reason)
+
+
+def _attempts_in(folder: Path) -> dict[int, Path]:
+    found = ((each.name.removeprefix(_ATTEMPT), each) for each in folder.glob(f"{_ATTEMPT}*"))
+    return dict(sorted((int(number), each) for number, each in found if number.isdecimal()))
 
 
 def is_finished(output: Path) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +29,15 @@ PLANNED_RETRAIN_FILE = "planned-retrain"
 Judge = Callable[[Measurement, Version, Version], tuple[Decision, str]]
 
 
+class Retrained(Enum):
+    """What became of a retrain."""
+
+    PROMOTED = "promoted"
+    KEPT_OUT = "kept-out"
+    FAILED = "failed"
+    """An attempt came to no model, and another one is made later."""
+
+
 class OperatorWatcher(Protocol):
     """Whoever looks on."""
 
@@ -42,6 +52,46 @@ class OperatorWatcher(Protocol):
     def retraining(self, planned: bool) -> None:
         """A planned retrain begins, or is over: alerts on what it makes slow are to be held back while it lasts."""
         ...
+
+    def compared(self, decision: Decision) -> None:
+        """The model in use and the one that a retrain came to were measured side by side, and the canary's rule applied."""
+        ...
+
+    def retrained(self, outcome: Retrained) -> None:
+        """A retrain, or an attempt at one, is over."""
+        ...
+
+
+@dataclass(frozen=True)
+class OperatorWatchers:
+    """Several as one, told everything in order. Implements `OperatorWatcher`."""
+
+    watchers: Sequence[OperatorWatcher]
+
+    def said(self, line: str) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.said(line)
+
+    def measured(self, drift: Drift, score: float) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.measured(drift, score)
+
+    def retraining(self, planned: bool) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.retraining(planned)
+
+    def compared(self, decision: Decision) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.compared(decision)
+
+    def retrained(self, outcome: Retrained) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.retrained(outcome)
 
 
 @dataclass(frozen=True)
@@ -210,7 +260,11 @@ class Operator:
 
     def _retrain(self, state: OperatingState) -> OperatingState:
         start = self._registry.path(self._registry.version(state.model)) / MODEL_FOLDER
-        output = self._operations.retrain(start, self._folder / RETRAINS_FOLDER / str(state.retrains))
+        try:
+            output = self._operations.retrain(start, self._folder / RETRAINS_FOLDER / str(state.retrains))
+        except FedEmError:
+            self._watcher.retrained(Retrained.FAILED)
+            raise
         self._watcher.said(f"retrain {state.retrains} is done: {output}")
         return state.model_copy(
             update={"phase": Phase.REFERENCING, "output": output.relative_to(self._folder).as_posix()}
@@ -238,22 +292,37 @@ class Operator:
         edges = edges_of(models[0]) if reference is None else reference.edges
         decision, said = self._judge(self._operations.measure(models, edges), before, candidate)
         self._watcher.said(f"{candidate.name} against {before.name}: {said}")
+        self._watcher.compared(decision)
         return state.model_copy(update={"phase": Phase.DECIDING, "decision": decision, "decided": said})
 
     def _decide(self, state: OperatingState) -> OperatingState:
         candidate, decision = self._registry.version(state.candidate), state.decision
         assert decision is not None
         before, current = self._registry.version(state.model), self._registry.current(self._plan.stage)
-        if current is not None and current.id not in (before.id, candidate.id):
-            return self._waiting(state, f"{candidate.name} is kept out: {current.name} was put to use meanwhile")
+        if current is None:
+            return self._kept_out(state, f"{candidate.name} is kept out: {self._plan.stage} was emptied meanwhile")
+        if current.id not in (before.id, candidate.id):
+            return self._kept_out(state, f"{candidate.name} is kept out: {current.name} was put to use meanwhile")
         if decision.outcome != "promote":
             self._note(decision, state.decided)
-            return self._waiting(state, f"{candidate.name} is kept out: {state.decided}")
-        if current is None or current.id != candidate.id:
+            return self._kept_out(state, f"{candidate.name} is kept out: {state.decided}")
+        if current.id != candidate.id:
+            if self._has_moved(decision):
+                return self._kept_out(state, f"{candidate.name} was in use, and somebody went back to {before.name}")
             self._registry.promote(candidate, self._plan.stage, state.decided, expecting=current, decision=decision)
+        self._watcher.retrained(Retrained.PROMOTED)
         renewed = TriggerTable.of(state.trigger.trigger.renewed())
         done = state.model_copy(update={"model": candidate.id, "trigger": renewed})
         return self._waiting(done, f"{candidate.name} is in use: {state.decided}")
+
+    def _kept_out(self, state: OperatingState, said: str) -> OperatingState:
+        self._watcher.retrained(Retrained.KEPT_OUT)
+        return self._waiting(state, said)
+
+    def _has_moved(self, decision: Decision) -> bool:
+        """Whether it was carried out, by this process or one that died before it could keep that."""
+        moves = (each for each in self._registry.history(self._plan.stage) if isinstance(each, Moved))
+        return any(each.decision == decision for each in moves)
 
     def _note(self, decision: Decision, said: str) -> None:
         """Keep a decision that moves nothing, once."""

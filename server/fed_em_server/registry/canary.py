@@ -6,7 +6,7 @@ of these differences, G is Gaussian about the true gain with variance s²/n (cen
 
     promote      if G − z s/√n reaches the gain that is asked for
     roll back    if G + z s/√n stays below what is tolerated
-    keep         otherwise: nothing is proved yet
+    keep         otherwise, and where all differences are 0: nothing is proved yet
 
 So a candidate whose true gain is below the first bound is promoted with probability 1 − confidence at most, and one whose true gain is
 above the second is rolled back with that probability at most; each time that somebody measures. Records with weights count as independent
@@ -112,6 +112,9 @@ def _outcome(rule: CanaryRule, numbers: Numbers, missing: tuple[str, ...]) -> tu
         )
     if numbers.records < rule.min_records:
         return Outcome.KEEP, f"{numbers.records:g} records are fewer than the {rule.min_records} that a decision takes"
+    if numbers.lower == numbers.gain == numbers.upper == 0.0:
+        # One model twice, or records that both find as good as impossible.
+        return Outcome.KEEP, "no record tells it from the one that it is compared with"
     found = f"its gain is {numbers.gain:+.4g} nats a record over {numbers.records:g} records"
     sure = f"with {rule.confidence:.4g} confidence"
     if numbers.lower >= rule.promotes_at:

@@ -63,8 +63,14 @@ def add_output(registry: Registry, output: Path, roster: Roster | None = None, r
     transcript = _transcript_of(record, output)
     session = walked(verified_entries(transcript, roster), roster)
     _require_of_one_session(session, record, hashlib.sha256(files[TENSORS]).hexdigest(), output)
-    lineage = lineage_of(session, record, transcript)
-    return registry.add_files(load_model(output / MODEL_FOLDER), files, lineage, reason=reason, source=source)
+    fitted, lineage = load_model(output / MODEL_FOLDER), lineage_of(session, record, transcript)
+    # The server signs the numbers; what they are of stands in the manifest beside them, and in the session's description.
+    if fitted.columns != session.description.names:
+        raise CallerError(
+            f"the model in {output} names other columns, or in another order, than the description of its session",
+            remedy=_ANOTHER,
+        )
+    return registry.add_files(fitted, files, lineage, reason=reason, source=source)
 
 
 def lineage_of(session: WalkedSession, record: SessionRecord, transcript: TranscriptFiles) -> Lineage:

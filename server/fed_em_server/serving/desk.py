@@ -115,7 +115,7 @@ class Desk:
             seed: Of the draws; None for one of the system's.
         """
         with self._answering("impute", seconds, len(named)) as model:
-            self._check_drawn(len(named) * n_draws)
+            self._check_drawn(max(len(named), 1) * n_draws)  # a draw of no rows is work too
             rows = self._rows(model, named)
             return Imputed(model, rows, *model.impute(rows, n_draws, seed))
 
@@ -142,13 +142,17 @@ class Desk:
             self.watcher.answered(method, outcome, time.monotonic() - began, n_rows if outcome == "ok" else 0)
 
     def _rows(self, model: ServedModel, named: NamedRows) -> Vector:
-        if len(named) > self.limits.rows:
-            raise TooLarge(
-                f"{len(named)} rows are more than the {self.limits.rows} of a request", remedy="ask in several requests"
-            )
+        self.check_asked(len(named))
         if not named:
             return np.empty((0, len(model.columns.schema.columns)))
         return np.stack([model.columns.row(cells, number) for number, cells in enumerate(named)])
+
+    def check_asked(self, n: int) -> None:
+        """Raise `TooLarge` if `n` rows are too many: before they are taken apart, where a carrier can count them."""
+        if n > self.limits.rows:
+            raise TooLarge(
+                f"{n} rows are more than the {self.limits.rows} of a request", remedy="ask in several requests"
+            )
 
     def _check_drawn(self, n: int) -> None:
         if n > self.limits.drawn:

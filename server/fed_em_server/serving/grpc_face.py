@@ -82,8 +82,12 @@ class GrpcFace:
     def _methods(self) -> Mapping[str, _Handler]:
         desk = self._desk
 
+        def named(table: wire.Table) -> NamedRows:
+            desk.check_asked(len(table.rows))
+            return rows_of(table)
+
         def predict(asked: wire.PredictRequest, seconds: float | None) -> wire.PredictReply:
-            found = desk.predict(rows_of(asked.table), seconds)
+            found = desk.predict(named(asked.table), seconds)
             predictions = (
                 wire.Prediction(component=int(shares.argmax()), probabilities=shares.tolist())
                 for shares in found.probabilities
@@ -91,14 +95,14 @@ class GrpcFace:
             return wire.PredictReply(version=found.model.version, predictions=predictions)
 
         def score(asked: wire.ScoreRequest, seconds: float | None) -> wire.ScoreReply:
-            found = desk.score(rows_of(asked.table), seconds)
+            found = desk.score(named(asked.table), seconds)
             each = zip(found.log_densities.tolist(), found.anomalies, strict=True)
             scores = (wire.Score(log_density=density, anomaly=anomaly) for density, anomaly in each)
             return wire.ScoreReply(version=found.model.version, scores=scores, threshold=found.model.threshold)
 
         def impute(asked: wire.ImputeRequest, seconds: float | None) -> wire.ImputeReply:
             seed = asked.seed if asked.HasField("seed") else None
-            found = desk.impute(rows_of(asked.table), asked.draws, seed, seconds)
+            found = desk.impute(named(asked.table), asked.draws, seed, seconds)
             columns, done = found.model.columns, found.imputation
             rows = (
                 wire.ImputedRow(

@@ -10,6 +10,7 @@ origin can ask from within somebody's browser.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import socket
@@ -25,9 +26,10 @@ from fed_em_server.serving import http_documents
 from fed_em_server.serving.desk import Desk
 from fed_em_server.serving.http_documents import Document
 from fed_em_server.serving.refusals import NoModel, Refusal, TooLarge
+from fed_em_server.timed_connection import TimedConnection
 
 _METHODS = ("predict", "score", "impute", "sample")
-# A connection on which nothing comes for so long is closed; so is one that is slow to say what it wants.
+# A connection on which nothing comes for so long is closed; so is one that takes longer to send a request, or to take a reply.
 _IDLE_SECONDS = 60.0
 
 
@@ -121,9 +123,19 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "fed-em", ""
-    # One packet a reply, at once.
-    wbufsize, disable_nagle_algorithm = -1, True
+    disable_nagle_algorithm = True
     server: _Server
+
+    def setup(self) -> None:
+        """Read and write against the clock; a reply that fits into one packet is one, at once."""
+        super().setup()
+        self._timed = TimedConnection(self.connection)
+        self.rfile, self.wfile = io.BufferedReader(self._timed), io.BufferedWriter(self._timed)
+
+    def handle_one_request(self) -> None:
+        """Wait for a request, and answer it."""
+        self._timed.allow(_IDLE_SECONDS)
+        super().handle_one_request()
 
     def do_GET(self) -> None:
         """Answer what needs no body."""
@@ -202,6 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self, status: int, document: Document, retry_after: int | None = None) -> None:
         body = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+        self._timed.allow(_IDLE_SECONDS)
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from fed_em.errors import CallerError, EnvironmentFault
+from fed_em.errors import CallerError, EnvironmentFault, FedEmError
 from fed_em.model_file import MANIFEST_FILE, FittedModel, load_model
 from fed_em_server.registry import Registry
 
@@ -31,6 +32,10 @@ class ModelSource(Protocol):
         Raises:
             FedEmError: it cannot be read, or is damaged.
         """
+        ...
+
+    def made_at(self, version: str) -> float | None:
+        """When a version that was given was made, in seconds since 1970; None if nobody knows. Raises nothing."""
         ...
 
 
@@ -63,6 +68,13 @@ class FolderSource:
             before = after
         raise CallerError(f"'{self._folder}' is written all the time", remedy="write a model once it is fitted")
 
+    def made_at(self, version: str) -> float | None:  # noqa: ARG002  a folder has one
+        """When the manifest was written: what a folder knows."""
+        try:
+            return (self._folder / MANIFEST_FILE).stat().st_mtime
+        except OSError:
+            return None
+
 
 class RegistrySource:
     """A stage of a registry: whichever version is promoted to it."""
@@ -79,3 +91,11 @@ class RegistrySource:
         """As `ModelSource.current`."""
         current = self._registry.current(self._stage)
         return None if current is None else (current.id, self._registry.load(current))
+
+    def made_at(self, version: str) -> float | None:
+        """When the fit of the version began, as its lineage has it."""
+        try:
+            created = datetime.fromisoformat(self._registry.version(version).manifest.lineage.created)
+        except (FedEmError, ValueError):  # gone meanwhile; or without a date
+            return None
+        return (created if created.tzinfo else created.replace(tzinfo=UTC)).timestamp()

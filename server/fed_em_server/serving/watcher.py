@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from fed_em_server.serving.served_model import ServedModel
@@ -55,3 +56,30 @@ class LineWatcher:
     def broke(self, method: str, error: str) -> None:
         """Say what."""
         self._say(f"{method} failed: {error}")
+
+
+@dataclass(frozen=True)
+class ServingWatchers:
+    """Several as one, told everything in order. Implements `ServingWatcher`."""
+
+    watchers: Sequence[ServingWatcher]
+
+    def took_over(self, served: ServedModel) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.took_over(served)
+
+    def kept_the_old(self, version: str, reason: str) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.kept_the_old(version, reason)
+
+    def answered(self, method: str, outcome: str, seconds: float, rows: int) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.answered(method, outcome, seconds, rows)
+
+    def broke(self, method: str, error: str) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.broke(method, error)
