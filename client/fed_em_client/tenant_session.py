@@ -166,7 +166,9 @@ class TenantSession:
             sends += self._take(tenant_gate(self.state, self._work.held(step.counts)))
         if step.closed is not None:
             self.closed = step.closed
-            self.watcher.closed(step.closed.content.session, CloseReason(step.closed.content.reason))
+            # A number that is no reason is none to have finished.
+            finished = step.closed.content.reason == CloseReason.FINISHED
+            self.watcher.closed(step.closed.content.session, CloseReason.FINISHED if finished else CloseReason.FAILED)
         return sends
 
     def _require_permit(self) -> None:
