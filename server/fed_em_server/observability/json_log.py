@@ -75,7 +75,7 @@ class JsonLog(AbstractContextManager["JsonLog"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._write("session_failed", error=kind.__name__)
+            self._write("session_failed", error=kind.__name__.lstrip("_"))
 
     def _write(self, event: str, round_number: int = 0, **fields: Value) -> None:
         self._log.write(event, self._session, round_number, **fields)
