@@ -141,9 +141,18 @@ def test_a_running_session_is_shown_to_its_end(
     assert page.url.partition("token=")[2] not in capfd.readouterr().out
 
 
+# Where the tests run in a shell's background, interrupts are ignored, and so they would be by the processes they start.
+INTERRUPTIBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fed_em_simulations.command_line import main
+main()
+"""
+
+
 def test_the_command_shows_its_page_and_logs_no_token(federation: FederationFolder) -> None:
     """A process without a terminal, whose tenants do not come; no browser is needed."""
-    command = [sys.executable, "-m", "fed_em_simulations.command_line", "server", str(federation.session_file)]
+    command = [sys.executable, "-c", INTERRUPTIBLE, "server", str(federation.session_file)]
     address = federation.server.output / ADDRESS_FILE
     with subprocess.Popen(
         [*command, "--dashboard", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
