@@ -17,17 +17,6 @@ for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
 
-# Tests that start processes or servers of their own, which wait for each other in real time.
-REAL_TIME = ("federation", "flower", "bench", "chaos")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests in real time follow one another, in one worker: two such federations at once would wait for the same cores."""
-    for item in items:
-        if item.path.relative_to(REPOSITORY / "tests").parts[0] in REAL_TIME:
-            item.add_marker(pytest.mark.xdist_group("real time"))
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
     """Gives the path of a published data set by its file name.

@@ -37,6 +37,9 @@ TIMES = "gather = 120\npatience = 0.3\nstraggler = 0.5\nset_up = 5\nupload = 10\
 
 _SET_PIPE_SIZE = 1031
 
+# One deployment for all of them.
+pytestmark = pytest.mark.xdist_group("deployment")
+
 
 def test_the_document_runs_the_bundle_that_is_packed(tmp_path: Path) -> None:
     described = tomllib.loads((write_bundle(tmp_path) / "pyproject.toml").read_text(encoding="utf-8"))
@@ -225,6 +228,8 @@ def test_a_superlink_that_starts_the_coordinator_itself_takes_it_along_and_the_s
     deployment.await_superlink()
     for tenant in deployment.tenants.values():
         tenant.serve("tenant")
+        if "supernode" not in tenant.serving:
+            tenant.serve("supernode")
     held = Held(server.folder / "events.jsonl")
     lost = started(server.run(block("server", "run")))
     with held.in_a_round():
