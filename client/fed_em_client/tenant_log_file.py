@@ -8,12 +8,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
-from fed_em_client.durable_files import disk_trouble
+from fed_em_client.durable_files import disk_trouble, sync
 
 LOG_FILE = "log.jsonl"
-
-# Unlike fsync, fdatasync writes no time stamps; macOS has none.
-_sync = getattr(os, "fdatasync", os.fsync)
 
 
 class TenantLogFile(AbstractContextManager["TenantLogFile"]):
@@ -45,7 +42,7 @@ class TenantLogFile(AbstractContextManager["TenantLogFile"]):
         with disk_trouble(self._path):
             if os.write(self._file, data) != len(data):
                 raise OSError(0, "the disk took a part of the line only")
-            _sync(self._file)
+            sync(self._file)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

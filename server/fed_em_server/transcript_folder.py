@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from fed_em.errors import CallerError
-from fed_em_client.durable_files import disk_trouble, sync_folder
+from fed_em_client.durable_files import disk_trouble, sync, sync_folder
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.transcript.log import Checkpoint
 from fed_em_protocols.transcript.reading import TranscriptFiles, kept_entries, verified_entries
@@ -19,9 +18,6 @@ from fed_em_protocols.transcript.walk import WalkedSession, walked
 
 TRANSCRIPT_FOLDER = "transcript"
 ENTRIES_FILE, CHECKPOINTS_FILE, UPLOADS_FOLDER = "entries.jsonl", "checkpoints.jsonl", "uploads"
-
-# Unlike fsync, fdatasync writes no time stamps; macOS has none.
-_sync = getattr(os, "fdatasync", os.fsync)
 
 
 class KeptInFolder:
@@ -96,15 +92,15 @@ class TranscriptFolder(AbstractContextManager["TranscriptFolder"]):
     def checkpoint(self, line: bytes) -> None:
         """See `TranscriptStore`."""
         with disk_trouble(self.folder):
-            _sync(self._entries.fileno())
+            sync(self._entries.fileno())
         self._write(self._checkpoints, line)
         with disk_trouble(self.folder):
-            _sync(self._checkpoints.fileno())
+            sync(self._checkpoints.fileno())
 
     def sync(self) -> None:
         """See `TranscriptStore`."""
         with disk_trouble(self.folder):
-            _sync(self._entries.fileno())
+            sync(self._entries.fileno())
             if not self._named:
                 for folder in (self.folder, self._output):
                     sync_folder(folder)

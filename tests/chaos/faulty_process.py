@@ -147,12 +147,11 @@ def kind_of(data: bytes) -> str:
 
 
 def wrap_disk(places: Places) -> None:
-    """What reaches the disk, on either side, by whatever name a module has the function."""
+    """What reaches the disk, on either side, in every module that has the function."""
     true = os.fdatasync
     for module in programs_modules():
-        for name in ("sync", "_sync"):
-            if getattr(module, name, None) is true:
-                places.wrap(module, name, "sync")
+        if getattr(module, "sync", None) is true:
+            places.wrap(module, "sync", "sync")
     places.wrap(os, "fsync", "sync")
 
 
