@@ -1,16 +1,21 @@
-"""The nodes of a Flower run, as the ServerApp reaches them: at most one request is under way to each.
+"""The nodes of a Flower run, as the ServerApp reaches them.
 
 Flower delivers messages to a node in no certain order and starts a process for each, one after another; so the next request to a
-node waits until the one before it was answered, or is lost.
+node waits until the one before it was answered, or is lost. Nobody tells of one that is lost: a SuperNode gives the SuperLink five
+seconds to hand a message out, asks again if that was too short, and never gets the one that had been handed out; one that is
+killed takes its message along. So a request that does no harm when it is heard twice is repeated long before it counts as lost.
+
+What a call to the Grid raises is the SuperLink's trouble, a locked database say, and passes: it is told, and tried again.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.constant import ErrorCode
@@ -19,18 +24,24 @@ from flwr.serverapp import Grid
 
 from fed_em_protocols.wire.grid_messages import CODE, DATA, MAX_REQUEST_BYTES, RECORD, Action, AnswerCode
 
+T = TypeVar("T")
+
 # Nodes register late, and go: the list is read anew this often, in seconds.
 _LOOK_SECONDS = 2.0
 # Flower itself tells of a message that expired; this much later nobody waits for that any more.
 _GRACE_SECONDS = 15.0
+# After a call that failed, the Grid is left alone so long.
+_RESPITE_SECONDS = 1.0
+# The operator is told of a node that has not answered so many repeated requests.
+_UNANSWERED = 3
 
 
 @dataclass
 class _Node:
-    """One node: the id of the request under way to it, when it counts as lost, and until when the node is left alone."""
+    """One node: the requests under way to it, with when each was made, since when it owes an answer, and until when it is left alone."""
 
-    request: str = ""
-    lost_at: float = 0.0
+    requests: dict[str, float] = field(default_factory=dict)
+    owes_since: float = math.inf
     rests_until: float = 0.0
 
 
@@ -49,17 +60,23 @@ class GridNodes:
     Args:
         grid: Of the run.
         action: What is asked.
-        ttl: Seconds until a request without an answer is lost.
+        ttl: Seconds until a request without an answer is lost. A node dates its answer by its own clock: ahead by more than this,
+            it cannot answer.
+        again: Seconds after which a request that has no answer may be made again beside it; by default it may not. Whichever is
+            answered first counts, and of the others nothing more is heard.
     """
 
-    def __init__(self, grid: Grid, action: Action, ttl: float) -> None:
+    def __init__(self, grid: Grid, action: Action, ttl: float, again: float = math.inf) -> None:
         self._grid = grid
         self._action = action
         self._ttl = ttl
+        self._again = again
         self._nodes: dict[int, _Node] = {}
         self._not_taken: list[int] = []
-        self._looked = float("-inf")
+        self._looked = self._grid_rests_until = float("-inf")
+        self._grid_fails = False
         self._distrustful: set[int] = set()
+        self._silent: set[int] = set()
 
     def look(self) -> frozenset[int]:
         """Read the list of nodes anew if it is time to; the nodes that are gone since the last look."""
@@ -67,19 +84,23 @@ class GridNodes:
         if now - self._looked < _LOOK_SECONDS:
             return frozenset()
         self._looked = now
-        there = frozenset(int(node) for node in self._grid.get_node_ids())
+        there = self._called(lambda: frozenset(int(node) for node in self._grid.get_node_ids()), frozenset(self._nodes))
         gone = frozenset(self._nodes) - there
         self._nodes = {node: self._nodes.get(node) or _Node() for node in sorted(there)}
         return gone
 
     def idle(self) -> tuple[int, ...]:
-        """Nodes without a request under way that are not at rest."""
+        """Nodes that are not at rest, and have no request under way that may not be made again yet."""
         now = time.monotonic()
-        return tuple(node for node, state in self._nodes.items() if not state.request and state.rests_until <= now)
+        return tuple(
+            node
+            for node, state in self._nodes.items()
+            if state.rests_until <= now and (not state.requests or max(state.requests.values()) + self._again <= now)
+        )
 
     def under_way(self) -> frozenset[int]:
         """Nodes that have not answered yet."""
-        return frozenset(node for node, state in self._nodes.items() if state.request)
+        return frozenset(node for node, state in self._nodes.items() if state.requests)
 
     def rest(self, node: int, seconds: float) -> None:
         """Leave a node alone for a while."""
@@ -91,13 +112,15 @@ class GridNodes:
         if not requests:
             return
         messages = [self._message(node, data) for node, data in requests.items()]
-        numbers: list[str | None] = list(self._grid.push_messages(messages))
+        numbers: list[str | None] = self._called(lambda: list(self._grid.push_messages(messages)), [])
         # None, or nothing at all, stands for a message that Flower does not take.
         numbers += [None] * (len(requests) - len(numbers))
-        lost_at = time.monotonic() + self._ttl + _GRACE_SECONDS
+        now = time.monotonic()
         for node, number in zip(requests, numbers, strict=True):
             if number:
-                self._nodes[node].request, self._nodes[node].lost_at = number, lost_at
+                state = self._nodes[node]
+                state.requests[number] = now
+                state.owes_since = min(state.owes_since, now)
             else:
                 self._not_taken.append(node)
 
@@ -105,19 +128,51 @@ class GridNodes:
         """Answers that have come in, and requests that are lost."""
         found = [Answered(node, None, b"") for node in self._not_taken]
         self._not_taken.clear()
-        asked = {state.request: node for node, state in self._nodes.items() if state.request}
-        for reply in self._grid.pull_messages(list(asked)) if asked else ():
+        asked = {request: node for node, state in self._nodes.items() for request in state.requests}
+        for reply in self._called(lambda: list(self._grid.pull_messages(list(asked))), []) if asked else ():
             node = asked.get(reply.metadata.reply_to_message_id)
-            if node is not None:
-                self._nodes[node].request = ""
+            if node is not None and self._nodes[node].requests:
+                self._nodes[node].requests.clear()
+                self._nodes[node].owes_since = math.inf
+                self._silent.discard(node)
                 found.append(Answered(node, *_read(reply)))
                 self._tell_of_distrust(node, reply)
+        found += [Answered(node, None, b"") for node in self._lost()]
+        return tuple(found)
+
+    def _lost(self) -> tuple[int, ...]:
+        """Nodes whose last request is lost; what is lost is forgotten."""
+        lost = []
         now = time.monotonic()
         for node, state in self._nodes.items():
-            if state.request and state.lost_at <= now:
-                state.request = ""
-                found.append(Answered(node, None, b""))
-        return tuple(found)
+            if state.owes_since + _UNANSWERED * self._again <= now and node not in self._silent:
+                self._silent.add(node)
+                owes = now - state.owes_since
+                log(logging.WARNING, "node %d has not answered for %.0f s: look at its SuperNode", node, owes)
+            had = len(state.requests)
+            state.requests = {
+                request: made for request, made in state.requests.items() if made + self._ttl + _GRACE_SECONDS > now
+            }
+            if had and not state.requests:
+                lost.append(node)
+        return tuple(lost)
+
+    def _called(self, call: Callable[[], T], otherwise: T) -> T:
+        """What a call to the Grid gives, or this if it fails, or failed a moment ago."""
+        if time.monotonic() < self._grid_rests_until:
+            return otherwise
+        try:
+            given = call()
+        except Exception as error:
+            self._grid_rests_until = time.monotonic() + _RESPITE_SECONDS
+            if not self._grid_fails:
+                log(logging.WARNING, "the SuperLink did not do what it was asked (%s): trying again", error)
+            self._grid_fails = True
+            return otherwise
+        if self._grid_fails:
+            log(logging.INFO, "the SuperLink answers again")
+        self._grid_fails = False
+        return given
 
     def _tell_of_distrust(self, node: int, reply: Message) -> None:
         """A line in the run's log, once for a node that does not run this bundle. The session waits, for one that does."""

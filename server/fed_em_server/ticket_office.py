@@ -2,18 +2,21 @@
 
 Every node gets one when it registers, and another one while its tenant is not linked: tenants restart, and nodes come late. What
 tenant is behind a node is known from its answer to the last ticket; that answer proves nothing, and nothing but the next ticket
-depends on it.
+depends on it. A ticket that is heard twice does no harm: a tenant that has dialled says so.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
+from flwr.common.logger import log
 from flwr.serverapp import Grid
+from flwr.supercore.run import RunNotRunningException
 
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_protocols.wire.grid_messages import Action, AnswerCode
@@ -34,11 +37,12 @@ class TicketOffice(AbstractContextManager["TicketOffice"]):
         grid: Of the run; nobody else may use it meanwhile.
         ticket: As `fed_em_protocols.grid_payloads.sign_ticket` gives it.
         ttl: Seconds until a ticket without an answer is lost.
+        again: Seconds until a node whose answer is missing is sent another one beside it; infinite for never.
         farewell: Seconds to wait at the end for answers that are under way.
     """
 
-    def __init__(self, grid: Grid, ticket: bytes, ttl: float, farewell: float) -> None:
-        self._nodes = GridNodes(grid, Action.JOIN, ttl)
+    def __init__(self, grid: Grid, ticket: bytes, ttl: float, again: float, farewell: float) -> None:
+        self._nodes = GridNodes(grid, Action.JOIN, ttl, again)
         self._ticket = ticket
         self._farewell = farewell
         self._names: dict[int, str] = {}
@@ -70,6 +74,12 @@ class TicketOffice(AbstractContextManager["TicketOffice"]):
         self._thread.join(self._farewell + _GRID_SECONDS)
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except RunNotRunningException:
+            log(logging.WARNING, "Flower counts this run as ended: tenants that are not linked get no more tickets")
+
+    def _serve(self) -> None:
         while not self._closed.wait(_POLL_SECONDS):
             self._nodes.look()
             self._nodes.ask(

@@ -1,7 +1,8 @@
 """A Flower fleet on this machine: a SuperLink with TLS, and one authenticated SuperNode a tenant.
 
 For the demonstration and for tests. Everything is started as its own process, keeps its state in one folder, stays on loopback, and
-is stopped at the end of the block, whatever happened in it.
+is stopped at the end of the block, whatever happened in it. A SuperNode that ends is started again: it gives the SuperLink five seconds
+to let it in, which a busy machine overruns.
 
     with FlowerFleet(folder, sockets) as fleet:
         fleet.run(session_file, link="stream")
@@ -32,11 +33,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from fed_em.errors import EnvironmentFault
 from fed_em_protocols.certificates import self_signed
 from fed_em_server.bundle import write_bundle
+from fed_em_simulations.supervised import Supervised
+from fed_em_simulations.unused_ports import unused_ports
 
 _HOST = "localhost"
 _CONNECTION = "fleet"
-_STARTING_SECONDS = 60.0
+_STARTING_SECONDS = 180.0
 _STOPPING_SECONDS = 5.0
+_DYING_SECONDS = 60.0
 # Each registration is a process that loads all of Flower.
 _REGISTER_AT_ONCE = 3
 
@@ -45,7 +49,7 @@ _LINES_SHOWN = 30
 
 # Ray gives its own programs fixed times to come up, which a busy machine or a slow disk overruns.
 _RAY_DID_NOT_START = ("timed out during startup", "Failed to connect to GCS")
-_ATTEMPTS_TO_START_RAY = 3
+_ATTEMPTS_TO_START_RAY = 6
 
 _HOME_VARIABLE = "FLWR_HOME"
 _ENVIRONMENT = {
@@ -105,6 +109,7 @@ class _Flower(AbstractContextManager["_Flower"]):
         self._home = self._folder / "home"
         self._home.mkdir(exist_ok=True)
         self._running: list[_Running] = []
+        self._supervised: list[Supervised] = []
         self._commands = itertools.count(1)
         self._run_options: list[str] = []
         self._attempts = 1
@@ -168,9 +173,10 @@ class _Flower(AbstractContextManager["_Flower"]):
     def _stop_all(self) -> None:
         # SuperNodes first: they complain about a SuperLink that goes away.
         with ThreadPoolExecutor() as pool:
-            list(pool.map(_Running.stop, self._running[1:]))
-        for running in self._running[:1]:
+            list(pool.map(lambda each: each.stop(_STOPPING_SECONDS), self._supervised))
+        for running in self._running:
             running.stop()
+        self._supervised.clear()
         self._running.clear()
         kill_detached(self._home)
 
@@ -192,11 +198,21 @@ class _Flower(AbstractContextManager["_Flower"]):
         self._start("superlink", ["flower-superlink", *flags, *everywhere])
 
     def _start(self, name: str, command: Sequence[str]) -> None:
-        self._running.append(self._launched(command, self._folder / f"{name}.log"))
+        self._running.append(self._launched(command, self._new_log(name)))
 
-    def _flwr(self, *arguments: str, seconds: float = 120.0) -> Path:
+    def _supervise(self, name: str, command: Sequence[str]) -> None:
+        """Start a program, and again whenever it ends."""
+        log = self._new_log(name)
+        self._supervised.append(Supervised(lambda: self._launched(command, log).process))
+
+    def _new_log(self, name: str) -> Path:
+        log = self._folder / f"{name}.log"
+        log.unlink(missing_ok=True)
+        return log
+
+    def _flwr(self, *arguments: str, seconds: float = 300.0) -> Path:
         """Run a `flwr` command to its end; where its output lies."""
-        log = self._folder / f"flwr-{arguments[0]}-{next(self._commands)}.log"
+        log = self._new_log(f"flwr-{arguments[0]}-{next(self._commands)}")
         running = self._launched(["flwr", *arguments], log)
         try:
             status = running.process.wait(seconds)
@@ -212,7 +228,7 @@ class _Flower(AbstractContextManager["_Flower"]):
 
     def _launched(self, command: Sequence[str], log: Path) -> _Running:
         """Start one of the programs of the environment that this Python runs in."""
-        with log.open("wb") as file:
+        with log.open("ab") as file:
             process = subprocess.Popen(
                 [str(Path(sys.executable).parent / command[0]), *command[1:]],
                 stdin=subprocess.DEVNULL,
@@ -244,7 +260,7 @@ class FlowerFleet(_Flower):
         self._sockets = dict(sockets)
 
     def _start_all(self) -> None:
-        port, *node_ports = _free_ports(1 + len(self._sockets))
+        port, *node_ports = unused_ports(1 + len(self._sockets))
         certificate, key = self._write_certificate()
         self._start_superlink(
             port, "--enable-supernode-auth", ssl_ca_certfile=certificate, ssl_certfile=certificate, ssl_keyfile=key
@@ -262,7 +278,7 @@ class FlowerFleet(_Flower):
                 port=node_port,
                 node_config=_key_values({"socket": str(path)}),
             )
-            self._start(f"supernode-{name}", ["flower-supernode", *options])
+            self._supervise(f"supernode-{name}", ["flower-supernode", *options])
 
     def _write_certificate(self) -> tuple[Path, Path]:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -295,7 +311,7 @@ class FlowerSimulation(_Flower):
         self._attempts = _ATTEMPTS_TO_START_RAY
 
     def _start_all(self) -> None:
-        (port,) = _free_ports(1)
+        (port,) = unused_ports(1)
         self._start_superlink(port, "--insecure", "--simulation")
         self._connect(port, "insecure = true")
 
@@ -307,7 +323,7 @@ def kill_detached(home: Path) -> None:
     after the SuperLink.
     """
     mark = f"{_HOME_VARIABLE}={home}".encode()
-    deadline = time.monotonic() + _STOPPING_SECONDS
+    deadline = time.monotonic() + _DYING_SECONDS
     # A killed process takes a moment to end, and may have started another before.
     while _kill_marked(mark) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -337,12 +353,3 @@ def _key_values(values: Mapping[str, str | int]) -> str:
 def _write_private(path: Path, data: bytes) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data)
-
-
-def _free_ports(count: int) -> tuple[int, ...]:
-    """Ports of the loopback interface that nobody listens on at the moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = tuple(opened.getsockname()[1] for opened in sockets)
-    for opened in sockets:
-        opened.close()
-    return ports

@@ -1,13 +1,35 @@
-"""Doors for tests: sockets in folders of their own, and tenants behind them."""
+"""Doors for tests: sockets in folders of their own, and tenants behind them; and what everybody's logs say at the end when a test fails."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
+
+_LOGS = pytest.StashKey[list[Path]]()
+_LINES_SHOWN = 60
+
+
+@pytest.fixture(scope="session")
+def shown_logs(pytestconfig: pytest.Config) -> list[Path]:
+    """Folders of many tests whose logs are shown when one of them fails; a test's own `tmp_path` always is."""
+    return pytestconfig.stash.setdefault(_LOGS, [])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A report of a failure has the last lines of all logs: the processes that were started here are gone when somebody reads it."""
+    report = yield
+    if report.failed:
+        own = getattr(item, "funcargs", {}).get("tmp_path")
+        folders = [*item.config.stash.get(_LOGS, []), *([own] if own else [])]
+        for log in sorted(log for folder in folders for log in (*folder.rglob("*.log"), *folder.rglob("log.txt"))):
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES_SHOWN:]
+            report.sections.append((f"end of {log.relative_to(log.parents[2])}", "\n".join(lines)))
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -17,12 +17,11 @@ from pathlib import Path
 
 from fed_em_simulations.federation_folder import FederationFolder
 from fed_em_simulations.flower_fleet import kill_detached
+from fed_em_simulations.supervised import Supervised
+from fed_em_simulations.unused_ports import unused_ports
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENT = REPOSITORY / "docs" / "flower-deployment.md"
-
-# Below the range from which Linux gives ports to whoever asks for any.
-_PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Party:
     def __init__(self, folder: Path, who: str, settings: Mapping[str, str]) -> None:
         folder.mkdir(parents=True)
         self.folder, self.settings = folder, settings
-        self.serving: dict[str, subprocess.Popen[bytes]] = {}
+        self.serving: dict[str, Supervised] = {}
         self._who = who
         if settings:
             told = set(re.findall(r"(\w+)=", block(who, "settings")))
@@ -83,7 +82,7 @@ class Party:
             "PYTHONPATH": os.pathsep.join(map(str, rooms)),
         }
 
-    def run(self, commands: str, seconds: float = 120.0, fails: bool = False) -> str:
+    def run(self, commands: str, seconds: float = 300.0, fails: bool = False) -> str:
         """Run commands to their end; what they print."""
         done = subprocess.run(
             self._shell(commands),
@@ -100,18 +99,23 @@ class Party:
         return done.stdout
 
     def serve(self, name: str, commands: str | None = None) -> None:
-        """Start what the document says serves under this name, or something in its place."""
+        """Start what the document says serves under this name, or something in its place, under a supervisor as the document has it."""
         commands = commands or block(self._who, "serves", name)
-        with self.log(name).open("ab") as log:
-            self.serving[name] = subprocess.Popen(
-                self._shell(commands),
-                cwd=self.folder,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+
+        def start() -> subprocess.Popen[bytes]:
+            with self.log(name).open("ab") as log:
+                return subprocess.Popen(
+                    self._shell(commands),
+                    cwd=self.folder,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+
+        self.stop(name)
+        self.serving[name] = Supervised(start)
 
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
@@ -120,12 +124,16 @@ class Party:
         """Whether the log of what serves has these words."""
         return words in self.log(name).read_text(encoding="utf-8", errors="replace")
 
-    def kill(self, *names: str) -> None:
-        """As after a power cut."""
+    def kill(self, *names: str, again: bool = True) -> None:
+        """As after a power cut. Their supervisor starts them again, unless it was told not to."""
         for name in names:
-            self.serving[name].kill()
+            self.serving[name].kill(again)
+
+    def stop(self, *names: str) -> None:
+        """End what serves for good, with all that it has started."""
         for name in names:
-            self.serving[name].wait()
+            if name in self.serving:
+                self.serving.pop(name).stop()
 
     def has_running(self, word: str = "") -> bool:
         """Whether a process, zombies aside, that was started here has a word in its command."""
@@ -140,10 +148,7 @@ class Party:
 
     def stop_all(self) -> None:
         """End everything that was started here, and what it started."""
-        for process in self.serving.values():
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        self.stop(*self.serving)
         kill_detached(self.folder / "flower-home")
 
     def _shell(self, commands: str) -> list[str]:
@@ -230,13 +235,11 @@ class Deployment:
         yield
         path.write_bytes(signed)
 
-    def tenants_ended(self) -> bool:
-        """Whether every tenant's process has ended."""
-        return None not in [tenant.serving["tenant"].poll() for tenant in self.tenants.values()]
-
-    def tenant_statuses(self) -> list[int]:
-        """How the tenants' processes ended."""
-        return [tenant.serving["tenant"].returncode for tenant in self.tenants.values()]
+    def tenants_served(self) -> bool:
+        """Whether every tenant's process has served a session to its end. None may end otherwise, unless it is killed."""
+        statuses = [tenant.serving["tenant"].statuses for tenant in self.tenants.values()]
+        assert all(set(those) <= {0, -signal.SIGKILL} for those in statuses), f"a tenant's process failed: {statuses}"
+        return all(0 in those for those in statuses)
 
     def stop_all(self) -> None:
         for party in self._parties:
@@ -251,21 +254,9 @@ class Deployment:
         return (*self.tenants.values(), self.stranger, self.server)
 
 
-def wait_until(true: Callable[[], bool], otherwise: str, seconds: float = 60.0) -> None:
+def wait_until(true: Callable[[], bool], otherwise: str, seconds: float = 300.0) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, otherwise
         time.sleep(0.1)
-
-
-def unused_ports(count: int) -> tuple[int, ...]:
-    """Ports that nobody listens on, and that nobody gets who asks for any port."""
-    found: list[int] = []
-    start = os.getpid() % len(_PORTS)
-    for port in (*_PORTS[start:], *_PORTS[:start]):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            found.append(port)
-        if len(found) == count:
-            break
-    return tuple(found)

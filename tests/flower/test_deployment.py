@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
-import os
 import re
 import tempfile
-import threading
 import time
 import tomllib
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,19 +19,20 @@ from fed_em.model import Parameters
 from fed_em.model_file import load_model
 from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_server.bundle import build_bundle, write_bundle
-from fed_em_server.event_lines import replay
 from fed_em_server.serve import open_server
 from fed_em_server.session import run_session
 from fed_em_simulations.federation_folder import FederationFolder
 from tests.flower.deployment import DOCUMENT, Deployment, Party, block, wait_until
+from tests.flower.held import Held
 
 BUNDLE = "@fed-em/fed-em-flower==0.1.0"
 KILLED_IN_ROUND = 5
 
 FIT = "tolerance = 0\nmax_iterations = 30"
-TIMES = "gather = 120\npatience = 0.3\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
-
-_SET_PIPE_SIZE = 1031
+# Limits for a machine that has much else to do; who is killed is missed at once, as its connection breaks.
+TIMES = "gather = 900\npatience = 0.3\nstraggler = 0.5\nset_up = 60\nupload = 120\nopen = 60"
+# For a session to end that waits for its dead: Flower lets a SuperNode that was killed in again after some 80 seconds.
+LONG = 600
 
 # One deployment for all of them.
 pytestmark = pytest.mark.xdist_group("deployment")
@@ -46,41 +43,6 @@ def test_the_document_runs_the_bundle_that_is_packed(tmp_path: Path) -> None:
     named = f"@{described['tool']['flwr']['app']['publisher']}/{described['project']['name']}"
     assert f"{named}=={described['project']['version']}" == BUNDLE
     assert f"flwr run {BUNDLE} fleet" in DOCUMENT.read_text(encoding="utf-8")
-
-
-class Held(Recorder):
-    """Reads a session's events from a FIFO, whose writer is at most some ten of them ahead, and stops when a round begins."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        os.mkfifo(path)
-        self._path = path
-        self._reached, self._onwards = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    @contextmanager
-    def in_a_round(self) -> Iterator[None]:
-        """A block in which the session is in `KILLED_IN_ROUND`, or a few events further."""
-        try:
-            assert self._reached.wait(120), "the session does not begin"
-            yield
-        finally:
-            self._onwards.set()
-
-    def over(self) -> None:
-        self._thread.join(60)
-        self._path.unlink()
-
-    def _read(self) -> None:
-        with self._path.open(encoding="utf-8") as lines:
-            fcntl.fcntl(lines.fileno(), _SET_PIPE_SIZE, 4096)
-            for line in lines:
-                replay([line], self)
-                notice = self.notices[-1] if self.notices else None
-                if notice and notice.kind is NoticeKind.ROUND_STARTED and notice.round >= KILLED_IN_ROUND:
-                    self._reached.set()
-                    self._onwards.wait()
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +60,10 @@ def undisturbed(federation: FederationFolder) -> Parameters:
 
 
 @pytest.fixture(scope="module")
-def deployment(federation: FederationFolder, program: Callable[[str], Path]) -> Iterator[Deployment]:
+def deployment(
+    federation: FederationFolder, program: Callable[[str], Path], shown_logs: list[Path]
+) -> Iterator[Deployment]:
+    shown_logs.append(federation.folder.parent)
     for name in ("openssl", "ssh-keygen"):
         program(name)
     with tempfile.TemporaryDirectory(prefix="fed-em-") as doors:
@@ -111,10 +76,10 @@ def deployment(federation: FederationFolder, program: Callable[[str], Path]) -> 
         assert not deployed.left_behind(), "every process of every party is gone"
 
 
-def another_session(federation: FederationFolder, name: str, gather: int = 120) -> Path:
-    """The same session, whose results go elsewhere, and which waits so many seconds for tenants."""
+def another_session(federation: FederationFolder, name: str) -> Path:
+    """The same session, whose results go elsewhere."""
     path = federation.session_file.with_name(f"{name}.toml")
-    text = federation.session_file.read_text(encoding="utf-8").replace("gather = 120", f"gather = {gather}")
+    text = federation.session_file.read_text(encoding="utf-8")
     path.write_text(text.replace('output = "../result"', f'output = "../{name}"'), encoding="utf-8")
     return path
 
@@ -154,7 +119,7 @@ def await_refusal(nodes: list[Party], reason: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(2400)
 def test_a_tenant_s_machine_and_the_superlink_are_killed_in_mid_session_and_no_foreign_bundle_or_node_gets_in(
     deployment: Deployment, federation: FederationFolder, undisturbed: Parameters
 ) -> None:
@@ -164,7 +129,7 @@ def test_a_tenant_s_machine_and_the_superlink_are_killed_in_mid_session_and_no_f
     same tenants as without any of this: the model is the same, bit for bit. While it waits, strangers try the fleet.
     """
     server, t1 = deployment.server, deployment.tenants["t1"]
-    held = Held(server.folder / "events.jsonl")
+    held = Held(server.folder / "events.jsonl", KILLED_IN_ROUND)
     run = started(server.run(block("server", "run")))
     for tenant in deployment.tenants.values():
         tenant.serve("tenant")
@@ -173,52 +138,47 @@ def test_a_tenant_s_machine_and_the_superlink_are_killed_in_mid_session_and_no_f
     with held.in_a_round():
         t1.kill("tenant", "supernode")
         server.kill("superlink")
-    server.serve("superlink")
-    t1.serve("tenant")
     deployment.await_superlink()
     deployment.stranger.serve("supernode")
 
     nodes = [deployment.tenants[name] for name in ("t0", "t2")]
-    elsewhere = another_session(federation, "elsewhere", gather=25)
+    elsewhere = another_session(federation, "elsewhere")
     server.run("fed-em flower-app unsigned && sed -i s/'A session'/'Another session'/ unsigned/*/pyproject.toml")
-    submit(server, "unsigned/fed-em-flower", elsewhere)
+    unsigned = submit(server, "unsigned/fed-em-flower", elsewhere)
     await_refusal(nodes, "App verification is not supported")
     with deployment.shelved(foreign_bundle()):
         tampered = submit(server, BUNDLE, elsewhere)
         await_refusal(nodes, "FAB verification failed")
-    server.run(f"flwr stop {tampered} fleet")
+    server.run(f"flwr stop {unsigned} fleet && flwr stop {tampered} fleet")
     assert "refuses this bundle: nobody whom it trusts has signed it" in server.run(f"flwr log {tampered} fleet --show")
-    wait_until(lambda: deployment.stranger.serving["supernode"].poll() is not None, "the stranger's node stays")
+    wait_until(lambda: bool(deployment.stranger.serving["supernode"].statuses), "the stranger's node stays")
+    deployment.stranger.stop("supernode")
     assert server.says("superlink", "No SuperNode found with the given public key")
 
-    def over() -> bool:
-        if t1.serving["supernode"].poll() is not None:
-            # A supervisor's pause. Flower lets a node that was killed in again when its heartbeats are overdue.
-            time.sleep(2)
-            t1.serve("supernode")
-        return deployment.tenants_ended()
-
-    wait_until(over, "the session does not end", 150)
-    assert deployment.tenant_statuses() == [0, 0, 0]
+    wait_until(deployment.tenants_served, "the session does not end", LONG)
     held.over()
     wait_until(lambda: not server.has_running("flwr-serverapp"), "the run does not end")
-    seen = server.run(block("server", "look"))
-    assert status_of(run, seen) == "finished:completed" and seen.count("online") == 3
+
+    def looks_right() -> bool:
+        seen = server.run(block("server", "look"))
+        return status_of(run, seen) == "finished:completed" and seen.count("online") == 3
+
+    wait_until(looks_right, "Flower does not list the run as completed, and three nodes")
     joined = [notice.tenants for notice in held.notices if notice.kind is NoticeKind.JOINED]
-    assert joined.count(("t1",)) == 2, "another ticket reached it"
+    assert joined.count(("t1",)) >= 2, "another ticket reached it"
     assert load_model(federation.server.output / "model").parameters.distance(undisturbed) == 0
     for name in federation.tenant_files:
         assert load_model(federation.tenant(name).state / "model").parameters.distance(undisturbed) == 0
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(2400)
 def test_a_superlink_that_starts_the_coordinator_itself_takes_it_along_and_the_session_is_run_again(
     deployment: Deployment, federation: FederationFolder, undisturbed: Parameters
 ) -> None:
     """Without a process of its own for the coordinator."""
     server = deployment.server
-    server.kill("superexec", "superlink")
+    server.stop("superexec", "superlink")
     alone = (
         block("server", "serves", "superlink")
         .replace("--isolation process", "")
@@ -230,10 +190,10 @@ def test_a_superlink_that_starts_the_coordinator_itself_takes_it_along_and_the_s
         tenant.serve("tenant")
         if "supernode" not in tenant.serving:
             tenant.serve("supernode")
-    held = Held(server.folder / "events.jsonl")
+    held = Held(server.folder / "events.jsonl", KILLED_IN_ROUND)
     lost = started(server.run(block("server", "run")))
     with held.in_a_round():
-        server.kill("superlink")
+        server.kill("superlink", again=False)
         wait_until(lambda: not server.has_running("flower-superexec"), "what the SuperLink has started lives on")
         # The coordinator, which looks for its parent five times a second, is told as well; it cannot hear while its events are held.
         time.sleep(0.5)
@@ -242,10 +202,8 @@ def test_a_superlink_that_starts_the_coordinator_itself_takes_it_along_and_the_s
     server.serve("superlink", alone)
     deployment.await_superlink()
     for tenant in deployment.tenants.values():
-        tenant.kill("tenant")
         tenant.serve("tenant")
     submit(server, BUNDLE, another_session(federation, "again"))
-    wait_until(deployment.tenants_ended, "the session does not end", 120)
-    assert deployment.tenant_statuses() == [0, 0, 0]
+    wait_until(deployment.tenants_served, "the session does not end", LONG)
     assert status_of(lost, server.run(block("server", "look"))) != "finished:completed"
     assert load_model(federation.server.output.with_name("again") / "model").parameters.distance(undisturbed) == 0

@@ -41,10 +41,10 @@ def test_a_run_whose_ray_did_not_start_is_submitted_again(tmp_path: Path) -> Non
 
 
 def test_not_for_ever(tmp_path: Path) -> None:
-    simulation = PlayedSimulation(tmp_path, *[RAY_WAS_SLOW] * 4)
+    simulation = PlayedSimulation(tmp_path, *[RAY_WAS_SLOW] * 7)
     with pytest.raises(FlowerRunFailed, match="timed out during startup"):
         simulation.run(tmp_path / "session.toml")
-    assert simulation.submitted == 3
+    assert simulation.submitted == 6
 
 
 def test_any_other_failure_is_told_at_once_with_the_last_words_of_the_log(tmp_path: Path) -> None:
