@@ -68,7 +68,7 @@ class FederatedTotal:
             opened, held = self._behind_gate(request, as_one)
         else:
             opened = self.sums.sum(request)
-        _require_no_faults(opened, encoding)
+        self._require_no_faults(opened, encoding)
         self.opened(opened)
         missing, stale = self.roster.names(opened.missing), self.roster.names(opened.stale)
         return Summed(encoding.decode(opened.vector), missing, stale, held)
@@ -83,7 +83,7 @@ class FederatedTotal:
 
         def moments(counted: SumOpened) -> SumRequest:
             nonlocal held
-            _require_no_faults(counted, encoding)
+            self._require_no_faults(counted, encoding)
             summed = encoding.decode(counted.vector)
             held = held_components(summed, self.terms.mass_floor, self._least_tenants)
             if held and as_one:
@@ -105,18 +105,27 @@ class FederatedTotal:
             remedy="leave such columns out of the session, or agree with all tenants on a lower mass floor or on more tenants",
         )
 
-
-def _require_no_faults(opened: SumOpened, encoding: Encoding) -> None:
-    faults, summed = encoding.ring.faults_in(opened.vector), len(opened.survivors) + len(opened.stale)
-    if not faults:
-        return
-    if faults > summed:
+    def _require_no_faults(self, opened: SumOpened, encoding: Encoding) -> None:
+        faults, summed = encoding.ring.faults_in(opened.vector), len(opened.survivors) + len(opened.stale)
+        if not faults:
+            return
+        if faults > summed:
+            raise SumFailed(
+                f"round {opened.round}: the tenants at fault number {faults} by the sum, which has {summed}: one of them sent "
+                f"no statistics",
+                remedy="ask the tenants to run the same version of fed-em",
+            )
         raise SumFailed(
-            f"round {opened.round}: the tenants at fault number {faults} by the sum, which has {summed}: one of them sent "
-            f"no statistics",
-            remedy="ask the tenants to run the same version of fed-em",
+            f"round {opened.round}: {faults} of {summed} tenants could not compute their statistics{self._of_spent_sums(opened)}",
+            remedy="ask the tenants' operators: each one's own log says whether it was it, and why; no message does",
         )
-    raise SumFailed(
-        f"round {opened.round}: {faults} of {summed} tenants could not compute their statistics",
-        remedy="ask the tenants' operators: each one's own log says whether it was it, and why; no message does",
-    )
+
+    def _of_spent_sums(self, opened: SumOpened) -> str:
+        """What is most likely the matter behind the last sum that a private session's tenants answer with noise."""
+        privacy = self.description.privacy
+        if privacy is None or opened.round <= privacy.sums:
+            return ""
+        return (
+            f"; all {privacy.sums} sums that the session promised noise for were asked for: each round that failed, or in which the "
+            "server died, was one of its `spare_sums`"
+        )

@@ -9,9 +9,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
 from fed_em.em import Step
+from fed_em.errors import EnvironmentFault
 from fed_em_client.durable_files import disk_trouble, write_whole
 from fed_em_protocols.configuration import Table
 from fed_em_protocols.privacy.promise import Privacy
@@ -269,3 +270,14 @@ def write_record(folder: Path, record: SessionRecord) -> None:
     """Write `record.json`, whole or not at all, into a folder that is there. Raises `EnvironmentFault` if the disk does not take it."""
     with disk_trouble(folder / RECORD_FILE, "check the folder's rights and free space, and start the server again"):
         write_whole(folder / RECORD_FILE, (record.model_dump_json(indent=2) + "\n").encode())
+
+
+def read_record(folder: Path) -> SessionRecord:
+    """The record in a folder. Raises `EnvironmentFault` if it cannot be read, or is none."""
+    path, remedy = folder / RECORD_FILE, "put it back as the server wrote it"
+    with disk_trouble(path, remedy):
+        data = path.read_bytes()
+    try:
+        return SessionRecord.model_validate_json(data)
+    except ValidationError:
+        raise EnvironmentFault(f"{path} is no record of a session", remedy=remedy) from None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em.model_file import FittedModel
+from fed_em_client.durable_files import write_whole
 from fed_em_server.record import SessionRecord, write_record
 
 REPORT_FILE = "report.html"
@@ -49,9 +50,16 @@ def write_report(
 
 
 def write_page(folder: Path, page: str) -> Path:
-    """Write the HTML of a report into a folder, which is made if need be, and tell its path. Raises `EnvironmentFault`."""
+    """Write the HTML of a report into a folder, which is made if need be: whole, or not at all.
+
+    Returns:
+        Its path.
+
+    Raises:
+        EnvironmentFault: it cannot be written.
+    """
     with writing_into(folder):
-        (folder / REPORT_FILE).write_text(page, encoding="utf-8")
+        write_whole(folder / REPORT_FILE, page.encode())
     return folder / REPORT_FILE
 
 

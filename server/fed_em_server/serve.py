@@ -11,15 +11,15 @@ from tempfile import TemporaryFile
 from sqlalchemy.engine import URL
 
 from fed_em.errors import CallerError, EnvironmentFault
-from fed_em.model_file import save_model
+from fed_em.model_file import FittedModel, load_model, save_model
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.party import PartyKeys, check_certificate, load_keys
 from fed_em_protocols.roster import Roster, load_roster
 from fed_em_server.checkpoints.store import CheckpointStore, checkpoint_url
-from fed_em_server.checkpoints.taking_up import take_up
+from fed_em_server.checkpoints.taking_up import ended_well, take_up
 from fed_em_server.configuration import ServerConfiguration
 from fed_em_server.grpc_hub import GrpcHub
-from fed_em_server.record import write_record
+from fed_em_server.record import SessionRecord, read_record, write_record
 from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, plan_session, run_session
 from fed_em_server.transcript_folder import TranscriptFolder
 
@@ -87,10 +87,16 @@ def open_server(configuration: ServerConfiguration) -> Server:
 
 def _opened(configuration: ServerConfiguration) -> Server:
     """As `open_server`, whatever tenants' certificates are."""
+    server = _loaded(configuration)
+    check_certificate(server.roster, SERVER, datetime.now(UTC))
+    return server
+
+
+def _loaded(configuration: ServerConfiguration) -> Server:
+    """As `open_server`, whatever anybody's certificates are."""
     roster = load_roster(configuration.roster)
     keys = load_keys(configuration.keys)
     keys.check_against(roster, SERVER)
-    check_certificate(roster, SERVER, datetime.now(UTC))
     return Server(configuration, roster, keys)
 
 
@@ -132,6 +138,34 @@ def serve(
         keep_outcome(configuration.output, outcome)
         checkpoint.done()
     return outcome, store.folder
+
+
+@dataclass(frozen=True)
+class EndedSession:
+    """A session that ended well, as its output folder has it."""
+
+    record: SessionRecord
+    fitted: FittedModel
+
+
+def ended_session(configuration: ServerConfiguration) -> EndedSession | None:
+    """The session of this very configuration that ended with the model in its output folder; None if there is none. Nothing is changed.
+
+    A supervisor starts a server again, whatever it ended with: this says that there is nothing left to do.
+
+    Raises:
+        CallerError: the roster, the keys or a setting is wrong, or another server uses the checkpoints.
+        EnvironmentFault: the checkpoints, the model or the record cannot be read.
+    """
+    if not (configuration.output / MODEL_FOLDER).exists():
+        return None
+    server = _loaded(configuration)
+    with server.checkpoints() as checkpoints:
+        session = ended_well(checkpoints, server.plan("grpc"))
+    if session is None:
+        return None
+    record, fitted = read_record(configuration.output), load_model(configuration.output / MODEL_FOLDER)
+    return EndedSession(record, fitted) if session == record.session == fitted.provenance.get("session") else None
 
 
 def goes_on(configuration: ServerConfiguration) -> bool:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fed_em.model_file import FittedModel
     from fed_em.standardised_fit import StandardisedFit
     from fed_em_server.configuration import ServerConfiguration
+    from fed_em_server.serve import EndedSession
 
 # 128 + SIGINT, as shells have it.
 _INTERRUPTED = 130
@@ -44,7 +45,9 @@ def server(
         bool, typer.Option("--traces", help="Send spans to an OTLP collector, as OTEL_* variables say.")
     ] = False,
 ) -> None:
-    """Coordinate one session over gRPC, until the model is fitted. One that is not over goes on where it stood."""
+    """Coordinate one session over gRPC, until the model is fitted. One that is not over goes on where it stood; of one that ended well,
+    that is said, and the exit status is 0.
+    """
     from rich.console import Console
 
     from fed_em.errors import CallerError
@@ -56,13 +59,17 @@ def server(
     from fed_em_server.record import RECORD_FILE
     from fed_em_server.report import write_report
     from fed_em_server.report_summary import summary_panel
-    from fed_em_server.serve import MODEL_FOLDER, serve
+    from fed_em_server.serve import MODEL_FOLDER, ended_session, serve
     from fed_em_server.watchers import Watchers
 
     parsed = told_otherwise(read_server_configuration(configuration), metrics, log, traces)
     listen = dashboard or (parsed.dashboard.listen if parsed.dashboard else None)
     in_words = parsed.log.format == "text"
     console = Console(quiet=not in_words)
+    ended = None if new else ended_session(parsed)
+    if ended is not None:
+        typer.echo(_of_ended(ended, parsed.output))
+        return
     with ExitStack() as stack:
         page = stack.enter_context(LivePage(listen)) if listen else None
         if page is not None:
@@ -84,6 +91,21 @@ def server(
         if page is not None:
             page.ended(outcome.record, parsed.output, files)
     console.print(summary_panel(outcome.record, parsed.output, files))
+
+
+def _of_ended(ended: EndedSession, output: Path) -> str:
+    """What there is to say of a session that ended well, whose server was started again. A report that is missing is made up for."""
+    from fed_em.errors import CallerError
+    from fed_em_server.report import REPORT_FILE, write_report
+    from fed_em_server.serve import MODEL_FOLDER
+
+    said = f"session {ended.record.session} is over: its model is in {output / MODEL_FOLDER}"
+    if (output / REPORT_FILE).exists():
+        return f"{said}, and nothing is left to do"
+    try:
+        return f"{said}; its report was missing, and is now {write_report(output, ended.record, ended.fitted)}"
+    except CallerError as no_plots:
+        return f"{said}; no report: {no_plots}"
 
 
 def fit(

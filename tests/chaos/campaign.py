@@ -7,11 +7,13 @@ Where a process is struck is drawn among all places that an undisturbed session 
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -19,15 +21,12 @@ from tempfile import TemporaryDirectory
 
 from harm import Deed, Fault
 from harness import Account, Chaos
-from oracle import BRISK, TRUST, assert_clear, assert_it_ended_right, federation_of
-from small_federation import session_toml
+from oracle import assert_clear, assert_it_ended_right, federation_of
+from postgresql_server import PostgreSQL
+from sessions import FILED, PLAIN, in_database
 
 from fed_em_protocols.errors import SERVER
 
-# Windows of five rounds, so that set-ups are among all that is struck.
-SESSION = session_toml(fit="tolerance = 0\nmax_iterations = 11", times=BRISK, trust=TRUST).replace(
-    "window_rounds = 16", "window_rounds = 5"
-)
 TENANTS = ("t0", "t1", "t2", "t3")
 
 _DAY = 86400.0
@@ -95,6 +94,11 @@ def _links(draw: Draw, what: str, times: int) -> dict[str, Lives]:
     return {SERVER: [tuple(draw.fault(SERVER, "tell", word=word) for word in words)]}
 
 
+def _database(draw: Draw) -> dict[str, Lives]:
+    words = [f"down database {draw.random.uniform(0, 3):.1f}" for _ in range(2)]
+    return {SERVER: [(draw.fault(SERVER, "tell", word=word),) for word in words]}
+
+
 def _late(draw: Draw) -> dict[str, Lives]:
     words = [f"late {draw.tenant()} {draw.random.uniform(0, 0.3):.2f}" for _ in range(2)]
     return {SERVER: [tuple(draw.fault(SERVER, "tell", word=word) for word in words)]}
@@ -112,62 +116,104 @@ KINDS: dict[str, Callable[[Draw], dict[str, Lives]]] = {
     "links cut": lambda draw: _links(draw, "cut", 4),
     "links half-open": lambda draw: _links(draw, "half-open", 2),
     "links late": _late,
+    "database down": _database,
 }
+
+# Checkpoints are in SQLite, in the last in PostgreSQL.
+SESSIONS = (*FILED, "postgresql")
 
 
 @dataclass
 class Tally:
-    """Of the runs of one kind: faults that struck, runs that ended with the model everywhere, or with tenants who say that they lack it."""
+    """Of some runs: faults that struck, runs that ended with the model everywhere, or with tenants who say that they lack it."""
 
     runs: int = 0
     struck: int = 0
     whole: int = 0
     lacking: int = 0
     seconds: list[float] = field(default_factory=list)
-    violations: list[tuple[int, str]] = field(default_factory=list)
+    violations: int = 0
 
 
-def run(seed: int, counts: Counts, tally: Tally) -> None:
-    """One session."""
-    name = kind_of(seed)
-    faults = KINDS[name](Draw(Random(seed), counts))
-    tally.runs += 1
-    try:
-        with TemporaryDirectory(prefix="chaos-") as folder:
-            federation = federation_of(Path(folder), SESSION)
-            account = Chaos(federation, faults, pings=True, patience=5).run(240)
+@dataclass
+class Campaign:
+    """All runs so far.
+
+    Args:
+        database: For the sessions whose checkpoints are in one; None leaves them out.
+    """
+
+    database: PostgreSQL | None
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    complaints: list[tuple[int, str]] = field(default_factory=list)
+    _counts: dict[str, Counts] = field(default_factory=dict)
+
+    def kind_of(self, seed: int) -> tuple[str, str]:
+        """Of harm and of a session. The numbers of kinds have no divisor in common, so that each comes to each."""
+        harm, session = list(KINDS)[seed % len(KINDS)], SESSIONS[seed % len(SESSIONS)]
+        if harm == "database down" and self.database is not None:
+            return harm, "postgresql"
+        return harm, "plain" if self.database is None and session == "postgresql" else session
+
+    def session(self, name: str) -> str:
+        """Its file."""
+        if name != "postgresql":
+            return FILED[name]
+        assert self.database is not None
+        return in_database(self.database.url, PLAIN)
+
+    def places(self, name: str) -> Counts:
+        """How often the parties of an undisturbed session come to each place."""
+        if name not in self._counts:
+            with TemporaryDirectory(prefix="chaos-") as folder:
+                self._counts[name] = Chaos(federation_of(Path(folder), self.session(name)), {}).run(300).counts
+        return self._counts[name]
+
+    def run(self, seed: int) -> None:
+        """One session."""
+        harm, name = self.kind_of(seed)
+        if harm == "database down" and self.database is None:
+            return
+        session, faults = self.session(name), KINDS[harm](Draw(Random(seed), self.places(name)))
+        tallies = [self.tallies.setdefault(kind, Tally()) for kind in (harm, name)]
+        try:
+            account, lacking = self._held(session, faults)
+        except AssertionError as error:
+            self.complaints.append((seed, f"{faults}\n{error}"))
+            for tally in tallies:
+                tally.violations += 1
+            return
+        finally:
+            for tally in tallies:
+                tally.runs += 1
+        for tally in tallies:
             tally.seconds.append(account.seconds)
             tally.struck += sum(map(len, account.struck.values()))
+            tally.whole += not lacking
+            tally.lacking += bool(lacking)
+
+    def _held(self, session: str, faults: dict[str, Lives]) -> tuple[Account, tuple[str, ...]]:
+        """The account of a run that is as it should be, and who says that it lacks the model."""
+        with TemporaryDirectory(prefix="chaos-") as folder:
+            federation = federation_of(Path(folder), session)
+            account = Chaos(federation, faults, pings=True, patience=5, database=self.database).run(400)
             lacking = tuple(name for name in federation.tenant_files if account.last(name).status != 0)
             for each in lacking:
                 assert_clear(account.last(each).said)
-            assert_it_ended_right(federation, account, SESSION, without=lacking)
-            tally.whole += not lacking
-            tally.lacking += bool(lacking)
-    except AssertionError as error:
-        tally.violations.append((seed, f"{faults}\n{error}"))
+            assert_it_ended_right(federation, account, session, without=lacking)
+            return account, lacking
 
-
-def kind_of(seed: int) -> str:
-    """In turn."""
-    return list(KINDS)[seed % len(KINDS)]
-
-
-def places() -> Counts:
-    """How often the parties of an undisturbed session come to each place."""
-    with TemporaryDirectory(prefix="chaos-") as folder:
-        account: Account = Chaos(federation_of(Path(folder), SESSION), {}).run(120)
-    return account.counts
-
-
-def table(tallies: Mapping[str, Tally]) -> str:
-    """Markdown."""
-    head = ["kind", "sessions", "faults", "all have the model", "some say they lack it", "violations", "median s"]
-    rows: list[Sequence[object]] = [head, ["---"] * len(head)]
-    for name, tally in tallies.items():
-        middle = f"{statistics.median(tally.seconds):.1f}" if tally.seconds else ""
-        rows.append([name, tally.runs, tally.struck, tally.whole, tally.lacking, len(tally.violations), middle])
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+    def table(self) -> str:
+        """Markdown: by harm, and by session."""
+        head = ["kind", "sessions", "faults", "all have the model", "some say they lack it", "violations", "median s"]
+        rows: list[Sequence[object]] = [head, ["---"] * len(head)]
+        for name in (*KINDS, *SESSIONS):
+            if (tally := self.tallies.get(name)) is None:
+                continue
+            middle = f"{statistics.median(tally.seconds):.1f}" if tally.seconds else ""
+            said = name if name in KINDS else f"*{name}*"
+            rows.append([said, tally.runs, tally.struck, tally.whole, tally.lacking, tally.violations, middle])
+        return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
 def main() -> int:
@@ -177,19 +223,27 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="this one alone")
     options = parser.parse_args()
-    began, counts = time.monotonic(), places()
-    tallies = {name: Tally() for name in KINDS}
-    seed = options.first if options.seed is None else options.seed
-    while time.monotonic() < began + options.seconds:
-        run(seed, counts, tallies[kind_of(seed)])
-        if options.seed is not None:
-            break
+    with ExitStack() as stack:
+        database = None
+        if shutil.which("initdb") and shutil.which("postgres"):
+            database = stack.enter_context(PostgreSQL(Path))
+        else:
+            print("no initdb and postgres on the path: sessions with checkpoints in PostgreSQL are left out")
+        campaign = Campaign(database)
+        _run(campaign, options.first if options.seed is None else options.seed, options.seconds, options.seed is None)
+    print(campaign.table())
+    for failed, complaint in campaign.complaints:
+        print(f"\nseed {failed}, {' of '.join(campaign.kind_of(failed))}: {complaint}")
+    return int(bool(campaign.complaints))
+
+
+def _run(campaign: Campaign, seed: int, seconds: float, on: bool) -> None:
+    until = time.monotonic() + seconds
+    while True:
+        campaign.run(seed)
         seed += 1
-    print(table(tallies))
-    violations = [each for tally in tallies.values() for each in tally.violations]
-    for failed, complaint in violations:
-        print(f"\nseed {failed}, {kind_of(failed)}: {complaint}")
-    return int(bool(violations))
+        if not on or time.monotonic() > until:
+            return
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from one that has imported it all and has done nothing else: starting takes mill
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import os
@@ -25,15 +26,20 @@ from harm import Fault, Script
 from once import signed_once
 
 from fed_em import model_file
+from fed_em.statistics import Statistics
 from fed_em_client import grpc_link
 from fed_em_client.grpc_link import GrpcLink
 from fed_em_client.privacy_ledger import PrivacyLedger
 from fed_em_client.round_marks import FileRoundMarks
+from fed_em_client.rows_work import RowsWork
 from fed_em_client.tenant_log_file import TenantLogFile
 from fed_em_client.tenant_session import TenantSession
+from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.envelope import unseal
+from fed_em_protocols.masks import RingVector
+from fed_em_protocols.tenant_state import Evaluate
 from fed_em_protocols.wire.grpc_service import ChannelOptions, channel_options
-from fed_em_server import grpc_hub, serve
+from fed_em_server import grpc_hub, report, serve
 from fed_em_server.checkpoints import resumable_sum
 from fed_em_server.checkpoints.store import CheckpointStore
 from fed_em_server.grpc_hub import GrpcHub
@@ -184,6 +190,7 @@ def wrap_server(places: Places, harness: Harness) -> None:
     places.wrap(TranscriptFolder, "checkpoint", "signed head")
     places.wrap(model_file, "replace_file", lambda path, _: f"file {path.name}")
     places.wrap(serve, "write_record", "record")
+    places.wrap(report, "write_page", "report")
 
 
 def wrap_tenant(places: Places, harness: Harness) -> None:
@@ -196,7 +203,14 @@ def wrap_tenant(places: Places, harness: Harness) -> None:
             harness.say(signed=known)
         send(self, data)
 
-    GrpcLink.send = sent  # type: ignore[method-assign]
+    noise = RowsWork._noised
+
+    def noised(self: RowsWork, asked: Evaluate, encoding: Encoding, statistics: Statistics) -> RingVector:
+        vector = noise(self, asked, encoding, statistics)
+        harness.say(noised=[asked.round, base64.b64encode(vector.tobytes()).decode()])
+        return vector
+
+    GrpcLink.send, RowsWork._noised = sent, noised  # type: ignore[method-assign]
     places.wrap(GrpcLink, "send", lambda _, data: f"send {kind_of(data)}")
     places.wrap(TenantSession, "handle", lambda _, data: f"handle {kind_of(data)}")
     places.wrap(TenantLogFile, "append", "log")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ from pathlib import Path
 import pytest
 from faulty_process import live
 from harm import Fault, Script
+from postgresql_server import PostgreSQL
 from relay import Relay
 
 from fed_em_protocols.errors import SERVER
@@ -71,6 +73,8 @@ class Account:
         struck: Which faults came, by party.
         twice: What was signed twice with different content.
         counts: How often the last process of each party came to each place.
+        noised: What a tenant of a private session gave to be masked, by tenant and round: its statistics with noise.
+        uploaded: The rounds that a tenant uploaded for, by tenant.
         seconds: Wall time.
     """
 
@@ -78,6 +82,8 @@ class Account:
     struck: dict[str, list[str]] = field(default_factory=dict)
     twice: list[str] = field(default_factory=list)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
+    noised: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    uploaded: dict[str, set[int]] = field(default_factory=dict)
     seconds: float = 0.0
 
     def lives_of(self, party: str) -> list[Life]:
@@ -95,11 +101,12 @@ class Account:
 
 @dataclass
 class _Running:
-    """A process, and what it has printed: over a link to the harness, so that no full disk silences it."""
+    """A process, and what it has printed: over a link to the harness, so that no full disk silences it. Another link tells what it did."""
 
     process: ForkServerProcess
     printed: list[bytes] = field(default_factory=list)
     silent: threading.Event = field(default_factory=threading.Event)
+    told: threading.Event = field(default_factory=threading.Event)
 
     def said(self) -> str:
         return b"".join(self.printed).decode(errors="replace")
@@ -149,6 +156,7 @@ class Chaos:
         clocks: By party, seconds that its wall clock is ahead.
         pings: See `Script`.
         patience: Seconds that a tenant dials in vain before it gives up.
+        database: That of the server's checkpoints, if they are in one.
     """
 
     def __init__(
@@ -158,10 +166,12 @@ class Chaos:
         clocks: Mapping[str, float] | None = None,
         pings: bool = False,
         patience: float = 8.0,
+        database: PostgreSQL | None = None,
     ) -> None:
         self._federation = federation
         self._faults, self._clocks, self._pings = faults, clocks or {}, pings
         self._patience = patience
+        self._database = database
         self._account = Account()
         self._signed: dict[tuple[str, str], str] = {}
         self._lives: Counter[str] = Counter()
@@ -228,6 +238,7 @@ class Chaos:
             if running.process.exitcode is None:
                 continue
             running.silent.wait(5)
+            running.told.wait(5)
             life = Life(party, running.process.exitcode, running.said())
             self._account.lives.append(life)
             del self._running[party]
@@ -263,8 +274,12 @@ class Chaos:
                     running.printed.append(line)
                 running.silent.set()
                 return
-            for line in lines:
-                self._hear(first["who"], json.loads(line), connection)
+            running = self._running[first["who"]]
+            try:
+                for line in lines:
+                    self._hear(first["who"], json.loads(line), connection)
+            finally:
+                running.told.set()
 
     def _hear(self, who: str, said: dict[str, object], connection: socket.socket) -> None:
         match said:
@@ -273,6 +288,11 @@ class Chaos:
             case {"signed": [str(what), str(how)]}:
                 if self._signed.setdefault((who, what), how) != how:
                     self._account.twice.append(f"{who} signed two of {what}")
+                if what.startswith("Upload "):
+                    self._account.uploaded.setdefault(who, set()).add(int(what.removeprefix("Upload ")))
+            case {"noised": [int(number), str(vector)]}:
+                if self._account.noised.setdefault((who, number), data := base64.b64decode(vector)) != data:
+                    self._account.twice.append(f"{who} drew noise twice for round {number}")
             case {"struck": str(what)}:
                 self._account.struck.setdefault(who, []).append(what)
             case {"counts": dict(counts)}:
@@ -282,9 +302,17 @@ class Chaos:
                 connection.sendall(b"\n")
 
     def _do(self, word: str) -> None:
-        """Of a tenant: "cut t1 2" for two seconds, "half-open t1 2", "late t1 0.2" from now on; "hold t1 2": who tells is kept waiting."""
+        """Of a tenant: "cut t1 2" for two seconds, "half-open t1 2", "late t1 0.2" from now on; "hold t1 2": who tells is kept waiting.
+        "down database 2": of the checkpoints, for two seconds.
+        """
         what, who, amount = word.split()
-        relay, seconds = self._relays[who], float(amount)
+        seconds = float(amount)
+        if what == "down":
+            assert self._database is not None
+            self._database.kill()
+            threading.Timer(seconds, self._database.start).start()
+            return
+        relay = self._relays[who]
         match what:
             case "cut":
                 target, relay.target = relay.target, None

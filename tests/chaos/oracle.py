@@ -11,15 +11,22 @@ from harness import Account
 from small_federation import Recorder, clustered_rows, memory_hub, session_toml, write_small_federation
 
 from fed_em.model_file import TENSORS_FILE, save_model
+from fed_em.statistics import Statistics
+from fed_em_client.privacy_ledger import ledger_files, read_spends
+from fed_em_client.rows_work import RowsWork
 from fed_em_client.take_part import Tenant
 from fed_em_client.tenant_log_file import LOG_FILE
 from fed_em_protocols.coordinator_state import SumOpened
+from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.masks import RingVector
 from fed_em_protocols.party import load_keys
+from fed_em_protocols.privacy.noise import without_silent
 from fed_em_protocols.tenant_state import Evaluate
+from fed_em_protocols.transcript.walk import WalkedSession
 from fed_em_server.audit.verify import Verdict, verify
-from fed_em_server.record import RECORD_FILE, SessionRecord
+from fed_em_server.record import SessionRecord, read_record
+from fed_em_server.report import REPORT_FILE
 from fed_em_server.serve import open_server
 from fed_em_server.session import run_session
 from fed_em_server.transcript_folder import read_session, read_transcript
@@ -27,7 +34,7 @@ from fed_em_simulations.federation_folder import FederationFolder
 
 SIZES = (60, 50, 40, 30)
 TRUST = 'difference_guard = "off"\ncolluders = 0\nminimum_survivors = 3'
-POLICY = 'difference_guard = "off"\ncolluders = 0'
+POLICY = 'difference_guard = "off"\ncolluders = 0\nallow_semi_honest = true'
 
 # Nobody is ever late, however busy the machine, and whoever was killed is waited for.
 PATIENT = "gather = 100\npatience = 60\nset_up = 60\nupload = 60\nstraggler = 60\nopen = 60"
@@ -57,60 +64,96 @@ def undisturbed(session: str) -> bytes:
 def assert_it_ended_right(
     federation: FederationFolder, account: Account, session: str, without: tuple[str, ...] = ()
 ) -> SessionRecord:
-    """The server ended with status 0 and the model of the undisturbed session, and each tenant but those `without` has it too."""
-    last = account.last(SERVER)
-    # Struck behind its last commit, it lacks its report; started again, it says that the model is there.
-    told = (
-        last.status == 2 and len(account.lives_of(SERVER)) > 1 and "holds the model of an earlier session" in last.said
-    )
-    assert last.status == 0 or told, account.told()
+    """The server ended with status 0, the model of the undisturbed session and its report, and each tenant but those `without` has the
+    model too. Noise makes another model of a private session; its sums and its ledgers are held against what tenants said of them.
+    """
+    assert account.last(SERVER).status == 0, account.told()
     assert not account.twice, f"{account.twice}\n{account.told()}"
     for life in account.lives:
         assert "Traceback" not in life.said, life.said
     output = federation.server.output
-    record = SessionRecord.model_validate_json((output / RECORD_FILE).read_text())
+    record = read_record(output)
+    assert (output / REPORT_FILE).read_text().rstrip().endswith("</html>")
     ours = (output / "model" / TENSORS_FILE).read_bytes()
-    if all(each.complete for each in record.rounds):
+    if record.privacy is None and all(each.complete for each in record.rounds):
         assert ours == undisturbed(session), account.told()
     for name in federation.tenant_files:
         if name not in without:
             assert account.last(name).status == 0, account.told()
             assert (federation.tenant(name).state / "model" / TENSORS_FILE).read_bytes() == ours
     assert_it_verifies(federation)
-    assert_sums_are_right(federation)
+    assert_sums_are_right(federation, account)
+    if record.privacy is not None:
+        assert_ledgers_are_right(federation, account, record)
     return record
 
 
-def assert_sums_are_right(federation: FederationFolder) -> None:
+def assert_sums_are_right(federation: FederationFolder, account: Account) -> None:
     """Each sum is, bit for bit, what those who are in it have at the parameters of their rounds: computed from the rows here.
 
-    The model is then the right one, since the transcript's replay comes to it from these sums.
+    The model is then the right one, since the transcript's replay comes to it from these sums. In a private session it is what they said
+    that they gave to be masked; less what is computed here, that is noise, and no two rounds have the same.
     """
     session = read_session(federation.server.output, federation.roster)
-    works = []
-    for name in federation.tenant_files:
-        configuration = federation.tenant(name)
-        work = Tenant(configuration, federation.roster, load_keys(configuration.keys)).work()
-        work.prepare(session.terms.attachment, 0)
-        works.append(work)
+    works = [_work_without_noise(federation, name, session) for name in federation.tenant_files]
+    names, private = tuple(federation.tenant_files), session.description.privacy is not None
     terms: list[RingVector | None] = [None] * len(works)
+    noises: dict[bytes, tuple[str, int]] = {}
     checked = 0
     for attempt in session.attempts:
         if not isinstance(attempt.outcome, SumOpened) or attempt.header is None:
             continue
-        opened, header = attempt.outcome, attempt.header.content
+        opened, header, said = attempt.outcome, attempt.header.content, session.terms.content
         asked = Evaluate(
-            header.round, header.mode, attempt.header.attachment, header.encoding, header.length, ring=header.ring
-        )
+            header.round, header.mode, attempt.header.attachment, header.encoding, header.length, header.held,
+            said.mass_floor, said.colluders, header.ring, minimum_survivors=said.minimum_survivors,
+        )  # fmt: skip
         assert {*opened.survivors, *opened.stale, *opened.missing} == set(range(len(works)))
         for tenant in opened.survivors:
-            terms[tenant] = works[tenant].evaluate(asked)
+            exact = terms[tenant] = works[tenant].evaluate(asked)
+            if private:
+                noised = np.frombuffer(account.noised[names[tenant], header.round], exact.dtype)
+                noise = (noised - exact).tobytes()
+                assert np.count_nonzero(noised - exact) >= 6
+                assert noise not in noises, f"{names[tenant]} in round {header.round} has the noise of {noises[noise]}"
+                noises[noise] = names[tenant], header.round
+                terms[tenant] = noised
         for tenant in opened.missing:
             terms[tenant] = None
         expected = sum(term for term in terms if term is not None)
         np.testing.assert_array_equal(opened.vector, expected, f"round {header.round}")
         checked += 1
     assert checked > 1
+
+
+def _work_without_noise(federation: FederationFolder, name: str, session: WalkedSession) -> RowsWork:
+    configuration = federation.tenant(name)
+    work = Tenant(configuration, federation.roster, load_keys(configuration.keys)).work()
+    index = federation.roster.index(name)
+    work.prepare(session.terms.attachment, session.terms.content.mass_floor)
+
+    def exact(_: Evaluate, encoding: Encoding, statistics: Statistics) -> RingVector:
+        return encoding.encode(without_silent(statistics), index)
+
+    work._noised = exact  # type: ignore[method-assign]
+    return work
+
+
+def assert_ledgers_are_right(federation: FederationFolder, account: Account, record: SessionRecord) -> None:
+    """Nothing is spent twice or forgotten: what a ledger was charged for is what its tenant uploaded for, once a round.
+
+    A tenant that was struck may have been charged for what it did not come to upload, and never the other way round.
+    """
+    assert record.privacy is not None
+    for name in federation.tenant_files:
+        spent = read_spends(ledger_files(federation.tenant(name))).sessions[bytes.fromhex(record.session)]
+        uploaded, noised = account.uploaded[name], {number for who, number in account.noised if who == name}
+        assert uploaded <= noised <= set(spent.charged), f"{name}: {uploaded}, {noised}, {spent.charged}"
+        if not account.struck.get(name):
+            assert uploaded == set(spent.charged), f"{name}: {uploaded}, {spent.charged}"
+        assert spent.plan == record.privacy.spend
+        ended = account.last(name).status == 0
+        assert (spent.reserved is None) == ended, f"{name} gives back what it did not spend when its session ends"
 
 
 def assert_it_verifies(federation: FederationFolder) -> None:

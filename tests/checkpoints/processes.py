@@ -66,6 +66,7 @@ class World:
     processes: int = 0
     watcher: Recorder = field(default_factory=Recorder)
     url: str = ""
+    place: str = "here"
 
     @classmethod
     def of(cls, federation: FederationFolder, interfere: Interference | None = None) -> World:
@@ -77,7 +78,7 @@ class World:
         death, self.watcher = death or Death(), Recorder()
         server = open_server(self.federation.server)
         url = self.url or f"sqlite:///{server.configuration.output / CHECKPOINTS_FILE}"
-        with DyingStore(checkpoint_url(url), "here", death) as store:
+        with DyingStore(checkpoint_url(url), self.place, death) as store:
             plan, checkpoint = take_up(store, server.plan("memory"), new)
             with server.transcript(checkpoint.transcript or None) as transcript:
                 hub = _ProcessHub(self, death)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from postgresql_server import PostgreSQL
 from processes import Death, World
 from small_federation import clustered_rows, write_small_federation
 from test_checkpoint_store import row
@@ -25,40 +21,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def database(program: Callable[[str], Path]) -> Iterator[str]:
-    """The URL of a server that is gone with the tests. It does not run as root."""
-    initdb, postgres = program("initdb"), program("postgres")
-    user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
-    how = {"user": user} if os.getuid() == 0 else {}
-    folder = Path(tempfile.mkdtemp(prefix="fed-em-pg-"))  # a socket's path must be short
-    try:
-        if how:
-            shutil.chown(folder, user)
-        data = folder / "data"
-        subprocess.run(
-            [initdb, "-D", data, "-U", "fed", "--auth=trust", "--no-sync", "-E", "UTF8"],
-            check=True, capture_output=True, cwd=folder, **how,
-        )  # type: ignore[call-overload]  # fmt: skip
-        command = [postgres, "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **how)  # type: ignore[call-overload]
-        try:
-            yield _answering(f"postgresql+psycopg://fed:secret@/postgres?host={folder}")
-        finally:
-            process.terminate()
-            process.wait(20)
-    finally:
-        shutil.rmtree(folder)
-
-
-def _answering(url: str) -> str:
-    for _ in range(100):
-        try:
-            with CheckpointStore(checkpoint_url(url), "nobody's"):
-                return url
-        except EnvironmentFault as not_yet:
-            last = not_yet
-            subprocess.run(["sleep", "0.1"], check=True)
-    raise last
+    """The URL of a server that is gone with the tests."""
+    with PostgreSQL(program) as server:
+        yield server.url
 
 
 def test_a_session_goes_on_from_it_after_every_death(database: str, tmp_path: Path) -> None:

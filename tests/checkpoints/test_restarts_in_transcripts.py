@@ -12,11 +12,14 @@ from processes import Crashed, Death
 from recorded import Recorded
 from test_resuming import PLAIN, world_of
 from test_tampering import place_of_failure
+from typer.testing import CliRunner
 
 from fed_em_protocols.transcript.canonical_json import canonical_json
 from fed_em_server.audit.verify import verify
+from fed_em_server.checkpoints.store import CheckpointStore, SessionRow
 from fed_em_server.serve import open_server
 from fed_em_server.transcript_folder import read_transcript
+from fed_em_simulations.command_line import app
 
 
 @cache
@@ -83,3 +86,28 @@ def test_a_transcript_of_format_1_has_none() -> None:
     whole, place = restarted(), the_restart()
     found = place_of_failure(whole.signed_anew(with_line(0, format=1)), whole)
     assert found.line == place
+
+
+def test_audit_verify_reads_the_transcript_of_the_session_and_not_the_orphan_of_a_server_that_died_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that dies before the store has its session leaves a transcript that is of none; the next has a folder of its own."""
+    world = world_of(tmp_path, PLAIN)
+
+    def dies(_: CheckpointStore, __: SessionRow) -> None:
+        raise Crashed
+
+    with monkeypatch.context() as dying:
+        dying.setattr(CheckpointStore, "begin", dies)
+        with pytest.raises(Crashed):
+            world.process()
+    world.links_break()
+    outcome = world.process()
+    output, roster = world.federation.server.output, world.federation.server.roster
+    assert (output / "transcript" / "entries.jsonl").exists() and (output / "transcript-2" / "entries.jsonl").exists()
+    done = CliRunner().invoke(app, ["audit", "verify", str(output), "--roster", str(roster), "--json"])
+    assert done.exit_code == 0, done.output
+    found = world.verified().session
+    assert found is not None and found.terms.content.session.hex() == outcome.record.session
+    orphan = CliRunner().invoke(app, ["audit", "verify", str(output / "transcript"), "--roster", str(roster)])
+    assert orphan.exit_code != 0, "which can be named by itself"

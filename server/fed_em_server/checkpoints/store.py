@@ -220,8 +220,15 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
 
     def unfinished(self) -> SessionRow | None:
         """The newest session of this place that is not over."""
+        return self._newest(_sessions.c.status == RUNNING)
+
+    def newest(self) -> SessionRow | None:
+        """The newest session of this place, over or not."""
+        return self._newest()
+
+    def _newest(self, *where: sa.ColumnElement[bool]) -> SessionRow | None:
         with self._trouble(), self._engine.begin() as connection:
-            chosen = sa.select(_sessions).where(_sessions.c.place == self._place, _sessions.c.status == RUNNING)
+            chosen = sa.select(_sessions).where(_sessions.c.place == self._place, *where)
             row = connection.execute(chosen.order_by(_sessions.c.began.desc()).limit(1)).mappings().one_or_none()
             if row is None:
                 return None

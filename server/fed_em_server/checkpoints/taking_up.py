@@ -14,7 +14,7 @@ from fed_em_protocols.messages import Payload
 from fed_em_protocols.terms import SessionTerms
 from fed_em_protocols.transcript.fit_plan import planned
 from fed_em_server.checkpoints.session_checkpoint import KeptPlan, SessionCheckpoint
-from fed_em_server.checkpoints.store import ABANDONED, Changes, CheckpointStore
+from fed_em_server.checkpoints.store import ABANDONED, FINISHED, Changes, CheckpointStore
 from fed_em_server.session import SessionPlan
 
 _TWO_WAYS = (
@@ -51,6 +51,19 @@ def take_up(store: CheckpointStore, plan: SessionPlan, new: bool = False) -> tup
     _require_same(checkpoint, same)
     checkpoint.take_over()
     return same, checkpoint
+
+
+def ended_well(store: CheckpointStore, plan: SessionPlan) -> str | None:
+    """The number, hexadecimal, of the newest session of a store, if it ended with a model and had this very plan; else None.
+
+    Raises:
+        EnvironmentFault: as `CheckpointStore` and `SessionCheckpoint`.
+    """
+    row = store.newest()
+    if row is None or row.status != FINISHED:
+        return None
+    same = replace(plan, terms=replace(plan.terms, session=bytes.fromhex(row.session)))
+    return None if any(_changed(SessionCheckpoint(store, row).plan, same)) else row.session
 
 
 def _require_same(checkpoint: SessionCheckpoint, plan: SessionPlan) -> None:
