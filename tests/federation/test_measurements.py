@@ -30,9 +30,11 @@ from fed_em_protocols.coordinator_state import SumOpened, SumRequest
 from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.errors import SERVER, SumFailed, TermsRefused
 from fed_em_protocols.party import load_keys
+from fed_em_protocols.policy_rules import PolicyRule
 from fed_em_protocols.transcript.entries import RoundStarted, entry_from_bytes
 from fed_em_protocols.transcript.memory_transcript import MemoryTranscript
-from fed_em_server.audit.verify import FIT, PRIVACY, verify
+from fed_em_server.audit.policies import OwnPolicy
+from fed_em_server.audit.verify import FIT, PRIVACY, Verdict, verify
 from fed_em_server.configuration import PrivacyTable
 from fed_em_server.federated_sum import FederatedSum
 from fed_em_server.federated_total import FederatedTotal
@@ -258,8 +260,44 @@ def test_who_requires_privacy_takes_part_in_private_measurements_alone_and_is_ch
     assert verified.passed, verified.checks
     said = {check.name: check.said for check in verified.checks}
     assert "at most 1 were answered by any tenant" in said[PRIVACY]
-    with pytest.raises(SumFailed):  # ε = 4.2 holds one such measurement, and no second
-        measured_in_memory(private, list(models()))
+    work = open_tenant(private.tenant("t0"))
+    with work.ledger() as ledger:
+        first, second = (plan_of(private, list(models()))[0] for _ in range(2))
+        doing = work.work(budget=ledger)
+        doing.prepare(first.description.to_json(), 0)
+        doing.changed(first.terms.session)
+        with pytest.raises(
+            TermsRefused, match="with this session"
+        ):  # ε = 4.2 holds one such measurement, and no second
+            doing.changed(second.terms.session)
+
+
+def test_a_tenant_is_measured_no_more_often_than_its_policy_says_and_an_audit_sees_it(tmp_path: Path) -> None:
+    federation = small(tmp_path, policy=f"{ADMITTED}\nmeasuring = {{sessions = 1}}")
+    tenant = open_tenant(federation.tenant("t0"))
+    first, second = (plan_of(federation, [models()[0]])[0] for _ in range(2))
+    tenant.configuration.state.mkdir()  # as the lock of the round marks makes it
+    work = tenant.work(measured=tenant.measured())
+    work.prepare(first.description.to_json(), 0)
+    work.changed(first.terms.session)
+    later = tenant.work(measured=tenant.measured())  # another process of it
+    later.prepare(second.description.to_json(), 0)
+    later.changed(first.terms.session)
+    with pytest.raises(TermsRefused, match="2 measurements in 30 days, where sessions = 1") as refused:
+        later.changed(second.terms.session)
+    assert refused.value.rule is PolicyRule.MEASURING
+    own = OwnPolicy.of(federation.tenant("t0"))
+    assert [each.session for each in own.measured] == [first.terms.session.hex()]
+    _, transcript = measured_in_memory(federation, [models()[0]])  # where tenants remember nothing
+    verified = verify(transcript.files, federation.roster, policies=[own])
+    found = next(check for check in verified.checks if check.name == "measurements t0")
+    assert found.verdict is Verdict.FAILED and "does not remember this session" in found.said
+    assert verified.session is not None
+    number = verified.session.terms.content.session.hex()
+    known = tuple(each.model_copy(update={"session": number}) for each in own.measured)
+    verified = verify(transcript.files, federation.roster, policies=[replace(own, measured=known)])
+    found = next(check for check in verified.checks if check.name == "measurements t0")
+    assert found.verdict is Verdict.PASSED and "1 measurements at 1 points" in found.said
 
 
 def test_the_digest_of_a_policy_without_measurements_is_what_it_was() -> None:

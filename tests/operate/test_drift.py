@@ -103,7 +103,7 @@ def test_noise_in_the_counts_is_reckoned_with(sigma: float) -> None:
     assert abs(psi - 0.05) < 0.015 + slack
     assert ks <= 0.05 + slack
     if sigma == 30.0:
-        unknown = (map(lambda each: Counts(each.counts), pair) for pair in noised[:200])
+        unknown = ([Counts(each.counts) for each in pair] for pair in noised[:200])
         assert sum(stability_index(*pair, True, 0.05).excess > 0 for pair in unknown) > 100
 
 

@@ -23,8 +23,8 @@ Eagleson 1988); without noise all weights are equal, and it is the χ² above. K
 noise), z = Φ⁻¹(1 − α / 2(B − 1)), with a probability of α at most. The drop's error has the noise of both means in it.
 
 χ² needs expected counts that are not small: bins are first merged, neighbours or rare levels, until each is expected to hold five records
-on either side (Cochran 1954), and six standard deviations of the group's noise; and one record is added to each: with half a one, bins that happen to be nearly empty take PSI beyond its
-critical value three times too often where the significance is divided among many tests.
+on either side (Cochran 1954), and six standard deviations of the group's noise; and one record is added to each: with half a one, bins
+that happen to be nearly empty take PSI beyond its critical value three times too often where the significance is divided among many tests.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ records of these weights, which they are not: then the probabilities hold for we
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from enum import Enum
 from statistics import NormalDist
