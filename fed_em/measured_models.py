@@ -17,8 +17,9 @@ and of the records themselves, whatever the models are,
     column.d                how many observed cells of column d are in each bin of the reference
     missing                 how many cells of each column are missing
 
-One record of weight one adds at most 1 to any entry, and to one bin of a histogram, whatever parameters somebody else chose. Nothing
-depends on columns' ranges. No model is fitted here: the one sum is all.
+One record of weight one adds at most 1 to any entry, and to one bin of a histogram, whatever parameters somebody else chose, and nothing
+that it adds depends on any other record: log-densities are computed of each by itself, to the bit, as a bin is a step and no slope. So
+noise for the norms of these blocks hides any one of them. Nothing depends on columns' ranges. No model is fitted here: the one sum is all.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from numpy.typing import NDArray
 from fed_em.columns import CategoricalColumn, ColumnSchema, GaussianColumn
 from fed_em.coordinates import Coordinates
 from fed_em.description import read_mapping
-from fed_em.errors import CallerError, CollapsedComponent, NotEvaluated
+from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.layout import Block, Layout
 from fed_em.mixed_mixture import MixedMixtureModel
@@ -155,15 +156,7 @@ class MeasuredModels:
         return cls(models, ReferenceEdges.from_description(fields["edges"]))  # type: ignore[arg-type]
 
     def layout(self, column_bounds: Vector | None = None, radius: float | None = None) -> Layout:  # noqa: ARG002
-        """The layout; it does not depend on columns' bounds.
-
-        Raises:
-            CallerError: there is a radius: in a private session rows are in a ball, and are not measured where they are.
-        """
-        if radius is not None:
-            raise CallerError(
-                "a private session measures nothing", remedy="measure in a session without differential privacy"
-            )
+        """The layout; it depends neither on columns' bounds nor on a ball that rows are in."""
         return self._layout
 
     @cached_property
@@ -176,7 +169,9 @@ class MeasuredModels:
             blocks += [Block(DIFFERENCE, (), 1.0), Block(DIFFERENCE_SQUARED, (), 1.0)]
         for d, edges in enumerate(self.edges.columns):
             blocks.append(Block(f"column.{d}", (len(edges) + 1,), 1.0, norm=1.0))
-        return Layout((*blocks, Block(MISSING, (self.n_columns,), 1.0, norm=math.sqrt(self.n_columns))))
+        # Where no cell may be missing nothing is added, and there is nothing for noise to hide.
+        may_miss = math.sqrt(self.n_columns) if self.missing else 0.0
+        return Layout((*blocks, Block(MISSING, (self.n_columns,), 1.0, norm=may_miss)))
 
     def validate(self, parameters: Parameters) -> None:
         """Raise `CallerError`, naming model and array, unless parameters and coordinates of every model are admissible."""
@@ -222,18 +217,19 @@ class MeasuredModels:
         """
         layout = self.layout() if layout is None else layout
         records = replace(Records.of(rows), admissible=None).of_positive_weight()
-        points = [self._point(parameters, r) for r in range(len(self.models))]
+        mixtures = [_prepared(model, *self._point(parameters, r)) for r, model in enumerate(self.models)]
         total = np.zeros(layout.size)
-        for _, block in records.blocks(rows_in_block(self.n_columns, _FEWEST_ROWS)):
-            total += self._of_block(points, block, layout).vector
+        width = max(self.n_columns, *(mixture.n_components for mixture in mixtures))
+        for _, block in records.blocks(rows_in_block(width, _FEWEST_ROWS)):
+            total += self._of_block(mixtures, block, layout).vector
         return Statistics(layout, total)
 
-    def _of_block(self, points: Sequence[tuple[Coordinates, Parameters]], block: Records, layout: Layout) -> Statistics:
+    def _of_block(self, mixtures: Sequence[RowMixture], block: Records, layout: Layout) -> Statistics:
         edges, weights = self.edges, np.ones(len(block)) if block.weights is None else block.weights
         parts: dict[str, Vector | float] = {COUNT: float(weights.sum())}
         scaled = []
-        for r, (model, (coordinates, own)) in enumerate(zip(self.models, points, strict=True)):
-            found = log_densities(model, own, coordinates.apply(block.rows)) + coordinates.log_jacobians(block.rows)
+        for r, mixture in enumerate(mixtures):
+            found = mixture.log_densities_of_rows(block.rows)
             clipped = np.clip(found, edges.low, edges.high)
             u = np.clip((clipped - edges.centre) / edges.half_width, -1.0, 1.0)
             scaled.append(u)
@@ -261,25 +257,10 @@ def _columns_of(model: GaussianMixtureModel | MixedMixtureModel) -> object:
     return model.schema if isinstance(model, MixedMixtureModel) else (model.n_columns, model.missing)
 
 
-def log_densities(model: GaussianMixtureModel | MixedMixtureModel, parameters: Parameters, rows: Rows) -> Vector:
-    """As `model.log_prob`, but −inf for the rows that have no density; where there is one, rows are evaluated one by one."""
-    try:
-        return np.asarray(model.log_prob(parameters, rows))
-    except CollapsedComponent:
-        return np.full(len(rows), -np.inf)
-    except NotEvaluated:
-        schema = model.schema if isinstance(model, MixedMixtureModel) else _unnamed(model.n_columns)
-        mixture = RowMixture(schema, model.covariance, Coordinates.identity(model.n_columns), parameters)
-        with np.errstate(all="ignore"):
-            return np.array([_log_density(mixture, row) for row in rows])
+def _prepared(model: GaussianMixtureModel | MixedMixtureModel, coordinates: Coordinates, own: Parameters) -> RowMixture:
+    schema = model.schema if isinstance(model, MixedMixtureModel) else _unnamed(model.n_columns)
+    return RowMixture(schema, model.covariance, coordinates, own)
 
 
 def _unnamed(n_columns: int) -> ColumnSchema:
     return ColumnSchema(tuple(GaussianColumn(str(d)) for d in range(n_columns)))
-
-
-def _log_density(mixture: RowMixture, row: Vector) -> float:
-    try:
-        return mixture.posterior(row).log_density
-    except (CollapsedComponent, NotEvaluated):
-        return -math.inf

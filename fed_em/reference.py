@@ -3,7 +3,8 @@
 Rows drawn from the model say where its log-densities and the values of its columns lie. Edges between every so many of them make bins
 that the model holds to be about equally full; no tenant's rows move them.
 
-The file stands beside the model (`reference.json`), and a registry's lineage names its hash. Format 1.
+The file stands beside the model (`reference.json`), and a registry's lineage names its hash. Format 1; format 2 says of numbers of a
+private session how much of them is noise.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from fed_em.strict_json import parse_json
 
 Vector = NDArray[np.float64]
 
-FORMAT = 1
+FORMAT, NOISED_FORMAT = 1, 2
 REFERENCE_FILE = "reference.json"
 
 BINS = 10
@@ -43,23 +44,33 @@ _DRAWS = 16384
 # as impossible, and one of them would outweigh all others in a mean.
 _BELOW, _ABOVE = 40.0, 5.0
 
+# In a private measurement noise is as large as the range: it is from the quantile of so many of the drawn ones, less one deviation, to a
+# half above the largest. What lies below is clipped, and counted.
+_PRIVATE_QUANTILE, _PRIVATE_BELOW, _PRIVATE_ABOVE = 0.001, 1.0, 0.5
 
-def edges_of(fitted: FittedModel, bins: int = BINS, seed: int = 0) -> ReferenceEdges:
+
+def edges_of(fitted: FittedModel, bins: int = BINS, seed: int = 0, private: bool = False) -> ReferenceEdges:
     """The edges that follow from a fitted model.
 
     Args:
         fitted: The model.
         bins: Of log-densities and of each Gaussian column, at least 2; counts have as many at most, as several cuts may be in one place.
         seed: Of the rows that are drawn from it.
+        private: Whether they are for sums with noise, which is the less the narrower the range of log-densities is.
     """
     check_whole_number("bins", bins, 2)
     rows, _ = fitted.sample(_DRAWS, seed)
     densities = fitted.score_samples(rows)
     cuts = np.arange(1, bins) / bins
     spread = max(float(densities.std()), 1.0)
+    low, below, above = (
+        (float(np.quantile(densities, _PRIVATE_QUANTILE)), _PRIVATE_BELOW, _PRIVATE_ABOVE)
+        if private
+        else (float(densities.min()), _BELOW, _ABOVE)
+    )
     return ReferenceEdges(
-        float(densities.min()) - _BELOW * spread,
-        float(densities.max()) + _ABOVE * spread,
+        low - below * spread,
+        float(densities.max()) + above * spread,
         _quantiles(densities, cuts),
         tuple(_edges_of(column, rows[:, d], cuts) for d, column in enumerate(fitted.schema.columns)),
     )
@@ -124,7 +135,7 @@ class Reference:
     def to_bytes(self) -> bytes:
         """JSON text; equal references give equal bytes, whose SHA-256 a lineage names."""
         document = {
-            "format": FORMAT,
+            "format": NOISED_FORMAT if self.measurement.noise else FORMAT,
             "model": self.model,
             "edges": self.edges.describe(),
             "measurement": self.measurement.describe(),
@@ -141,9 +152,10 @@ class Reference:
         """What `to_bytes` wrote. Raises `CallerError` if it is something else, or of a newer format."""
         document = parse_json(data, what)
         number = document.get("format") if isinstance(document, dict) else None
-        if type(number) is not int or number != FORMAT:
+        if type(number) is not int or number not in (FORMAT, NOISED_FORMAT):
             raise CallerError(
-                f"{what} has format {number!r}, this version reads format {FORMAT}", remedy="update fed-em"
+                f"{what} has format {number!r}, this version reads formats {FORMAT} and {NOISED_FORMAT}",
+                remedy="update fed-em",
             )
         fields = read_mapping(what, document, ("format", "model", "edges", "measurement"))
         return cls(

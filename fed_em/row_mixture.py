@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -107,6 +107,24 @@ class RowMixture:
             NotEvaluated: no component can show the row.
         """
         return self.posterior_of(self.log_densities(row), self._log_weights)
+
+    def log_densities_of_rows(self, rows: Vector) -> Vector:
+        """Log density of the observed cells of each of many rows `(n, D)`, per original unit, `(n,)`; −inf where no component has one.
+
+        Of each row by itself: no bit of it depends on which other rows there are, or on its place among them. Only sums and products of
+        whole columns are taken, never a matrix product, which rounds the last rows of a block in another way.
+        """
+        densities = np.full(len(rows), -np.inf)
+        observed = ~np.isnan(rows)
+        patterns, of_row = np.unique(observed, axis=0, return_inverse=True)
+        for place in range(len(patterns)):
+            chosen = np.flatnonzero(of_row.reshape(-1) == place)
+            try:
+                pattern = self._pattern_of(rows[chosen[0]])
+            except CollapsedComponent:
+                continue
+            densities[chosen] = _log_sum(self._log_weights, pattern.log_densities_of_rows(rows[chosen]))
+        return densities
 
     @staticmethod
     def posterior_of(log_densities: Vector, log_weights: Vector) -> RowPosterior:
@@ -255,6 +273,35 @@ class _Pattern:
             out = out + self._of_counts(row[self._counts])
         return out
 
+    def log_densities_of_rows(self, rows: Vector) -> Vector:
+        """As `log_densities`, of rows `(n, D)` of this pattern, `(K, n)`: of each by itself."""
+        out = np.repeat(self._constants[:, np.newaxis], len(rows), axis=1)
+        with np.errstate(all="ignore"):
+            for whitened in self._whitened_columns(rows):
+                out -= 0.5 * whitened * whitened
+            for d, start in self._levels:
+                out += self._all.log_levels[start + rows[:, d].astype(np.intp)].T
+            for d, log_rates in zip(self._counts, self._log_rates, strict=True):
+                counts, place = np.unique(rows[:, d], return_inverse=True)
+                out += np.array([_of_count(count, log_rates) for count in counts.tolist()])[place.reshape(-1)].T
+        return out
+
+    def _whitened_columns(self, rows: Vector) -> Iterator[Vector]:
+        """Each row of W (x_o − μ_o), `(K, n)`."""
+        numbers = rows[:, self._numbers].T
+        deviations = [
+            (cells - location) / scale - means[:, np.newaxis]
+            for cells, location, scale, means in zip(numbers, self._location, self._scale, self._means.T, strict=True)
+        ]
+        for o, of_column in enumerate(deviations):
+            if self._factors.ndim == 2:
+                yield self._factors[:, o, np.newaxis] * of_column
+                continue
+            whitened = np.zeros_like(of_column)
+            for j in range(o + 1):  # W is lower triangular
+                whitened += self._factors[:, o, j, np.newaxis] * deviations[j]
+            yield whitened
+
     def _deviations(self, row: Vector) -> Vector:
         """x_o − μ_o in the parameters' coordinates, `(K, o)`."""
         return np.asarray((row[self._numbers] - self._location) / self._scale - self._means)
@@ -303,6 +350,24 @@ class _Pattern:
             probabilities[d] = self._all.levels[part] @ responsibilities
             filled[d] = float(probabilities[d].argmax())
         return RowImputation(filled, deviations, probabilities)
+
+
+def _of_count(count: float, log_rates: Vector) -> Vector:
+    """x log λ − log x! of one count, `(K,)`; no count says nothing of log λ, which may be infinite."""
+    return np.asarray((count * log_rates if count > 0 else np.zeros_like(log_rates)) - math.lgamma(count + 1.0))
+
+
+def _log_sum(log_weights: Vector, log_densities: Vector) -> Vector:
+    """log Σ_k exp of `(K,)` and `(K, n)` together, `(n,)`; what is no number counts as none."""
+    with np.errstate(all="ignore"):
+        joint = log_weights[:, np.newaxis] + log_densities
+        joint[np.isnan(joint)] = -np.inf
+        largest = joint.max(axis=0)
+        finite = np.isfinite(largest)
+        total = np.zeros(joint.shape[1])
+        for of_component in joint - np.where(finite, largest, 0.0):
+            total += np.exp(of_component)
+        return np.where(finite, largest + np.log(total), -np.inf)
 
 
 def _mixed_moments(responsibilities: Vector, means: Vector, variances: Vector) -> tuple[Vector, Vector]:

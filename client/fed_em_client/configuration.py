@@ -72,6 +72,17 @@ class PrivacyTable(Table):
         return PrivacyDemands(self.required, EpsilonBudget(self.epsilon, self.delta, self.period_days))
 
 
+class MeasuringTable(Table):
+    """How often sessions may measure fitted models over this tenant's rows; see `fed_em_client.measured_sessions`."""
+
+    sessions: Annotated[int, Field(ge=1)] = 40
+    """In a period, at most."""
+    points: Annotated[int, Field(ge=1)] = 8
+    """How many of them may differ in models or edges: a retrain takes two, its reference and its comparison."""
+    period_days: Annotated[int, Field(ge=1, le=36500)] = 30
+    """Any so many days in a row."""
+
+
 class PolicyTable(Table):
     """What this tenant demands of any session, strictly by default; see `fed_em_protocols.policy.TermsPolicy`."""
 
@@ -101,13 +112,18 @@ class PolicyTable(Table):
     """Whose clock `hours` are by, such as "Europe/Berlin"."""
     measurements: bool = False
     """Whether sessions may measure fitted models over this tenant's rows: log-likelihoods, and histograms of every column."""
+    measuring: MeasuringTable = MeasuringTable()
+    """How often, where they may."""
 
     @property
     def canonical(self) -> bytes:
         """All that is in force, defaults included, in one order: comments, order and spelling of the file leave it as it is."""
         stated = self.model_dump(mode="json")
+        # As before there were any, or a bound on them: the digest of such a policy stays what it was.
         if not self.measurements:
-            del stated["measurements"]  # as before there were any: the digest of such a policy stays what it was
+            del stated["measurements"]
+        if self.measuring == MeasuringTable():
+            del stated["measuring"]
         return json.dumps(stated, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     @property

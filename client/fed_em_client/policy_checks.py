@@ -27,6 +27,7 @@ def check_description(policy: PolicyTable, description: SessionDescription) -> N
         raise TermsRefused(
             "the session measures fitted models over this tenant's rows, this tenant's policy says measurements = false",
             remedy=_REMEDY,
+            rule=PolicyRule.MEASUREMENTS,
         )
     family = description.fitted_model.family
     if policy.models and family not in policy.models:

@@ -30,8 +30,9 @@ from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import at_home, has_own_weights
 from fed_em_client.configuration import PolicyTable
 from fed_em_client.fingerprint import MIXED, fingerprint_of
+from fed_em_client.measured_sessions import MeasuredSessions
 from fed_em_client.policy_checks import check_description
-from fed_em_client.privacy_account import PrivacyAccount
+from fed_em_client.privacy_account import PrivacyAccount, time_of_day
 from fed_em_client.remote_shards import RemoteRecords, RemoteShards, require_for_shards
 from fed_em_client.rows import read_records
 from fed_em_client.sharded_sums import ShardedSums
@@ -155,6 +156,7 @@ class RowsWork:
         policy: What a session may be about.
         fresh: As `data`, for sessions that measure; by default what is fitted to.
         shards: Who holds the rows, in place of `data`.
+        measured: What sessions have measured models over the rows; by default none, remembered for as long as this object lasts.
     """
 
     def __init__(
@@ -171,12 +173,14 @@ class RowsWork:
         policy: PolicyTable | None = None,
         fresh: Path | Sequence[Path] | None = None,
         shards: RemoteShards | None = None,
+        measured: MeasuredSessions | None = None,
     ) -> None:
         self._fresh = fresh
         self._shards = shards
         self._budget = PrivacyAccount() if budget is None else budget
         self._randomness = randomness
         self._policy = PolicyTable() if policy is None else policy
+        self._measured = MeasuredSessions(self._policy.measuring, time_of_day) if measured is None else measured
         self._secret = secret or secrets.token_bytes(KEY_BYTES)
         self._data = data
         self._columns = dict(columns)
@@ -254,13 +258,16 @@ class RowsWork:
         What the session may cost is reserved here, before anything is answered.
 
         Raises:
-            TermsRefused: it may cost more than this tenant has left, or has none of the privacy that this tenant requires.
+            TermsRefused: it may cost more than this tenant has left, or has none of the privacy that this tenant requires, or measures
+                more than its policy admits in a period.
         """
         if session != self._number:
             self._number = session
             self._forget_rounds()
         prepared = self._prepared()
-        privacy = prepared.description.privacy
+        privacy, measures = prepared.description.privacy, prepared.description.measured
+        if measures is not None:
+            self._measured.admit(session, measures.point)
         self._budget.reserve(session, None if privacy is None else privacy.spend)
         names = prepared.description.file_columns
         records = prepared.records

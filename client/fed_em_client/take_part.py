@@ -16,8 +16,9 @@ from fed_em.model_file import FittedModel, save_model
 from fed_em_client.configuration import TenantConfiguration
 from fed_em_client.data_files import check_data_file, data_paths
 from fed_em_client.grpc_link import Endpoint, serve_session
+from fed_em_client.measured_sessions import MEASURED_FILE, MeasuredSessions
 from fed_em_client.policy_checks import Permit
-from fed_em_client.privacy_account import PrivacyAccount
+from fed_em_client.privacy_account import PrivacyAccount, time_of_day
 from fed_em_client.privacy_ledger import PrivacyLedger, ledger_files
 from fed_em_client.remote_shards import RemoteShards
 from fed_em_client.round_marks import FileRoundMarks
@@ -90,11 +91,20 @@ class Tenant:
             report(f"{self.configuration.name}: {shards.settings.count} shards may dial {shards.address}")
             yield shards
 
+    def measured(self) -> MeasuredSessions:
+        """What sessions have measured models over its rows, in its state folder, whose lock must be held. Raises as the class."""
+        own = self.configuration
+        return MeasuredSessions(own.policy.measuring, time_of_day, own.state / MEASURED_FILE)
+
     def work(
-        self, marks: WorkMarks | None = None, budget: PrivacyAccount | None = None, shards: RemoteShards | None = None
+        self,
+        marks: WorkMarks | None = None,
+        budget: PrivacyAccount | None = None,
+        shards: RemoteShards | None = None,
+        measured: MeasuredSessions | None = None,
     ) -> RowsWork:
         """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed; without its
-        ledger as the budget, it does not know what they spent of the rows' privacy.
+        ledger as the budget, it does not know what they spent of the rows' privacy; nor, without `measured`, how often they were measured.
         """
         own = self.configuration
         if own.shards is not None and shards is None:
@@ -113,6 +123,7 @@ class Tenant:
             policy=own.policy,
             fresh=own.fresh,
             shards=shards,
+            measured=measured,
         )
 
     @contextmanager
@@ -197,7 +208,7 @@ def take_part(
         tenant.log() as log,
         tenant.shards(report) as shards,
     ):
-        work = tenant.work(marks, ledger, shards)
+        work = tenant.work(marks, ledger, shards, tenant.measured())
         session = tenant.session(marks, work, report, log)
         where = configuration.server if address is None else address
         split_address(where)

@@ -281,8 +281,11 @@ class SessionDescription(Table):
             raise ValueError("the model of a measurement is the first one that it measures")
 
     def _check_privacy(self) -> None:
-        """What has no bound a record, or sums that are no fit's, has no place in a session that promises something of records."""
-        if self.privacy is None:
+        """What has no bound a record, or sums that are no fit's, has no place in a session that promises something of records.
+
+        Of a measurement everything has one, whatever the models and the records are (`fed_em.measured_models`).
+        """
+        if self.privacy is None or self.measured is not None:
             return
         hole = next((column for column in self.columns if column.missing and column.kind == "gaussian"), None)
         held_out = self.selection is not None and self.selection.share is not None
@@ -294,7 +297,6 @@ class SessionDescription(Table):
             (self.bootstrap is not None, "a bootstrap"),
             (held_out, "held-out rows, whose log-likelihood one record can change without bound"),
             (has_own_weights(self.fitted_model), "mixing weights of each tenant's own"),
-            (self.measured is not None, "measurements of fitted models, whose noise is not worked out"),
             (
                 hole is not None,
                 f"a Gaussian column with missing cells ('{hole.name if hole else ''}'), of which a record may expect anything",
@@ -505,9 +507,10 @@ class SessionDescription(Table):
     def radius_of(self, model: Summand, coordinates: Coordinates) -> float | None:
         """R, of the ball that records are scaled into where a model is summed in some coordinates; None without privacy.
 
-        That of the first moments is the ball around the declared ranges, which are [−1, 1] there.
+        That of the first moments is the ball around the declared ranges, which are [−1, 1] there. Records that are measured stay where
+        they are.
         """
-        if self.privacy is None:
+        if self.privacy is None or isinstance(model, MeasuredModels):
             return None
         return (
             math.sqrt(max(len(self.schema_of_columns.gaussian), 1))
@@ -625,9 +628,18 @@ def _without_columns(described: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measuring(
-    title: str, columns: tuple[Column, ...], weights: WeightsColumn | None, broadcast: Broadcast
+    title: str,
+    columns: tuple[Column, ...],
+    weights: WeightsColumn | None,
+    broadcast: Broadcast,
+    privacy: Privacy | None = None,
 ) -> SessionDescription:
     """The description of a session that measures what a broadcast asks for (`fed_em.reference.broadcast_of`).
+
+    Args:
+        title, columns, weights: Of the session that fits such models.
+        broadcast: What is asked for.
+        privacy: What noise in the sum promises of records or tenants; None if it is opened as it is.
 
     Raises:
         CallerError: the models do not fit the columns.
@@ -641,6 +653,7 @@ def measuring(
             columns=columns,
             model=_without_columns(summand.models[0].describe()),
             weights=weights,
+            privacy=privacy,
             measured=Measured.of(broadcast),
         )
     except ValidationError as error:

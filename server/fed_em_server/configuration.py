@@ -50,6 +50,9 @@ LABELS = "labels"
 PRIVATE_STOPPING = Stopping(tolerance=0.0, max_iterations=10)
 _PRIVATE_STARTS = 5
 
+# Of a private measurement, that may fail after the tenants answered.
+_SPARE_MEASUREMENTS = 1
+
 
 class TrustTable(Table):
     """Against whom the session protects, and how. Each tenant's own policy must admit it."""
@@ -124,6 +127,9 @@ class PrivacyTable(Table):
     """R, of the ball that standardised records are scaled into; by default √D + 1 for D Gaussian columns."""
     spare_sums: Annotated[int, Field(ge=0)] = 2
     """How many sums may fail after the tenants answered; each that does is paid for."""
+    measurement_epsilon: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    """ε of each measurement of fitted models (`fed-em measure`, `operate`, `registry canary`), at the same δ and of the same unit; without
+    it there are none."""
 
 
 class TimesTable(Table):
@@ -340,16 +346,33 @@ class ServerConfiguration(Table):
         asked = self.privacy
         if asked is None:
             return None
-        sums = sum(self._planned_sums(starts).values())
-        noise = noise_for(asked.epsilon, asked.delta, sums, SAMPLING_SLACK * sums)
+        return self._promised(asked, asked.epsilon, sum(self._planned_sums(starts).values()))
+
+    def promise_of_a_measurement(self) -> Privacy | None:
+        """What the sum of a session that measures keeps, one that may fail before it included; None without [privacy].
+
+        Raises:
+            CallerError: the session is private, and does not say what a measurement may cost.
+        """
+        asked = self.privacy
+        if asked is None:
+            return None
+        if asked.measurement_epsilon is None:
+            raise CallerError(
+                "the session is private, and does not say what a measurement of its models may cost",
+                remedy="set measurement_epsilon in [privacy]; each measurement spends as much of every tenant's budget",
+            )
+        gated = 2 if self.trust.mass_floor else 1
+        return self._promised(asked, asked.measurement_epsilon, gated * (1 + _SPARE_MEASUREMENTS))
+
+    def _promised(self, asked: PrivacyTable, epsilon: float, sums: int) -> Privacy:
         gaussian = sum(column.kind == "gaussian" for column in self.columns)
-        radius = asked.radius or math.sqrt(gaussian) + 1
         return Privacy(
             unit=asked.unit,
-            epsilon=asked.epsilon,
+            epsilon=epsilon,
             delta=asked.delta,
-            radius=radius,
-            noise_multiplier=noise,
+            radius=asked.radius or math.sqrt(gaussian) + 1,
+            noise_multiplier=noise_for(epsilon, asked.delta, sums, SAMPLING_SLACK * sums),
             sums=sums,
         )
 

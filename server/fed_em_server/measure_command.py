@@ -46,9 +46,10 @@ def measure(
             if other
             else "leave out --keep-reference",
         )
-    edges = edges_of(fitted) if reference is None else reference.edges
+    session = read_server_configuration(configuration)
+    edges = edges_of(fitted, private=session.privacy is not None) if reference is None else reference.edges
     log = PlainLog(sys.stderr)
-    found = measured(read_server_configuration(configuration), [fitted, *other], edges, log)
+    found = measured(session, [fitted, *other], edges, log)
     if keep_reference:
         save_reference(model, Reference(model_digest(fitted), edges, found))
     typer.echo(json.dumps(found.describe(), indent=1) if as_json else "\n".join(_lines(found)))
@@ -56,15 +57,17 @@ def measure(
 
 def _lines(found: Measurement) -> list[str]:
     """What it came to, for people."""
-    import math
-
-    lines = [f"{found.records:g} records" + (f"; not in the sum: {', '.join(found.missing)}" if found.missing else "")]
+    hidden = f" ± {found.noise:.3g} of noise" if found.noise else ""
+    lines = [
+        f"{found.records:g} records{hidden}"
+        + (f"; not in the sum: {', '.join(found.missing)}" if found.missing else "")
+    ]
     for which, one in zip(("model", "other model"), found.models, strict=False):
-        error = math.sqrt(one.variance / found.records)
+        error = one.error(found.records)
         lines.append(
             f"{which}: {one.log_likelihood:.6f} ± {error:.6f} nats a record ({one.clipped:g} outside the range)"
         )
     if found.difference is not None:
-        error = math.sqrt(found.difference.variance / found.records)
+        error = found.difference.error(found.records)
         lines.append(f"the other model is better by {found.difference.mean:+.6f} ± {error:.6f} nats a record")
     return lines

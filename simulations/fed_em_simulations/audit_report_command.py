@@ -30,6 +30,12 @@ def report(
         list[Path] | None,
         typer.Option(help="A file with checkpoints from elsewhere, such as an earlier copy; any number."),
     ] = None,
+    tenant: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A tenant's TOML file, with its keys at hand: the session is held against its policy; any number."
+        ),
+    ] = None,
     also: Annotated[
         list[Path] | None,
         typer.Option(
@@ -41,7 +47,9 @@ def report(
 
     Exit status 1 if the transcript does not hold; the page says where.
     """
+    from fed_em_client.configuration import read_tenant_configuration
     from fed_em_protocols.roster import load_roster
+    from fed_em_server.audit.policies import OwnPolicy
     from fed_em_server.transcript_folder import read_checkpoints, read_log, read_session, read_transcript
     from fed_em_simulations.audit_report.build import Evidence, audit_report
     from fed_em_simulations.audit_report.writing import write_audit_report
@@ -59,6 +67,8 @@ def report(
         known=[each for path in checkpoint or () for each in read_checkpoints(path)],
         checkpoint_paths=[str(path) for path in checkpoint or ()],
         others=[read_session(path, pinned) for path in also or ()],
+        policies=[OwnPolicy.of(read_tenant_configuration(path)) for path in tenant or ()],
+        policy_paths=[str(path) for path in tenant or ()],
     )
     made = audit_report(evidence)
     for path in write_audit_report(output or transcript, made):

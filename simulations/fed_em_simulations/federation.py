@@ -258,7 +258,7 @@ class Federation:
         target = models[0].model
         about = session_of_tables(target, self.tenants, tables, self.columns, self.title)  # type: ignore[arg-type]
         parties = self._parties(about)
-        cut = edges_of(models[0]) if edges is None else edges
+        cut = edges_of(models[0], private=self.privacy is not None) if edges is None else edges
         server = parties.identity(SERVER)
         plan, asked = measuring_plan(self._configuration(about), models, cut, parties.roster, server, "memory")
         return _Run(self, about, parties, self._as_simulated(plan, parties)).measurement(asked)

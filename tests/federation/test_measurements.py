@@ -30,9 +30,11 @@ from fed_em_protocols.coordinator_state import SumOpened, SumRequest
 from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.errors import SERVER, SumFailed, TermsRefused
 from fed_em_protocols.party import load_keys
+from fed_em_protocols.policy_rules import PolicyRule
 from fed_em_protocols.transcript.entries import RoundStarted, entry_from_bytes
 from fed_em_protocols.transcript.memory_transcript import MemoryTranscript
-from fed_em_server.audit.verify import FIT, verify
+from fed_em_server.audit.policies import OwnPolicy
+from fed_em_server.audit.verify import FIT, PRIVACY, Verdict, verify
 from fed_em_server.configuration import PrivacyTable
 from fed_em_server.federated_sum import FederatedSum
 from fed_em_server.federated_total import FederatedTotal
@@ -211,21 +213,91 @@ def test_a_description_says_all_of_it_and_nothing_that_a_fit_has(tmp_path: Path)
     assert "measured" not in SessionDescription.model_validate(plain).to_json().decode()
 
 
-def test_a_private_session_measures_nothing() -> None:
+PRIVATE = PrivacyTable(epsilon=1.0, delta=1e-5, measurement_epsilon=4.0)
+
+
+def test_a_private_measurement_is_off_by_the_noise_that_it_states_and_no_more(tmp_path: Path) -> None:
+    """Each of some eighty numbers is within 7 of its standard deviations: chance breaks that once in 10^9 runs."""
+    fitted = [_renamed(each) for each in models()]
+    edges = edges_of(fitted[0], private=True)
+    transcript = MemoryTranscript()
+    found = Federation(TENANTS, privacy=PRIVATE, colluders=1, transcript=transcript).measure(fitted, edges)
+    asked = broadcast_of(fitted, edges)
+    assert isinstance(asked.model, MeasuredModels)
+    exact = measurement_of(asked.model, fitted[0].columns, asked.model.e_step(asked.parameters, POOLED))
+    assert 0 < abs(found.records - exact.records) < 7 * found.noise
+    for name in exact.columns:
+        off = np.subtract(found.columns[name].counts, exact.columns[name].counts)
+        assert 0 < np.abs(off).max() < 7 * found.columns[name].noise
+    for one, other in zip(found.models, exact.models, strict=True):
+        assert np.abs(np.subtract(one.histogram.counts, other.histogram.counts)).max() < 7 * one.histogram.noise
+    assert found.missing_cells == exact.missing_cells  # where none may be missing nothing is added, nor noise
+
+
+def test_a_private_session_that_names_no_cost_of_a_measurement_takes_none() -> None:
     private = Federation(TENANTS, privacy=PrivacyTable(epsilon=1.0, delta=1e-5))
-    with pytest.raises(CallerError, match="a session with \\[privacy\\] measures nothing"):
+    with pytest.raises(CallerError, match="what a measurement of its models may cost"):
         private.measure([_renamed(models()[0])])
 
 
-def test_who_requires_privacy_takes_part_in_no_measurement(tmp_path: Path) -> None:
-    federation = small(tmp_path, policy=f"{ADMITTED}\nprivacy = {{required = true}}")
-    plan, _ = plan_of(federation, [models()[0]])
-    tenant = open_tenant(federation.tenant("t0"))
+def test_who_requires_privacy_takes_part_in_private_measurements_alone_and_is_charged(tmp_path: Path) -> None:
+    policy = f"{ADMITTED}\nprivacy = {{required = true, epsilon = 4.2, delta = 1e-5}}"
+    open_sums = small(tmp_path / "open", policy=policy)
+    plan, _ = plan_of(open_sums, [models()[0]])
+    tenant = open_tenant(open_sums.tenant("t0"))
     with tenant.ledger() as ledger:
         work = tenant.work(budget=ledger)
         work.prepare(plan.description.to_json(), 0)
         with pytest.raises(TermsRefused, match="privacy"):
             work.changed(plan.terms.session)
+    said = "\n[privacy]\nepsilon = 1.0\ndelta = 1e-5\nmeasurement_epsilon = 4.0\n"
+    private = write_small_federation(
+        tmp_path / "private", TENANTS, session_toml(trust="colluders = 1") + said, policy=policy
+    )
+    found, transcript = measured_in_memory(private, list(models()))
+    assert found.noise > 0
+    verified = verify(transcript.files, private.roster)
+    assert verified.passed, verified.checks
+    said = {check.name: check.said for check in verified.checks}
+    assert "at most 1 were answered by any tenant" in said[PRIVACY]
+    work = open_tenant(private.tenant("t0"))
+    with work.ledger() as ledger:
+        first, second = (plan_of(private, list(models()))[0] for _ in range(2))
+        doing = work.work(budget=ledger)
+        doing.prepare(first.description.to_json(), 0)
+        doing.changed(first.terms.session)
+        with pytest.raises(
+            TermsRefused, match="with this session"
+        ):  # ε = 4.2 holds one such measurement, and no second
+            doing.changed(second.terms.session)
+
+
+def test_a_tenant_is_measured_no_more_often_than_its_policy_says_and_an_audit_sees_it(tmp_path: Path) -> None:
+    federation = small(tmp_path, policy=f"{ADMITTED}\nmeasuring = {{sessions = 1}}")
+    tenant = open_tenant(federation.tenant("t0"))
+    first, second = (plan_of(federation, [models()[0]])[0] for _ in range(2))
+    tenant.configuration.state.mkdir()  # as the lock of the round marks makes it
+    work = tenant.work(measured=tenant.measured())
+    work.prepare(first.description.to_json(), 0)
+    work.changed(first.terms.session)
+    later = tenant.work(measured=tenant.measured())  # another process of it
+    later.prepare(second.description.to_json(), 0)
+    later.changed(first.terms.session)
+    with pytest.raises(TermsRefused, match="2 measurements in 30 days, where sessions = 1") as refused:
+        later.changed(second.terms.session)
+    assert refused.value.rule is PolicyRule.MEASURING
+    own = OwnPolicy.of(federation.tenant("t0"))
+    assert [each.session for each in own.measured] == [first.terms.session.hex()]
+    _, transcript = measured_in_memory(federation, [models()[0]])  # where tenants remember nothing
+    verified = verify(transcript.files, federation.roster, policies=[own])
+    found = next(check for check in verified.checks if check.name == "measurements t0")
+    assert found.verdict is Verdict.FAILED and "does not remember this session" in found.said
+    assert verified.session is not None
+    number = verified.session.terms.content.session.hex()
+    known = tuple(each.model_copy(update={"session": number}) for each in own.measured)
+    verified = verify(transcript.files, federation.roster, policies=[replace(own, measured=known)])
+    found = next(check for check in verified.checks if check.name == "measurements t0")
+    assert found.verdict is Verdict.PASSED and "1 measurements at 1 points" in found.said
 
 
 def test_the_digest_of_a_policy_without_measurements_is_what_it_was() -> None:

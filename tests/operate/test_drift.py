@@ -15,6 +15,7 @@ from fed_em.columns import CategoricalColumn, ColumnSchema, GaussianColumn
 from fed_em.errors import CallerError
 from fed_em.measurement import Histogram, Measurement, ModelMeasured
 from fed_em_server.operate.drift import (
+    Counts,
     Thresholds,
     drift_between,
     kolmogorov_smirnov,
@@ -71,7 +72,7 @@ def test_a_test_of_one_statistic_is_about_as_large_as_it_says() -> None:
     generator, found = np.random.default_rng(1), 0
     for _ in range(2000):
         then, now = (generator.multinomial(n, np.full(10, 0.1)) for n in (3000, 1000))
-        found += stability_index(then, now, True, 0.05).excess > 0
+        found += stability_index(Counts(then), Counts(now), True, 0.05).excess > 0
     assert abs(found / 2000 - 0.05) < 0.01 + 4.5 * math.sqrt(0.05 * 0.95 / 2000)
 
 
@@ -81,8 +82,38 @@ def test_rare_levels_alarm_no_more_often_than_one_test_of_many_may() -> None:
     """
     generator, shares, alone = np.random.default_rng(2), np.array([0.9, *[0.01] * 10]), 0.01 / 23
     then, now = (generator.multinomial(n, shares, size=20_000).astype(float) for n in (1000, 100))
-    found = sum(stability_index(q, p, False, alone).excess > 0 for q, p in zip(then, now, strict=True))
+    found = sum(stability_index(Counts(q), Counts(p), False, alone).excess > 0 for q, p in zip(then, now, strict=True))
     assert found <= 18
+
+
+@pytest.mark.parametrize("sigma", [3.0, 30.0])
+def test_noise_in_the_counts_is_reckoned_with(sigma: float) -> None:
+    """Of 2000 pairs without drift 0.05 have a PSI beyond its critical value, give or take 4.5 standard errors (1e-5) and 0.015 for what
+    three cumulants leave; a KS beyond its own no more than that. Were noise not known, nearly all would (sigma of 30).
+    """
+    generator = np.random.default_rng(5)
+    shares = np.array([0.05, 0.1, 0.15, 0.2, 0.2, 0.1, 0.1, 0.05, 0.05])
+    noised = [
+        [Counts(generator.multinomial(n, shares) + generator.normal(0.0, sigma, 9), sigma) for n in (4000, 2000)]
+        for _ in range(2000)
+    ]
+    psi = sum(stability_index(*pair, True, 0.05).excess > 0 for pair in noised) / 2000
+    ks = sum(kolmogorov_smirnov(*pair, 0.05).excess > 0 for pair in noised) / 2000
+    slack = 4.5 * math.sqrt(0.05 * 0.95 / 2000)
+    assert abs(psi - 0.05) < 0.015 + slack
+    assert ks <= 0.05 + slack
+    if sigma == 30.0:
+        unknown = ([Counts(each.counts) for each in pair] for pair in noised[:200])
+        assert sum(stability_index(*pair, True, 0.05).excess > 0 for pair in unknown) > 100
+
+
+def test_a_shift_is_found_behind_noise_and_one_that_noise_hides_is_not() -> None:
+    generator = np.random.default_rng(6)
+    then, now = np.array([500.0, 500.0, 500.0, 500.0]), np.array([200.0, 400.0, 600.0, 800.0])
+    for sigma, found in ((10.0, True), (1000.0, False)):
+        pair = [Counts(counts + generator.normal(0.0, min(sigma, 10.0), 4), sigma) for counts in (then, now)]
+        assert (stability_index(*pair, True, 0.01).excess > 0) is found
+        assert (kolmogorov_smirnov(*pair, 0.01).excess > 0) is found
 
 
 def test_a_shift_of_a_third_of_a_standard_deviation_is_found_among_a_thousand() -> None:
@@ -112,10 +143,10 @@ def test_a_likelihood_drop_is_that_of_the_means_with_its_standard_error() -> Non
 
 def test_numbers_by_hand() -> None:
     """Shares 0.25, 0.75 against 0.5, 0.5 of many records: 0.25 log 1.5 + 0.25 log 2."""
-    found = stability_index(np.array([5e8, 5e8]), np.array([2.5e8, 7.5e8]), True, 0.05)
+    found = stability_index(Counts(np.array([5e8, 5e8])), Counts(np.array([2.5e8, 7.5e8])), True, 0.05)
     assert found.value == pytest.approx(0.25 * math.log(1.5) + 0.25 * math.log(2.0), rel=1e-6)
     assert found.critical == pytest.approx(3.841459 * 2e-9, rel=1e-5)
-    ks = kolmogorov_smirnov(np.array([50.0, 50.0]), np.array([25.0, 75.0]), 0.05)
+    ks = kolmogorov_smirnov(Counts(np.array([50.0, 50.0])), Counts(np.array([25.0, 75.0])), 0.05)
     assert ks.value == 0.25
     assert ks.critical == pytest.approx(1.3581 * math.sqrt(1 / 100 + 1 / 100), rel=1e-4)
 
@@ -125,7 +156,7 @@ def test_ks_of_bins_is_that_of_values_where_every_value_is_a_bin() -> None:
     one, other = generator.standard_normal(40), generator.standard_normal(30) + 0.4
     cut = tuple(np.sort(np.concatenate((one, other))).tolist())
     counts = [np.asarray(counted(cut, values).counts) for values in (one, other)]
-    assert kolmogorov_smirnov(*counts, 0.05).value == pytest.approx(ks_2samp(one, other).statistic)
+    assert kolmogorov_smirnov(*map(Counts, counts), 0.05).value == pytest.approx(ks_2samp(one, other).statistic)
 
 
 @given(st.lists(st.floats(0, 20), min_size=1, max_size=12), st.booleans())
@@ -140,9 +171,9 @@ def test_merged_bins_expect_five_or_are_one(expected: list[float], ordered: bool
 
 def test_of_too_few_records_nothing_follows() -> None:
     for n, m in product((0, 3), (0, 3)):
-        found = stability_index(np.array([m, 0.0]), np.array([0.0, n]), True, 0.05)
+        found = stability_index(Counts(np.array([m, 0.0])), Counts(np.array([0.0, n])), True, 0.05)
         assert found.excess == -math.inf
-    assert kolmogorov_smirnov(np.zeros(2), np.ones(2), 0.05).excess == -math.inf
+    assert kolmogorov_smirnov(Counts(np.zeros(2)), Counts(np.ones(2)), 0.05).excess == -math.inf
 
 
 def test_other_edges_and_columns_are_refused() -> None:

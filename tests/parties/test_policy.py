@@ -128,7 +128,7 @@ class TestReading:
             "allow_semi_honest": True, "difference_guard": "off", "minimum_cohort": 4, "colluders": 1, "mass_floor": 0.5,
             "round_cap": 7, "schema_hash": "0" * 64, "models": ["mixed-mixture"], "components": 3, "columns": ["age"],
             "rosters": ["0" * 64], "hours": "01:00-02:00", "time_zone": "Europe/Berlin", "privacy": {"required": True},
-            "measurements": True,
+            "measurements": True, "measuring": {"points": 2},
         }  # fmt: skip
         assert PolicyTable.model_validate({name: others[name]}).digest != PolicyTable().digest
 

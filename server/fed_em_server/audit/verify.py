@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -19,7 +19,7 @@ from fed_em_protocols.transcript.log import Checkpoint
 from fed_em_protocols.transcript.reading import TranscriptFiles, verified_entries
 from fed_em_protocols.transcript.tenant_log import read_tenant_log
 from fed_em_protocols.transcript.walk import WalkedSession, walked
-from fed_em_server.audit.policies import OwnPolicy, require_admitted
+from fed_em_server.audit.policies import OwnPolicy, hours_kept, measurements_kept, require_admitted
 from fed_em_server.audit.replay import TOLERANCE, replayed
 
 
@@ -123,7 +123,7 @@ def verify(
         checks.append(_of_privacy(session))
         checks.append(_of_fit(session))
         checks.append(_of_end(session))
-        checks += [_of_policy(session, own) for own in policies]
+        checks += [check for own in policies for check in _of_policy(session, own)]
         for name, data in logs.items():
             checks += _of_log(session, name, data, roster)
     except TranscriptFault as fault:
@@ -231,14 +231,27 @@ def _of_end(session: WalkedSession) -> Check:
     return _passed(END, f"the session was closed {'with' if finished else 'without'} {came_to}")
 
 
-def _of_policy(session: WalkedSession, own: OwnPolicy) -> Check:
-    title = f"policy {own.tenant}"
+def _of_policy(session: WalkedSession, own: OwnPolicy) -> Iterator[Check]:
+    """The policy itself; and, where it has any, its hours and its bound on measurements, by what the tenant keeps."""
+    yield _held(f"policy {own.tenant}", lambda: require_admitted(session, own))
+    if own.policy.hours:
+        yield _held(f"hours {own.tenant}", lambda: hours_kept(session, own))
+    if session.description.measured is not None and own.policy.measurements:
+        yield _held(f"measurements {own.tenant}", lambda: measurements_kept(session, own))
+
+
+def _held(title: str, hold: Callable[[], str | None]) -> Check:
     try:
-        return _passed(title, require_admitted(session, own))
+        said = hold()
     except TranscriptFault as fault:
         return _failed(title, fault)
     except CallerError as error:
         return Check(title, Verdict.FAILED, str(error))
+    if said is None:
+        return Check(
+            title, Verdict.NOTED, "the tenant's own log is not in its state folder: nothing says when it sent what"
+        )
+    return _passed(title, said)
 
 
 def _of_log(session: WalkedSession, name: str, data: bytes, roster: Roster) -> list[Check]:

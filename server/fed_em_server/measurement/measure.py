@@ -40,7 +40,7 @@ def measure(
         FedEmError: as `open_server`, `measuring_plan`, `GrpcHub` and `run_measuring`.
     """
     server = open_server(configuration)
-    cut = edges_of(models[0]) if edges is None else edges
+    cut = edges_of(models[0], private=configuration.privacy is not None) if edges is None else edges
     plan, asked = measuring_plan(configuration, models, cut, server.roster, server.keys.identity, "grpc")
     output = configuration.output / MEASUREMENTS_FOLDER
     with TranscriptFolder(output, configuration.transcript_uploads) as store:

@@ -16,9 +16,10 @@ from fed_em.reference_edges import ReferenceEdges
 from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import SumOpened
-from fed_em_protocols.description import measuring, require_gateable
+from fed_em_protocols.description import encoding_of, measuring, require_gateable
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.messages import CloseReason
+from fed_em_protocols.privacy.noise import noise_of
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.transcript.fit_plan import FitPlan, planned
 from fed_em_protocols.transcript.recorder import TranscriptRecorder, TranscriptStore
@@ -35,12 +36,10 @@ _ONE_SUM = Stopping(tolerance=0.0, max_iterations=1)
 
 
 def require_measurable(configuration: ServerConfiguration) -> None:
-    """Raise `CallerError` if models of such a session are never measured: it is private, or mixing weights are each tenant's own."""
-    if configuration.privacy is not None:
-        raise CallerError(
-            "a session with [privacy] measures nothing: what one record changes in a measurement is not hidden by noise",
-            remedy="agree with the tenants on measurements without [privacy], or leave them out",
-        )
+    """Raise `CallerError` if models of such a session are never measured: mixing weights are each tenant's own, or it is private and does
+    not say what a measurement may cost.
+    """
+    configuration.promise_of_a_measurement()
     if has_own_weights(configuration.description.fitted_model):
         raise CallerError(
             "models with mixing weights of each tenant's own have no one density to measure",
@@ -65,7 +64,7 @@ def measuring_plan(
         roster, identity, transport: As `plan_session` takes them.
 
     Raises:
-        CallerError: the session is private, models and session are over different columns, or no sparse graph will do.
+        CallerError: as `require_measurable`, models and session are over different columns, or no sparse graph will do.
     """
     require_measurable(configuration)
     for each in models:
@@ -76,11 +75,13 @@ def measuring_plan(
                 remedy="measure models of this session",
             )
     asked = broadcast_of(models, edges)
-    description = measuring(configuration.title, configuration.columns, configuration.weights, asked)
+    promise = configuration.promise_of_a_measurement()
+    description = measuring(configuration.title, configuration.columns, configuration.weights, asked, promise)
     require_gateable(description, configuration.trust.mass_floor)
-    terms = session_terms(configuration.trust, roster, description, sums=0)
+    spare = 0 if promise is None else promise.sums
+    terms = session_terms(configuration.trust, roster, description, spare)
     timetable = configuration.times.timetable()
-    rounds = planned_rounds(configuration.trust, description, sums=0)
+    rounds = planned_rounds(configuration.trust, description, spare)
     plan = SessionPlan(roster, identity, description, terms, timetable, _ONE_SUM, 0, transport, planned_rounds=rounds)
     return plan, asked
 
@@ -135,4 +136,14 @@ def sum_measurement(plan: FitPlan, asked: Broadcast, sums: RepeatedSums) -> Meas
     assert isinstance(asked.model, MeasuredModels)
     total = FederatedTotal(sums, plan.terms, plan.roster, plan.description, asked.model, asked.coordinates, opened)
     summed = total(asked.parameters)
-    return measurement_of(asked.model, plan.description.names, summed.statistics, summed.missing)
+    noise = _noise_of(plan, asked, plan.roster.n - len(summed.missing))
+    return measurement_of(asked.model, plan.description.names, summed.statistics, summed.missing, noise)
+
+
+def _noise_of(plan: FitPlan, asked: Broadcast, tenants: int) -> dict[str, float] | None:
+    """Standard deviation of the noise in a sum over so many tenants, by statistic; None without privacy."""
+    privacy = plan.description.privacy
+    if privacy is None:
+        return None
+    encoding = encoding_of(plan.description, asked, plan.roster.row_caps)
+    return noise_of(encoding, privacy, plan.terms.minimum_survivors - plan.terms.colluders).of_statistics(tenants)

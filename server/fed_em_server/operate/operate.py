@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from fed_em.errors import CallerError
@@ -99,8 +99,9 @@ def operating(
             session, file.state / MEASUREMENTS_FOLDER, watcher, file.retrain.warm, write
         )
         registry = Registry(file.registry)
+        plan = replace(file.plan, private=session.privacy is not None)
         with _watching(file, write) as watchers:
-            yield Operator(file.plan, file.state, registry, federation, judge, watchers, clock)
+            yield Operator(plan, file.state, registry, federation, judge, watchers, clock)
     finally:
         os.close(lock)
 

@@ -12,6 +12,7 @@ from fed_em.errors import CallerError, FedEmError
 from fed_em.measurement import Measurement
 from fed_em.model_file import FittedModel, load_model
 from fed_em.reference import Reference, edges_of, load_reference, model_digest, save_reference
+from fed_em.reference_edges import ReferenceEdges
 from fed_em_client.durable_files import disk_trouble, write_whole
 from fed_em_server.operate.drift import Drift, Thresholds, drift_between
 from fed_em_server.operate.operating_state import OperatingState, Phase, TriggerTable, read_state, write_state
@@ -105,6 +106,7 @@ class Plan:
         rule: When a retrain is asked for.
         same_tenants: Whether a measurement counts only if the same tenants are in it as in the reference: others have other rows.
         retry: Seconds until a step that failed is tried again.
+        private: Whether measurements are sums with noise (`fed_em.reference.edges_of`).
     """
 
     stage: str = "production"
@@ -113,6 +115,7 @@ class Plan:
     rule: TriggerRule = field(default_factory=TriggerRule)
     same_tenants: bool = True
     retry: float = 900.0
+    private: bool = False
 
 
 class Operator:
@@ -289,7 +292,7 @@ class Operator:
         before, candidate = self._registry.version(state.model), self._registry.version(state.candidate)
         reference = self._reference_of(before)
         models = [self._registry.load(before), self._registry.load(candidate)]
-        edges = edges_of(models[0]) if reference is None else reference.edges
+        edges = self._edges_of(models[0]) if reference is None else reference.edges
         decision, said = self._judge(self._operations.measure(models, edges), before, candidate)
         self._watcher.said(f"{candidate.name} against {before.name}: {said}")
         self._watcher.compared(decision)
@@ -347,8 +350,11 @@ class Operator:
         return version
 
     def _measured_alone(self, fitted: FittedModel) -> Reference:
-        edges = edges_of(fitted)
+        edges = self._edges_of(fitted)
         return Reference(model_digest(fitted), edges, self._operations.measure([fitted], edges))
+
+    def _edges_of(self, fitted: FittedModel) -> ReferenceEdges:
+        return edges_of(fitted, private=self._plan.private)
 
     def _reference_of(self, version: Version) -> Reference | None:
         """The one that its version holds, or the one that was taken here; None if there is neither."""

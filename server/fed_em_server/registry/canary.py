@@ -9,13 +9,13 @@ of these differences, G is Gaussian about the true gain with variance s²/n (cen
     keep         otherwise, and where all differences are 0: nothing is proved yet
 
 So a candidate whose true gain is below the first bound is promoted with probability 1 − confidence at most, and one whose true gain is
-above the second is rolled back with that probability at most; each time that somebody measures. Records with weights count as independent
+above the second is rolled back with that probability at most; each time that somebody measures. Where the sum has noise, its variance
+stands beside s²/n. Records with weights count as independent
 records of these weights, which they are not: then the probabilities hold for weights near one only.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from enum import Enum
 from statistics import NormalDist
@@ -91,7 +91,7 @@ def decide(rule: CanaryRule, measurement: Measurement, tenants: int) -> Verdict:
     if measurement.difference is None or len(measurement.models) != 2:
         raise CallerError("a canary is decided by a measurement of two models: the one in use, and the candidate")
     difference = measurement.difference
-    margin = NormalDist().inv_cdf(rule.confidence) * math.sqrt(difference.variance / measurement.records)
+    margin = NormalDist().inv_cdf(rule.confidence) * difference.error(measurement.records)
     numbers = Numbers(
         measurement.records,
         len(measurement.missing) / tenants,

@@ -16,6 +16,7 @@ from fed_em_protocols.transcript.reading import TranscriptFiles, verified_entrie
 from fed_em_protocols.transcript.released import released_sums
 from fed_em_protocols.transcript.tenant_log import LogLine, read_tenant_log
 from fed_em_protocols.transcript.walk import WalkedSession
+from fed_em_server.audit.policies import OwnPolicy
 from fed_em_server.audit.verify import verify
 from fed_em_server.model_words import models_in_words
 from fed_em_simulations.audit_report.attacks_found import attacks_found
@@ -39,6 +40,8 @@ class Evidence:
         known: Checkpoints from elsewhere.
         checkpoint_paths: Where these are.
         others: More sessions that an attacker has read as well, verified.
+        policies: Tenants' policies, as they show them.
+        policy_paths: Where these are.
     """
 
     files: TranscriptFiles = field(repr=False)
@@ -50,11 +53,13 @@ class Evidence:
     known: Sequence[Checkpoint] = ()
     checkpoint_paths: Sequence[str] = ()
     others: Sequence[WalkedSession] = ()
+    policies: Sequence[OwnPolicy] = ()
+    policy_paths: Sequence[str] = ()
 
 
 def audit_report(evidence: Evidence) -> AuditReport:
     """Verify a transcript, attack its sums, and say what was and was not protected. Equal evidence gives an equal report."""
-    found = verify(evidence.files, evidence.roster, evidence.logs, evidence.known)
+    found = verify(evidence.files, evidence.roster, evidence.logs, evidence.known, evidence.policies)
     session = found.session
     return AuditReport(
         software=f"fed-em {version('fed-em')}",
@@ -127,8 +132,9 @@ def _fingerprints(session: WalkedSession | None, evidence: Evidence) -> tuple[Fi
 def _commands(evidence: Evidence) -> tuple[Command, ...]:
     of_logs = "".join(f" --tenant-log {shlex.quote(path)}" for path in evidence.logs)
     of_checkpoints = "".join(f" --checkpoint {shlex.quote(path)}" for path in evidence.checkpoint_paths)
+    of_policies = "".join(f" --tenant {shlex.quote(path)}" for path in evidence.policy_paths)
     transcript, roster = shlex.quote(evidence.transcript_path), shlex.quote(evidence.roster_path)
-    at_hand = f"{transcript} --roster {roster}{of_logs}{of_checkpoints}"
+    at_hand = f"{transcript} --roster {roster}{of_logs}{of_checkpoints}{of_policies}"
     return (
         Command(
             command=f"fed-em audit verify {at_hand}",
