@@ -16,6 +16,7 @@ from fed_em.lloyd import Mixture, drawn
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import Model, Summand
 from fed_em.model_file import FittedModel
+from fed_em.own_model import StartingModel
 from fed_em.parameters import Parameters
 from fed_em.starts import ROUNDS, StartRound, best_starts
 from fed_em.warm_start import warm_start
@@ -64,7 +65,7 @@ class Beginning(Protocol):
 
 @dataclass(frozen=True)
 class OneDraw:
-    """Components drawn from the moments."""
+    """Components drawn from the moments; or where a model of one's own starts from them."""
 
     @property
     def rounds(self) -> int:
@@ -72,7 +73,9 @@ class OneDraw:
         return 0
 
     def begin(self, there: Standardised) -> Parameters:
-        """As `fed_em.lloyd.drawn`."""
+        """As `fed_em.lloyd.drawn`, or `StartingModel.start`."""
+        if isinstance(there.model, StartingModel):
+            return there.model.start(there.moments["means"][0], there.moments["covariances"][0], there.seed)
         return drawn(there.mixture, there.moments, there.seed)
 
 

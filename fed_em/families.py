@@ -27,12 +27,36 @@ from fed_em.model import Model, Summand
 from fed_em.observed_moments import ObservedMomentsModel
 from fed_em.statistic_products import StatisticProducts
 
-FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], Model]] = {
+Builder = Callable[[Mapping[str, Any]], Model]
+
+FAMILIES: dict[str, Builder] = {
     gaussian_mixture.FAMILY: GaussianMixtureModel.from_description,
     mixed_mixture.FAMILY: MixedMixtureModel.from_description,
     mixed_moments.FAMILY: MixedMomentsModel.from_description,
     observed_moments.FAMILY: ObservedMomentsModel.from_description,
 }
+
+_IN_THE_BOX = frozenset(
+    (*FAMILIES, candidates.FAMILY, centres.FAMILY, measured_models.FAMILY, statistic_products.FAMILY)
+)
+
+
+def register(family: str, build: Builder) -> None:
+    """Make a family of one's own known to this process, by the name that its models' descriptions have; again, in place of the last.
+
+    Code never travels: a party of a session knows the families that its own process registered.
+
+    Args:
+        family: Its name.
+        build: Makes a model of its description; `build(model.describe()) == model`. In a session the description also has `n_columns`, and
+            `missing` where cells may be missing.
+
+    Raises:
+        CallerError: the name is that of a family in the box.
+    """
+    if family in _IN_THE_BOX:
+        raise CallerError(f"the family '{family}' is in the box already", remedy="give yours another name")
+    FAMILIES[family] = build
 
 
 def build_model(description: Mapping[str, Any]) -> Model:

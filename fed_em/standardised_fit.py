@@ -34,6 +34,7 @@ from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_moments import MixedMomentsModel, possible, standard_columns
 from fed_em.model import Model, Summand
 from fed_em.optimiser import EM, L_BFGS, optimiser_for
+from fed_em.own_model import StartingModel
 from fed_em.parameters import Parameters
 from fed_em.selection import Choice, Picked, pick
 from fed_em.starts import StartRound
@@ -116,7 +117,7 @@ def first_round(model: Model, low: Vector, high: Vector) -> Broadcast:
         schema, places = model.schema, model.schema.gaussian
         ranges = Coordinates.of_ranges(low[places], high[places])
         return Broadcast(MixedMomentsModel(schema), schema.coordinates(ranges), standard_columns(schema))
-    if isinstance(model, GaussianMixtureModel):
+    if isinstance(model, GaussianMixtureModel | StartingModel):
         moments = moments_model(model.n_columns, model.missing)
         return Broadcast(moments, Coordinates.of_ranges(low, high), standard_gaussian(model.n_columns))
     raise CallerError(f"a model of the family '{model.family}' is no mixture to fit")
@@ -137,7 +138,8 @@ def fit_standardised(
     """Standardise, start and fit, by sums alone.
 
     Args:
-        model: What to fit: a Gaussian or a mixed mixture; with a choice, any of its models.
+        model: What to fit: a Gaussian or a mixed mixture, or a model of one's own (`fed_em.own_model`), in the units of the rows; with
+            a choice, any of its models.
         ranges: Declared lowest and highest value of each column, `(D,)` each; read of Gaussian columns only.
         total_for: Makes the `Total` of a model, or of candidates, over all rows in some coordinates.
         stopping: When to stop.
@@ -180,9 +182,11 @@ def fit_standardised(
 
 
 def _standardised(model: Model, moments: Parameters, unit: Coordinates) -> tuple[Coordinates, Parameters]:
-    """The coordinates that moments in `unit` ones define, and the moments in them."""
+    """The coordinates that moments in `unit` ones define for a model, and the moments in them."""
     if isinstance(model, GaussianMixtureModel):
         return Coordinates.standardising(moments, unit), _in_own_coordinates(moments)
+    if isinstance(model, StartingModel):
+        return Coordinates.identity(model.n_columns), _in_units_of_rows(moments, unit)
     assert isinstance(model, MixedMixtureModel)
     schema, places = model.schema, model.schema.gaussian
     if not len(places):
@@ -191,6 +195,11 @@ def _standardised(model: Model, moments: Parameters, unit: Coordinates) -> tuple
     names = [schema.names[d] for d in places]
     coordinates = schema.coordinates(Coordinates.standardising(moments, of_ranges, names))
     return coordinates, _in_own_coordinates(moments)
+
+
+def _in_units_of_rows(moments: Parameters, unit: Coordinates) -> Parameters:
+    covariances = moments["covariances"] * np.outer(unit.scale, unit.scale)
+    return Parameters({**moments, "means": unit.restore(moments["means"]), "covariances": covariances})
 
 
 def _in_own_coordinates(moments: Parameters) -> Parameters:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fed_em.errors import FedEmError
-from fed_em.model import ComponentModel
 from fed_em_client.configuration import PolicyTable, TenantConfiguration
 from fed_em_client.hours import Span, within, zone_of
 from fed_em_protocols.description import SessionDescription
@@ -36,7 +35,7 @@ def check_description(policy: PolicyTable, description: SessionDescription) -> N
             remedy=_REMEDY,
             rule=PolicyRule.MODELS,
         )
-    most = max(model.n_components for model in description.models if isinstance(model, ComponentModel))
+    most = description.most_components
     if policy.components is not None and most > policy.components:
         raise TermsRefused(
             f"the session fits {most} components, this tenant's policy says components = {policy.components}",

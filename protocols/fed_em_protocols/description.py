@@ -35,7 +35,6 @@ from fed_em.coordinates import Coordinates
 from fed_em.em import Total
 from fed_em.errors import CallerError
 from fed_em.families import build_model
-from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.measured_models import MeasuredModels
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
@@ -43,6 +42,7 @@ from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import ComponentModel, CountedSummand, Model, Rows, Summand
 from fed_em.moderate import LEAST_VARIANCE, MOST_COUNTS
+from fed_em.own_model import StartingModel
 from fed_em.selection import Choice
 from fed_em.standardised_fit import first_round
 from fed_em.starts import start_candidates
@@ -233,7 +233,9 @@ class SessionDescription(Table):
         self._check_kinds()
         self._check_selection()
         # Building them validates the description. Moments alone are a family too, and nothing to start EM from.
-        if not isinstance(self.fitted_model, ComponentModel):
+        if isinstance(self.fitted_model, StartingModel):
+            self._check_own_model(self.fitted_model)
+        elif not isinstance(self.fitted_model, ComponentModel):
             raise ValueError(f"a model of the family '{self.fitted_model.family}' is no mixture to fit")
         if self.stream is not None and has_own_weights(self.fitted_model):
             raise ValueError(
@@ -251,13 +253,33 @@ class SessionDescription(Table):
         self._check_tracks()
         for model in self.models:
             self.products_of(model)  # making them says what there are no standard errors of
-        most = max(model.n_components for model in self.models if isinstance(model, ComponentModel))
-        if most > MAX_COMPONENTS:
-            raise ValueError(f"a session's model has at most {MAX_COMPONENTS} components, not {most}")
+        if self.most_components > MAX_COMPONENTS:
+            raise ValueError(f"a session's model has at most {MAX_COMPONENTS} components, not {self.most_components}")
         self._check_candidates()
         self._check_privacy()
         self._check_measured()
         return self
+
+    def _check_own_model(self, model: StartingModel) -> None:
+        """What is worked out for mixtures in the box alone has no place in a session that fits another model."""
+        asked_too = {
+            "labels": self.labels,
+            "weights": self.weights,
+            "a [selection]": self.selection,
+            "starts": self.starts,
+            "two tracks of its fit": self.tracks,
+            "standard errors": self.standard_errors,
+            "a bootstrap": self.bootstrap,
+            "[privacy]": self.privacy,
+            "measurements": self.measured,
+        }
+        for what, asked in asked_too.items():
+            if asked:
+                raise ValueError(f"a session that fits a model of the family '{model.family}' cannot have {what}")
+        if model.n_columns != len(self.columns):
+            raise ValueError(f"the model has {model.n_columns} columns, the session {len(self.columns)}")
+        if self.has_missing and not model.missing:
+            raise ValueError(f"a model of the family '{model.family}' admits no missing cells: leave such rows out")
 
     def _check_measured(self) -> None:
         if self.measured is None:
@@ -375,9 +397,10 @@ class SessionDescription(Table):
 
     def _check_kinds(self) -> None:
         other = next((column for column in self.columns if column.kind != "gaussian"), None)
-        if other is not None and self.model.get("family") == GAUSSIAN_MIXTURE:
+        family = self.model.get("family")
+        if other is not None and family != MIXED_MIXTURE:
             raise ValueError(
-                f"column '{other.name}' is {other.kind}, and a {GAUSSIAN_MIXTURE} has Gaussian columns only: "
+                f"column '{other.name}' is {other.kind}, and a {family} has Gaussian columns only: "
                 f'set family = "{MIXED_MIXTURE}" in [model]'
             )
 
@@ -452,6 +475,11 @@ class SessionDescription(Table):
     def fitted_model(self) -> Model:
         """The model that the session fits; the first of those that it picks from, which differ in components and structure alone."""
         return self.models[0]
+
+    @property
+    def most_components(self) -> int:
+        """Of any model that the session may fit; 0 where none has components."""
+        return max(getattr(model, "n_components", 0) for model in self.models)
 
     @cached_property
     def _columns_described(self) -> Mapping[str, Any]:
@@ -683,6 +711,11 @@ def require_gateable(description: SessionDescription, mass_floor: float) -> None
         return
     weights = "" if description.weights is None else description.weights.column
     refusals = (
+        (
+            not isinstance(description.fitted_model, CountedSummand),
+            "fits a model with no components to count, and has a mass floor",
+            "fit a mixture",
+        ),
         (
             description.candidate_rounds,
             "has rounds of candidates, and a mass floor: sums of several candidates would differ by the components that the gate of each "

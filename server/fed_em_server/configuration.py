@@ -17,6 +17,7 @@ from fed_em.model import ComponentModel, Model
 from fed_em.model_file import load_model
 from fed_em.moderate import LEAST_VARIANCE, MOST_RADIUS
 from fed_em.optimiser import EM, L_BFGS
+from fed_em.own_model import StartingModel
 from fed_em.tenant_mixing import has_own_weights
 from fed_em.tracks import TRACKS, tracks_of
 from fed_em_client.observability.settings import LogTable, SessionMetricsTable, TracesTable
@@ -251,7 +252,8 @@ class ServerConfiguration(Table):
     def _can_be_optimised(self) -> Self:
         if self._plain_em and self.fit.optimiser not in (None, EM):
             raise ValueError(
-                f"a [stream], [privacy] or mixing = \"tenant\" takes steps of EM, and no optimiser '{self.fit.optimiser}': "
+                f'a [stream], [privacy], mixing = "tenant" or a model of one\'s own takes steps of EM, and no optimiser '
+                f"'{self.fit.optimiser}': "
                 f'set optimiser = "{EM}" in [fit], or leave it out'
             )
         return self
@@ -269,7 +271,11 @@ class ServerConfiguration(Table):
             return self.fit.starts
         models = self._models
         unsuited = (
-            self._one_component or self.stream is not None or self.trust.mass_floor > 0 or self.fit.start is not None
+            self._one_component
+            or self.stream is not None
+            or self.trust.mass_floor > 0
+            or self.fit.start is not None
+            or isinstance(models[0], StartingModel)
         )
         together = models[0] if len(models) == 1 else Candidates(models)
         wanted = Starts().n if self.privacy is None else _PRIVATE_STARTS
@@ -303,7 +309,13 @@ class ServerConfiguration(Table):
 
     @property
     def _plain_em(self) -> bool:
-        return self.stream is not None or self.privacy is not None or has_own_weights(self._models[0])
+        model = self._models[0]
+        return (
+            self.stream is not None
+            or self.privacy is not None
+            or has_own_weights(model)
+            or isinstance(model, StartingModel)
+        )
 
     @property
     def optimiser(self) -> str:

@@ -379,7 +379,8 @@ class _RecordKeeper:
 
     def iterated(self, iteration: Iteration) -> None:
         """The M-step of the round that was opened last is done."""
-        weights = tuple(float(w) for w in iteration.parameters["weights"])
+        parameters = iteration.parameters
+        weights = tuple(float(w) for w in parameters["weights"].ravel()) if "weights" in parameters else ()
         seen = {
             "log_likelihood": iteration.log_likelihood,
             "objective": iteration.objective,

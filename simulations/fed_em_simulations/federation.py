@@ -23,6 +23,7 @@ from fed_em.errors import CallerError, FedEmError
 from fed_em.measurement import Measurement
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM, L_BFGS, check_optimiser
+from fed_em.own_model import StartingModel
 from fed_em.reference import edges_of
 from fed_em.reference_edges import ReferenceEdges
 from fed_em.tenant_mixing import has_own_weights
@@ -34,6 +35,8 @@ from fed_em_protocols.errors import SERVER, PeerFault
 from fed_em_protocols.limits import MAX_TENANTS, MIN_TENANTS
 from fed_em_protocols.policy import TermsPolicy
 from fed_em_protocols.roster_shape import default_block_size
+from fed_em_protocols.selection import Selection
+from fed_em_protocols.stream import Stream
 from fed_em_protocols.tenant_state import TenantSelf
 from fed_em_protocols.terms import SUITE, Trust
 from fed_em_protocols.transcript.recorder import TranscriptStore
@@ -101,7 +104,12 @@ class Federation:
         costs: What messages and work cost in virtual time.
         optimiser: "em", "squarem" or "lbfgs"; None for what an estimator says, or a session's usual one.
         starts: How many starts are followed before the best goes on, as in a session's file; 0: one draw.
-        start: Folder of a fitted model to start from instead, likewise.
+        start: Where to start instead, likewise: "labels", for the components of labelled rows (`Records.admissible`), or the folder of a
+            fitted model.
+        selection: Several models to pick one from, as in a session's `[selection]`; None: the one that is fitted.
+        stream: Stepwise EM over minibatches, as in a session's `[stream]`; None: every sum is over all rows.
+        standard_errors: Whether one more sum gives the fitted model standard errors (`outcome.model.errors`).
+        bootstrap: How many replicates of the rows give them instead; None: none do.
         stopping: None for what an estimator says, or a session's usual one.
         max_iterations: In place of that of `stopping`.
         cipher: "real", or "costed": every cryptographic operation is replaced by its cost (`fed_em_simulations.costed_cipher`), which the
@@ -139,6 +147,10 @@ class Federation:
     optimiser: Literal["em", "squarem", "lbfgs"] | None = None
     starts: int | None = None
     start: str | None = None
+    selection: Selection | None = None
+    stream: Stream | None = None
+    standard_errors: bool = False
+    bootstrap: int | None = None
     stopping: Stopping | None = None
     max_iterations: int | None = None
     cipher: Literal["real", "costed"] = "real"
@@ -233,6 +245,10 @@ class Federation:
         tables = list(self.tables.values()) if isinstance(self.tables, Mapping) else self.tables
         about = session_of_tables(target, self.tenants, tables, self.columns, self.title)
         if self.engine == "flower":
+            if isinstance(target, StartingModel):
+                raise CallerError(
+                    f"Flower's processes know no family '{target.family}'", remedy='fit it with engine = "memory"'
+                )
             return fit_under_flower(
                 self._configuration(about), self.tenants, about, self._row_cap(about), self._block_size
             )
@@ -290,29 +306,42 @@ class Federation:
     def _optimiser(self, about: SessionOfTables) -> str:
         if self.privacy is not None:
             return self.optimiser or EM
-        own = has_own_weights(about.description.fitted_model)
-        return self.optimiser or about.optimiser or (EM if own else L_BFGS)
+        model = about.description.fitted_model
+        plain = self.stream is not None or has_own_weights(model) or isinstance(model, StartingModel)
+        return self.optimiser or (EM if plain else about.optimiser or L_BFGS)
 
     def _configuration(self, about: SessionOfTables) -> ServerConfiguration:
         """The same session as a server's file has it."""
         stopping = self._stopping(about)
         fit = {
-            "tolerance": stopping.tolerance,
             "max_iterations": stopping.max_iterations,
             "seed": self.seed,
             "optimiser": self._optimiser(about),
             "starts": self.starts,
             "start": self.start,
+            "standard_errors": self.standard_errors,
+            "bootstrap": self.bootstrap,
         }
+        if self.stream is None:
+            fit["tolerance"] = stopping.tolerance
         described = about.description.model_dump(exclude_none=True)
-        return ServerConfiguration(
-            **described,
-            listen="127.0.0.1:0",
-            privacy=self.privacy,
-            trust=self.trust_table,
-            fit=FitTable.model_validate(fit),
-            times=self.deadlines,
-        )
+        if self.selection is not None:
+            # What it names is in place of the estimator's own.
+            named = {"n_components"} | ({"covariance"} if self.selection.covariances else set())
+            described["model"] = {name: said for name, said in described["model"].items() if name not in named}
+        try:
+            return ServerConfiguration(
+                **described,
+                listen="127.0.0.1:0",
+                selection=self.selection,
+                stream=self.stream,
+                privacy=self.privacy,
+                trust=self.trust_table,
+                fit=FitTable.model_validate(fit),
+                times=self.deadlines,
+            )
+        except ValidationError as error:
+            raise CallerError(f"a federation's session: {complaint_of(error)}") from None
 
     def _plan(self, about: SessionOfTables, parties: SimulatedParties) -> SessionPlan:
         plan = plan_session(self._configuration(about), parties.roster, parties.identity(SERVER), "memory")

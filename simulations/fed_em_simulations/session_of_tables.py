@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from fed_em.columns import Column as DescribedColumn
 from fed_em.columns import ColumnSchema, GaussianColumn, PoissonColumn, Table, evidence_of
@@ -26,11 +27,15 @@ from fed_em.mixed_estimators import WEAK, LatentClass, MixedMixture
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_priors import MixedMixturePrior
+from fed_em.own_model import StartingModel
 from fed_em.records import Records
+from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.description import Column, LabelsColumn, SessionDescription, WeightsColumn
 
 TenantTable = Table | Records
-Target = GaussianMixture | MixedMixture | GaussianMixtureModel | MixedMixtureModel
+Target = GaussianMixture | MixedMixture | GaussianMixtureModel | MixedMixtureModel | StartingModel
+
+_MODELS = (GaussianMixtureModel, MixedMixtureModel, StartingModel)
 
 _LABELS, _WEIGHTS = "admissible", "weight"
 
@@ -62,7 +67,8 @@ def session_of_tables(
 
     Args:
         target: An estimator, whose data and starts are left aside, or a model: its priors and its covariance floor are then in
-            standardised coordinates, as everywhere in sessions. An estimator's `reg_covar` is taken for such a floor.
+            standardised coordinates, as everywhere in sessions. An estimator's `reg_covar` is taken for such a floor. A model may be of a
+            family of one's own (`fed_em.own_model`) that is registered (`fed_em.families.register`).
         names: Of the tenants, for complaints.
         tables: A table each: `(n, D)`, a data frame, a mapping of columns, or `Records`.
         columns: As in a real session; None to read them off the tables.
@@ -72,27 +78,30 @@ def session_of_tables(
         CallerError: there is nothing to fit, a table does not fit the others or its columns, or an estimator asks for something
             that no session does.
     """
-    if not isinstance(target, GaussianMixture | MixedMixture | GaussianMixtureModel | MixedMixtureModel):
+    if not isinstance(target, (GaussianMixture, MixedMixture, *_MODELS)):
         raise CallerError(
             f"a federation fits no {type(target).__name__}",
-            remedy="give a GaussianMixture, MixedMixture or LatentClass, or one of their models",
+            remedy="give a GaussianMixture, MixedMixture or LatentClass, one of their models, or a model of your own with a `start`",
         )
     tables = [_table_of(name, table) for name, table in zip(names, tables, strict=True)]
     schema = _schema_of(target, tables, columns)
     records = _all_alike(names, [_records_of(name, table, schema) for name, table in zip(names, tables, strict=True)])
     declared = tuple(columns) if columns is not None else _read_off(schema, records)
     bound = max(each.weight_bound for each in records)
-    description = SessionDescription(
-        title=title,
-        columns=declared,
-        model=_model_of(target, schema, records),
-        labels=None if records[0].admissible is None else LabelsColumn(column=_LABELS),
-        weights=None if records[0].weights is None else WeightsColumn(column=_WEIGHTS, upper=bound),
-    )
+    try:
+        description = SessionDescription(
+            title=title,
+            columns=declared,
+            model=_model_of(target, schema, records),
+            labels=None if records[0].admissible is None else LabelsColumn(column=_LABELS),
+            weights=None if records[0].weights is None else WeightsColumn(column=_WEIGHTS, upper=bound),
+        )
+    except ValidationError as error:
+        raise CallerError(f"no session over these tables: {complaint_of(error)}") from None
     for name, each in zip(names, records, strict=True):
         _in_tenant(name, lambda rows=each.rows: description.check_cells(rows))
     records = tuple(Records(each.rows, each.weights, each.admissible, bound) for each in records)
-    if isinstance(target, GaussianMixtureModel | MixedMixtureModel):
+    if isinstance(target, _MODELS):
         return SessionOfTables(description, records, None, None)
     return SessionOfTables(description, records, Stopping(float(target.tol), int(target.max_iter)), target.optimiser)
 
@@ -116,8 +125,8 @@ def _schema_of(target: Target, tables: Sequence[TenantTable], columns: Sequence[
     given = getattr(target, "schema", None)
     if isinstance(given, ColumnSchema):
         return given
-    gaussian = isinstance(target, GaussianMixture | GaussianMixtureModel)
-    if gaussian or any(isinstance(table, Records) for table in tables):
+    numbers = isinstance(target, GaussianMixture | GaussianMixtureModel | StartingModel)
+    if numbers or any(isinstance(table, Records) for table in tables):
         return ColumnSchema(tuple(map(GaussianColumn, _names_of(tables[0]))))
     seen = [evidence_of(table) for table in tables if not isinstance(table, Records)]
     evidence = {name: reduce(add, [each[name] for each in seen if name in each]) for name in seen[0]}
@@ -186,7 +195,7 @@ def _declared(column: DescribedColumn, cells: NDArray[np.float64]) -> Column:
 
 def _model_of(target: Target, schema: ColumnSchema, records: Sequence[Records]) -> dict[str, Any]:
     """The model's description without its columns."""
-    if isinstance(target, GaussianMixtureModel | MixedMixtureModel):
+    if isinstance(target, _MODELS):
         of_columns = ("n_columns", "missing", "columns")
         return {name: value for name, value in target.describe().items() if name not in of_columns}
     for name in _UNUSABLE:
