@@ -14,12 +14,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.supercore.primitives.asymmetric_ed25519 import create_message_to_sign, load_private_key, sign_message
 
 from fed_em.errors import CallerError, EnvironmentFault
+from fed_em_client.trusted_entities import read_trusted_entities
 from fed_em_server.bundle import BUNDLE_NAME, build_bundle
 
 BUNDLE_SUFFIX, SIGNATURE_SUFFIX = ".fab", ".signature.json"
@@ -36,7 +38,7 @@ class SignedBundle:
         bundle: The bundle's file.
         signature: The signature's file, beside it.
         key_id: The signer's, as trusted entities name it: `fpk_` and the first 32 hex digits of the public key's SHA-256.
-        trusted: The file of trusted entities with this one signer, for tenants that trust it.
+        trusted: The file of trusted entities with this signer, for tenants that trust it, and with those who were in it.
     """
 
     bundle: Path
@@ -49,11 +51,11 @@ def sign_bundle(folder: Path, key: Path) -> SignedBundle:
     """Build the bundle into a folder, and sign it there.
 
     Args:
-        folder: Where to write; signatures of others that lie there stay.
+        folder: Where to write; signatures of others that lie there stay, and so do their lines in the file of trusted entities.
         key: The signer's private key, as `ssh-keygen -t ed25519 -N ""` makes it.
 
     Raises:
-        CallerError: the key is none of that kind.
+        CallerError: the key is none of that kind, or what lies there as trusted entities is no such file; nothing is written then.
         EnvironmentFault: a file cannot be read or written.
     """
     private = _private_key(key)
@@ -74,16 +76,42 @@ def sign_bundle(folder: Path, key: Path) -> SignedBundle:
         "signature": base64.urlsafe_b64encode(signature).rstrip(b"=").decode(),
         "signed_at": signed_at,
     }
+    trusted = _with_signer(signed.trusted, key_id, public)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         signed.bundle.write_bytes(built)
         signed.signature.write_text(json.dumps(said), encoding="utf-8")
-        signed.trusted.write_text(f"{key_id}: {public}\n", encoding="utf-8")
+        # Tenants refuse a file that others than its owner may write to.
+        signed.trusted.touch(mode=0o644)
+        signed.trusted.write_text(trusted, encoding="utf-8")
     except OSError as error:
         raise EnvironmentFault(
             f"cannot write to {folder}: {error.strerror}", remedy="name a folder you may write to"
         ) from None
     return signed
+
+
+def _with_signer(path: Path, key_id: str, public: str) -> str:
+    """The text of a file of trusted entities with a signer's line in it. Raises as `read_trusted_entities`."""
+    line = f"{key_id}: {public}\n"
+    if not path.exists():
+        return line
+    names, text = read_trusted_entities(path), path.read_text(encoding="utf-8")
+    if key_id in names:
+        return text
+    longer = f"{text.rstrip()}\n{line}"
+    if yaml.safe_load(text) | {key_id: public} != _parsed(longer):
+        raise CallerError(
+            f"{path} has no line for each signer, and none can be added to it", remedy=f"add {line.strip()}"
+        )
+    return longer
+
+
+def _parsed(text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
 
 
 def _private_key(path: Path) -> Ed25519PrivateKey:

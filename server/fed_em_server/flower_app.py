@@ -1,7 +1,8 @@
 """Flower's ServerApp: a session's coordinator inside the process that Flower starts for a run.
 
-`session` in the run's config names the same file that `fed-em server` takes. Link `stream`: the coordinator's gRPC service runs in
-this process, and Flower carries one ticket to each node. Link `relay`: Flower carries every message.
+`session` in the run's config names the same file that `fed-em server` takes, and is served as that does: a session that is not over
+goes on, whichever run began it. Link `stream`: the coordinator's gRPC service runs in this process, and Flower carries one ticket to
+each node. Link `relay`: Flower carries every message.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ from pydantic import Field, model_validator
 from fed_em.errors import CallerError
 from fed_em_protocols.configuration import Table
 from fed_em_protocols.grid_payloads import sign_ticket
-from fed_em_server.configuration import read_server_configuration
+from fed_em_protocols.transcript.recorder import TranscriptStore
+from fed_em_server.checkpoints.session_checkpoint import SessionCheckpoint
+from fed_em_server.configuration import ServerConfiguration, read_server_configuration
 from fed_em_server.event_lines import EventLines
 from fed_em_server.grpc_hub import GrpcHub
+from fed_em_server.live_page.live_page import LivePage
 from fed_em_server.observability.observed_session import observing_session
+from fed_em_server.record import RECORD_FILE
 from fed_em_server.relay_hub import RelayHub, relayed_timetable
-from fed_em_server.serve import Server, keep_outcome, open_server
-from fed_em_server.session import SessionOutcome, Watcher, run_session
+from fed_em_server.serve import MODEL_FOLDER, Coordinate, Server, serve_over
+from fed_em_server.session import SessionOutcome, SessionPlan, Watcher, run_session
 from fed_em_server.ticket_office import TicketOffice
 from fed_em_server.watchers import Watchers
 
@@ -50,6 +55,8 @@ class RunConfig(Table):
     address: str = ""
     federation: str = ""
     events: str = ""
+    new: bool = False
+    dashboard: str = ""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -60,40 +67,65 @@ class RunConfig(Table):
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run one session, and keep its outcome in the output folder of its configuration."""
+    """Run one session, or go on with it, and keep its outcome in the output folder of its configuration."""
     config = RunConfig.model_validate(dict(context.run_config))
     configuration = read_server_configuration(Path(config.session))
-    server = open_server(configuration)
+    listen = config.dashboard or (configuration.dashboard.listen if configuration.dashboard else None)
     with ExitStack() as stack:
+        page = stack.enter_context(LivePage(listen)) if listen else None
+        if page is not None:
+            # What is printed here goes to the SuperLink's log: the file alone has the token.
+            print(f"the address of the live page is in {page.keep_address(configuration.output)}")
         observers = stack.enter_context(observing_session(configuration, print))
-        watchers: list[Watcher] = [observers]
+        watchers: list[Watcher] = [observers, *([page] if page else [])]
         if config.events:
             watchers.append(stack.enter_context(EventLines(Path(config.events))))
-        relayed = config.link == "relay"
-        outcome = run_relayed(grid, server, watchers) if relayed else run_streamed(grid, config, server, watchers)
+        outcome, transcript = run(grid, config, configuration, watchers)
         observers.finished(outcome.record)
-        keep_outcome(configuration.output, outcome)
+        if page is not None:
+            page.ended(outcome.record, configuration.output, [MODEL_FOLDER, RECORD_FILE, transcript.name])
 
 
-def run_streamed(grid: Grid, config: RunConfig, server: Server, watchers: Sequence[Watcher]) -> SessionOutcome:
+def run(
+    grid: Grid, config: RunConfig, configuration: ServerConfiguration, watchers: Sequence[Watcher]
+) -> tuple[SessionOutcome, Path]:
+    """Serve a run's session over Flower. Returns and raises as `serve_over`."""
+    if config.link == "relay":
+        return serve_over("flower, relayed", _relayed(grid, watchers), configuration, config.new, print)
+    return serve_over("flower, gRPC", _streamed(grid, config, watchers), configuration, config.new, print)
+
+
+def _streamed(grid: Grid, config: RunConfig, watchers: Sequence[Watcher]) -> Coordinate:
     """A session over gRPC, to which Flower carries the tickets."""
-    hub = server.hub()
-    ticket = sign_ticket(config.address or _address_of(server, hub), server.roster, server.keys.identity)
     simulated = bool(config.federation)
     ttl = _SIMULATION_SECONDS if simulated else _TICKET_SECONDS
     again = _SIMULATION_AGAIN if simulated else _TICKET_AGAIN
     farewell = _SIMULATION_FAREWELL if simulated else _TICKET_FAREWELL
-    with TicketOffice(grid, ticket, ttl, again, farewell) as office, server.transcript() as store:
-        return run_session(server.plan("flower, gRPC"), hub, Watchers([office, *watchers]), store=store)
+
+    def coordinate(
+        server: Server, plan: SessionPlan, store: TranscriptStore, checkpoint: SessionCheckpoint
+    ) -> SessionOutcome:
+        hub = server.hub()
+        ticket = sign_ticket(config.address or _address_of(server, hub), server.roster, server.keys.identity)
+        with TicketOffice(grid, ticket, ttl, again, farewell) as office:
+            return run_session(plan, hub, Watchers([office, *watchers]), store=store, checkpoint=checkpoint)
+
+    return coordinate
 
 
-def run_relayed(grid: Grid, server: Server, watchers: Sequence[Watcher]) -> SessionOutcome:
+def _relayed(grid: Grid, watchers: Sequence[Watcher]) -> Coordinate:
     """A session over Grid messages alone."""
-    plan = server.plan("flower, relayed")
-    times = relayed_timetable(plan.timetable)
-    hub = RelayHub(grid, plan.roster, plan.terms.session, ttl=max(times.set_up, times.upload, times.open))
-    with server.transcript() as store:
-        return run_session(replace(plan, timetable=times), hub, Watchers(watchers), store=store)
+
+    def coordinate(
+        server: Server, plan: SessionPlan, store: TranscriptStore, checkpoint: SessionCheckpoint
+    ) -> SessionOutcome:
+        del server
+        times = relayed_timetable(plan.timetable)
+        hub = RelayHub(grid, plan.roster, plan.terms.session, ttl=max(times.set_up, times.upload, times.open))
+        patient = replace(plan, timetable=times)
+        return run_session(patient, hub, Watchers(watchers), store=store, checkpoint=checkpoint)
+
+    return coordinate
 
 
 def _address_of(server: Server, hub: GrpcHub) -> str:

@@ -1,4 +1,4 @@
-"""A server process: its configuration opened and checked, one session run over gRPC, the outcome kept."""
+"""A server process: its configuration opened and checked, one session run or taken up again, the outcome kept."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from fed_em.model_file import FittedModel, load_model, save_model
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.party import PartyKeys, check_certificate, load_keys
 from fed_em_protocols.roster import Roster, load_roster
+from fed_em_protocols.transcript.recorder import TranscriptStore
+from fed_em_server.checkpoints.session_checkpoint import SessionCheckpoint
 from fed_em_server.checkpoints.store import CheckpointStore, checkpoint_url
 from fed_em_server.checkpoints.taking_up import ended_well, take_up
 from fed_em_server.configuration import ServerConfiguration
@@ -54,6 +56,10 @@ class Server:
     def lapsed(self) -> list[CallerError]:
         """A complaint for each tenant whose certificate is not valid now."""
         return [fault for tenant in self.roster.tenants if (fault := _lapse_of(self.roster, tenant.name)) is not None]
+
+
+# Runs a session, or goes on with it, from its plan to its outcome.
+Coordinate = Callable[[Server, SessionPlan, TranscriptStore, SessionCheckpoint], SessionOutcome]
 
 
 def checkpoints_of(configuration: ServerConfiguration, roster: Roster) -> tuple[URL, str]:
@@ -106,11 +112,29 @@ def serve(
     new: bool = False,
     report: Callable[[str], None] = lambda _: None,
 ) -> tuple[SessionOutcome, Path]:
-    """Run one session over gRPC, and keep its outcome in the configuration's output folder. One that is not over goes on.
+    """Run one session over gRPC, as `serve_over` does."""
+
+    def coordinate(
+        server: Server, plan: SessionPlan, store: TranscriptStore, checkpoint: SessionCheckpoint
+    ) -> SessionOutcome:
+        return run_session(plan, server.hub(), watcher, store=store, checkpoint=checkpoint)
+
+    return serve_over("grpc", coordinate, configuration, new, report)
+
+
+def serve_over(
+    transport: str,
+    coordinate: Coordinate,
+    configuration: ServerConfiguration,
+    new: bool = False,
+    report: Callable[[str], None] = lambda _: None,
+) -> tuple[SessionOutcome, Path]:
+    """Run one session, and keep its outcome in the configuration's output folder. One that is not over goes on.
 
     Args:
+        transport: What the session's record says of how tenants are reached.
+        coordinate: Runs the session.
         configuration: Of the session.
-        watcher: Who looks on.
         new: Abandon a session that is not over.
         report: Told, in a sentence, if one goes on, and which tenants' certificates have expired meanwhile.
 
@@ -118,7 +142,7 @@ def serve(
         The outcome, and the folder of its transcript.
 
     Raises:
-        FedEmError: as `open_server`, `take_up`, `GrpcHub` and `run_session`.
+        FedEmError: as `open_server`, `take_up` and `coordinate`.
     """
     server = _opened(configuration)
     lapsed = server.lapsed()
@@ -126,7 +150,7 @@ def serve(
     with server.checkpoints() as checkpoints:
         if lapsed and (new or checkpoints.unfinished() is None):
             raise lapsed[0]
-        plan, checkpoint = take_up(checkpoints, server.plan("grpc"), new)
+        plan, checkpoint = take_up(checkpoints, server.plan(transport), new)
         if checkpoint.resumed:
             report(f"session {checkpoint.session} goes on, {checkpoint.last_round} rounds into it")
             for fault in lapsed:
@@ -134,7 +158,7 @@ def serve(
         else:
             claim_output(configuration.output)
         with server.transcript(checkpoint.transcript or None) as store:
-            outcome = run_session(plan, server.hub(), watcher, store=store, checkpoint=checkpoint)
+            outcome = coordinate(server, plan, store, checkpoint)
         keep_outcome(configuration.output, outcome)
         checkpoint.done()
     return outcome, store.folder

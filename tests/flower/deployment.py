@@ -135,16 +135,24 @@ class Party:
             if name in self.serving:
                 self.serving.pop(name).stop()
 
+    def kill_started(self, word: str) -> None:
+        """As after a power cut: what was started here that has a word in its command."""
+        for process in self._started(word):
+            os.kill(process, signal.SIGKILL)
+
     def has_running(self, word: str = "") -> bool:
         """Whether a process, zombies aside, that was started here has a word in its command."""
+        return bool(self._started(word))
+
+    def _started(self, word: str) -> list[int]:
         mark = f"FLWR_HOME={self.folder / 'flower-home'}".encode()
+        found = []
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    command = (entry / "cmdline").read_bytes()
-                    if word.encode() in command:
-                        return True
-        return False
+                command = (entry / "cmdline").read_bytes()
+                if mark in (entry / "environ").read_bytes().split(b"\0") and word.encode() in command:
+                    found.append(int(entry.name))
+        return found
 
     def stop_all(self) -> None:
         """End everything that was started here, and what it started."""
@@ -165,7 +173,7 @@ class Deployment:
     """
 
     def __init__(self, folder: Path, doors: Path, federation: FederationFolder) -> None:
-        port, hub, strange_port, *node_ports = unused_ports(3 + len(federation.tenant_files))
+        port, hub, self.coordinator_port, strange_port, *node_ports = unused_ports(4 + len(federation.tenant_files))
         self.server = Party(
             folder / "server",
             "server",

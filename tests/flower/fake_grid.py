@@ -13,6 +13,9 @@ from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 
 from fed_em_client.flower_app import app
 from fed_em_protocols.wire.grid_messages import CODE, DATA, RECORD, Action, AnswerCode
+from fed_em_server.flower_app import RunConfig, run
+from fed_em_server.session import SessionOutcome, Watcher
+from fed_em_simulations.federation_folder import FederationFolder
 
 Node = Callable[[Message], Message]
 
@@ -93,3 +96,10 @@ def message_to_node(action: Action, data: bytes) -> Message:
     message = Message(RecordDict({RECORD: ConfigRecord({DATA: data})}), 1, action.message_type, ttl=30.0)
     message.metadata.__dict__["_message_id"] = "request"
     return message
+
+
+def run_over(grid: FakeGrid, served: FederationFolder, watcher: Watcher, **settings: Any) -> SessionOutcome:
+    """A federation's session as the ServerApp runs it over a Grid, with settings of the run's config."""
+    config = RunConfig(session=str(served.session_file), **settings)
+    outcome, _ = run(grid, config, served.server, [watcher])  # type: ignore[arg-type]
+    return outcome

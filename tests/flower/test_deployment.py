@@ -9,6 +9,7 @@ import time
 import tomllib
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,13 @@ from fed_em.model import Parameters
 from fed_em.model_file import load_model
 from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_server.bundle import build_bundle, write_bundle
+from fed_em_server.live_page.live_page import ADDRESS_FILE
 from fed_em_server.serve import open_server
 from fed_em_server.session import run_session
 from fed_em_simulations.federation_folder import FederationFolder
 from tests.flower.deployment import DOCUMENT, Deployment, Party, block, wait_until
 from tests.flower.held import Held
+from tests.flower.live_state import state_of
 
 BUNDLE = "@fed-em/fed-em-flower==0.1.0"
 KILLED_IN_ROUND = 5
@@ -33,6 +36,7 @@ FIT = "tolerance = 0\nmax_iterations = 30"
 TIMES = "gather = 900\npatience = 0.3\nstraggler = 0.5\nset_up = 60\nupload = 120\nopen = 60"
 # For a session to end that waits for its dead: Flower lets a SuperNode that was killed in again after some 80 seconds.
 LONG = 600
+LIVE_PAGE = '[dashboard]\nlisten = "127.0.0.1:0"\n'
 
 # One deployment for all of them.
 pytestmark = pytest.mark.xdist_group("deployment")
@@ -76,12 +80,23 @@ def deployment(
         assert not deployed.left_behind(), "every process of every party is gone"
 
 
-def another_session(federation: FederationFolder, name: str) -> Path:
-    """The same session, whose results go elsewhere."""
+def another_session(federation: FederationFolder, name: str, listen: str = "127.0.0.1:0", more: str = "") -> Path:
+    """The same session, whose results go elsewhere, in a file with more in it."""
     path = federation.session_file.with_name(f"{name}.toml")
-    text = federation.session_file.read_text(encoding="utf-8")
-    path.write_text(text.replace('output = "../result"', f'output = "../{name}"'), encoding="utf-8")
+    text = federation.session_file.read_text(encoding="utf-8").replace("127.0.0.1:0", listen)
+    path.write_text(text.replace('output = "../result"', f'output = "../{name}"') + more, encoding="utf-8")
     return path
+
+
+@contextmanager
+def a_run(server: Party, commands: str, in_round: int) -> Iterator[str]:
+    """A block in which a run that was submitted is in a round; at its end, its coordinator has gone. Gives the run's number."""
+    held = Held(server.folder / "events.jsonl", in_round)
+    run = started(server.run(commands))
+    with held.in_a_round():
+        yield run
+    held.over()
+    wait_until(lambda: not server.has_running("flwr-serverapp"), "the coordinator lives on")
 
 
 def foreign_bundle() -> bytes:
@@ -142,12 +157,11 @@ def test_a_tenant_s_machine_and_the_superlink_are_killed_in_mid_session_and_no_f
     deployment.stranger.serve("supernode")
 
     nodes = [deployment.tenants[name] for name in ("t0", "t2")]
-    elsewhere = another_session(federation, "elsewhere")
     server.run("fed-em flower-app unsigned && sed -i s/'A session'/'Another session'/ unsigned/*/pyproject.toml")
-    unsigned = submit(server, "unsigned/fed-em-flower", elsewhere)
+    unsigned = submit(server, "unsigned/fed-em-flower", another_session(federation, "unsigned"))
     await_refusal(nodes, "App verification is not supported")
     with deployment.shelved(foreign_bundle()):
-        tampered = submit(server, BUNDLE, elsewhere)
+        tampered = submit(server, BUNDLE, another_session(federation, "tampered"))
         await_refusal(nodes, "FAB verification failed")
     server.run(f"flwr stop {unsigned} fleet && flwr stop {tampered} fleet")
     assert "refuses this bundle: nobody whom it trusts has signed it" in server.run(f"flwr log {tampered} fleet --show")
@@ -173,10 +187,13 @@ def test_a_tenant_s_machine_and_the_superlink_are_killed_in_mid_session_and_no_f
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_a_superlink_that_starts_the_coordinator_itself_takes_it_along_and_the_session_is_run_again(
+def test_a_session_whose_coordinator_is_lost_goes_on_when_it_is_submitted_again(
     deployment: Deployment, federation: FederationFolder, undisturbed: Parameters
 ) -> None:
-    """Without a process of its own for the coordinator."""
+    """Lost with a SuperLink that has no process of its own for the coordinator and takes it along; and then killed itself.
+
+    Tenants dial the next one by themselves. The model is that of an undisturbed session, bit for bit; the live page shows the first run.
+    """
     server = deployment.server
     server.stop("superexec", "superlink")
     alone = (
@@ -190,20 +207,31 @@ def test_a_superlink_that_starts_the_coordinator_itself_takes_it_along_and_the_s
         tenant.serve("tenant")
         if "supernode" not in tenant.serving:
             tenant.serve("supernode")
-    held = Held(server.folder / "events.jsonl", KILLED_IN_ROUND)
-    lost = started(server.run(block("server", "run")))
-    with held.in_a_round():
+    again = another_session(federation, "again", listen=f"127.0.0.1:{deployment.coordinator_port}", more=LIVE_PAGE)
+    output = federation.server.output.with_name("again")
+    commands = f'export SESSION="{again}"\n{block("server", "run")}'
+
+    with a_run(server, commands, KILLED_IN_ROUND) as lost:
+        page = state_of((output / ADDRESS_FILE).read_text(encoding="utf-8").strip())
+        assert page["session"]["tenants"] == list(federation.tenant_files) and page["rounds"]
         server.kill("superlink", again=False)
         wait_until(lambda: not server.has_running("flower-superexec"), "what the SuperLink has started lives on")
         # The coordinator, which looks for its parent five times a second, is told as well; it cannot hear while its events are held.
-        time.sleep(0.5)
-    held.over()
-    wait_until(lambda: not server.has_running("flwr-serverapp"), "the coordinator lives on")
+        time.sleep(3)
     server.serve("superlink", alone)
     deployment.await_superlink()
-    for tenant in deployment.tenants.values():
-        tenant.serve("tenant")
-    submit(server, BUNDLE, another_session(federation, "again"))
+    with a_run(server, commands, KILLED_IN_ROUND + 10) as killed:
+        server.kill_started("flwr-serverapp")
+    completed = started(server.run(commands))
     wait_until(deployment.tenants_served, "the session does not end", LONG)
-    assert status_of(lost, server.run(block("server", "look"))) != "finished:completed"
-    assert load_model(federation.server.output.with_name("again") / "model").parameters.distance(undisturbed) == 0
+
+    def listed() -> dict[str, bool]:
+        seen = server.run(block("server", "look"))
+        return {run: status_of(run, seen) == "finished:completed" for run in (lost, killed, completed)}
+
+    expected = {lost: False, killed: False, completed: True}
+    wait_until(lambda: listed() == expected, "Flower does not list the last run alone as completed")
+    told = server.run(f"flwr log {completed} fleet --show")
+    (rounds,) = re.findall(r"session \w+ goes on, (\d+) rounds into it", told)
+    assert int(rounds) >= KILLED_IN_ROUND + 10
+    assert load_model(output / "model").parameters.distance(undisturbed) == 0

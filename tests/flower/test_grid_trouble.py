@@ -19,11 +19,9 @@ from test_equals_pooled import assert_same_path, pooled_from_same_start
 from fed_em_client import flower_tenant
 from fed_em_protocols.wire.grid_messages import Action, AnswerCode
 from fed_em_server import flower_app, grid_nodes, relay_hub, ticket_office
-from fed_em_server.flower_app import RunConfig, run_relayed, run_streamed
 from fed_em_server.grid_nodes import Answered, GridNodes
-from fed_em_server.serve import open_server
 from fed_em_simulations.federation_folder import FederationFolder
-from tests.flower.fake_grid import FakeGrid, Node, node_at, node_of
+from tests.flower.fake_grid import FakeGrid, Node, node_at, node_of, run_over
 from tests.flower.tenants import Restarting, tenants_at
 
 SIZES = (60, 40, 50)
@@ -160,18 +158,16 @@ def test_tickets_that_are_lost_are_replaced(tmp_path: Path, doors: Path, monkeyp
     monkeypatch.setattr(flower_app, "_TICKET_AGAIN", 0.1)
     federation = federation_of(tmp_path)
     grid = LossyGrid({100 + k: node_at(doors / name) for k, name in enumerate(federation.tenant_files)}, lost=2)
-    run = RunConfig(session=str(federation.session_file))
     with tenants_at(federation, doors):
-        outcome = run_streamed(grid, run, open_server(federation.server), [Recorder()])  # type: ignore[arg-type]
+        outcome = run_over(grid, federation, Recorder())
     assert len(outcome.result.fit.iterations) == 4 and min(grid.pushed.values()) >= 3
 
 
 def test_a_streamed_session_under_a_superlink_that_fails_every_second_call(tmp_path: Path, doors: Path) -> None:
     federation = federation_of(tmp_path)
     grid = FailingGrid({100 + k: node_at(doors / name) for k, name in enumerate(federation.tenant_files)}, every=2)
-    run = RunConfig(session=str(federation.session_file))
     with tenants_at(federation, doors):
-        outcome = run_streamed(grid, run, open_server(federation.server), [Recorder()])  # type: ignore[arg-type]
+        outcome = run_over(grid, federation, Recorder())
     assert len(outcome.result.fit.iterations) == 4
     assert grid.failed["look"] > 0 and grid.failed["push"] > 0
 
@@ -180,7 +176,7 @@ def test_a_relayed_session_under_a_superlink_that_fails_now_and_then_is_pooled_e
     federation = federation_of(tmp_path)
     answers = [Restarting(federation, name).answer for name in federation.tenant_files]
     grid = FailingGrid({100 + k: node_of(answer) for k, answer in enumerate(answers)}, every=10)
-    outcome = run_relayed(grid, open_server(federation.server), [Recorder()])  # type: ignore[arg-type]
+    outcome = run_over(grid, federation, Recorder(), link="relay")
     rows = np.concatenate(list(clustered_rows(SIZES).values()))
     assert_same_path(outcome, pooled_from_same_start(federation, outcome.result, rows))
     assert grid.failed["push"] > 0 and grid.failed["pull"] > 0
@@ -204,8 +200,7 @@ def test_a_run_that_flower_counts_as_ended_goes_on_with_the_tenants_that_are_lin
             time.sleep(0.1)
 
     grid = Ended({100 + k: node_at(doors / name) for k, name in enumerate(federation.tenant_files)})
-    run = RunConfig(session=str(federation.session_file))
     with tenants_at(federation, doors), caplog.at_level(logging.WARNING, logger="flwr"):
-        outcome = run_streamed(grid, run, open_server(federation.server), [Linked()])  # type: ignore[arg-type]
+        outcome = run_over(grid, federation, Linked())
     assert len(outcome.result.fit.iterations) == 4
     assert "Flower counts this run as ended" in caplog.text

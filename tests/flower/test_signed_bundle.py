@@ -33,6 +33,7 @@ from fed_em_server.bundle_hub import BundleHub
 from fed_em_server.bundle_signature import SignedBundle, sign_bundle
 
 APP = "@fed-em/fed-em-flower"
+OTHER_SIGNER = Ed25519PrivateKey.generate()
 
 
 def key_at(path: Path, key: Ed25519PrivateKey | EllipticCurvePrivateKey | None = None) -> Path:
@@ -105,6 +106,34 @@ def test_the_signature_of_somebody_else_is_refused_and_that_of_one_of_several_is
     (signed.bundle.parent / elsewhere.signature.name).write_bytes(elsewhere.signature.read_bytes())
     assert _verify_fab(fetched(signed.bundle.parent), trusted_by_node(elsewhere.trusted))
     assert _verify_fab(fetched(signed.bundle.parent), trusted_by_node(signed.trusted))
+
+
+def test_a_second_signer_in_the_same_folder_joins_the_first_and_signing_again_changes_nothing(
+    tmp_path: Path, signed: SignedBundle
+) -> None:
+    first = signed.trusted.read_text(encoding="utf-8")
+    signed.trusted.write_text(f"# whom we trust\n{first.rstrip()}", encoding="utf-8")
+    for _ in range(2):
+        other = sign_bundle(signed.bundle.parent, key_at(tmp_path / "other", OTHER_SIGNER))
+    assert other.trusted == signed.trusted
+    assert (
+        set(trusted_by_node(signed.trusted))
+        == {signed.key_id, other.key_id}
+        == set(read_trusted_entities(signed.trusted))
+    )
+    assert signed.trusted.read_text(encoding="utf-8").startswith(f"# whom we trust\n{first}")
+    assert len(fetched(signed.bundle.parent).verifications) == 2 + 1
+
+
+@pytest.mark.parametrize("text", ["{}", "[fpk_1]", "{fpk_1: LINE}"])
+def test_a_file_of_trusted_entities_that_takes_no_line_is_left_as_it_is(tmp_path: Path, text: str) -> None:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    key = OTHER_SIGNER.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    (folder / "trusted-entities.yaml").write_text(text.replace("LINE", key), encoding="utf-8")
+    with pytest.raises(CallerError, match=r"trusted-entities\.yaml"):
+        sign_bundle(folder, key_at(tmp_path / "signer"))
+    assert [path.read_text(encoding="utf-8") for path in folder.iterdir()] == [text.replace("LINE", key)]
 
 
 @pytest.mark.parametrize("claim", ["name of the trusted key", "time of signing"])

@@ -62,11 +62,20 @@ class LivePage(PictureKeeper):
         """Print the address on a terminal. Anywhere else, where a log may keep what is printed, write it to a file of its owner's.
 
         Raises:
-            EnvironmentFault: the file cannot be written.
+            EnvironmentFault: as `keep_address`.
         """
         if console.is_terminal:
             console.print(f"live page: {self.url}", highlight=False, soft_wrap=True, markup=False)
             return
+        kept = self.keep_address(folder)
+        console.print(f"the address of the live page is in {kept}", highlight=False, soft_wrap=True)
+
+    def keep_address(self, folder: Path) -> Path:
+        """Write the address to a file of its owner's, which is gone when the block ends.
+
+        Raises:
+            EnvironmentFault: the file cannot be written.
+        """
         self._address_file = folder / ADDRESS_FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +85,7 @@ class LivePage(PictureKeeper):
                 file.write(f"{self.url}\n")
         except OSError as error:
             raise EnvironmentFault(f"cannot write {self._address_file}: {error.strerror}") from None
-        console.print(f"the address of the live page is in {self._address_file}", highlight=False, soft_wrap=True)
+        return self._address_file
 
     def ended(self, record: SessionRecord, folder: Path, files: Sequence[str]) -> None:
         """Show how the session ended, and where its files lie."""
