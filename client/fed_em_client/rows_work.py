@@ -139,6 +139,14 @@ class _Counting:
     least_tenants: int
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """The minibatch that was evaluated last, by its number, and at which parameters."""
+
+    number: int
+    parameters: bytes = field(repr=False)
+
+
 class RowsWork:
     """The work behind a tenant's session. Implements `fed_em_client.tenant_session.TenantWork`.
 
@@ -196,6 +204,8 @@ class RowsWork:
         self._counting: _Counting | None = None
         self._products_at: bytes | None = None
         self._first_of_replicates: int | None = None
+        self._batch: _Batch | None = None
+        self._first_process = True
         self._last_noised = 0
 
     def prepare(self, description: bytes, mass_floor: int) -> None:
@@ -263,6 +273,7 @@ class RowsWork:
         """
         if session != self._number:
             self._number = session
+            self._first_process = self._marks.work(session) is None
             self._forget_rounds()
         prepared = self._prepared()
         privacy, measures = prepared.description.privacy, prepared.description.measured
@@ -358,6 +369,7 @@ class RowsWork:
     def _forget_rounds(self) -> None:
         self._setting, self._coordinates, self._picked = None, None, None
         self._counting, self._products_at, self._first_of_replicates = None, None, None
+        self._batch = None
         self._last_noised = 0
 
     def _prepared(self) -> _Session:
@@ -474,13 +486,24 @@ class RowsWork:
         return setting.encoding, statistics
 
     def _records_of(self, asked: Evaluate, setting: _Setting) -> Records | RemoteRecords:
-        """The records that a round is over: all, or in a stream's rounds of the model the minibatch of this tenant and round."""
+        """The records that a round is over: all, or in a stream's rounds of the model this tenant's next minibatch."""
         stream = self._prepared().description.stream
         if stream is None or setting.moments or setting.candidates:
             return setting.records
-        return _held_here(setting.records)[
-            stream.minibatches(self._own_key("minibatches")).rows_of(asked.round, len(setting.records))
-        ]
+        minibatches = stream.minibatches(self._own_key("minibatches"))
+        return _held_here(setting.records)[minibatches.rows_of(self._batch_of(asked).number, len(setting.records))]
+
+    def _batch_of(self, asked: Evaluate) -> _Batch:
+        """The minibatch of a round: the next, or, at the parameters of the round before, the same again.
+
+        A round that failed, or whose server died, is asked for anew by another number, and its minibatch is not passed over. An earlier
+        process of this tenant took fewer minibatches than there were rounds, so what follows the round's number is new.
+        """
+        if self._batch is None:
+            self._batch = _Batch(0 if self._first_process else asked.round, asked.parameters)
+        elif self._batch.parameters != asked.parameters:
+            self._batch = _Batch(self._batch.number + 1, asked.parameters)
+        return self._batch
 
     def _require_within_reach(
         self, setting: _Setting, parameters: Parameters, records: Records | RemoteRecords

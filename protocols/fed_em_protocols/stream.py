@@ -1,8 +1,8 @@
 """The `[stream]` of a session: stepwise EM, in which a round sums a part of every tenant's rows and the server averages the sums.
 
-Both sides know it from the session's description. A tenant evaluates one minibatch a round (`fed_em.minibatches`), drawn from a secret of
-its own and the round's number; the server averages opened sums, whole vectors over all who answered, and never sees less
-(`fed_em.stepwise`).
+Both sides know it from the session's description. A tenant evaluates one minibatch a round (`fed_em.minibatches`), one after the other,
+drawn from a secret of its own; a sum that is asked for anew, as its round failed, is over the same one. The server averages opened sums,
+whole vectors over all who answered, and never sees less (`fed_em.stepwise`).
 """
 
 from __future__ import annotations
@@ -45,5 +45,5 @@ class Stream(Table):
         return DecayingStep(default.exponent if self.decay is None else self.decay, self.offset or default.offset)
 
     def minibatches(self, key: bytes) -> Minibatches:
-        """The parts of one tenant's rows, drawn from its key; round t takes part t."""
+        """The parts of one tenant's rows, drawn from its key."""
         return Minibatches(self.batches, key)

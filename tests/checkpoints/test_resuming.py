@@ -15,6 +15,7 @@ from small_federation import clustered_rows, session_toml, write_small_federatio
 
 from fed_em.errors import CallerError, CollapsedComponent, EnvironmentFault
 from fed_em.parameters import Parameters
+from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_protocols.envelope import unseal
 from fed_em_protocols.errors import OutOfTurn, SumFailed
@@ -32,6 +33,11 @@ POLICY = 'difference_guard = "off"\ncolluders = 0\nallow_semi_honest = true'
 PLAIN = session_toml(fit="max_iterations = 3", trust=TRUST)
 TRUSTING = session_toml(fit="max_iterations = 3", trust=TRUST + '\nmode = "semi-honest"')
 GATED = session_toml(fit="max_iterations = 2", trust=TRUST + "\nmass_floor = 5")
+STREAMED = session_toml(
+    model='family = "gaussian-mixture"\nn_components = 3\ncovariance = "full"\n[stream]\nbatches = 3\nstep_size = 0.5',
+    fit="max_iterations = 4",
+    trust=TRUST,
+)
 RICH = session_toml(
     fit="max_iterations = 5\nstandard_errors = true",
     optimiser="lbfgs",
@@ -94,6 +100,18 @@ def test_a_process_may_die_at_any_step(tmp_path: Path, session: str, stride: int
         assert_it_ended_well(world, outcome, session)
         number, over = number + stride, world.processes == 1
     assert number > 5 * stride
+
+
+def test_a_stream_goes_on_with_the_minibatch_that_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever number its round has then: so it comes to the model of a session that nothing disturbed."""
+    # Else each session draws its own minibatches, and there were nothing to compare.
+    monkeypatch.setattr(RowsWork, "_own_key", lambda work, label: f"{label} of {work._index}".encode())
+    world = world_of(tmp_path, STREAMED)
+    outcome = world.until_it_ends(lambda number: Death("listening", 9 * number + 20))
+    assert world.processes > 3
+    rounds = [each.round for each in outcome.record.rounds]
+    assert len(rounds) == 5 < rounds[-1], "some rounds were lost"
+    assert_it_ended_well(world, outcome, STREAMED)
 
 
 def died_after(world: World, commits: int) -> None:

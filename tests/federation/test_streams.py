@@ -59,6 +59,7 @@ def in_one_place(
     federation: FederationFolder,
     result: StandardisedFit,
     rounds: Mapping[int, frozenset[str]],
+    batches: Mapping[str, Mapping[int, int]] | None = None,
 ) -> Fit:
     """Stepwise EM over the same minibatches of all rows, without a tenant or a server: from where the session started.
 
@@ -67,6 +68,7 @@ def in_one_place(
         federation: Its tenants.
         result: The session's, for its coordinates and its start.
         rounds: The numbers of its rounds of the model, in order, and who was in each sum.
+        batches: By tenant, the minibatch that it took in each round; None: all took one after the other.
     """
     description = plan.description
     model, stream, asked = description.fitted_model, description.stream, iter(rounds.items())
@@ -80,7 +82,8 @@ def in_one_place(
         number, names = next(asked)
         summed = Statistics.zero(model.layout())
         for name in names:
-            rows = stream.minibatches(keys[name]).rows_of(number, len(there[name]))
+            batch = list(rounds).index(number) if batches is None else batches[name][number]
+            rows = stream.minibatches(keys[name]).rows_of(batch, len(there[name]))
             summed = summed + model.e_step(parameters, there[name][rows])
         return Summed(summed)
 
@@ -154,15 +157,15 @@ def test_whoever_is_away_is_left_out_and_comes_back_without_a_base_round(tmp_pat
     session = session_toml(MODEL + STREAM, "max_iterations = 40")
     federation = write_three_blocks(tmp_path / "f", tenants, session)
     modes: set[int] = set()
-    uploads = [0]
+    uploads: dict[str, list[int]] = {f"t{index}": [] for index in range(9)}
 
     def interfere(passing: Passing) -> Fate:
         content = unseal(passing.data, "").content
         if isinstance(content, Header):
             modes.add(content.mode)
-        if passing.direction is Direction.TO_SERVER and passing.tenant == 4 and isinstance(content, Upload):
-            uploads[0] += 1
-            if uploads[0] == 5:
+        if passing.direction is Direction.TO_SERVER and isinstance(content, Upload):
+            uploads[f"t{passing.tenant}"].append(content.round)
+            if passing.tenant == 4 and len(uploads["t4"]) == 5:
                 hub.restart(4, 0.05)
                 return Fate.KILL
         return Fate.DELIVER
@@ -173,7 +176,14 @@ def test_whoever_is_away_is_left_out_and_comes_back_without_a_base_round(tmp_pat
     assert modes == {Mode.WHOLE}
     assert any(len(names) == 6 for names in rounds.values()), "without the block of the one that was killed"
     assert len(list(rounds.values())[-1]) == 9
-    assert_equal(outcome, in_one_place(plan, federation, outcome.result, rounds))
+    # The first upload is of the moments. The killed one goes on by the number of the first round that it is asked for.
+    batches = {name: {each: batch - 1 for batch, each in enumerate(mine)} for name, mine in uploads.items()}
+    back = uploads["t4"][5]
+    batches["t4"] |= {each: back + k for k, each in enumerate(uploads["t4"][5:])}
+    assert len({mine[back] for mine in batches.values()}) == 3, (
+        "its own, those of its block, which missed a round, and the others'"
+    )
+    assert_equal(outcome, in_one_place(plan, federation, outcome.result, rounds, batches))
 
 
 class TestConfiguration:

@@ -1,4 +1,4 @@
-"""What a tenant evaluates in a stream: the minibatch of its secret, session and round, whole, and nothing else."""
+"""What a tenant evaluates in a stream: the next minibatch, of its secret and session, whole, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fed_em.broadcast import Broadcast
 from fed_em.errors import CallerError
 from fed_em.model import COUNT, Rows
+from fed_em.parameters import Parameters
 from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.description import SessionDescription, encoding_of
 from fed_em_protocols.keys import KEY_BYTES, derive
 from fed_em_protocols.messages import Mode
 from fed_em_protocols.stream import Stream
+from fed_em_simulations.volatile_marks import VolatileMarks
 from tests.parties.forest import Parties
 from tests.parties.test_rows_work import BEECH, Bench
 
@@ -34,18 +37,59 @@ def work_of(bench: Bench, secret: bytes) -> RowsWork:
     return work
 
 
-@pytest.mark.parametrize("number", [2, 3, 4, 17])
-def test_a_round_is_over_its_own_part_of_the_rows(bench: Bench, number: int) -> None:
-    broadcast, work = bench.broadcast(), work_of(bench, b"mine")
-    encoding = encoding_of(bench.description, broadcast, bench.parties.roster.row_caps)
-    part = bench.rows[
-        STREAM.minibatches(derive("minibatches", b"mine", KEY_BYTES, SESSION)).rows_of(number, len(bench.rows))
+class Parts:
+    """Which minibatch each request was answered with, found by the vector that it gives."""
+
+    def __init__(self, bench: Bench, parties: int = 40) -> None:
+        self.bench = bench
+        minibatches = STREAM.minibatches(derive("minibatches", b"mine", KEY_BYTES, SESSION))
+        self.parts = [bench.rows[minibatches.rows_of(number, len(bench.rows))] for number in range(parties)]
+
+    def at(self, shift: float) -> Broadcast:
+        """A request that differs from another by its parameters."""
+        broadcast = self.bench.broadcast()
+        moved = {**broadcast.parameters, "means": broadcast.parameters["means"] + shift}
+        return replace(broadcast, parameters=Parameters(moved))
+
+    def answered(self, work: RowsWork, broadcast: Broadcast, number: int) -> int:
+        encoding = encoding_of(self.bench.description, broadcast, self.bench.parties.roster.row_caps)
+        vector = work.evaluate(self.bench.request(broadcast, number))
+        at = self.bench.coordinates.apply
+        statistics = [broadcast.model.e_step(broadcast.parameters, at(part), encoding.layout) for part in self.parts]
+        assert {float(each[COUNT]) for each in statistics} == {13.0, 14.0}
+        return [np.array_equal(vector, encoding.encode(each, BEECH)) for each in statistics].index(True)
+
+
+def test_each_round_is_over_the_next_part_of_the_rows(bench: Bench) -> None:
+    """Whatever the numbers of rounds: those of other tenants, of moments, and of rounds that never came here are not passed over."""
+    parts, work = Parts(bench), work_of(bench, b"mine")
+    assert [parts.answered(work, parts.at(k / 8), number) for k, number in enumerate((2, 3, 9, 10, 17))] == [
+        0,
+        1,
+        2,
+        3,
+        4,
     ]
-    statistics = broadcast.model.e_step(broadcast.parameters, bench.coordinates.apply(part), encoding.layout)
-    assert float(statistics[COUNT]) in {13.0, 14.0}
-    vector = work.evaluate(bench.request(broadcast, number))
-    np.testing.assert_array_equal(vector, encoding.encode(statistics, BEECH))
-    np.testing.assert_array_equal(work_of(bench, b"mine").evaluate(bench.request(broadcast, number)), vector)
+    assert parts.answered(work_of(bench, b"mine"), parts.at(0.0), 30) == 0
+
+
+def test_a_sum_that_is_asked_for_anew_is_over_the_same_part(bench: Bench) -> None:
+    """Its round failed, or its server died."""
+    parts, work = Parts(bench), work_of(bench, b"mine")
+    asked = [(0.0, 2), (0.0, 3), (0.5, 4), (0.5, 7), (0.0, 8)]
+    assert [parts.answered(work, parts.at(shift), number) for shift, number in asked] == [0, 0, 1, 1, 2]
+
+
+def test_a_tenant_that_starts_anew_goes_on_behind_all_that_it_can_have_taken(bench: Bench) -> None:
+    parts, marks = Parts(bench), VolatileMarks()
+    taken = []
+    for first in (2, 11):
+        work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, marks, secret=b"mine")
+        work.prepare(bench.description.to_json(), 0)
+        work.changed(SESSION)
+        work.changed(SESSION)  # another link of the same process
+        taken += [parts.answered(work, parts.at(k / 8), first + k) for k in range(3)]
+    assert taken == [0, 1, 2, 11, 12, 13]
 
 
 def test_whoever_knows_the_session_does_not_know_the_parts(bench: Bench) -> None:
