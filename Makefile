@@ -61,7 +61,7 @@ observability: $(DEVELOPERS)  ## Generate rules, dashboards and tables anew from
 	$(BIN)/python -m fed_em_server.observability.generate
 
 lock: $(DEVELOPERS)  ## Resolve the dependencies anew.
-	$(LOCK) pyproject.toml requirements/build.in --extra plots -o requirements/users.lock
+	$(LOCK) pyproject.toml requirements/build.in --extra plots --extra privacy --extra serving -o requirements/users.lock
 	$(LOCK) pyproject.toml requirements/build.in --all-extras -c requirements/users.lock -o requirements/developers.lock
 
 clean:  ## Remove environments, caches and results.

@@ -117,6 +117,13 @@ class TestDockerfile:
         (image,) = [line for line in instructions("ARG") if line.startswith("PYTHON_IMAGE")]
         assert re.fullmatch(r"PYTHON_IMAGE=python:3\.1[123]\.\d+-slim-\w+", image)
 
+    def test_the_lock_has_what_serving_and_private_sessions_need(self) -> None:
+        """What `fed-em serve`, its reflection and [privacy] import, by the extras of the package."""
+        extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        locked = {line.partition("==")[0] for line in (REPOSITORY / "requirements/users.lock").read_text().splitlines()}
+        for extra in ("serving", "privacy", "plots"):
+            assert {re.split(r"[<>=\[;]", each)[0] for each in extras[extra]} <= locked, extra
+
     def test_all_dependencies_of_the_lock_have_hashes(self) -> None:
         (lock,) = [line.removeprefix("LOCK=") for line in instructions("ARG") if line.startswith("LOCK")]
         entries = re.split(r"\n(?=\S)", (REPOSITORY / lock).read_text().strip())

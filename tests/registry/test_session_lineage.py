@@ -65,12 +65,26 @@ def test_the_lineage_is_that_of_the_transcript(session: tuple[Path, Roster], reg
     assert registry.load(version).parameters.distance(load_model(output / "model").parameters) == 0.0
 
 
+def test_how_a_fit_went_is_not_taken_from_the_record_that_nobody_signs(
+    session: tuple[Path, Roster], tmp_path: Path
+) -> None:
+    output, roster = session
+    honest = add_output(Registry(tmp_path / "honest"), output, roster).lineage
+    copy = tmp_path / "result"
+    shutil.copytree(output, copy)
+    record = record_of(copy)
+    rounds = tuple(each.model_copy(update={"iteration": 77}) for each in record.rounds[1:])
+    write_record(copy, record.model_copy(update={"converged": not record.converged, "rounds": rounds}))
+    assert add_output(Registry(tmp_path / "other"), copy, roster).lineage == honest
+    assert honest.metrics.converged is record.converged
+
+
 def test_a_private_session_has_its_promise_in_the_lineage(session: tuple[Path, Roster]) -> None:
     output, roster = session
     walked = read_session(output, roster)
     promise = Privacy(epsilon=2.0, delta=1e-6, radius=3.0, noise_multiplier=9.0, sums=5)
     private = replace(walked, description=walked.description.model_copy(update={"privacy": promise}))
-    metrics = lineage_of(private, record_of(output), read_transcript(output)).metrics
+    metrics = lineage_of(private, read_transcript(output), converged=False).metrics
     assert (metrics.epsilon, metrics.delta) == (2.0, 1e-6)
 
 

@@ -28,7 +28,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_protocols.certificates import self_signed
 from fed_em_protocols.wire import serving_pb2 as wire
-from fed_em_server.serving import grpc_face, http_face
+from fed_em_server.serving import grpc_face, http_documents, http_face
 from fed_em_server.serving.http_documents import SCHEMA
 from fed_em_server.serving.limits import ServingLimits
 from fed_em_server.serving.refusals import Refusal
@@ -388,6 +388,77 @@ class TestTooMuch:
                         break
                     slow.sendall(b"a")
             assert time.monotonic() < until
+
+    @pytest.mark.parametrize("which", ["reflection", "a message that never comes"])
+    def test_calls_on_which_nothing_comes_hold_no_thread(self, which: str) -> None:
+        """40 of them, where three threads answer: before, 19 were as many as there were threads."""
+        with (
+            running(FITTED, ServingLimits(at_once=1, waiting=2)) as served,
+            grpc.insecure_channel(served.grpc) as channel,
+        ):
+            silent = threading.Event()
+
+            def nothing() -> Iterator[Any]:
+                silent.wait(120)
+                yield from ()
+
+            if which == "reflection":
+                ask = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+            else:
+                ask = channel.stream_unary(f"/{grpc_face.SERVICE}/Predict").future
+            over = [ask(nothing()) for _ in range(40)]
+            reply = ask_grpc(served.grpc, "Predict", wire.PredictRequest(table=table_of(NAMED)), timeout=60.0)
+            assert len(reply.predictions) == len(NAMED)
+            for each in over:
+                each.cancel()
+            silent.set()
+
+    def test_a_connection_on_which_a_call_stays_silent_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(grpc_face, "_CONNECTION_SECONDS", 0.3)
+        monkeypatch.setattr(grpc_face, "_GRACE_SECONDS", 0.1)
+        silent = threading.Event()
+
+        def nothing() -> Iterator[Any]:
+            silent.wait(120)
+            yield from ()
+
+        with running(FITTED, ServingLimits(seconds=0.1)) as served, grpc.insecure_channel(served.grpc) as channel:
+            replies = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(nothing(), timeout=60.0)
+            with pytest.raises(grpc.RpcError) as caught:
+                next(replies)
+            silent.set()
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE  # and not the caller's own deadline
+
+    def test_requests_are_taken_apart_once_they_are_let_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        read = http_documents.parse_json
+        taken: list[bytes] = []
+        monkeypatch.setattr(http_documents, "parse_json", lambda data, what: taken.append(data) or read(data, what))
+        with running(FITTED, ServingLimits(at_once=1, waiting=1)) as served, busy(served, monkeypatch):
+            replies: list[Any] = []
+            waiting = threading.Thread(
+                target=lambda: replies.append(
+                    ask_http(served.http, "/predict", {"rows": [{}]}, {"X-Request-Timeout": "0.5"})
+                )
+            )
+            waiting.start()
+            waiting.join()
+            assert replies[0][0] == 504 and not taken
+        assert len(taken) == 1
+
+    def test_large_bodies_are_held_up_to_a_bound_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(http_face, "_SMALL", 1000)
+        large = {"rows": [{}], "padding": "x" * 5000}
+        with running(FITTED, ServingLimits(held=8000)) as served:
+            assert ask_http(served.http, "/predict", large)[0] == 400  # it is read, and is no request
+            beginning = b"POST /score HTTP/1.1\r\nContent-Length: 5000\r\nContent-Type: application/json\r\n\r\n"
+            with socket.create_connection(("127.0.0.1", served.http)) as slow:
+                slow.sendall(beginning)
+                for _ in range(1000):
+                    status, document, _ = ask_http(served.http, "/predict", large)
+                    if status == 429:
+                        break
+                assert status == 429 and "large requests" in document["error"]["message"]
+                assert ask_http(served.http, "/predict", {"rows": [{}]})[0] == 200  # a small one has room
 
     def test_requests_in_flight_are_answered_at_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with contextlib.ExitStack() as stack:

@@ -90,7 +90,12 @@ def test_what_the_catalogue_admits_is_what_the_desk_tells() -> None:
     told = Seen()
     desk = Desk(LiveModel(ToldSource(("first", FITTED)), told), ServingLimits(), told)
     desk.live.look()
-    desk.predict([{}]), desk.score([{}]), desk.impute([{}]), desk.sample(1)
+    (
+        desk.predict(lambda: [{}]),
+        desk.score(lambda: [{}]),
+        desk.impute(lambda: ([{}], 0, None)),
+        desk.sample(lambda: (1, None)),
+    )
     assert tuple(method for method, *_ in told.requests) == METHODS
     refused = {Refusal.of(error).outcome for error in (CallerError("no"), EnvironmentFault("no"), ZeroDivisionError())}
     assert {"ok", *refused} == set(ANSWERS)

@@ -130,5 +130,5 @@ def measurements_kept(session: WalkedSession, own: OwnPolicy) -> str:
     period = [each for each in within_period(own.measured, own.policy.measuring, kept.time) if each.time <= kept.time]
     if excess := excess_of(period, own.policy.measuring):
         raise TranscriptFault(f"it took part in {excess} in [policy.measuring]", place)
-    points = len({each.point for each in period})
-    return f"'{own.tenant}' remembers {len(period)} measurements at {points} points in the {own.policy.measuring.period_days} days to this one"
+    days, points = own.policy.measuring.period_days, len({each.point for each in period})
+    return f"'{own.tenant}' remembers {len(period)} measurements at {points} points in {days} days"

@@ -44,6 +44,7 @@ class Replayed:
         sums: How many opened sums the fit used.
         complete: Whether the fit came to its end, and the session with it.
         failure: Why the fit ended without a model, as the session did; empty if it did not.
+        converged: Whether the fit did.
     """
 
     same_arithmetic: bool
@@ -51,6 +52,7 @@ class Replayed:
     sums: int
     complete: bool
     failure: str = ""
+    converged: bool = False
 
 
 class _Comparison:
@@ -183,10 +185,10 @@ def replayed(session: WalkedSession) -> Replayed:
     comparison = _Comparison(same)
     sums = RecordedSums(session, comparison)
     notes = _NotesCompared(session, sums, comparison)
-    onlooker, failure, final = FitNotes(notes.take), "", b""
+    onlooker, failure, final, converged = FitNotes(notes.take), "", b"", False
     closed = session.closed
     try:
-        final = _again(session, sums, onlooker)
+        final, converged = _again(session, sums, onlooker)
     except TranscriptFault:
         raise
     except _TranscriptEnds:
@@ -205,19 +207,19 @@ def replayed(session: WalkedSession) -> Replayed:
             place = Place(line=session.closed_entry, field="parameters", party=SERVER)
             comparison.points(final, closed.attachment, place)
     opened = sum(isinstance(attempt.outcome, SumOpened) for attempt in session.attempts)
-    return Replayed(same, comparison.difference, opened, closed is not None, failure)
+    return Replayed(same, comparison.difference, opened, closed is not None, failure, converged)
 
 
-def _again(session: WalkedSession, sums: RecordedSums, onlooker: FitNotes) -> bytes:
-    """The final model; empty of a session that measures, whose one sum is of what its description names."""
+def _again(session: WalkedSession, sums: RecordedSums, onlooker: FitNotes) -> tuple[bytes, bool]:
+    """The final model, and whether its fit converged; empty of a session that measures, whose one sum is of what its description names."""
     plan = recorded_plan(session)
     if session.description.measured is not None:
         sum_measurement(plan, _measured(session), sums)
-        return b""
+        return b"", False
     done = fit_session(plan, sums, _NoClock(), onlooker, lambda _: None, lambda _: None)
     if done.errors is not None:
         onlooker.errors(done.errors)
-    return done.final.to_bytes()
+    return done.final.to_bytes(), done.result.fit.converged
 
 
 def _measured(session: WalkedSession) -> Broadcast:

@@ -1,7 +1,8 @@
 """The lineage of a session, out of its output folder, verified while it is read.
 
-The model is what the server has signed as final, the record tells of the sums that the transcript holds, and all signatures are
-those of the roster. That the fit leads from the sums to the model is what `fed-em audit verify` replays.
+The model is what the server has signed as final, and all signatures are those of the roster. How the fit went is taken from the transcript,
+whose checkpoints the server has signed: the fit is replayed over its sums, as `fed-em audit verify` does it, and leads to that model. The
+record, which nobody signs, is kept for people; it must tell of the sums that the transcript holds, and the lineage takes nothing from it.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from fed_em.reference import REFERENCE_FILE
 from fed_em.strict_json import parse_json
 from fed_em_client.durable_files import disk_trouble
 from fed_em_protocols.coordinator_state import SumOpened
+from fed_em_protocols.messages import Mode
 from fed_em_protocols.roster import Roster
-from fed_em_protocols.transcript.entries import IterationDone, ModelBegins
+from fed_em_protocols.transcript.entries import FittedTogether, IterationDone, ModelBegins
 from fed_em_protocols.transcript.log import Checkpoint
 from fed_em_protocols.transcript.reading import TranscriptFiles, verified_entries
-from fed_em_protocols.transcript.walk import WalkedSession, walked
+from fed_em_protocols.transcript.walk import Attempt, WalkedSession, walked
+from fed_em_server.audit.replay import replayed
 from fed_em_server.record import RECORD_FILE, SessionRecord
 from fed_em_server.registry.lineage import Lineage, Metrics, TranscriptHead, data_schema_of, package_version
 from fed_em_server.registry.store import Registry
@@ -63,7 +66,7 @@ def add_output(registry: Registry, output: Path, roster: Roster | None = None, r
     transcript = _transcript_of(record, output)
     session = walked(verified_entries(transcript, roster), roster)
     _require_of_one_session(session, record, hashlib.sha256(files[TENSORS]).hexdigest(), output)
-    fitted, lineage = load_model(output / MODEL_FOLDER), lineage_of(session, record, transcript)
+    fitted, lineage = load_model(output / MODEL_FOLDER), lineage_of(session, transcript, replayed(session).converged)
     # The server signs the numbers; what they are of stands in the manifest beside them, and in the session's description.
     if fitted.columns != session.description.names:
         raise CallerError(
@@ -73,8 +76,8 @@ def add_output(registry: Registry, output: Path, roster: Roster | None = None, r
     return registry.add_files(fitted, files, lineage, reason=reason, source=source)
 
 
-def lineage_of(session: WalkedSession, record: SessionRecord, transcript: TranscriptFiles) -> Lineage:
-    """The lineage of a verified session, and of the record of the same."""
+def lineage_of(session: WalkedSession, transcript: TranscriptFiles, converged: bool) -> Lineage:
+    """The lineage of a verified session, whose fit, replayed, converged or did not."""
     head = Checkpoint.from_bytes(transcript.checkpoints.splitlines()[-1], "the last checkpoint")
     beginning, description = session.opened.fit.beginning, session.description
     begun_with = hashlib.sha256(beginning.fitted).hexdigest() if isinstance(beginning, ModelBegins) else None
@@ -95,23 +98,32 @@ def lineage_of(session: WalkedSession, record: SessionRecord, transcript: Transc
         },
         transcript=TranscriptHead(root=head.root.hex(), entries=head.size, time=head.time),
         started_from=begun_with,
-        metrics=_metrics(session, record),
+        metrics=_metrics(session, converged),
     )
 
 
-def _metrics(session: WalkedSession, record: SessionRecord) -> Metrics:
-    iterations = [step.done for step in session.fit if isinstance(step.done, IterationDone)]
-    last = iterations[-1] if iterations else None
+def _metrics(session: WalkedSession, converged: bool) -> Metrics:
+    alone = [step.done for step in session.fit if isinstance(step.done, IterationDone)]
+    together = [step.done for step in session.fit if isinstance(step.done, FittedTogether)]
+    numbers = [done.number for done in alone]
+    numbers += [each.iteration.number for done in together for each in done.iterations]
+    last = alone[-1] if alone else None
     privacy = session.description.privacy
     return Metrics(
         log_likelihood=last.log_likelihood if last else None,
         records=last.records if last else None,
-        rounds=len(record.rounds),
-        iterations=max((opened.iteration for opened in record.rounds), default=0),
-        converged=record.converged,
+        rounds=sum(_is_of_statistics(attempt) for attempt in session.attempts),
+        iterations=max(numbers, default=0),
+        converged=converged,
         epsilon=privacy.epsilon if privacy else None,
         delta=privacy.delta if privacy else None,
     )
+
+
+def _is_of_statistics(attempt: Attempt) -> bool:
+    """Whether a sum was opened, and is not of the counts before one."""
+    counted = attempt.header is not None and attempt.header.content.mode == Mode.COUNTS
+    return isinstance(attempt.outcome, SumOpened) and not counted
 
 
 def _require_of_one_session(session: WalkedSession, record: SessionRecord, tensors: str, output: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from fed_em_server.serving.served_model import ServedModel
 from fed_em_server.serving.watcher import ServingWatcher
 
 Vector = NDArray[np.float64]
+T = TypeVar("T")
 
 # Cells by column's name; what is absent is missing.
 NamedRows = Sequence[Mapping[str, Any]]
@@ -84,55 +85,53 @@ class Desk:
         self.live, self.limits, self.watcher = live, limits, watcher
         self.gate = Gate(limits)
 
-    def predict(self, named: NamedRows, seconds: float | None = None) -> Predicted:
+    def predict(self, read: Callable[[], NamedRows], seconds: float | None = None) -> Predicted:
         """The components of rows.
 
         Args:
-            named: The rows.
+            read: Takes the request apart and gives the rows, once it is let in: requests that wait are bytes, and no more than these.
             seconds: How long it may take; None for the server's own limit.
 
         Raises:
             FedEmError: there is no answer; see `Refusal`.
         """
-        with self._answering("predict", seconds, len(named)) as model:
+        with self._answering("predict", seconds, read, len) as (model, named):
             return Predicted(model, model.probabilities(self._rows(model, named)))
 
-    def score(self, named: NamedRows, seconds: float | None = None) -> Scored:
+    def score(self, read: Callable[[], NamedRows], seconds: float | None = None) -> Scored:
         """The log-densities of rows. As `predict`."""
-        with self._answering("score", seconds, len(named)) as model:
+        with self._answering("score", seconds, read, len) as (model, named):
             rows = self._rows(model, named)
             log_densities = model.log_densities(rows)
             return Scored(model, log_densities, model.anomalies(rows, log_densities))
 
-    def impute(
-        self, named: NamedRows, n_draws: int = 0, seed: int | None = None, seconds: float | None = None
-    ) -> Imputed:
-        """Rows filled. As `predict`.
-
-        Args:
-            named, seconds: As of `predict`.
-            n_draws: How often missing cells are drawn besides.
-            seed: Of the draws; None for one of the system's.
+    def impute(self, read: Callable[[], tuple[NamedRows, int, int | None]], seconds: float | None = None) -> Imputed:
+        """Rows filled. As `predict`, but that `read` gives besides how often missing cells are drawn, and a seed, or None for one of the
+        system's.
         """
-        with self._answering("impute", seconds, len(named)) as model:
+        with self._answering("impute", seconds, read, lambda asked: len(asked[0])) as (model, (named, n_draws, seed)):
             self._check_drawn(max(len(named), 1) * n_draws)  # a draw of no rows is work too
             rows = self._rows(model, named)
             return Imputed(model, rows, *model.impute(rows, n_draws, seed))
 
-    def sample(self, n: int, seed: int | None = None, seconds: float | None = None) -> Sampled:
-        """Rows drawn from the model. As `impute`."""
-        with self._answering("sample", seconds, n) as model:
+    def sample(self, read: Callable[[], tuple[int, int | None]], seconds: float | None = None) -> Sampled:
+        """Rows drawn from the model, as many as `read` gives, by its seed. As `impute`."""
+        with self._answering("sample", seconds, read, lambda asked: asked[0]) as (model, (n, seed)):
             self._check_drawn(n)
             chosen = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
             return Sampled(model, *model.fitted.sample(n, chosen))
 
     @contextmanager
-    def _answering(self, method: str, seconds: float | None, n_rows: int) -> Iterator[ServedModel]:
-        began, outcome = time.monotonic(), "ok"
+    def _answering(
+        self, method: str, seconds: float | None, read: Callable[[], T], rows_of: Callable[[T], int]
+    ) -> Iterator[tuple[ServedModel, T]]:
+        began, outcome, n_rows = time.monotonic(), "ok", 0
         most = self.limits.seconds if seconds is None else min(seconds, self.limits.seconds)
         try:
             with self.gate.admitted(began + most):
-                yield self.live.require()
+                model, asked = self.live.require(), read()
+                n_rows = rows_of(asked)
+                yield model, asked
         except Exception as error:
             outcome = Refusal.of(error).outcome
             if not isinstance(error, FedEmError):

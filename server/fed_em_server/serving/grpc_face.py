@@ -1,8 +1,15 @@
-"""The desk over gRPC: the service of `wire/serving.proto`, health (grpc.health.v1) and reflection."""
+"""The desk over gRPC: the service of `wire/serving.proto`, health (grpc.health.v1) and reflection.
+
+One event loop takes requests and gives replies; they are answered by threads, each for as long as it works or waits at the desk's gate. So
+a call on which nothing comes, as a stream of reflection may be or a request whose message is never sent, holds no thread, and ends with its
+connection: at the latest `_CONNECTION_SECONDS` after it was opened.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -13,16 +20,41 @@ from fed_em.errors import CallerError, EnvironmentFault
 from fed_em.named_cells import NamedCells
 from fed_em_protocols.wire import serving_pb2 as wire
 from fed_em_server.serving.desk import Desk, NamedRows, Vector
-from fed_em_server.serving.refusals import Refusal
+from fed_em_server.serving.limits import ServingLimits
+from fed_em_server.serving.refusals import Overloaded, Refusal
 from fed_em_server.serving.served_model import ServedModel
 
 SERVICE = "fedem.serving.v1.Serving"
 
-# Threads beyond those that work or wait: they tell whoever is too many, and answer about health.
-_MORE_THREADS = 16
+# Calls of one connection; those that wait for a message are among them, as they are among those of all connections.
+_CALLS_OF_A_CONNECTION = 64
+
+# A connection is told to go after so long, and what is still in flight on it is cut off after some grace: clients connect anew by
+# themselves. One on which nothing is asked goes sooner, and one whose other end is gone by itself.
+_CONNECTION_SECONDS, _GRACE_SECONDS, _IDLE_SECONDS, _PING_SECONDS = 300.0, 30.0, 120.0, 60.0
 
 R = TypeVar("R", bound=Message)
-_Handler = Callable[[bytes, grpc.ServicerContext], bytes]
+T = TypeVar("T")
+_Answer = Callable[[bytes, float | None], bytes]
+_Handler = Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]
+
+
+def _options(limits: ServingLimits) -> list[tuple[str, int]]:
+    """Of the server."""
+    seconds = {
+        "max_connection_age_ms": _CONNECTION_SECONDS,
+        "max_connection_age_grace_ms": max(_GRACE_SECONDS, limits.seconds),
+        "max_connection_idle_ms": _IDLE_SECONDS,
+        "keepalive_time_ms": _PING_SECONDS,
+    }
+    return [
+        ("grpc.max_receive_message_length", limits.bytes),
+        ("grpc.max_send_message_length", limits.bytes),
+        ("grpc.max_concurrent_streams", _CALLS_OF_A_CONNECTION),
+        # Without this, Linux lets a second server share the port, and each would get some of the requests.
+        ("grpc.so_reuseport", 0),
+        *((f"grpc.{name}", round(1000 * value)) for name, value in seconds.items()),
+    ]
 
 
 class GrpcFace:
@@ -41,68 +73,117 @@ class GrpcFace:
     def __init__(self, desk: Desk, address: str, credentials: grpc.ServerCredentials | None = None) -> None:
         self._desk = desk
         limits = desk.limits
-        threads = limits.at_once + limits.waiting + _MORE_THREADS
-        self._server = grpc.server(
-            ThreadPoolExecutor(threads, thread_name_prefix="serving-grpc"),
-            maximum_concurrent_rpcs=threads,
-            options=[
-                ("grpc.max_receive_message_length", limits.bytes),
-                ("grpc.max_send_message_length", limits.bytes),
-                # Without this, Linux lets a second server share the port, and each would get some of the requests.
-                ("grpc.so_reuseport", 0),
-            ],
-        )
-        handlers = {name: _unary(handler) for name, handler in self._methods().items()}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        self._health = _with_health_and_reflection(self._server)
+        self._room = limits.at_once + limits.waiting
+        self._threads = ThreadPoolExecutor(self._room, thread_name_prefix="serving-grpc")
+        self._inside = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="serving-grpc-loop", daemon=True)
+        self._thread.start()
         try:
-            if credentials is None:
-                self.port = self._server.add_insecure_port(address)
-            else:
-                self.port = self._server.add_secure_port(address, credentials)
-        except RuntimeError:
-            self.port = 0
-        if self.port == 0:
-            raise EnvironmentFault(f"cannot listen on {address}", remedy="is the port in use, or below 1024?")
+            self.port = self._done(self._listening(address, credentials))
+        except BaseException:
+            self._end()
+            raise
 
     def start(self) -> None:
         """Begin to answer."""
-        self._server.start()
+        self._done(self._server.start())
         self.tell_health()
 
     def tell_health(self) -> None:
         """Say whether there is a model."""
-        self._health(self._desk.live.served is not None)
+        self._done(self._health(self._desk.live.served is not None))
 
     def stop(self, seconds: float) -> None:
         """Answer no new request, and wait for those in flight, so long."""
-        self._health(None)
-        self._server.stop(seconds).wait()
+        self._done(self._health(None))
+        self._done(self._server.stop(seconds))
+        self._end()
 
-    def _methods(self) -> Mapping[str, _Handler]:
+    def _done(self, work: Coroutine[Any, Any, T]) -> T:
+        """What comes of work on the loop, from any other thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._threads.shutdown(wait=False)
+
+    async def _listening(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        self._server = grpc.aio.server(
+            maximum_concurrent_rpcs=self._desk.limits.connections, options=_options(self._desk.limits)
+        )
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(self._handler(answer))  # type: ignore[arg-type]
+            for name, answer in self._methods().items()
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        self._health = await _with_health_and_reflection(self._server)
+        try:
+            port = (
+                self._server.add_insecure_port(address)
+                if credentials is None
+                else self._server.add_secure_port(address, credentials)
+            )
+        except RuntimeError:
+            port = 0
+        if port == 0:
+            raise EnvironmentFault(f"cannot listen on {address}", remedy="is the port in use, or below 1024?")
+        return port
+
+    def _handler(self, answer: _Answer) -> _Handler:
+        """Answers on a thread; whoever is more than work or wait is told so here, and none of it is kept."""
+
+        async def handler(data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+            try:
+                if self._inside >= self._room:
+                    raise Overloaded("the server has more requests than it can take", remedy="ask again, less often")
+                self._inside += 1
+                try:
+                    return await self._loop.run_in_executor(self._threads, answer, data, context.time_remaining())
+                finally:
+                    self._inside -= 1
+            except Exception as error:
+                refusal = Refusal.of(error)
+                if refusal.retry_after is not None:
+                    context.set_trailing_metadata((("retry-after", str(refusal.retry_after)),))
+                remedy = f" ({refusal.remedy})" if refusal.remedy else ""
+                await context.abort(getattr(grpc.StatusCode, refusal.code), refusal.message + remedy)
+                raise  # `abort` has raised
+
+        return handler
+
+    def _methods(self) -> Mapping[str, _Answer]:
         desk = self._desk
 
         def named(table: wire.Table) -> NamedRows:
             desk.check_asked(len(table.rows))
             return rows_of(table)
 
-        def predict(asked: wire.PredictRequest, seconds: float | None) -> wire.PredictReply:
-            found = desk.predict(named(asked.table), seconds)
+        def seed_of(asked: wire.ImputeRequest | wire.SampleRequest) -> int | None:
+            return asked.seed if asked.HasField("seed") else None
+
+        def predict(data: bytes, seconds: float | None) -> Message:
+            found = desk.predict(lambda: named(_parsed(wire.PredictRequest, data).table), seconds)
             predictions = (
                 wire.Prediction(component=int(shares.argmax()), probabilities=shares.tolist())
                 for shares in found.probabilities
             )
             return wire.PredictReply(version=found.model.version, predictions=predictions)
 
-        def score(asked: wire.ScoreRequest, seconds: float | None) -> wire.ScoreReply:
-            found = desk.score(named(asked.table), seconds)
+        def score(data: bytes, seconds: float | None) -> Message:
+            found = desk.score(lambda: named(_parsed(wire.ScoreRequest, data).table), seconds)
             each = zip(found.log_densities.tolist(), found.anomalies, strict=True)
             scores = (wire.Score(log_density=density, anomaly=anomaly) for density, anomaly in each)
             return wire.ScoreReply(version=found.model.version, scores=scores, threshold=found.model.threshold)
 
-        def impute(asked: wire.ImputeRequest, seconds: float | None) -> wire.ImputeReply:
-            seed = asked.seed if asked.HasField("seed") else None
-            found = desk.impute(named(asked.table), asked.draws, seed, seconds)
+        def impute(data: bytes, seconds: float | None) -> Message:
+            def read() -> tuple[NamedRows, int, int | None]:
+                asked = _parsed(wire.ImputeRequest, data)
+                return named(asked.table), asked.draws, seed_of(asked)
+
+            found = desk.impute(read, seconds)
             columns, done = found.model.columns, found.imputation
             rows = (
                 wire.ImputedRow(
@@ -118,50 +199,35 @@ class GrpcFace:
             )
             return wire.ImputeReply(version=found.model.version, columns=columns.schema.names, rows=rows)
 
-        def sample(asked: wire.SampleRequest, seconds: float | None) -> wire.SampleReply:
-            found = desk.sample(asked.n, asked.seed if asked.HasField("seed") else None, seconds)
+        def sample(data: bytes, seconds: float | None) -> Message:
+            def read() -> tuple[int, int | None]:
+                asked = _parsed(wire.SampleRequest, data)
+                return asked.n, seed_of(asked)
+
+            found = desk.sample(read, seconds)
             schema = found.model.columns.schema
             rows = (wire.Row(cells=_cells(found.model.columns, row)) for row in found.rows)
             components = found.components.tolist()
             return wire.SampleReply(version=found.model.version, columns=schema.names, rows=rows, components=components)
 
-        def describe(asked: wire.DescribeRequest, seconds: float | None) -> wire.DescribeReply:  # noqa: ARG001  all have one signature
+        def describe(data: bytes, seconds: float | None) -> Message:  # noqa: ARG001  all have one signature
+            _parsed(wire.DescribeRequest, data)
             return _described(desk.live.require(), desk)
 
-        return {
-            "Predict": _answering(wire.PredictRequest, predict),
-            "Score": _answering(wire.ScoreRequest, score),
-            "Impute": _answering(wire.ImputeRequest, impute),
-            "Sample": _answering(wire.SampleRequest, sample),
-            "Describe": _answering(wire.DescribeRequest, describe),
-        }
+        answers = {"Predict": predict, "Score": score, "Impute": impute, "Sample": sample, "Describe": describe}
+        return {name: _in_bytes(answer) for name, answer in answers.items()}
 
 
-def _unary(handler: _Handler) -> grpc.RpcMethodHandler[bytes, bytes]:
-    return grpc.unary_unary_rpc_method_handler(handler)
+def _in_bytes(answer: Callable[[bytes, float | None], Message]) -> _Answer:
+    return lambda data, seconds: answer(data, seconds).SerializeToString()
 
 
-def _answering(kind: type[R], answer: Callable[[R, float | None], Message]) -> _Handler:
-    """Bytes to bytes: parsed here, so that garbage is the caller's error and not the server's."""
-
-    def handler(data: bytes, context: grpc.ServicerContext) -> bytes:
-        try:
-            try:
-                asked = kind.FromString(data)
-            except DecodeError:
-                raise CallerError(
-                    f"this is no {kind.__name__}", remedy="use wire/serving.proto, or reflection"
-                ) from None
-            return answer(asked, context.time_remaining()).SerializeToString()
-        except Exception as error:
-            refusal = Refusal.of(error)
-            if refusal.retry_after is not None:
-                context.set_trailing_metadata((("retry-after", str(refusal.retry_after)),))
-            remedy = f" ({refusal.remedy})" if refusal.remedy else ""
-            context.abort(getattr(grpc.StatusCode, refusal.code), refusal.message + remedy)
-            raise  # `abort` has raised
-
-    return handler
+def _parsed(kind: type[R], data: bytes) -> R:
+    """A request; parsed here, so that garbage is the caller's error and not the server's."""
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise CallerError(f"this is no {kind.__name__}", remedy="use wire/serving.proto, or reflection") from None
 
 
 def rows_of(table: wire.Table) -> NamedRows:
@@ -211,7 +277,7 @@ def _described(model: ServedModel, desk: Desk) -> wire.DescribeReply:
     )
 
 
-def _with_health_and_reflection(server: grpc.Server) -> Callable[[bool | None], None]:
+async def _with_health_and_reflection(server: grpc.aio.Server) -> Callable[[bool | None], Coroutine[Any, Any, None]]:
     """Add both services; gives what sets the health: None says that the server is going, for good."""
     try:
         from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # noqa: PLC0415  an extra
@@ -220,17 +286,17 @@ def _with_health_and_reflection(server: grpc.Server) -> Callable[[bool | None], 
         raise CallerError(
             "serving over gRPC needs the extra `serving`", remedy="pip install 'fed-em[serving]', or serve HTTP alone"
         ) from None
-    servicer = health.HealthServicer()
+    servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     status = health_pb2.HealthCheckResponse
 
-    def tell(healthy: bool | None) -> None:
+    async def tell(healthy: bool | None) -> None:
         if healthy is None:
-            servicer.enter_graceful_shutdown()
+            await servicer.enter_graceful_shutdown()
             return
         for service in ("", SERVICE):
-            servicer.set(service, status.SERVING if healthy else status.NOT_SERVING)
+            await servicer.set(service, status.SERVING if healthy else status.NOT_SERVING)
 
-    tell(False)
+    await tell(False)
     return tell

@@ -27,18 +27,30 @@ def answer(desk: Desk, method: str, body: bytes, seconds: float | None) -> Docum
     Raises:
         FedEmError: there is no answer.
     """
-    asked = parse_json(body, "the request's body")
+
+    def asked() -> object:
+        return parse_json(body, "the request's body")
+
     match method:
         case "predict":
-            return _predicted(desk.predict(_rows(asked), seconds))
+            return _predicted(desk.predict(lambda: _rows(asked()), seconds))
         case "score":
-            return _scored(desk.score(_rows(asked), seconds))
+            return _scored(desk.score(lambda: _rows(asked()), seconds))
         case "impute":
-            rows, draws = _rows(asked, ("draws", "seed")), _whole(asked, "draws") or 0
-            return _imputed(desk.impute(rows, draws, _whole(asked, "seed"), seconds))
+            return _imputed(desk.impute(lambda: _to_impute(asked()), seconds))
         case _:
-            fields = read_mapping("the request", asked, ("n",), ("seed",))
-            return _sampled(desk.sample(_whole(fields, "n") or 0, _whole(fields, "seed"), seconds))
+            return _sampled(desk.sample(lambda: _to_sample(asked()), seconds))
+
+
+def _to_impute(asked: object) -> tuple[NamedRows, int, int | None]:
+    rows = _rows(asked, ("draws", "seed"))
+    assert isinstance(asked, dict)
+    return rows, _whole(asked, "draws") or 0, _whole(asked, "seed")
+
+
+def _to_sample(asked: object) -> tuple[int, int | None]:
+    fields = read_mapping("the request", asked, ("n",), ("seed",))
+    return _whole(fields, "n") or 0, _whole(fields, "seed")
 
 
 def described(desk: Desk) -> Document:

@@ -25,12 +25,14 @@ from fed_em_protocols.addresses import split_address
 from fed_em_server.serving import http_documents
 from fed_em_server.serving.desk import Desk
 from fed_em_server.serving.http_documents import Document
-from fed_em_server.serving.refusals import NoModel, Refusal, TooLarge
+from fed_em_server.serving.refusals import NoModel, Overloaded, Refusal, TooLarge
 from fed_em_server.timed_connection import TimedConnection
 
 _METHODS = ("predict", "score", "impute", "sample")
 # A connection on which nothing comes for so long is closed; so is one that takes longer to send a request, or to take a reply.
 _IDLE_SECONDS = 60.0
+# A body that is no larger is always taken in: of as many as there may be connections they fill little.
+_SMALL = 64 * 2**10
 
 
 class HttpFace:
@@ -83,7 +85,7 @@ class _Server(ThreadingHTTPServer):
             self.address_family = socket.AF_INET6
         self.desk, self._tls = desk, tls
         self.going, self.in_flight, self.changed = False, 0, threading.Condition()
-        self._room = threading.Semaphore(desk.limits.connections)
+        self._held, self._room = 0, threading.Semaphore(desk.limits.connections)
         super().__init__(address, _Handler)
 
     @contextlib.contextmanager
@@ -99,6 +101,20 @@ class _Server(ThreadingHTTPServer):
             with self.changed:
                 self.in_flight -= 1
                 self.changed.notify_all()
+
+    @contextlib.contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """So many bytes of a body are to be held. Raises `Overloaded` if large ones fill what there is for them."""
+        large = size if size > _SMALL else 0
+        with self.changed:
+            if self._held + large > self.desk.limits.held:
+                raise Overloaded("the server holds as many large requests as it can", remedy="ask again, less often")
+            self._held += large
+        try:
+            yield
+        finally:
+            with self.changed:
+                self._held -= large
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._room.acquire(blocking=False):
@@ -162,16 +178,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._nowhere()
             return
         try:
-            body = self._body()
-            with self.server.answering():
-                try:
-                    self._reply(200, http_documents.answer(self.server.desk, method, body, self._seconds()))
-                except Exception as error:
-                    self._refuse(error)
+            size = self._size()
+            with self.server.holding(size):
+                body = self._body(size)
+                with self.server.answering():
+                    try:
+                        self._reply(200, http_documents.answer(self.server.desk, method, body, self._seconds()))
+                    except Exception as error:
+                        self._refuse(error)
         except Exception as error:
             self._refuse(error)
 
-    def _body(self) -> bytes:
+    def _size(self) -> int:
+        """How long the body is that is to be taken. Raises `CallerError` if it is not to be."""
         length, kind = self.headers.get("Content-Length", ""), self.headers.get_content_type()
         # Until the body has been read, nothing else can be asked on this connection.
         self.close_connection = True
@@ -182,8 +201,11 @@ class _Handler(BaseHTTPRequestHandler):
             raise TooLarge(f"the request is larger than {most} bytes", remedy="ask in several requests")
         if kind != "application/json":
             raise CallerError("the request's body is not application/json", remedy="say so in its Content-Type")
-        body = self.rfile.read(int(length))
-        if len(body) < int(length):
+        return int(length)
+
+    def _body(self, size: int) -> bytes:
+        body = self.rfile.read(size)
+        if len(body) < size:
             raise CallerError("the request's body ended too early", remedy="send all of it")
         self.close_connection = self.headers.get("Connection", "").lower() == "close"
         return body
