@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from fed_em.beginnings import BestOf, OneDraw
 from fed_em.coordinates import Coordinates
+from fed_em.divergence import Mixture
 from fed_em.em import Stopping, Total
-from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.model import Summand
 from fed_em.parameters import Parameters
 from fed_em.records import Records
@@ -47,7 +47,7 @@ class CommonGround:
         seed: Of the start, and of what a method draws itself.
     """
 
-    model: GaussianMixtureModel
+    model: Mixture
     tenants: Tenants
     parts: Mapping[str, Records]
     pattern: Pattern
@@ -66,9 +66,7 @@ def _ranges(tenants: Tenants) -> tuple[Vector, Vector]:
     return low - margin, high + margin
 
 
-def common_ground(
-    model: GaussianMixtureModel, tenants: Tenants, pattern: Pattern, starts: int, seed: int
-) -> CommonGround:
+def common_ground(model: Mixture, tenants: Tenants, pattern: Pattern, starts: int, seed: int) -> CommonGround:
     """Standardise, find the best of so many starts, and the optimum from there.
 
     Args:

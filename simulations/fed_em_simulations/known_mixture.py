@@ -17,7 +17,8 @@ from pydantic import Field, FiniteFloat
 from scipy.optimize import brentq
 
 from fed_em.covariance import CovarianceStructure, covariance_matrices
-from fed_em.divergence import component_distances
+from fed_em.discrete_columns import LEVEL_PROBABILITIES, RATES, SUCCESS_PROBABILITIES
+from fed_em.divergence import Mixture, component_distances
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.parameters import Parameters
@@ -38,25 +39,50 @@ class Truth:
     """What rows are drawn from.
 
     Attributes:
-        model: A Gaussian mixture.
+        model: A mixture.
         parameters: Its parameters, in original units.
     """
 
-    model: GaussianMixtureModel
+    model: Mixture
     parameters: Parameters
 
     @property
     def mean(self) -> Vector:
-        """Of all rows, `(D,)`."""
-        return np.asarray(self.parameters["weights"] @ self.parameters["means"])
+        """Of all rows, `(D,)`; levels count as their numbers."""
+        return np.asarray(self.parameters["weights"] @ self._moments[0])
 
     @property
     def deviation(self) -> Vector:
-        """Standard deviation of each column, over all components, `(D,)`."""
-        weights, means = self.parameters["weights"], self.parameters["means"]
+        """Standard deviation of each column, over all components, `(D,)`; likewise."""
+        weights, (means, within) = self.parameters["weights"], self._moments
+        return np.asarray(np.sqrt(weights @ within + weights @ (means - self.mean) ** 2))
+
+    @property
+    def _moments(self) -> tuple[Vector, Vector]:
+        """Mean and variance of each column in each component, `(K, D)`."""
+        if isinstance(self.model, GaussianMixtureModel):
+            return self._gaussian_moments
+        schema, parameters = self.model.schema, self.parameters
+        means, variances = np.zeros((2, self.model.n_components, self.model.n_columns))
+        if len(schema.gaussian):
+            means[:, schema.gaussian], variances[:, schema.gaussian] = self._gaussian_moments
+        for place, levels in zip(schema.categorical, schema.level_slices, strict=True):
+            probabilities = parameters[LEVEL_PROBABILITIES][:, levels]
+            numbers = np.arange(probabilities.shape[1])
+            means[:, place] = probabilities @ numbers
+            variances[:, place] = probabilities @ numbers**2 - means[:, place] ** 2
+        if len(schema.bernoulli):
+            yes = parameters[SUCCESS_PROBABILITIES]
+            means[:, schema.bernoulli], variances[:, schema.bernoulli] = yes, yes * (1 - yes)
+        if len(schema.poisson):
+            means[:, schema.poisson] = variances[:, schema.poisson] = parameters[RATES]
+        return means, variances
+
+    @property
+    def _gaussian_moments(self) -> tuple[Vector, Vector]:
+        means = self.parameters["means"]
         matrices = covariance_matrices(self.model.covariance, self.parameters["covariances"], means)
-        within = weights @ np.diagonal(matrices, axis1=1, axis2=2)
-        return np.asarray(np.sqrt(within + weights @ (means - self.mean) ** 2))
+        return means, np.diagonal(matrices, axis1=1, axis2=2)
 
     @property
     def overlap(self) -> float:
@@ -88,7 +114,7 @@ class KnownMixture(Table):
         directions = generator.standard_normal((self.components, self.columns))
         arrays = {
             "weights": np.full(self.components, 1.0 / self.components),
-            "covariances": self._covariances(generator),
+            "covariances": drawn_covariances(self.covariance, self.components, self.columns, generator),
         }
 
         def moved(factor: float) -> Parameters:
@@ -99,34 +125,39 @@ class KnownMixture(Table):
 
         def excess(log_factor: float) -> float:
             # Distances and not coefficients: those are 0 in float64 where means are far apart.
-            return _least_distance(model, moved(float(np.exp(log_factor)))) + float(np.log(self.overlap))
+            return least_distance(model, moved(float(np.exp(log_factor)))) + float(np.log(self.overlap))
 
         if excess(np.log(_NEAREST)) > 0:
-            most = float(np.exp(-_least_distance(model, moved(0.0))))
+            most = float(np.exp(-least_distance(model, moved(0.0))))
             raise CallerError(
                 f"no two components with these covariances overlap by {self.overlap}",
                 remedy=f"give an overlap below {most:.3f}, another seed, or covariance = 'tied'",
             )
         return Truth(model, moved(float(np.exp(brentq(excess, np.log(_NEAREST), np.log(_FARTHEST), xtol=1e-13)))))
 
-    def _covariances(self, generator: np.random.Generator) -> Vector:
-        shape = {"tied": 1, "spherical": 0}.get(self.covariance, self.components)
-        if not shape:
-            return np.ones(self.components)
-        logs = _AXES * generator.standard_normal((shape, self.columns))
-        axes = np.exp(2 * (logs - logs.mean(axis=1, keepdims=True)))
-        if self.covariance == "diag":
-            return np.asarray(axes)
-        turns = np.linalg.qr(generator.standard_normal((shape, self.columns, self.columns)))[0]
-        matrices = np.einsum("kij,kj,klj->kil", turns, axes, turns)
-        matrices = (matrices + np.swapaxes(matrices, 1, 2)) / 2
-        return np.asarray(matrices[0] if self.covariance == "tied" else matrices)
+
+def drawn_covariances(
+    covariance: CovarianceStructure, n_components: int, n_columns: int, generator: np.random.Generator
+) -> Vector:
+    """Covariances of volume 1, as parameters have them in that structure."""
+    shape = {"tied": 1, "spherical": 0}.get(covariance, n_components)
+    if not shape:
+        return np.ones(n_components)
+    logs = _AXES * generator.standard_normal((shape, n_columns))
+    axes = np.exp(2 * (logs - logs.mean(axis=1, keepdims=True)))
+    if covariance == "diag":
+        return np.asarray(axes)
+    turns = np.linalg.qr(generator.standard_normal((shape, n_columns, n_columns)))[0]
+    matrices = np.einsum("kij,kj,klj->kil", turns, axes, turns)
+    matrices = (matrices + np.swapaxes(matrices, 1, 2)) / 2
+    return np.asarray(matrices[0] if covariance == "tied" else matrices)
 
 
-def _least_distance(model: GaussianMixtureModel, parameters: Parameters) -> float:
+def least_distance(model: Mixture, parameters: Parameters) -> float:
+    """The Bhattacharyya distance of the two nearest components, of two or more."""
     distances = component_distances(model, parameters, model, parameters)
     return float(distances[~np.eye(model.n_components, dtype=bool)].min())
 
 
-def _overlap(model: GaussianMixtureModel, parameters: Parameters) -> float:
-    return float(np.exp(-_least_distance(model, parameters))) if model.n_components > 1 else 0.0
+def _overlap(model: Mixture, parameters: Parameters) -> float:
+    return float(np.exp(-least_distance(model, parameters))) if model.n_components > 1 else 0.0

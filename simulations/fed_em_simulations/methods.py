@@ -25,8 +25,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
+from fed_em.divergence import Mixture
 from fed_em.em import Stopping, Total, fit
-from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.parameters import Parameters
 from fed_em.step_size import DecayingStep
 from fed_em.stepwise import StepwiseTotal
@@ -100,12 +100,12 @@ def _pooled(ground: CommonGround) -> Fitted:
     return Fitted(ground.optimum, rounds=ground.optimum_rounds)
 
 
-def _by_rounds(ground: CommonGround, total: Total, model: GaussianMixtureModel) -> Parameters:
+def _by_rounds(ground: CommonGround, total: Total, model: Mixture) -> Parameters:
     """As many rounds as there are: no tolerance, so that all have the same chances."""
     return fit(model, total, ground.start, Stopping(0.0, len(ground.pattern))).parameters
 
 
-def _sent(ground: CommonGround, parameters: Parameters | None, model: GaussianMixtureModel | None = None) -> Fitted:
+def _sent(ground: CommonGround, parameters: Parameters | None, model: Mixture | None = None) -> Fitted:
     """A vector of statistics from everybody who answered, in every round."""
     size = (model or ground.model).layout().size
     return Fitted(parameters, rounds=len(ground.pattern), bytes_up=8 * size * sum(map(len, ground.pattern)))
@@ -163,7 +163,7 @@ def _protocol(ground: CommonGround) -> Fitted:
     # Half of the tenants make neither whole blocks nor a quorum. What a session does about that is the matter of other experiments.
     session = SessionSettings(trust="semi-honest", colluders=0, difference_guard="off", minimum_survivors=MIN_TENANTS)
     outcome = session.run(ground, (Attended(ground.pattern),))
-    moved = in_other_coordinates(outcome.model.parameters, outcome.model.coordinates, ground.coordinates)
+    moved = in_other_coordinates(ground.model, outcome.model.parameters, outcome.model.coordinates, ground.coordinates)
     return Fitted(moved, rounds=len(outcome.rounds) - 1, bytes_up=outcome.total_bytes_up)
 
 

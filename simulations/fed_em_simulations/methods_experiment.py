@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Annotated, ClassVar, Literal, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from fed_em_simulations.attacks.survivor_exposure import exposure
 from fed_em_simulations.attendance import Attendance
 from fed_em_simulations.common_ground import CommonGround, common_ground
 from fed_em_simulations.experiment import Chart, Experiment
-from fed_em_simulations.fit_measures import held_out, loss, parameter_error
+from fed_em_simulations.fit_measures import ParameterError, held_out, loss, parameter_error
+from fed_em_simulations.known_mixed_mixture import KnownMixedMixture
 from fed_em_simulations.methods import METHODS, PROTOCOL, Fitted, MethodName, run_method
 from fed_em_simulations.mixture_to_fit import MixtureToFit
+from fed_em_simulations.population import Population
 from fed_em_simulations.results import Row
 from fed_em_simulations.tenants_data import Data
 
@@ -45,6 +46,11 @@ class MethodsExperiment(Experiment):
             "Root of the mean square difference from the true means, components matched.", logarithmic=True,
             leave_out=("alone",),
         ),
+        Chart(
+            "probabilities_error", "Error of the probabilities", "total variation",
+            "Of levels, or of yes and no, from the true ones: mean over components and columns, components matched.",
+            logarithmic=True, leave_out=("alone",),
+        ),
     )  # fmt: skip
 
     experiment: Literal["methods"] = "methods"
@@ -55,6 +61,15 @@ class MethodsExperiment(Experiment):
     starts: Annotated[int, Field(ge=0)] = 10
     """Starts that run side by side, of which every method begins at the best; 0: at the one that a session draws."""
     methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = METHODS
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """Without errors of what no column has."""
+        truth = self.data.truth if isinstance(self.data, Population) else None
+        discrete = isinstance(truth, KnownMixedMixture) and (truth.categorical or truth.bernoulli)
+        continuous = not isinstance(truth, KnownMixedMixture) or truth.gaussian
+        absent = {*(() if discrete else ("probabilities_error",)), *(() if continuous else ("means_error",))}
+        return tuple(chart for chart in self.every_chart if chart.column not in absent)
 
     @model_validator(mode="after")
     def _starts_as_its_methods_do(self) -> Self:
@@ -67,8 +82,7 @@ class MethodsExperiment(Experiment):
     def run(self, seed: int) -> list[Row]:
         """One row for each method."""
         tenants = self.data.draw(seed)
-        pooled = tenants.pooled.rows
-        model = self.model.model(pooled.shape[1], missing=bool(np.isnan(pooled).any()))
+        model = self.model.over(tenants)
         pattern = self.attendance.pattern(tenants.names, self.rounds, seed)
         ground = common_ground(model, tenants, pattern, self.starts, seed)
         return rows_of(ground, self.methods)
@@ -87,7 +101,7 @@ def _measures(ground: CommonGround, fitted: Fitted) -> Row:
     if tenants.truth is not None and fitted.parameters is not None:
         error = parameter_error(tenants.truth, ground.model, fitted.parameters, ground.coordinates)
     outside = held_out(ground, fitted)
-    of_error = {f"{name}_error": math.nan for name in ("weights", "means", "covariances")}
+    of_error = {f"{each.name}_error": math.nan for each in fields(ParameterError)}
     if error is not None:
         of_error = {f"{name}_error": value for name, value in asdict(error).items()}
     return {

@@ -14,9 +14,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from fed_em.divergence import Mixture
 from fed_em.em import Stopping, fit
 from fed_em.errors import CollapsedComponent
-from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.parameters import Parameters
 from fed_em.pruning import merge_to, prune
 from fed_em.records import Records
@@ -24,7 +24,7 @@ from fed_em.totals import TotalOfRows
 
 
 def fit_alone(
-    model: GaussianMixtureModel, parts: Mapping[str, Records], start: Parameters, stopping: Stopping
+    model: Mixture, parts: Mapping[str, Records], start: Parameters, stopping: Stopping
 ) -> dict[str, Parameters]:
     """Each tenant's own fit, by name. One without rows, or in whose fit a component collapses, is left out."""
     fitted: dict[str, Parameters] = {}
@@ -38,30 +38,27 @@ def fit_alone(
     return fitted
 
 
-def union(
-    model: GaussianMixtureModel, fitted: Mapping[str, Parameters], sizes: Mapping[str, float]
-) -> tuple[GaussianMixtureModel, Parameters]:
+def union(model: Mixture, fitted: Mapping[str, Parameters], sizes: Mapping[str, float]) -> tuple[Mixture, Parameters]:
     """The mixture of all tenants' mixtures, weighted by their rows; `model` has no tied covariance.
 
     Components of which a tenant holds too few rows to say anything stay out: such ones are narrow and far from all others.
     """
     total, least = sum(sizes[name] for name in fitted), model.n_columns + 1
     said = {name: prune(model, one, least / sizes[name])[1] for name, one in fitted.items()}
-    arrays = {name: np.concatenate([one[name] for one in said.values()]) for name in ("means", "covariances")}
+    names = [name for name in next(iter(said.values())) if name != "weights"]
+    arrays = {name: np.concatenate([one[name] for one in said.values()]) for name in names}
     weights = np.concatenate([sizes[name] / total * one["weights"] for name, one in said.items()])
     joined = replace(model, n_components=len(weights), prior=None)
     return joined, Parameters({**arrays, "weights": weights})
 
 
-def reduced_by_moments(
-    model: GaussianMixtureModel, fitted: Mapping[str, Parameters], sizes: Mapping[str, float]
-) -> Parameters:
+def reduced_by_moments(model: Mixture, fitted: Mapping[str, Parameters], sizes: Mapping[str, float]) -> Parameters:
     """The union, its nearest components merged until K are left."""
     return merge_to(*union(model, fitted, sizes), model.n_components)[1]
 
 
 def refitted_to_samples(
-    model: GaussianMixtureModel,
+    model: Mixture,
     fitted: Mapping[str, Parameters],
     sizes: Mapping[str, float],
     start: Parameters,

@@ -13,14 +13,14 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from fed_em.alignment import align, reordered
+from fed_em.divergence import Mixture
 from fed_em.errors import CollapsedComponent
-from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 
 
 def average_parameters(
-    model: GaussianMixtureModel,
+    model: Mixture,
     parts: Mapping[str, Records],
     pattern: Sequence[Collection[str]],
     start: Parameters,
@@ -47,9 +47,7 @@ def average_parameters(
     return parameters
 
 
-def _local(
-    model: GaussianMixtureModel, records: Records, parameters: Parameters, local_steps: int
-) -> Parameters | None:
+def _local(model: Mixture, records: Records, parameters: Parameters, local_steps: int) -> Parameters | None:
     if not records.total_weight > 0:
         return None
     try:
@@ -62,9 +60,7 @@ def _local(
     return parameters
 
 
-def _averaged(
-    model: GaussianMixtureModel, before: Parameters, answers: Sequence[tuple[float, Parameters]]
-) -> Parameters:
+def _averaged(model: Mixture, before: Parameters, answers: Sequence[tuple[float, Parameters]]) -> Parameters:
     weights = np.array([weight for weight, _ in answers])
     aligned = [reordered(model, local, align(model, before, model, local).order) for _, local in answers]
     return Parameters(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from fed_em.columns import ColumnSchema
+from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.records import Records
 from fed_em_protocols.configuration import Table
 from fed_em_simulations.covariance_shift import CovarianceShift
 from fed_em_simulations.dirichlet_mixing import DirichletMixing
 from fed_em_simulations.feature_shift import FeatureShift, SiteShift
+from fed_em_simulations.known_mixed_mixture import KnownMixedMixture
 from fed_em_simulations.known_mixture import KnownMixture, Truth
 from fed_em_simulations.label_availability import LabelAvailability
 from fed_em_simulations.missing_cells import MissingCells
@@ -22,6 +25,16 @@ from fed_em_simulations.size_skew import SizeSkew
 
 Vector = NDArray[np.float64]
 Components = NDArray[np.int64]
+
+
+def _kind(document: Any) -> str:
+    kind = document.get("kind") if isinstance(document, dict) else getattr(document, "kind", None)
+    return "gaussian" if kind is None else "mixed"
+
+
+KnownTruth = Annotated[
+    Annotated[KnownMixture, Tag("gaussian")] | Annotated[KnownMixedMixture, Tag("mixed")], Discriminator(_kind)
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +56,14 @@ class TenantRows:
 
 @dataclass(frozen=True, eq=False)
 class Tenants:
-    """All tenants, and the truth if there is one, with the weights that the components have over all rows to train on."""
+    """All tenants, and the truth if there is one, with the weights that the components have over all rows to train on.
+
+    `schema` is of the columns, if they are not all Gaussian.
+    """
 
     members: tuple[TenantRows, ...]
     truth: Truth | None = None
+    schema: ColumnSchema | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,7 +100,8 @@ class Population(Table):
     """To train on, of all tenants together."""
     held_out: Annotated[int, Field(ge=1)] = 200
     """Rows of each tenant that nobody trains on."""
-    truth: KnownMixture = KnownMixture()
+    truth: KnownTruth = KnownMixture()
+    """A Gaussian mixture; with `kind = "mixed"` one over columns of mixed kinds."""
     heterogeneity: Heterogeneity = Heterogeneity()
 
     @model_validator(mode="after")
@@ -91,6 +109,12 @@ class Population(Table):
         least = self.heterogeneity.sizes.least * self.tenants
         if self.rows < least:
             raise ValueError(f"{self.rows} rows are too few for {self.tenants} tenants, which need {least}")
+        return self
+
+    @model_validator(mode="after")
+    def _shifts_numbers(self) -> Self:
+        if isinstance(self.truth, KnownMixedMixture) and (self.heterogeneity.features or self.heterogeneity.shapes):
+            raise ValueError("labels and counts have no offset, scale or shape: leave `features` and `shapes` out")
         return self
 
     def draw(self, seed: int) -> Tenants:
@@ -112,7 +136,8 @@ class Population(Table):
             _Site(self, truth, shares[c], seed, c).draw(int(size), None if labelled is None else labelled[c])
             for c, size in enumerate(sizes)
         )
-        return Tenants(members, truth.with_weights(sizes @ shares / sizes.sum()))
+        schema = truth.model.schema if isinstance(truth.model, MixedMixtureModel) else None
+        return Tenants(members, truth.with_weights(sizes @ shares / sizes.sum()), schema)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,11 +168,14 @@ class _Site:
         if differ.shapes is not None:
             means = truth.parameters["means"][components]
             rows = means + (rows - means) @ differ.shapes.draw(rows.shape[1], self._stream("shapes"))
-        return self._shift().apply(rows), components
+        shift = self._shift()
+        return rows if shift is None else shift.apply(rows), components
 
-    def _shift(self) -> SiteShift:
-        features = self.population.heterogeneity.features or FeatureShift()
-        return features.draw(self.truth.mean, self.truth.deviation, self._stream("features"))
+    def _shift(self) -> SiteShift | None:
+        features = self.population.heterogeneity.features
+        return (
+            None if features is None else features.draw(self.truth.mean, self.truth.deviation, self._stream("features"))
+        )
 
     def _with_holes(self, rows: Vector) -> Vector:
         missing = self.population.heterogeneity.missing

@@ -12,6 +12,7 @@ from fed_em_simulations.common_ground import common_ground
 from fed_em_simulations.delta_adjustment import delta_adjusted
 from fed_em_simulations.experiment import Chart, Experiment
 from fed_em_simulations.fit_measures import held_out, parameter_error
+from fed_em_simulations.known_mixed_mixture import KnownMixedMixture
 from fed_em_simulations.methods import Fitted
 from fed_em_simulations.mixture_to_fit import MixtureToFit
 from fed_em_simulations.population import Population
@@ -50,6 +51,8 @@ class SensitivityExperiment(Experiment):
     def _has_something_missing(self) -> Self:
         if self.data.heterogeneity.missing is None:
             raise ValueError("nothing is missing: give data.heterogeneity.missing")
+        if isinstance(self.data.truth, KnownMixedMixture):
+            raise ValueError("missing values are moved by standard deviations: give a Gaussian truth")
         if self.columns is not None and max(self.columns, default=0) >= self.data.truth.columns:
             raise ValueError(f"columns are counted from 0 to {self.data.truth.columns - 1}")
         return self

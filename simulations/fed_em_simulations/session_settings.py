@@ -9,7 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from fed_em.coordinates import Coordinates
+from fed_em.divergence import Mixture
 from fed_em.em import Stopping
+from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.parameters import Parameters
 from fed_em_protocols.configuration import Table
 from fed_em_server.configuration import TimesTable
@@ -72,19 +74,19 @@ class SessionSettings(Table):
         return self.federation(ground, trouble, watchers).fit(ground.model)
 
 
-def in_other_coordinates(parameters: Parameters, here: Coordinates, there: Coordinates) -> Parameters:
-    """Parameters of a Gaussian mixture in other coordinates; spherical covariances need the same scales in both.
+def in_other_coordinates(model: Mixture, parameters: Parameters, here: Coordinates, there: Coordinates) -> Parameters:
+    """Parameters of a mixture in other coordinates; spherical covariances need the same scales in both.
 
     Args:
+        model: The mixture.
         parameters: In the coordinates `here`.
         here, there: Two coordinate systems.
     """
-    covariances, ratio = parameters["covariances"], here.scale / there.scale
+    if "means" not in parameters:
+        return parameters
+    places = model.schema.gaussian if isinstance(model, MixedMixtureModel) else slice(None)
+    scale, ratio = there.scale[places], here.scale[places] / there.scale[places]
+    covariances = parameters["covariances"]
     factors = {1: np.exp(2 * np.log(ratio).mean()), 2: ratio**2, 3: np.outer(ratio, ratio)}
-    return Parameters(
-        {
-            **parameters,
-            "means": there.apply(here.restore(parameters["means"])),
-            "covariances": covariances * factors[covariances.ndim],
-        }
-    )
+    means = parameters["means"] * ratio + (here.location[places] - there.location[places]) / scale
+    return Parameters({**parameters, "means": means, "covariances": covariances * factors[covariances.ndim]})

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
-from fed_em.initialisation import moments_model
+from fed_em.standardised_fit import first_round
 from fed_em_protocols.graph_parameters import malicious_server_parameters, semi_honest_parameters
 from fed_em_protocols.limits import COMPLETE_GRAPH_TENANTS
 from fed_em_protocols.ring import RING_64
@@ -96,7 +97,7 @@ class SessionsExperiment(Experiment):
     def run(self, seed: int) -> list[Row]:
         """One row."""
         tenants = self.data.draw(seed)
-        model = self.model.model(tenants.pooled.rows.shape[1], missing=False)
+        model = self.model.over(tenants)
         pattern = self.attendance.pattern(tenants.names, self.rounds, seed)
         ground, attempts = common_ground(model, tenants, pattern, 0, seed), FirstAttempts()
         outcome = self.session.run(ground, (Attended(pattern),), (attempts,))
@@ -143,7 +144,9 @@ class SessionsExperiment(Experiment):
         """Of one tenant, on average, and one sum; of the server, and one sum."""
         n, sums, prices = len(ground.parts), max(len(outcome.rounds), 1), self.session.costs.model().prices
         # The first sum is of moments.
-        words = moments_model(ground.model.n_columns).layout().size + (sums - 1) * ground.model.layout().size
+        low, high = np.zeros(ground.model.n_columns), np.ones(ground.model.n_columns)
+        moments = first_round(ground.model, low, high).model
+        words = moments.layout().size + (sums - 1) * ground.model.layout().size
         words += sums * RING_64.tail_words
         return {
             # To the last sum: afterwards the last late messages still arrive.
@@ -189,4 +192,5 @@ def _loss(ground: CommonGround, outcome: FederationOutcome) -> float:
     if outcome.fitted is None:
         return math.nan
     fitted = outcome.fitted
-    return loss(ground, Fitted(in_other_coordinates(fitted.parameters, fitted.coordinates, ground.coordinates)))
+    moved = in_other_coordinates(ground.model, fitted.parameters, fitted.coordinates, ground.coordinates)
+    return loss(ground, Fitted(moved))
