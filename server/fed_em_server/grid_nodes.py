@@ -129,7 +129,8 @@ class GridNodes:
         found = [Answered(node, None, b"") for node in self._not_taken]
         self._not_taken.clear()
         asked = {request: node for node, state in self._nodes.items() for request in state.requests}
-        for reply in self._called(lambda: list(self._grid.pull_messages(list(asked))), []) if asked else ():
+        nothing: list[Message] = []
+        for reply in self._called(lambda: list(self._grid.pull_messages(list(asked))), nothing) if asked else nothing:
             node = asked.get(reply.metadata.reply_to_message_id)
             if node is not None and self._nodes[node].requests:
                 self._nodes[node].requests.clear()
