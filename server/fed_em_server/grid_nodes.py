@@ -90,8 +90,10 @@ class GridNodes:
         return gone
 
     def idle(self) -> tuple[int, ...]:
-        """Nodes that are not at rest, and have no request under way that may not be made again yet."""
+        """Nodes that are not at rest, and have no request under way that may not be made again yet; none while the Grid is left alone."""
         now = time.monotonic()
+        if now < self._grid_rests_until:
+            return ()
         return tuple(
             node
             for node, state in self._nodes.items()
