@@ -90,8 +90,10 @@ class GridNodes:
         return gone
 
     def idle(self) -> tuple[int, ...]:
-        """Nodes that are not at rest, and have no request under way that may not be made again yet."""
+        """Nodes that are not at rest, and have no request under way that may not be made again yet; none while the Grid is left alone."""
         now = time.monotonic()
+        if now < self._grid_rests_until:
+            return ()
         return tuple(
             node
             for node, state in self._nodes.items()
@@ -129,7 +131,8 @@ class GridNodes:
         found = [Answered(node, None, b"") for node in self._not_taken]
         self._not_taken.clear()
         asked = {request: node for node, state in self._nodes.items() for request in state.requests}
-        for reply in self._called(lambda: list(self._grid.pull_messages(list(asked))), []) if asked else ():
+        nothing: list[Message] = []
+        for reply in self._called(lambda: list(self._grid.pull_messages(list(asked))), nothing) if asked else nothing:
             node = asked.get(reply.metadata.reply_to_message_id)
             if node is not None and self._nodes[node].requests:
                 self._nodes[node].requests.clear()

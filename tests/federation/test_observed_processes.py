@@ -43,7 +43,7 @@ def test_both_sides_log_nothing_but_events_of_the_list(tmp_path: Path, monkeypat
     try:
         done = CliRunner().invoke(app, command, catch_exceptions=False)
     finally:
-        fleet.wait(30.0)
+        fleet.wait(120.0)
     assert done.exit_code == 0
     server = [json.loads(line) for line in done.stdout.splitlines()]
     events = [line["event"] for line in server]

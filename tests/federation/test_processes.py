@@ -85,14 +85,16 @@ def test_grpc_federation_is_pooled_em_and_every_tenant_keeps_the_model(tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(700)
 def test_a_killed_tenant_is_recovered_and_comes_back_while_another_is_frozen(tmp_path: Path) -> None:
     # Patient with the killed one: without its block the fit would converge before it is back.
-    times = "gather = 60\npatience = 20\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
+    times = "gather = 300\npatience = 60\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
     session = session_toml(fit=SLOW_CONVERGENCE, times=times)
     federation = write_small_federation(tmp_path / "f", clustered_rows(SIZES), session)
     began = time.monotonic()
     outcome, watcher = federate(federation, killed="t1", frozen="t3")
-    assert time.monotonic() - began < 60
+    # A frozen tenant that was waited for in every round would cost thousands of seconds.
+    assert time.monotonic() - began < 600
     assert outcome.record.converged
     killed, frozen = watcher.parts("t1"), watcher.parts("t3")
     assert killed[3] is Participation.RECOVERED, "its upload of round 4 was in, it died before it could open"
@@ -176,7 +178,7 @@ NONSENSE = (b"", b"\xff" * 100, b"\x08\x07" + bytes(50))
 
 @pytest.mark.slow
 def test_a_tenant_that_sends_nonsense_is_cut_off_each_time_and_the_session_ends_well(tmp_path: Path) -> None:
-    times = "gather = 15\npatience = 0.2\nstraggler = 0.5\nset_up = 5\nupload = 5\nopen = 2"
+    times = "gather = 20\npatience = 0.2\nstraggler = 0.5\nset_up = 5\nupload = 5\nopen = 2"
     session = session_toml(times=times, fit="max_iterations = 3")
     federation = write_small_federation(tmp_path / "f", clustered_rows((40, 30, 30, 30, 30, 30)), session)
     server = open_server(federation.server)
@@ -191,14 +193,18 @@ def test_a_tenant_that_sends_nonsense_is_cut_off_each_time_and_the_session_ends_
                     list(link)
 
     vandal = threading.Thread(target=talk_nonsense)
-    vandal.start()
     watcher = Recorder()
     fleet = TenantFleet(federation, lambda _: ["--server", f"127.0.0.1:{hub.port}"])
-    for name in ("t1", "t2", "t3", "t4", "t5"):
+    names = ("t1", "t2", "t3", "t4", "t5")
+    for name in names:
         fleet.start(name)
+    # The session waits for the one who never joins, and should not have to for processes that are slow to start.
+    while len(hub._links) < len(names):
+        time.sleep(0.05)
+    vandal.start()
     outcome = run_session(server.plan("grpc"), hub, watcher)
-    fleet.wait(10)
-    vandal.join(5)
+    fleet.wait(120)
+    vandal.join(120)
     assert not vandal.is_alive()
     assert len(outcome.record.rounds) == 4
     faults = [notice for notice in watcher.notices if notice.kind is NoticeKind.FAULT]
@@ -244,7 +250,7 @@ def test_a_server_with_another_roster_is_refused_before_anything_is_sent(tmp_pat
     thread.start()
     with pytest.raises(EnvironmentFault):
         run_session(server.plan("grpc"), hub, watcher)
-    thread.join(20)
+    thread.join(120)
     assert [error.message for error in ended] == ["the session runs on another roster than the one pinned here"]
     faults = [notice for notice in watcher.notices if notice.kind is NoticeKind.FAULT]
     assert "another roster" in faults[0].text
