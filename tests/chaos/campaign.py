@@ -23,7 +23,7 @@ from harm import Deed, Fault
 from harness import Account, Chaos
 from oracle import assert_clear, assert_it_ended_right, federation_of
 from postgresql_server import PostgreSQL
-from sessions import FILED, PLAIN, in_database
+from session_kinds import FILED, PLAIN, in_database
 
 from fed_em_protocols.errors import SERVER
 
@@ -179,6 +179,7 @@ class Campaign:
         try:
             account, lacking = self._held(session, faults)
         except AssertionError as error:
+            print(f"seed {seed}, {harm} of {name}: a violation", file=sys.stderr, flush=True)
             self.complaints.append((seed, f"{faults}\n{error}"))
             for tally in tallies:
                 tally.violations += 1
@@ -186,6 +187,7 @@ class Campaign:
         finally:
             for tally in tallies:
                 tally.runs += 1
+        print(f"seed {seed}, {harm} of {name}: {account.seconds:.1f} s", file=sys.stderr, flush=True)
         for tally in tallies:
             tally.seconds.append(account.seconds)
             tally.struck += sum(map(len, account.struck.values()))
@@ -196,7 +198,7 @@ class Campaign:
         """The account of a run that is as it should be, and who says that it lacks the model."""
         with TemporaryDirectory(prefix="chaos-") as folder:
             federation = federation_of(Path(folder), session)
-            account = Chaos(federation, faults, pings=True, patience=5, database=self.database).run(400)
+            account = Chaos(federation, faults, pings=True, patience=10, database=self.database).run(600)
             lacking = tuple(name for name in federation.tenant_files if account.last(name).status != 0)
             for each in lacking:
                 assert_clear(account.last(each).said)
