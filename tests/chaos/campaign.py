@@ -12,21 +12,26 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count, takewhile
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from threading import Lock
 
 from harm import Deed, Fault
 from harness import Account, Chaos
 from oracle import assert_clear, assert_it_ended_right, federation_of
 from postgresql_server import PostgreSQL
-from sessions import FILED, PLAIN, in_database
+from session_kinds import FILED, PLAIN, in_database
 
 from fed_em_protocols.errors import SERVER
 
+# A session with its checkpoints in PostgreSQL, and the harm that comes to that alone.
+IN_DATABASE, DATABASE_DOWN = "postgresql", "database down"
 TENANTS = ("t0", "t1", "t2", "t3")
 
 _DAY = 86400.0
@@ -116,11 +121,9 @@ KINDS: dict[str, Callable[[Draw], dict[str, Lives]]] = {
     "links cut": lambda draw: _links(draw, "cut", 4),
     "links half-open": lambda draw: _links(draw, "half-open", 2),
     "links late": _late,
-    "database down": _database,
+    DATABASE_DOWN: _database,
 }
-
-# Checkpoints are in SQLite, in the last in PostgreSQL.
-SESSIONS = (*FILED, "postgresql")
+SESSIONS = (*FILED, IN_DATABASE)
 
 
 @dataclass
@@ -140,10 +143,10 @@ class Campaign:
     """All runs so far.
 
     Args:
-        database: For the sessions whose checkpoints are in one; None leaves them out.
+        databases: Whether there is PostgreSQL; without it, sessions that would have their checkpoints there have them in SQLite.
     """
 
-    database: PostgreSQL | None
+    databases: bool
     tallies: dict[str, Tally] = field(default_factory=dict)
     complaints: list[tuple[int, str]] = field(default_factory=list)
     _counts: dict[str, Counts] = field(default_factory=dict)
@@ -151,52 +154,56 @@ class Campaign:
     def kind_of(self, seed: int) -> tuple[str, str]:
         """Of harm and of a session. The numbers of kinds have no divisor in common, so that each comes to each."""
         harm, session = list(KINDS)[seed % len(KINDS)], SESSIONS[seed % len(SESSIONS)]
-        if harm == "database down" and self.database is not None:
-            return harm, "postgresql"
-        return harm, "plain" if self.database is None and session == "postgresql" else session
+        session = IN_DATABASE if harm == DATABASE_DOWN else session
+        if session == IN_DATABASE and not self.databases:
+            return ("server killed" if harm == DATABASE_DOWN else harm), "plain"
+        return harm, session
 
-    def session(self, name: str) -> str:
-        """Its file."""
-        if name != "postgresql":
-            return FILED[name]
-        assert self.database is not None
-        return in_database(self.database.url, PLAIN)
+    @contextmanager
+    def _session(self, name: str) -> Iterator[tuple[str, PostgreSQL | None]]:
+        """Its file, and the database of its checkpoints."""
+        if name != IN_DATABASE:
+            yield FILED[name], None
+            return
+        with PostgreSQL(Path) as database:
+            yield in_database(database.url, PLAIN), database
 
     def places(self, name: str) -> Counts:
         """How often the parties of an undisturbed session come to each place."""
         if name not in self._counts:
-            with TemporaryDirectory(prefix="chaos-") as folder:
-                self._counts[name] = Chaos(federation_of(Path(folder), self.session(name)), {}).run(300).counts
+            with TemporaryDirectory(prefix="chaos-") as folder, self._session(name) as (session, database):
+                account = Chaos(federation_of(Path(folder), session), {}, database=database).run(600)
+                self._counts[name] = account.counts
         return self._counts[name]
 
     def run(self, seed: int) -> None:
         """One session."""
         harm, name = self.kind_of(seed)
-        if harm == "database down" and self.database is None:
-            return
-        session, faults = self.session(name), KINDS[harm](Draw(Random(seed), self.places(name)))
+        faults = KINDS[harm](Draw(Random(seed), self.places(name)))
         tallies = [self.tallies.setdefault(kind, Tally()) for kind in (harm, name)]
+        for tally in tallies:
+            tally.runs += 1
         try:
-            account, lacking = self._held(session, faults)
+            account, lacking = self._held(name, faults)
         except AssertionError as error:
+            said = "a violation"
             self.complaints.append((seed, f"{faults}\n{error}"))
             for tally in tallies:
                 tally.violations += 1
-            return
-        finally:
+        else:
+            said = f"{account.seconds:.1f} s"
             for tally in tallies:
-                tally.runs += 1
-        for tally in tallies:
-            tally.seconds.append(account.seconds)
-            tally.struck += sum(map(len, account.struck.values()))
-            tally.whole += not lacking
-            tally.lacking += bool(lacking)
+                tally.seconds.append(account.seconds)
+                tally.struck += sum(map(len, account.struck.values()))
+                tally.whole += not lacking
+                tally.lacking += bool(lacking)
+        print(f"seed {seed}, {harm} of {name}: {said}", file=sys.stderr, flush=True)
 
-    def _held(self, session: str, faults: dict[str, Lives]) -> tuple[Account, tuple[str, ...]]:
+    def _held(self, name: str, faults: dict[str, Lives]) -> tuple[Account, tuple[str, ...]]:
         """The account of a run that is as it should be, and who says that it lacks the model."""
-        with TemporaryDirectory(prefix="chaos-") as folder:
+        with TemporaryDirectory(prefix="chaos-") as folder, self._session(name) as (session, database):
             federation = federation_of(Path(folder), session)
-            account = Chaos(federation, faults, pings=True, patience=5, database=self.database).run(400)
+            account = Chaos(federation, faults, pings=True, patience=10, database=database).run(600)
             lacking = tuple(name for name in federation.tenant_files if account.last(name).status != 0)
             for each in lacking:
                 assert_clear(account.last(each).said)
@@ -222,28 +229,34 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600, help="no session begins later")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="this one alone")
+    parser.add_argument("--at-once", type=int, default=2, help="sessions")
     options = parser.parse_args()
-    with ExitStack() as stack:
-        database = None
-        if shutil.which("initdb") and shutil.which("postgres"):
-            database = stack.enter_context(PostgreSQL(Path))
-        else:
-            print("no initdb and postgres on the path: sessions with checkpoints in PostgreSQL are left out")
-        campaign = Campaign(database)
-        _run(campaign, options.first if options.seed is None else options.seed, options.seconds, options.seed is None)
+    databases = bool(shutil.which("initdb") and shutil.which("postgres"))
+    if not databases:
+        print("no initdb and postgres on the path: no session has its checkpoints in PostgreSQL")
+    campaign, until = Campaign(databases), time.monotonic() + options.seconds
+    campaign.places("plain")  # processes are forked from one that the main thread starts
+    if options.seed is None:
+        seeds = takewhile(lambda _: time.monotonic() < until, count(options.first))
+        with ThreadPoolExecutor(options.at_once) as pool:
+            # A thread takes a seed when it is done with the one before.
+            taken = Lock()
+            list(pool.map(lambda _: _run_all(campaign, seeds, taken), range(options.at_once)))
+    else:
+        campaign.run(options.seed)
     print(campaign.table())
     for failed, complaint in campaign.complaints:
         print(f"\nseed {failed}, {' of '.join(campaign.kind_of(failed))}: {complaint}")
     return int(bool(campaign.complaints))
 
 
-def _run(campaign: Campaign, seed: int, seconds: float, on: bool) -> None:
-    until = time.monotonic() + seconds
+def _run_all(campaign: Campaign, seeds: Iterator[int], taken: Lock) -> None:
     while True:
-        campaign.run(seed)
-        seed += 1
-        if not on or time.monotonic() > until:
+        with taken:
+            seed = next(seeds, None)
+        if seed is None:
             return
+        campaign.run(seed)
 
 
 if __name__ == "__main__":

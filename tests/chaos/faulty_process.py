@@ -1,7 +1,7 @@
 """`fed-em`, with harm to come at given places of the protocol.
 
 Everything that does harm is in this file. The program under it is the one that is installed, with functions wrapped. Processes are forked
-from one that has imported it all and has done nothing else: starting takes milliseconds.
+from one that has imported it all, with what it imports when it is first needed, and has done nothing else: starting takes milliseconds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
+from importlib import import_module
 from typing import Any
 
 from harm import Fault, Script
@@ -47,6 +48,14 @@ from fed_em_server.hub import Arrived, HubEvent
 from fed_em_server.serve import Server
 from fed_em_server.transcript_folder import TranscriptFolder
 from fed_em_simulations.command_line import main as command
+
+for _late in (
+    "dp_accounting.pld.privacy_loss_distribution",
+    "fed_em_server.report_page",
+    "psycopg",
+    "sqlalchemy.dialects.postgresql",
+):
+    import_module(_late)
 
 
 class Harness:
@@ -152,6 +161,14 @@ def kind_of(data: bytes) -> str:
     return type(unseal(data, "").content).__name__
 
 
+def tell_signed(harness: Harness, data: bytes) -> None:
+    """What a party may sign once in a session, and signs here."""
+    if (known := signed_once(data)) is not None:
+        what, how = known
+        content = unseal(data, "").content
+        harness.say(signed=[what, how], session=getattr(content, "session", b"").hex())
+
+
 def wrap_disk(places: Places) -> None:
     """What reaches the disk, on either side, in every module that has the function."""
     true = os.fdatasync
@@ -178,8 +195,7 @@ def wrap_server(places: Places, harness: Harness) -> None:
         return event
 
     def sent(self: GrpcHub, tenant: int, data: bytes) -> None:
-        if (known := signed_once(data)) is not None:
-            harness.say(signed=known)
+        tell_signed(harness, data)
         send(self, tenant, data)
 
     Server.hub, GrpcHub.receive, GrpcHub.send = hub, received, sent  # type: ignore[method-assign]
@@ -199,8 +215,7 @@ def wrap_tenant(places: Places, harness: Harness) -> None:
     send = GrpcLink.send
 
     def sent(self: GrpcLink, data: bytes) -> None:
-        if (known := signed_once(data)) is not None:
-            harness.say(signed=known)
+        tell_signed(harness, data)
         send(self, data)
 
     noise = RowsWork._noised

@@ -173,7 +173,7 @@ class Chaos:
         self._patience = patience
         self._database = database
         self._account = Account()
-        self._signed: dict[tuple[str, str], str] = {}
+        self._signed: dict[tuple[str, str, str], str] = {}
         self._lives: Counter[str] = Counter()
         self._running: dict[str, _Running] = {}
         self._relays = {name: Relay() for name in federation.tenant_files}
@@ -285,8 +285,8 @@ class Chaos:
         match said:
             case {"port": int(port)}:
                 self._point_at(port)
-            case {"signed": [str(what), str(how)]}:
-                if self._signed.setdefault((who, what), how) != how:
+            case {"signed": [str(what), str(how)], "session": str(session)}:
+                if self._signed.setdefault((who, session, what), how) != how:
                     self._account.twice.append(f"{who} signed two of {what}")
                 if what.startswith("Upload "):
                     self._account.uploaded.setdefault(who, set()).add(int(what.removeprefix("Upload ")))

@@ -48,6 +48,7 @@ SERVER_STEPS = (
     "before file manifest.json",
     "before record",
     "after record",
+    "before report",
 )
 
 # One life of a tenant each. Most are over in its first round.

@@ -11,7 +11,7 @@ from oracle import CONVERGING, STEADY, assert_clear, assert_it_ended_right, fede
 
 from fed_em_protocols.errors import SERVER
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # Where a server's disk is full from, and the file that its message names.
 SERVERS_DISK = (
@@ -22,6 +22,7 @@ SERVERS_DISK = (
     ("before commit 6", "checkpoints.sqlite"),
     ("before file model.safetensors", "cannot write a model"),
     ("before record", "record.json"),
+    ("before report", "cannot write a report"),
 )
 TENANTS_DISK = (
     ("before mark work", ".round"),
@@ -35,7 +36,7 @@ DAY = 86400.0
 def a_server_whose_disk_is_full_stops_and_goes_on(folder: Path) -> None:
     federation = federation_of(folder)
     faults = [(fault_at(place, "full"),) for place, _ in SERVERS_DISK]
-    account = Chaos(federation, {SERVER: faults}, patience=30).run(200)
+    account = Chaos(federation, {SERVER: faults}, patience=30).run(800)
     lives = account.lives_of(SERVER)
     assert [life.status for life in lives] == [STOPPED] * len(SERVERS_DISK) + [0], account.told()
     for life, (_, named) in zip(lives, SERVERS_DISK, strict=False):
@@ -46,7 +47,7 @@ def a_server_whose_disk_is_full_stops_and_goes_on(folder: Path) -> None:
 def a_tenant_whose_disk_is_full_stops_and_goes_on(folder: Path) -> None:
     federation = federation_of(folder, CONVERGING)
     faults = [(fault_at(place, "full"),) for place, _ in TENANTS_DISK]
-    account = Chaos(federation, {"t2": faults}, patience=30).run(200)
+    account = Chaos(federation, {"t2": faults}, patience=30).run(800)
     lives = account.lives_of("t2")
     assert [life.status for life in lives] == [STOPPED] * len(TENANTS_DISK) + [0], account.told()
     for life, (_, named) in zip(lives, TENANTS_DISK, strict=False):
@@ -56,7 +57,7 @@ def a_tenant_whose_disk_is_full_stops_and_goes_on(folder: Path) -> None:
 
 def a_tenant_without_room_for_the_model_says_who_has_it(folder: Path) -> None:
     federation = federation_of(folder)
-    account = Chaos(federation, {"t2": [(fault_at("before file model.safetensors", "full"),)]}, patience=3).run(100)
+    account = Chaos(federation, {"t2": [(fault_at("before file model.safetensors", "full"),)]}, patience=3).run(800)
     assert_clear(account.lives_of("t2")[0].said, "cannot write a model into", "operator has the same model")
     assert_it_ended_right(federation, account, STEADY, without=("t2",))
 
@@ -73,7 +74,7 @@ def wall_clocks_that_jump_change_nothing(folder: Path) -> None:
         "t0": [(jump("after handle Header 2", -20), jump("before send Opening 3", 40))],
         "t1": [(jump("before mark round 3", 12), jump("after handle Close", -12))],
     }
-    account = Chaos(federation, faults, clocks={"t2": 100 * DAY}).run(100)
+    account = Chaos(federation, faults, clocks={"t2": 100 * DAY}).run(800)
     assert {party: len(struck) for party, struck in account.struck.items()} == {SERVER: 3, "t0": 2, "t1": 2}
     record = assert_it_ended_right(federation, account, STEADY)
     assert 0 < record.rounds[-1].seconds < 60

@@ -20,7 +20,7 @@ from fed_em_protocols.party import TLS_CERTIFICATE, TLS_KEY, party_of
 from fed_em_server.record import Participation
 from fed_em_simulations.federation_folder import FederationFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 # Until a certificate expires: long enough for all to be linked, on a busy machine too.
@@ -37,7 +37,7 @@ def links_that_are_cut_come_back(folder: Path) -> None:
     cuts = ("after send OpenWindow", "after send SetUp", "after send Header 9", "after receive Upload 10",
             "after send Proposal 18", "after send Certificate 26", "after receive Opening 30")  # fmt: skip
     faults = tuple(tell(place, f"cut t{k % 3} 0.3") for k, place in enumerate(cuts))
-    account = Chaos(federation, {SERVER: [faults]}).run(150)
+    account = Chaos(federation, {SERVER: [faults]}).run(800)
     assert len(account.struck[SERVER]) == len(cuts)
     assert_it_ended_right(federation, account, CONVERGING)
 
@@ -46,7 +46,7 @@ def a_half_open_link_is_found_and_dialled_anew(folder: Path) -> None:
     """Neither end is told; nothing comes through. Pings find it within the thirty seconds that are promised."""
     federation = federation_of(folder, CONVERGING)
     faults = (tell("after send Header 13", "half-open t1 0"), tell("before send Header 20", "hold t1 32"))
-    account = Chaos(federation, {SERVER: [faults]}).run(150)
+    account = Chaos(federation, {SERVER: [faults]}).run(800)
     record = assert_it_ended_right(federation, account, CONVERGING)
     parts = [each.participation[1] for each in record.rounds]
     assert not parts[3].in_sum and parts[-1].in_sum
@@ -60,7 +60,7 @@ def a_tenant_that_stood_still_comes_back_and_a_server_that_did_loses_nothing(fol
         "t1": [(Fault("after mark round", 4, "stop", 4.0),)],
         SERVER: [(Fault("after send Header", 61, "stop", 9.0),)],
     }
-    account = Chaos(federation, faults).run(150)
+    account = Chaos(federation, faults).run(800)
     assert all(len(struck) == 1 for struck in account.struck.values())
     record = assert_it_ended_right(federation, account, CONVERGING)
     assert Participation.LATE in {each.participation[1] for each in record.rounds}
@@ -94,7 +94,7 @@ def a_tenant_whose_certificate_expires_stays_linked_and_is_told_why_it_cannot_co
     """Nothing else ends: neither the session, nor the next process of its server."""
     federation = expiring(federation_of(folder, CONVERGING), "t1")
     first = held_up(tell("after send Header 17", "cut t1 0"), fault_at("before send Header 25"))
-    account = Chaos(federation, {SERVER: [first]}, patience=30).run(150)
+    account = Chaos(federation, {SERVER: [first]}, patience=30).run(800)
     record = assert_it_ended_right(federation, account, CONVERGING, without=("t1",))
     parts = [each.participation[1] for each in record.rounds]
     assert parts[2:4] == [Participation.SUMMED] * 2, "its link outlived the certificate"
@@ -110,7 +110,7 @@ def a_tenant_whose_certificate_expires_stays_linked_and_is_told_why_it_cannot_co
 def a_server_whose_certificate_expires_keeps_its_links_and_nobody_comes_anew(folder: Path) -> None:
     federation = expiring(federation_of(folder, CONVERGING), SERVER)
     first = held_up(tell("after send Header 17", "cut t1 0"), fault_at("before send Header 41"))
-    account = Chaos(federation, {SERVER: [first]}, patience=30).run(150)
+    account = Chaos(federation, {SERVER: [first]}, patience=30).run(800)
     assert [life.status for life in account.lives_of(SERVER)] == [KILLED, 2], account.told()
     assert [account.last(name).status for name in federation.tenant_files] == [2] * 4, account.told()
     for party in (SERVER, *federation.tenant_files):
