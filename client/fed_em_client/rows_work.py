@@ -32,10 +32,11 @@ from fed_em_client.configuration import PolicyTable
 from fed_em_client.fingerprint import MIXED, fingerprint_of
 from fed_em_client.measured_sessions import MeasuredSessions
 from fed_em_client.policy_checks import check_description
-from fed_em_client.privacy_account import PrivacyAccount, time_of_day
+from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.remote_shards import RemoteRecords, RemoteShards, require_for_shards
 from fed_em_client.rows import read_records
 from fed_em_client.sharded_sums import ShardedSums
+from fed_em_protocols.clock import time_of_day
 from fed_em_protocols.description import (
     REPLICATE_ROUNDS,
     SessionDescription,
