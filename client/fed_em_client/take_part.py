@@ -103,6 +103,7 @@ class Tenant:
         budget: PrivacyAccount | None = None,
         shards: RemoteShards | None = None,
         measured: MeasuredSessions | None = None,
+        report: Callable[[str], None] = lambda _: None,
     ) -> RowsWork:
         """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed; without its
         ledger as the budget, it does not know what they spent of the rows' privacy; nor, without `measured`, how often they were measured.
@@ -125,6 +126,7 @@ class Tenant:
             fresh=own.fresh,
             shards=shards,
             measured=measured,
+            report=report,
         )
 
     @contextmanager
@@ -205,7 +207,7 @@ def take_part(
         tenant.log() as log,
         tenant.shards(report) as shards,
     ):
-        work = tenant.work(marks, ledger, shards, tenant.measured())
+        work = tenant.work(marks, ledger, shards, tenant.measured(), report)
         session = tenant.session(marks, work, report, log)
         where = configuration.server if address is None else address
         split_address(where)
