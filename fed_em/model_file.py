@@ -9,12 +9,10 @@ A manifest of format 1 is of a model without standard errors, one of format 2 of
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import platform
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +36,7 @@ from fed_em.model import ComponentModel, Model, Rows
 from fed_em.parameters import Parameters
 from fed_em.standard_errors import StandardErrors
 from fed_em.strict_json import canonical_json, parse_json
+from fed_em.whole_files import write_whole
 
 FORMAT, FORMAT_WITH_ERRORS = 1, 2
 TENSORS_FILE = "model.safetensors"
@@ -171,7 +170,7 @@ def save_model(folder: str | os.PathLike[str], fitted: FittedModel) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            replace_file(folder / name, data)
+            write_whole(folder / name, data)
         if ERRORS_FILE not in files:
             (folder / ERRORS_FILE).unlink(missing_ok=True)
     except OSError as error:
@@ -243,24 +242,3 @@ def _read(path: Path) -> bytes:
         raise CallerError(f"there is no file '{path}'", remedy="name the folder that a model was saved to") from error
     except OSError as error:
         raise EnvironmentFault(f"cannot read '{path}': {error.strerror}", remedy="check its rights") from error
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader, or a crash, sees the whole old file or the whole new one."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with open(partial, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
-    if os.name == "posix":  # elsewhere a folder cannot be opened to be synced
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

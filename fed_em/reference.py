@@ -26,9 +26,10 @@ from fed_em.description import check_whole_number, read_mapping
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em.measured_models import MeasuredModels
 from fed_em.measurement import Measurement
-from fed_em.model_file import FittedModel, replace_file
+from fed_em.model_file import FittedModel
 from fed_em.reference_edges import ReferenceEdges
 from fed_em.strict_json import parse_json
+from fed_em.whole_files import write_whole
 
 Vector = NDArray[np.float64]
 
@@ -169,7 +170,7 @@ def save_reference(folder: str | os.PathLike[str], reference: Reference) -> None
     """Write the file into a model's folder, whole or not at all. Raises `EnvironmentFault` if it cannot be written."""
     path = Path(folder) / REFERENCE_FILE
     try:
-        replace_file(path, reference.to_bytes())
+        write_whole(path, reference.to_bytes())
     except OSError as error:
         raise EnvironmentFault(f"cannot write '{path}': {error.strerror}", remedy="check its rights") from error
 

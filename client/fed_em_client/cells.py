@@ -57,6 +57,22 @@ def numbers_of(column: Column, texts: Sequence[str | None]) -> tuple[Vector, Com
     return cells, Complaint(wrong, what, remedy)
 
 
+def numbers_in(texts: Sequence[str | None]) -> tuple[Vector, Complaint]:
+    """The cells of a column of numbers that holds other texts too, `(n,)`: NaN where missing or wrong."""
+    cells = np.array([np.nan if text is None else _number_in(text) for text in texts])
+    wrong = np.isnan(cells) & np.array([text is not None for text in texts], dtype=np.bool_)
+    return cells, Complaint(
+        wrong, "no numbers", "write numbers there, and leave the cell empty where the value is not known"
+    )
+
+
+def _number_in(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
+
+
 def complaints_of_counts(column: PoissonColumn, cells: Vector) -> list[Complaint]:
     """What is wrong with the numbers of a column of counts."""
     seen = ~np.isnan(cells)

@@ -1,4 +1,4 @@
-"""Files that must outlive a crash: writes that are synced, files that are whole under their name, locks between processes."""
+"""Files that must outlive a crash: writes that are synced, locks between processes. Whole files are in `fed_em.whole_files`."""
 
 from __future__ import annotations
 
@@ -19,26 +19,6 @@ def write_at(descriptor: int, data: bytes, offset: int) -> None:
     """Write all of the data. Raises `OSError` if the disk takes a part of it only."""
     if os.pwrite(descriptor, data, offset) != len(data):
         raise OSError(0, "the disk took a part of the record only")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is complete under its name, or not there at all (or as it was before); durable when this returns."""
-    unfinished = path.with_suffix(".new")
-    with unfinished.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def locked(path: Path, complaint: CallerError | None = None) -> int:

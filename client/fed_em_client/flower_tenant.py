@@ -118,7 +118,7 @@ class FlowerTenant:
         budget: PrivacyAccount | None = None,
         log: TenantLog | None = None,
     ) -> None:
-        self.work: RowsWork = tenant.work(marks, budget, measured=tenant.measured())
+        self.work: RowsWork = tenant.work(marks, budget, measured=tenant.measured(), report=report)
         self._tenant = tenant
         self._marks = marks
         self._report = report

@@ -16,8 +16,9 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from fed_em.errors import EnvironmentFault
+from fed_em.whole_files import write_whole
 from fed_em_client.configuration import MeasuringTable
-from fed_em_client.durable_files import disk_trouble, write_whole
+from fed_em_client.durable_files import disk_trouble
 from fed_em_protocols.configuration import Table
 from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.policy_rules import PolicyRule

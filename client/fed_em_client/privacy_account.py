@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from fed_em_client.privacy_spends import Entry, EntryKind, PrivacySpends, SessionSpends
+from fed_em_protocols.clock import time_of_day
 from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.privacy.accounting import Spend, epsilon_of
 from fed_em_protocols.privacy.demands import NO_DEMANDS, EpsilonBudget, PrivacyDemands
 
 Clock = Callable[[], datetime]
-
-
-def time_of_day() -> datetime:
-    """This machine's, in UTC."""
-    return datetime.now(UTC)
 
 
 class PrivacyAccount:

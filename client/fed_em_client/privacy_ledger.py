@@ -27,10 +27,12 @@ from types import TracebackType
 from typing import Self
 
 from fed_em.errors import EnvironmentFault
+from fed_em.whole_files import write_whole
 from fed_em_client.configuration import LEDGER_HEAD, TenantConfiguration
-from fed_em_client.durable_files import disk_trouble, locked, sync, write_at, write_whole
-from fed_em_client.privacy_account import Clock, PrivacyAccount, time_of_day
+from fed_em_client.durable_files import disk_trouble, locked, sync, write_at
+from fed_em_client.privacy_account import Clock, PrivacyAccount
 from fed_em_client.privacy_spends import Entry, EntryKind, PrivacySpends
+from fed_em_protocols.clock import time_of_day
 from fed_em_protocols.errors import IllegalStep
 from fed_em_protocols.hashing import DIGEST_BYTES, digest
 from fed_em_protocols.privacy.accounting import Spend

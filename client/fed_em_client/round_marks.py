@@ -22,7 +22,8 @@ from types import TracebackType
 from typing import Self
 
 from fed_em.errors import EnvironmentFault
-from fed_em_client.durable_files import disk_trouble, locked, sync, sync_folder, write_at, write_whole
+from fed_em.whole_files import sync_folder, write_whole
+from fed_em_client.durable_files import disk_trouble, locked, sync, write_at
 from fed_em_protocols.errors import IllegalStep
 from fed_em_protocols.hashing import DIGEST_BYTES
 from fed_em_protocols.wire.fields import SESSION_BYTES

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from fed_em_client.cells import (
     admissible_of,
     complaints_of_counts,
     complaints_of_weights,
+    numbers_in,
     numbers_of,
     read_as_text,
 )
@@ -43,37 +44,81 @@ _NOT_COMPLETE = (
 )
 
 
+@dataclass
+class LeftOut:
+    """How many rows of a private session count for nothing, for the tenant's own eyes.
+
+    Attributes:
+        unfit: They have a cell that the session does not admit.
+        beyond: They are beyond the row cap.
+    """
+
+    unfit: int = 0
+    beyond: int = 0
+
+    @property
+    def in_words(self) -> str:
+        """A sentence; empty if there are none."""
+        said = [
+            f"{self.unfit} that do not fit what the session declares of its columns" if self.unfit else "",
+            f"{self.beyond} beyond the row cap" if self.beyond else "",
+        ]
+        found = " and ".join(filter(None, said))
+        return (
+            found
+            and f"of a private session nobody may learn so by a refusal: these rows count for nothing in it: {found}"
+        )
+
+
 def read_records(
-    data: Path | Sequence[Path], description: SessionDescription, columns: Mapping[str, str], row_cap: int
+    data: Path | Sequence[Path],
+    description: SessionDescription,
+    columns: Mapping[str, str],
+    row_cap: int,
+    left_out: LeftOut | None = None,
 ) -> Records:
     """The records of data files: rows `(n, D)` in the order of the session's columns and in original units, read-only.
 
     Cells are coded as `fed_em.columns` says. Empty ones, nulls and NaN are NaN, in the columns that the session declares as
-    `missing`; a row may be all of them. Labels and weights are those of the columns that the session names for them. In a private session
-    numbers outside the declared range are moved to its nearer end, as rows are moved into the ball; so are weights, and counts that are
-    not whole to the nearest that is.
+    `missing`; a row may be all of them. Labels and weights are those of the columns that the session names for them.
+
+    In a private session nothing that one row holds keeps a tenant out, which would tell of it without noise. Numbers outside the declared
+    range are moved to its nearer end, as rows are moved into the ball; so are weights, and counts that are not whole to the nearest that
+    is. Rows with any other cell that is not admitted count for nothing, and so do those beyond the row cap, in the order of the files.
 
     Args:
         data: CSV, Parquet, `.npz` or `.npy`, a folder of such files, or several of either; see `fed_em_client.data_files`.
         description: The session.
         columns: Session column to data column, where the names differ.
         row_cap: The most rows the roster admits, of all files together.
+        left_out: Counts what counts for nothing.
 
     Raises:
-        CallerError: as `read_columns`, or a value is outside what is declared of its column, or there are more rows than `row_cap`.
+        CallerError: as `read_columns`; or, without privacy, a value is outside what is declared of its column, or there are more rows than
+            `row_cap`.
         EnvironmentFault: the disk does not give the file.
     """
-    return read_parts(data_paths(data), description, columns, row_cap)
+    return read_parts(data_paths(data), description, columns, row_cap, left_out)
 
 
 def read_parts(
-    paths: Sequence[DataSource], description: SessionDescription, columns: Mapping[str, str], row_cap: int
+    paths: Sequence[DataSource],
+    description: SessionDescription,
+    columns: Mapping[str, str],
+    row_cap: int,
+    left_out: LeftOut | None = None,
 ) -> Records:
     """As `read_records`, of these files or parts of files, one or more."""
     parts: list[Records] = []
+    room, counted = row_cap, LeftOut() if left_out is None else left_out
     for path in paths:
-        parts.append(_records_of_file(path, description, columns, row_cap))
-        check_row_count("the data", sum(map(len, parts)), row_cap)
+        if description.privacy is None:
+            parts.append(_records_of_file(path, description, columns, row_cap))
+            check_row_count("the data", sum(map(len, parts)), row_cap)
+        else:
+            records, n_rows = _fitting_records_of_file(path, description, columns, room, counted)
+            parts.append(records)
+            room -= min(room, n_rows)
     return parts[0] if len(parts) == 1 else Records.concatenated(parts)
 
 
@@ -82,23 +127,57 @@ def _records_of_file(
 ) -> Records:
     wanted = _Wanted.of(path, description.file_columns, columns)
     schema, labels, weights = description.schema_of_columns, description.labels, description.weights
-    texts = [column.name for column in schema.columns if read_as_text(column)]
-    file = wanted.read([*texts, labels.column] if labels else texts)
+    file = wanted.read(_texts_of(description))
     check_row_count(path, file.n_rows, row_cap)
-    private = description.privacy is not None
-    rows = wanted.rows_of(file, schema, nearest=private)
-    if private:
-        # Whether a tenant stays out must not depend on one record's numbers; infinite ones are some, too.
-        rows = np.clip(rows, description.low, description.high)
-    wanted.check_finite(rows, [column.name for column in description.columns if column.missing])
-    if not private:
-        wanted.check_ranges(rows, description)
+    rows = wanted.rows_of(file, schema)
+    wanted.check_finite(rows, _may_be_missing(description))
+    wanted.check_ranges(rows, description)
     return Records(
         rows,
-        None if weights is None else wanted.weights_of(file, weights.column, weights.upper, nearest=private),
+        None if weights is None else wanted.weights_of(file, weights.column, weights.upper),
         None if labels is None else wanted.admissible_of(file, labels.column, _components(description)),
         description.weight_bound,
     )
+
+
+def _fitting_records_of_file(
+    path: DataSource, description: SessionDescription, columns: Mapping[str, str], room: int, counted: LeftOut
+) -> tuple[Records, int]:
+    """The records of a private session among the first `room` rows, and how many rows there are in all."""
+    wanted = _Wanted.of(path, description.file_columns, columns)
+    schema, labels, weights = description.schema_of_columns, description.labels, description.weights
+    texts = _texts_of(description)
+    file = wanted.read(texts)
+    strays = [name for name in wanted.without_numbers(file) if name not in texts]
+    if strays:  # one cell that is no number makes its whole column text
+        file = wanted.read([*texts, *strays])
+    wanted = replace(wanted, unfit=np.zeros(file.n_rows, dtype=np.bool_))
+    # Infinite numbers are some, too.
+    rows = np.clip(wanted.rows_of(file, schema), description.low, description.high)
+    wanted.check_finite(rows, _may_be_missing(description))
+    of_weight = None if weights is None else wanted.weights_of(file, weights.column, weights.upper)
+    admissible = None if labels is None else wanted.admissible_of(file, labels.column, _components(description))
+    assert wanted.unfit is not None
+    kept = ~wanted.unfit
+    kept[room:] = False
+    counted.unfit += int(wanted.unfit[:room].sum())
+    counted.beyond += max(file.n_rows - room, 0)
+    return Records(
+        rows[kept],
+        None if of_weight is None else of_weight[kept],
+        None if admissible is None else admissible[kept],
+        description.weight_bound,
+    ), file.n_rows
+
+
+def _texts_of(description: SessionDescription) -> list[str]:
+    """The columns, by the session's names, whose cells are texts."""
+    labels = () if description.labels is None else (description.labels.column,)
+    return [*(column.name for column in description.schema_of_columns.columns if read_as_text(column)), *labels]
+
+
+def _may_be_missing(description: SessionDescription) -> list[str]:
+    return [column.name for column in description.columns if column.missing]
 
 
 def _components(description: SessionDescription) -> int:
@@ -154,12 +233,15 @@ class _Wanted:
         names: The session's names.
         sources: The file's names of the same columns.
         mapped: Whether a mapping gave any of them.
+        unfit: `(n,)`, which rows have a cell that is not admitted, where these are left out, and so are not complained of; None where they
+            are.
     """
 
     path: DataSource
     names: tuple[str, ...]
     sources: tuple[str, ...]
     mapped: bool
+    unfit: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(cls, path: DataSource, names: tuple[str, ...], columns: Mapping[str, str]) -> _Wanted:
@@ -188,37 +270,41 @@ class _Wanted:
             raise CallerError(f"{self.path} has no rows", remedy="a tenant without rows stays out of the session")
         return file
 
-    def rows_of(self, file: DataFile, schema: ColumnSchema | None, nearest: bool = False) -> Rows:
+    def without_numbers(self, file: DataFile) -> list[str]:
+        """The columns, by the session's names, that are no numbers as they were read."""
+        return [name for d, name in enumerate(self.names) if self._column(file, d).values is None]
+
+    def rows_of(self, file: DataFile, schema: ColumnSchema | None) -> Rows:
         """The rows, `(n, D)`: the first of the columns, as many as the schema has, of all kinds; read-only.
 
-        Without a schema all columns are numbers. Whether they are finite is not looked at; nor, where the `nearest` are taken, whether
+        Without a schema all columns are numbers. Whether they are finite is not looked at; nor, where unfit rows are left out, whether
         numbers are in their range.
         """
         described = (None,) * len(self.names) if schema is None else schema.columns
         rows = np.empty((file.n_rows, len(described)))
         for d, column in enumerate(described):
-            rows[:, d] = self._cells_of(file, d, column, nearest)
+            rows[:, d] = self._cells_of(file, d, column)
         rows.flags.writeable = False
         return rows
 
-    def _cells_of(self, file: DataFile, d: int, column: DescribedColumn | None, nearest: bool) -> Vector:
+    def _cells_of(self, file: DataFile, d: int, column: DescribedColumn | None) -> Vector:
         if column is not None and read_as_text(column):
             cells, complaint = numbers_of(column, self._texts(file, d))
             self._require(d, complaint)
             return cells
         cells = self._numbers(file, d)
         if isinstance(column, PoissonColumn):
-            if nearest:
+            if self.unfit is not None:
                 return np.asarray(np.rint(cells))
             for complaint in complaints_of_counts(column, cells):
                 self._require(d, complaint)
         return cells
 
-    def weights_of(self, file: DataFile, name: str, upper: float, nearest: bool = False) -> Vector:
-        """The column of weights, `(n,)`; of those out of range the `nearest` in it, or none."""
+    def weights_of(self, file: DataFile, name: str, upper: float) -> Vector:
+        """The column of weights, `(n,)`; where unfit rows are left out, those out of range are the nearest in it."""
         d = self.names.index(name)
         weights = self._numbers(file, d)
-        if nearest:
+        if self.unfit is not None:
             weights = np.clip(weights, 0.0, upper)
         for complaint in complaints_of_weights(weights, upper):
             self._require(d, complaint)
@@ -233,6 +319,10 @@ class _Wanted:
 
     def _numbers(self, file: DataFile, d: int) -> Vector:
         column = self._column(file, d)
+        if column.values is None and self.unfit is not None and column.texts is not None:
+            values, complaint = numbers_in(column.texts)
+            self._require(d, complaint)
+            return values
         if column.values is None:
             raise CallerError(
                 f"{self._label(d)} is of type {column.kind}, not numeric",
@@ -249,7 +339,10 @@ class _Wanted:
         return file.columns[self.sources[d]] if file.named else list(file.columns.values())[d]
 
     def _require(self, d: int, complaint: Complaint) -> None:
-        """Raise `CallerError` if there is anything to complain about column d."""
+        """Raise `CallerError` if there is anything to complain about column d; or note the rows, where they are left out."""
+        if self.unfit is not None:
+            np.logical_or(self.unfit, complaint.wrong, out=self.unfit)
+            return
         wrong = np.flatnonzero(complaint.wrong)
         if len(wrong):
             raise CallerError(

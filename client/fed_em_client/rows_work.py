@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -32,10 +32,11 @@ from fed_em_client.configuration import PolicyTable
 from fed_em_client.fingerprint import MIXED, fingerprint_of
 from fed_em_client.measured_sessions import MeasuredSessions
 from fed_em_client.policy_checks import check_description
-from fed_em_client.privacy_account import PrivacyAccount, time_of_day
+from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.remote_shards import RemoteRecords, RemoteShards, require_for_shards
-from fed_em_client.rows import read_records
+from fed_em_client.rows import LeftOut, read_records
 from fed_em_client.sharded_sums import ShardedSums
+from fed_em_protocols.clock import time_of_day
 from fed_em_protocols.description import (
     REPLICATE_ROUNDS,
     SessionDescription,
@@ -165,6 +166,7 @@ class RowsWork:
         fresh: As `data`, for sessions that measure; by default what is fitted to.
         shards: Who holds the rows, in place of `data`.
         measured: What sessions have measured models over the rows; by default none, remembered for as long as this object lasts.
+        report: Told, for this tenant's own eyes, of rows that count for nothing in a private session.
     """
 
     def __init__(
@@ -182,8 +184,10 @@ class RowsWork:
         fresh: Path | Sequence[Path] | None = None,
         shards: RemoteShards | None = None,
         measured: MeasuredSessions | None = None,
+        report: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._fresh = fresh
+        self._report = report
         self._shards = shards
         self._budget = PrivacyAccount() if budget is None else budget
         self._randomness = randomness
@@ -251,7 +255,12 @@ class RowsWork:
         fresh = self._fresh if description.measured is not None else None
         if self._shards is not None and fresh is None:
             return self._shards.read(description, self._columns, row_cap)
-        return read_records(self._data if fresh is None else fresh, description, self._columns, row_cap)
+        left_out = LeftOut()
+        data = self._data if fresh is None else fresh
+        records = read_records(data, description, self._columns, row_cap, left_out)
+        if left_out.in_words:
+            self._report(left_out.in_words)
+        return records
 
     @property
     def description(self) -> SessionDescription:

@@ -18,7 +18,7 @@ from fed_em_client.data_files import check_data_file, data_paths
 from fed_em_client.grpc_link import Endpoint, serve_session
 from fed_em_client.measured_sessions import MEASURED_FILE, MeasuredSessions
 from fed_em_client.policy_checks import Permit
-from fed_em_client.privacy_account import PrivacyAccount, time_of_day
+from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.privacy_ledger import PrivacyLedger, ledger_files
 from fed_em_client.remote_shards import RemoteShards
 from fed_em_client.round_marks import FileRoundMarks
@@ -27,6 +27,7 @@ from fed_em_client.tenant_log_file import TenantLogFile
 from fed_em_client.tenant_session import TenantSession
 from fed_em_client.tenant_watcher import UNWATCHED, TenantWatcher
 from fed_em_protocols.addresses import split_address
+from fed_em_protocols.clock import time_in_words, time_of_day
 from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.errors import SERVER, PeerFault
 from fed_em_protocols.keys import KEY_BYTES, derive
@@ -102,6 +103,7 @@ class Tenant:
         budget: PrivacyAccount | None = None,
         shards: RemoteShards | None = None,
         measured: MeasuredSessions | None = None,
+        report: Callable[[str], None] = lambda _: None,
     ) -> RowsWork:
         """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed; without its
         ledger as the budget, it does not know what they spent of the rows' privacy; nor, without `measured`, how often they were measured.
@@ -124,13 +126,14 @@ class Tenant:
             fresh=own.fresh,
             shards=shards,
             measured=measured,
+            report=report,
         )
 
     @contextmanager
     def log(self) -> Iterator[TenantLog]:
         """Its own log, in its state folder, whose lock must be held: one for all sessions of a process."""
         with TenantLogFile(self.configuration.state) as file:
-            yield TenantLog(file, self.configuration.name, self.roster, _time_of_day, file.last)
+            yield TenantLog(file, self.configuration.name, self.roster, time_in_words, file.last)
 
     def session(
         self,
@@ -147,12 +150,8 @@ class Tenant:
             report(f"{me.name}: these statistics cannot be computed, and the sum will count one tenant at fault")
             report(fault.diagnostics())
 
-        permit = Permit(self.configuration, lambda: datetime.now(UTC))
+        permit = Permit(self.configuration, time_of_day)
         return TenantSession(me, work, marks, complain=complain, permit=permit, log=log, watcher=self.watcher)
-
-
-def _time_of_day() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def open_tenant(configuration: TenantConfiguration, watcher: TenantWatcher = UNWATCHED) -> Tenant:
@@ -208,7 +207,7 @@ def take_part(
         tenant.log() as log,
         tenant.shards(report) as shards,
     ):
-        work = tenant.work(marks, ledger, shards, tenant.measured())
+        work = tenant.work(marks, ledger, shards, tenant.measured(), report)
         session = tenant.session(marks, work, report, log)
         where = configuration.server if address is None else address
         split_address(where)

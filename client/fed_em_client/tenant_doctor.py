@@ -101,15 +101,10 @@ def _say_policy(policy: PolicyTable) -> str:
 
 
 def _beside_the_budget(policy: PolicyTable) -> str:
-    """What the demands for privacy do not bound: sessions that have none, and whether the rows fit a description."""
+    """What the demands for privacy do not bound: sessions that have none."""
     said, privacy = "", policy.privacy
     if privacy.epsilon is not None and not privacy.required:
         said += "; without required = true, sessions without noise are joined too, and the budget does not bound them"
-    if policy.schema_hash is None and (privacy.required or privacy.epsilon is not None):
-        said += (
-            "; without schema_hash, a server that describes sessions as it likes learns from refusals whether a row has a level or a "
-            "missing cell, which no budget bounds"
-        )
     return said
 
 

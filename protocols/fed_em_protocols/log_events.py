@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import IO
 
+from fed_em_protocols.clock import time_of_day
 from fed_em_protocols.errors import IllegalStep
 from fed_em_protocols.limits import MAX_NAME_LENGTH
 from fed_em_protocols.messages import RefusalCode
@@ -117,10 +118,6 @@ EVENTS: Mapping[str, Event] = {
 }
 
 
-def _time_of_day() -> datetime:
-    return datetime.now(UTC)
-
-
 class EventLog:
     """Writes events of the list as JSON lines, and flushes each.
 
@@ -129,7 +126,7 @@ class EventLog:
         clock: Time of day with its zone.
     """
 
-    def __init__(self, stream: IO[str], clock: Callable[[], datetime] = _time_of_day) -> None:
+    def __init__(self, stream: IO[str], clock: Callable[[], datetime] = time_of_day) -> None:
         self._stream = stream
         self._clock = clock
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
@@ -24,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fed_em.errors import CallerError, EnvironmentFault
+from fed_em.whole_files import write_whole
 from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.hashing import digest
@@ -230,13 +229,9 @@ def write_new_file(path: Path, text: str, such_as: str = "") -> None:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Put a text in the place of a file, whole or not at all. Raises `EnvironmentFault` if it cannot be written."""
-    beside = path.with_name(f"{path.name}.new")
+    """Put a text in the place of a file, whole or not at all, and durably. Raises `EnvironmentFault` if it cannot be written."""
     try:
-        beside.write_text(text, encoding="utf-8")
-        if path.exists():
-            shutil.copymode(path, beside)
-        os.replace(beside, path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise EnvironmentFault(f"cannot write {path}: {error.strerror}") from None
 

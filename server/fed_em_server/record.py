@@ -13,7 +13,8 @@ from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
 from fed_em.em import Step
 from fed_em.errors import EnvironmentFault
-from fed_em_client.durable_files import disk_trouble, write_whole
+from fed_em.whole_files import write_whole
+from fed_em_client.durable_files import disk_trouble
 from fed_em_protocols.configuration import Table
 from fed_em_protocols.privacy.promise import Privacy
 from fed_em_protocols.terms import Trust

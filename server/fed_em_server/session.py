@@ -9,7 +9,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
@@ -24,6 +23,7 @@ from fed_em.optimiser import EM
 from fed_em.selection import Picked
 from fed_em.standardised_fit import StandardisedFit
 from fed_em.starts import StartRound
+from fed_em_protocols.clock import time_in_words
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import CoordinatorState, Notice, NoticeKind, SumOpened, Timetable
 from fed_em_protocols.description import SessionDescription
@@ -168,7 +168,7 @@ def run_session(
         SessionPaused: tenants are missing for too long; never without checkpoints.
         EnvironmentFault: the store does not take the transcript or the checkpoints, or what was kept leads elsewhere here.
     """
-    recorder = None if store is None else TranscriptRecorder(store, plan.identity, time_of_day)
+    recorder = None if store is None else TranscriptRecorder(store, plan.identity, time_in_words)
     try:
         state = coordinator_start(
             plan.roster,
@@ -215,11 +215,6 @@ def run_session(
 def _ends_the_session(error: BaseException) -> bool:
     """Whether another process would come to the same end: not if only this one cannot go on."""
     return isinstance(error, SumFailed) or (isinstance(error, FedEmError) and not isinstance(error, EnvironmentFault))
-
-
-def time_of_day() -> str:
-    """ISO 8601, UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _fitted_model(plan: SessionPlan, result: StandardisedFit, record: SessionRecord) -> FittedModel:
@@ -438,7 +433,7 @@ def first_record(plan: SessionPlan) -> SessionRecord:
         title=plan.description.title,
         federation=plan.roster.federation,
         session=plan.terms.session.hex(),
-        started=time_of_day(),
+        started=time_in_words(),
         transport=plan.transport,
         trust=trust.label,
         banner=BANNER[trust],

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 
 from fed_em.errors import CallerError
-from fed_em_client.durable_files import disk_trouble, sync, sync_folder
+from fed_em.whole_files import sync_folder
+from fed_em_client.durable_files import disk_trouble, sync
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.transcript.log import Checkpoint
 from fed_em_protocols.transcript.reading import TranscriptFiles, kept_entries, verified_entries

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from fed_em import whole_files
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_client import durable_files, privacy_account, privacy_ledger
 from fed_em_client.privacy_ledger import LedgerFiles, PrivacyLedger, mend_head, read_spends
@@ -370,7 +371,7 @@ class TestTornWrites:
         self, files: LedgerFiles, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def written_and_refused(path: Path, data: bytes) -> None:
-            durable_files.write_whole(path, data)
+            whole_files.write_whole(path, data)
             raise OSError(errno.EIO, "Input/output error")
 
         def killed(*given: object) -> None:
@@ -523,7 +524,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if next(done) == calls:
                 path.with_suffix(".new").write_bytes(data[:bytes_written])
                 raise PowerCut
-            durable_files.write_whole(path, data)
+            whole_files.write_whole(path, data)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(privacy_ledger, "write_at", write_at)

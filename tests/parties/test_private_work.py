@@ -15,6 +15,7 @@ from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError
 from fed_em.moderate import LEAST_VARIANCE
 from fed_em.parameters import Parameters
+from fed_em.records import Records
 from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork
@@ -281,3 +282,58 @@ def test_counts_are_not_so_large_that_a_record_depends_on_the_others(bench: Priv
     }
     with pytest.raises(CallerError, match="counts up to 1,200,000 together"):
         bench.work.prepare(json.dumps(said).encode(), 0)
+
+
+def test_no_cell_of_a_row_keeps_a_tenant_out_of_a_private_session(parties: Parties, tmp_path: Path) -> None:
+    """Whoever describes sessions as he likes would learn from refusals, without noise, whether anybody has a level or lacks a cell."""
+    data, told = tmp_path / "rows.csv", list[str]()
+    data.write_text(
+        "age,ward,steps,w\n20,a,3,1\n30,z,5,1\n,a,2,1\nold,b,1,1\n50,b,,1\n60,a,2,\n70,b,7,0.5\n" + "1,a,1,1\n" * 2000
+    )
+    said = {
+        "title": "t",
+        "columns": [
+            {"name": "age", "low": 0, "high": 60},
+            {"name": "ward", "kind": "categorical", "levels": ["a", "b"]},
+            {"name": "steps", "kind": "poisson", "upper": 5},
+        ],
+        "weights": {"column": "w", "upper": 1.0},
+        "model": {
+            "family": "mixed-mixture",
+            "n_components": 2,
+            "covariance_floor": LEAST_VARIANCE,
+            "prior": {"level_records": 1.0, "poisson_records": 1.0, "poisson_rates": [2.0]},
+        },
+        "privacy": PROMISE.model_dump(),
+    }
+    private = SessionDescription.model_validate(said)
+    cap = parties.roster.row_caps[BEECH]
+    found = RowsWork(data, {}, parties.roster, BEECH, report=told.append).read(private)
+    assert isinstance(found, Records)
+    # The first and the seventh row, and what follows up to the cap of rows of the file, not of rows that fit.
+    assert found.rows[:3].tolist() == [[20.0, 0.0, 3.0], [60.0, 1.0, 5.0], [1.0, 0.0, 1.0]]
+    assert len(found) == 2 + cap - 7
+    assert found.weights is not None and found.weights[:2].tolist() == [1.0, 0.5]
+    assert len(told) == 1 and "5 that do not fit" in told[0] and f"{2007 - cap} beyond the row cap" in told[0]
+    for left in (1, 2, 3, 4, 5):  # one of them alone is left out alone
+        lines = data.read_text().splitlines()
+        data2 = tmp_path / f"{left}.csv"
+        data2.write_text("\n".join([lines[0], lines[1], lines[1 + left], lines[7]]) + "\n")
+        assert len(RowsWork(data2, {}, parties.roster, BEECH).read(private)) == 2
+    with pytest.raises(CallerError):
+        RowsWork(data, {}, parties.roster, BEECH).read(private.model_copy(update={"privacy": None}))
+
+
+def test_of_a_tenant_none_of_whose_rows_fit_there_is_noise_alone(bench: PrivateBench, tmp_path: Path) -> None:
+    said = json.loads(bench.description.to_json())
+    data = tmp_path / "rows.csv"
+    names = [column["name"] for column in said["columns"]]
+    data.write_text(",".join(names) + "\n" + ",".join(["none"] * len(names)) + "\n")
+    bench.data = data
+    bench.work = bench.started()
+    work = bench.joined()
+    assert len(work.read(bench.description)) == 0
+    encoding = encoding_of(bench.description, bench.broadcast(), bench.parties.roster.row_caps)
+    noise, found = noise_of(encoding, PROMISE, 2), work.evaluate(bench.asked()).view(np.int64)
+    for block, sigma in zip(encoding.layout, noise.sigmas, strict=True):
+        assert np.abs(found[encoding.layout.offsets[block.name]]).max() <= 13 * sigma

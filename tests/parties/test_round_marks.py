@@ -369,7 +369,7 @@ class TestDisk:
             raise OSError(errno.EIO, "power cut")
 
         with monkeypatch.context() as patch, FileRoundMarks(tmp_path) as marks:
-            patch.setattr(Path, "rename", power_cut)
+            patch.setattr(os, "replace", power_cut)
             with pytest.raises(EnvironmentFault, match="power cut"):
                 marks.record(SESSION, 1)
         assert highest_in(tmp_path) == 0

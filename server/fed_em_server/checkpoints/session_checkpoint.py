@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from itertools import count
 from typing import Protocol
 
 from pydantic import Field, ValidationError
 
 from fed_em.errors import EnvironmentFault, FedEmError
+from fed_em_protocols.clock import time_of_day
 from fed_em_protocols.coordinator_state import CoordinatorState, CoordinatorStep, SumNotOpened, SumOpened, SumRequest
 from fed_em_protocols.envelope import Sealed
 from fed_em_protocols.hashing import digest
@@ -94,7 +94,7 @@ class SessionCheckpoint:
         self,
         store: CheckpointStore,
         row: SessionRow | None,
-        time: Callable[[], str] = lambda: datetime.now(UTC).isoformat(),
+        time: Callable[[], str] = lambda: time_of_day().isoformat(),
     ) -> None:
         self._store = store
         self._time = time

@@ -14,6 +14,7 @@ from fed_em.model_file import FittedModel
 from fed_em.reference import broadcast_of
 from fed_em.reference_edges import ReferenceEdges
 from fed_em.tenant_mixing import has_own_weights
+from fed_em_protocols.clock import time_in_words
 from fed_em_protocols.coordinator import coordinator_start
 from fed_em_protocols.coordinator_state import SumOpened
 from fed_em_protocols.description import encoding_of, measuring, require_gateable
@@ -28,7 +29,7 @@ from fed_em_server.federated_sum import FederatedSum
 from fed_em_server.federated_total import FederatedTotal
 from fed_em_server.hub import Hub
 from fed_em_server.repeated_sums import RepeatedSums
-from fed_em_server.session import SessionPlan, Summing, Watcher, first_record, time_of_day
+from fed_em_server.session import SessionPlan, Summing, Watcher, first_record
 from fed_em_server.session_terms import planned_rounds, session_terms
 
 # Nothing is iterated.
@@ -105,7 +106,7 @@ def run_measuring(
         CallerError: there are no records, or too few for the mass gate.
         EnvironmentFault: the store does not take the transcript.
     """
-    recorder = None if store is None else TranscriptRecorder(store, plan.identity, time_of_day)
+    recorder = None if store is None else TranscriptRecorder(store, plan.identity, time_in_words)
     try:
         description = plan.description.to_json()
         state = coordinator_start(

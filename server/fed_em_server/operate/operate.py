@@ -13,6 +13,7 @@ from fed_em.errors import CallerError
 from fed_em.measurement import Measurement
 from fed_em_client.durable_files import locked
 from fed_em_client.observability.endpoint import MetricsEndpoint
+from fed_em_protocols.clock import time_in_words
 from fed_em_protocols.roster import load_roster
 from fed_em_server.configuration import read_server_configuration
 from fed_em_server.measurement.measuring_session import require_measurable
@@ -42,7 +43,7 @@ class PlainLines:
 
     def said(self, line: str) -> None:
         """A line."""
-        self.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}")
+        self.write(f"{time_in_words()} {line}")
 
     def measured(self, drift: Drift, score: float) -> None:
         """Nothing more: what it came to is said."""
@@ -141,4 +142,4 @@ def status_of(file: OperateFile, now: float) -> list[str]:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return time_in_words(datetime.fromtimestamp(seconds, UTC))

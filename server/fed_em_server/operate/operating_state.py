@@ -20,7 +20,8 @@ from typing import Literal
 from pydantic import FiniteFloat, ValidationError
 
 from fed_em.errors import CallerError
-from fed_em_client.durable_files import disk_trouble, write_whole
+from fed_em.whole_files import write_whole
+from fed_em_client.durable_files import disk_trouble
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_server.operate.trigger import Trigger
 from fed_em_server.registry.history import Decision

@@ -13,7 +13,8 @@ from fed_em.measurement import Measurement
 from fed_em.model_file import FittedModel, load_model
 from fed_em.reference import Reference, edges_of, load_reference, model_digest, save_reference
 from fed_em.reference_edges import ReferenceEdges
-from fed_em_client.durable_files import disk_trouble, write_whole
+from fed_em.whole_files import write_whole
+from fed_em_client.durable_files import disk_trouble
 from fed_em_server.operate.drift import Drift, Thresholds, drift_between
 from fed_em_server.operate.operating_state import OperatingState, Phase, TriggerTable, read_state, write_state
 from fed_em_server.operate.operations import Operations

@@ -20,7 +20,8 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from fed_em.errors import CallerError, EnvironmentFault
-from fed_em_client.durable_files import disk_trouble, sync, sync_folder, write_at, write_whole
+from fed_em.whole_files import sync_folder, write_whole
+from fed_em_client.durable_files import disk_trouble, sync, write_at
 from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.hashing import digest
 from fed_em_protocols.transcript.canonical_json import canonical_json, read_canonical_json

@@ -19,14 +19,15 @@ import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em.model_file import FittedModel, load_model, model_files
-from fed_em_client.durable_files import disk_trouble, sync_folder, waiting_lock
+from fed_em.whole_files import sync_folder
+from fed_em_client.durable_files import disk_trouble, waiting_lock
+from fed_em_protocols.clock import time_in_words
 from fed_em_server.model_words import model_in_words
 from fed_em_server.record import RECORD_FILE, SessionRecord
 from fed_em_server.registry.history import (
@@ -62,11 +63,6 @@ def whoever() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def time_of_day() -> str:
-    """Now, ISO 8601 UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 class Registry:
     """Versions of models, and which of them is in which stage.
 
@@ -76,7 +72,7 @@ class Registry:
         who: Who changes something here, as entries name them; the process's user and machine by default.
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], str] = time_of_day, who: str = "") -> None:
+    def __init__(self, folder: Path, clock: Callable[[], str] = time_in_words, who: str = "") -> None:
         self.folder = Path(folder)
         self._clock = clock
         self._who = who
