@@ -168,13 +168,22 @@ class TestResults:
 
     def test_groups_are_over_replicates(self) -> None:
         found = {values: group.summary("x") for values, group in self.RESULTS.groups()}
-        assert found == {(1, "m1"): Summary(1.05, 1.0, 1.1), (2, "m2"): Summary(2.05, 2.0, 2.1)}
+        assert {values: (each.mean, each.low, each.high) for values, each in found.items()} == {
+            (1, "m1"): (1.05, 1.0, 1.1),
+            (2, "m2"): (2.05, 2.0, 2.1),
+        }
+        # Of two values the standard error of their mean is half of their distance.
+        assert [each.error for each in found.values()] == pytest.approx([0.05, 0.05])
+        assert str(Summary.of([0.5, 0.5])) == "0.5" and math.isnan(Summary.of([1.0]).error)
         assert self.RESULTS.mean("x", m="m2") == 2.05 and self.RESULTS.replicates == 2
         with pytest.raises(CallerError, match="no column 'z'"):
             self.RESULTS.summary("z")
 
     def test_it_prints_itself_without_what_is_empty(self) -> None:
-        assert str(self.RESULTS) == "means over 2 replicates\na.b  m      x\n1    m1  1.05\n2    m2  2.05"
+        assert str(self.RESULTS) == (
+            "means over 2 replicates ± standard errors\n"
+            "a.b  m             x\n1    m1  1.05 ± 0.05\n2    m2  2.05 ± 0.05"
+        )
 
     def test_numbers_in_tables(self) -> None:
         shown = [text_of(value) for value in (1.0, 3, 0.3, -5.65112, 1.23456e-7, math.nan, None, True, "x")]
