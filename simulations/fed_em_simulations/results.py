@@ -128,8 +128,7 @@ class Results:
         """
         measured = [name for name in self.measured if not math.isnan(self.summary(name).mean)]
         lines = [
-            (*map(text_of, values), *(str(group.summary(name)) for name in measured))
-            for values, group in self.groups()
+            (*map(text_of, values), *(str(group.summary(name)) for name in measured)) for values, group in self.groups()
         ]
         return (*self.keys, *measured), lines
 

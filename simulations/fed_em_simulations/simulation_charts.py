@@ -1,4 +1,4 @@
-"""Charts of a simulation's results: means over replicates as lines; thin bars from the least to the greatest, thick ones of a standard error.
+"""Charts of a simulation's results: means over replicates as lines; thin bars from least to greatest, thick ones of a standard error.
 
 Needs the extra `plots`: import it where that may be missing.
 """

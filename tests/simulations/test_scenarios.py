@@ -9,10 +9,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from fed_em.columns import CategoricalColumn
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_simulations import Scenario, read_scenario, simulate
 from fed_em_simulations.command_line import app
@@ -117,6 +119,25 @@ class TestReading:
         tiny.write_text(text[: text.index("[sweep]")].replace('"home"', '"house"'), encoding="utf-8")
         with pytest.raises(CallerError, match="no column 'house'"):
             simulate(read_scenario(tiny))
+
+    def test_tables_may_have_labels_and_holes(self, tiny: Path) -> None:
+        cells = [f"{k % 7},{'' if k % 10 == 9 else 'uvw'[k * 5 % 3]},{k % 3}" for k in range(120)]
+        (tiny.parent / "rows.csv").write_text("\n".join(["x,answer,home", *cells]) + "\n")
+        data = (
+            '[experiment.data]\ntable = "rows.csv"\ncolumns = ["x", "answer"]\ncategorical = ["answer"]\nby = "home"\n'
+        )
+        text = re.sub(
+            r"\[experiment\.data\].*\[experiment\.model\]", data + "[experiment.model]", TINY, flags=re.DOTALL
+        )
+        tiny.write_text(text[: text.index("[sweep]")], encoding="utf-8")
+        scenario = read_scenario(tiny, {"replicates": 1})
+        tenants = scenario.experiment.data.draw(0)
+        assert tenants.schema is not None and tenants.schema.columns[1] == CategoricalColumn("answer", ("u", "v", "w"))
+        assert np.isnan(tenants.pooled.rows[:, 1]).any() and not np.isnan(tenants.pooled.rows[:, 0]).any()
+        assert abs(simulate(scenario).mean("loss", method="increments")) < 0.1
+        tiny.write_text(text[: text.index("[sweep]")].replace('["answer"]', '["reply"]'), encoding="utf-8")
+        with pytest.raises(CallerError, match="'reply' is not among the columns"):
+            read_scenario(tiny)
 
 
 class TestRunning:
