@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat, model_validator
 
+from fed_em.columns import CategoricalColumn, ColumnSchema, GaussianColumn
 from fed_em.description import nearest
 from fed_em.errors import CallerError
 from fed_em.records import Records
@@ -25,12 +26,14 @@ Vector = NDArray[np.float64]
 
 
 class DividedTable(Table):
-    """Numeric columns of a file; every tenant keeps a share of its rows out of the training."""
+    """Columns of a file, numbers or labels; every tenant keeps a share of its rows out of the training."""
 
     table: Path
     """CSV, Parquet or .npz. In a scenario, relative to its file."""
     columns: Annotated[tuple[str, ...], Field(min_length=1)]
-    """What the model is of: numbers, which may be missing."""
+    """What the model is of: numbers, or labels where `categorical` says so; cells may be missing."""
+    categorical: tuple[str, ...] = ()
+    """Those of the columns whose cells are labels. Its levels are all that anybody has."""
     by: str | None = None
     """A column with each row's tenant."""
     label: str | None = None
@@ -47,16 +50,20 @@ class DividedTable(Table):
             raise ValueError("`by` says who the tenants are: leave out tenants and mixing")
         if self.mixing is not None and self.label is None:
             raise ValueError("mixing spreads labels over tenants: name their column as `label`")
+        other = next((name for name in self.categorical if name not in self.columns), None)
+        if other is not None:
+            raise ValueError(f"the categorical column '{other}' is not among the columns")
         return self
 
     def draw(self, seed: int) -> Tenants:
         """The tenants of this seed. Held-out rows with missing cells are left out, and tenants without rows of either kind too.
 
         Raises:
-            CallerError: the file or a column of it is not there or not numeric, or no tenant has rows enough.
+            CallerError: the file or a column of it is not there, not numeric or of a single level, or no tenant has rows enough.
         """
         found = self._read()
-        rows = np.stack([_numbers(found, name) for name in self.columns], axis=1)
+        schema = self._schema(found)
+        rows = np.stack([self._cells(found, name, schema) for name in self.columns], axis=1)
         classes = None if self.label is None else np.asarray(_texts(found, self.label))
         homes, names = self._homes(found, rows, classes, seed)
         outside = stream(seed, "held out").random(len(rows)) < self.held_out
@@ -70,7 +77,27 @@ class DividedTable(Table):
                 members.append(TenantRows(name, Records(rows[training]), rows[kept], theirs))
         if not members:
             raise CallerError(f"no tenant has rows enough of {self.table}", remedy="divide it among fewer tenants")
-        return Tenants(tuple(members))
+        return Tenants(tuple(members), schema=schema)
+
+    def _schema(self, found: DataFile) -> ColumnSchema | None:
+        """Of the columns; None if all are numbers."""
+        if not self.categorical:
+            return None
+        return ColumnSchema(
+            tuple(
+                CategoricalColumn(name, tuple(sorted(set(_texts(found, name)) - {""})))
+                if name in self.categorical
+                else GaussianColumn(name)
+                for name in self.columns
+            )
+        )
+
+    def _cells(self, found: DataFile, name: str, schema: ColumnSchema | None) -> Vector:
+        column = None if schema is None else schema.columns[self.columns.index(name)]
+        if not isinstance(column, CategoricalColumn):
+            return _numbers(found, name)
+        places = {level: float(place) for place, level in enumerate(column.levels)}
+        return np.array([places.get(text, np.nan) for text in _texts(found, name)])
 
     def _read(self) -> DataFile:
         wanted = [name for name in (*self.columns, self.by, self.label) if name is not None]
@@ -81,7 +108,8 @@ class DividedTable(Table):
                     raise CallerError(f"{self.table} has no column '{name}'", remedy=nearest(name, names))
             return wanted
 
-        return read_data_file(self.table, choose, [name for name in (self.by, self.label) if name is not None])
+        of_text = [*self.categorical, *(name for name in (self.by, self.label) if name is not None)]
+        return read_data_file(self.table, choose, of_text)
 
     def _homes(
         self, found: DataFile, rows: Vector, classes: NDArray[np.str_] | None, seed: int

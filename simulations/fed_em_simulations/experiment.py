@@ -41,6 +41,11 @@ class Experiment(Table):
     every_chart: ClassVar[tuple[Chart, ...]] = ()
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of all results, in whole sentences; shown before them."""
+        return ()
+
+    @property
     def charts(self) -> tuple[Chart, ...]:
         """What a report shows."""
         return self.every_chart

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,17 @@ REPLICATE = "replicate"
 
 @dataclass(frozen=True)
 class Summary:
-    """One quantity over the replicates: its mean, least and greatest value; NaN where there is none."""
+    """One quantity over the replicates; NaN where there is none.
+
+    Attributes:
+        mean, low, high: Its mean, least and greatest value.
+        error: The standard error of the mean, s / √n, replicates being independent; NaN of a single one.
+    """
 
     mean: float
     low: float
     high: float
+    error: float = math.nan
 
     @classmethod
     def of(cls, values: Sequence[Value]) -> Summary:
@@ -33,7 +40,14 @@ class Summary:
         numbers = [float(v) for v in values if isinstance(v, int | float) and not math.isnan(v)]
         if not numbers:
             return cls(math.nan, math.nan, math.nan)
-        return cls(sum(numbers) / len(numbers), min(numbers), max(numbers))
+        error = statistics.stdev(numbers) / math.sqrt(len(numbers)) if len(numbers) > 1 else math.nan
+        return cls(sum(numbers) / len(numbers), min(numbers), max(numbers), error)
+
+    def __str__(self) -> str:
+        """The mean, and behind ± its standard error by two digits, if replicates differ."""
+        if not self.error > 0:
+            return text_of(self.mean)
+        return f"{text_of(self.mean)} ± {self.error:.2g}"
 
 
 @dataclass(frozen=True)
@@ -108,11 +122,13 @@ class Results:
             raise EnvironmentFault(f"cannot write '{path}': {error.strerror}") from error
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Heading and lines of means over the replicates, as text; columns in which there is nothing are left out."""
+        """Heading and lines of means over the replicates, as text, with their standard errors where replicates differ.
+
+        Columns in which there is nothing are left out.
+        """
         measured = [name for name in self.measured if not math.isnan(self.summary(name).mean)]
         lines = [
-            (*map(text_of, values), *(text_of(group.summary(name).mean) for name in measured))
-            for values, group in self.groups()
+            (*map(text_of, values), *(str(group.summary(name)) for name in measured)) for values, group in self.groups()
         ]
         return (*self.keys, *measured), lines
 
@@ -127,7 +143,7 @@ class Results:
             )
             return "  ".join(placed).rstrip()
 
-        note = f"means over {self.replicates} replicates\n" if self.replicates > 1 else ""
+        note = f"means over {self.replicates} replicates ± standard errors\n" if self.replicates > 1 else ""
         return note + "\n".join(line(cells) for cells in (heading, *lines))
 
     def __repr__(self) -> str:

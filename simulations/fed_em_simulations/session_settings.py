@@ -39,6 +39,12 @@ class SessionSettings(Table):
     costs: CostSettings = CostSettings()
     cipher: Literal["real", "costed"] = "real"
     """`costed`: cryptography is replaced by what it costs, so that there may be thousands of tenants."""
+    costed_from: Annotated[int, Field(ge=3)] | None = None
+    """With so many tenants or more it is `costed`, whatever else is said; results and report say of which sessions."""
+
+    def cipher_of(self, n: int) -> Literal["real", "costed"]:
+        """The cipher of a session of n tenants."""
+        return "costed" if self.costed_from is not None and n >= self.costed_from else self.cipher
 
     def federation(
         self, ground: CommonGround, trouble: Sequence[Trouble] = (), watchers: Sequence[Watcher] = ()
@@ -60,7 +66,7 @@ class SessionSettings(Table):
             deadlines=self.times,
             trouble=(*late, *trouble),
             costs=self.costs.model(),
-            cipher=self.cipher,
+            cipher=self.cipher_of(len(ground.tenants.members)),
             optimiser="em",
             starts=0,
             stopping=Stopping(0.0, len(ground.pattern)),

@@ -18,6 +18,7 @@ from fed_em_server.record import SessionRecord
 from fed_em_simulations.attacks.survivor_exposure import exposure
 from fed_em_simulations.attendance import Attendance, Attended
 from fed_em_simulations.common_ground import CommonGround, common_ground
+from fed_em_simulations.costed_cipher import WARNING
 from fed_em_simulations.experiment import Chart, Experiment
 from fed_em_simulations.federation_outcome import FederationOutcome
 from fed_em_simulations.first_attempts import FirstAttempts, predicted_share
@@ -94,6 +95,14 @@ class SessionsExperiment(Experiment):
         """Those that are to be shown."""
         return tuple(_CHARTS[name] for name in self.show)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Where cryptography is replaced by its cost."""
+        if self.session.cipher == "costed":
+            return (WARNING,)
+        least = self.session.costed_from
+        return () if least is None else (f"{WARNING} So it is with {least} tenants or more, where 'costed' is 1.",)
+
     def run(self, seed: int) -> list[Row]:
         """One row."""
         tenants = self.data.draw(seed)
@@ -104,6 +113,7 @@ class SessionsExperiment(Experiment):
         return [
             {
                 "failed": bool(outcome.failure),
+                "costed": self.session.cipher_of(len(tenants.members)) == "costed",
                 "sums": attempts.sums,
                 "first_attempt": attempts.share,
                 "first_attempt_predicted": self._first_attempt_predicted(outcome.record),

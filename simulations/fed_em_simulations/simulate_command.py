@@ -58,6 +58,8 @@ def simulate(
 
         require_plots()
     results = _with_progress(console, found, folder, jobs or os.cpu_count() or 1)
+    for note in found.experiment.notes:
+        typer.echo(f"{note}\n")
     typer.echo(str(results))
     if report:
         from fed_em_simulations.simulation_report import write_simulation_report

@@ -1,4 +1,4 @@
-"""Charts of a simulation's results: means over replicates as lines, bars from the least to the greatest.
+"""Charts of a simulation's results: means over replicates as lines; thin bars from least to greatest, thick ones of a standard error.
 
 Needs the extra `plots`: import it where that may be missing.
 """
@@ -140,6 +140,10 @@ def _draw_line(
         xs, means, yerr=(np.maximum(means - lows, 0), np.maximum(highs - means, 0)), color=colour, linewidth=1.5,
         marker=_MARKERS[index % len(_MARKERS)], markersize=4.5, elinewidth=0.8, label=name, zorder=3,
     )  # fmt: skip
+    errors = np.array([summary.error for _, summary in here])
+    if np.isfinite(errors).any():
+        thick = (np.minimum(errors, means - foot), errors)
+        axes.errorbar(xs, means, yerr=thick, fmt="none", color=colour, elinewidth=3.0, alpha=0.5, zorder=2)
     if chart.predicted is not None:
         expected = [group.summary(chart.predicted).mean for group in at if group.rows]
         axes.plot(numbers[: len(expected)], expected, "--", color=colour, linewidth=1.1)

@@ -170,7 +170,7 @@ class TestMeasures:
         ).parameters
         scale = half.coordinates.scale * (np.array([3.0, 0.5]) if structure != "spherical" else 3.0)
         there = type(half.coordinates)(half.coordinates.location + 1, scale)
-        moved = in_other_coordinates(parameters, half.coordinates, there)
+        moved = in_other_coordinates(model, parameters, half.coordinates, there)
         before = model.log_prob(parameters, half.coordinates.apply(rows)) + half.coordinates.log_jacobian
         np.testing.assert_allclose(model.log_prob(moved, there.apply(rows)) + there.log_jacobian, before)
 

@@ -9,10 +9,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from fed_em.columns import CategoricalColumn
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em_simulations import Scenario, read_scenario, simulate
 from fed_em_simulations.command_line import app
@@ -118,6 +120,25 @@ class TestReading:
         with pytest.raises(CallerError, match="no column 'house'"):
             simulate(read_scenario(tiny))
 
+    def test_tables_may_have_labels_and_holes(self, tiny: Path) -> None:
+        cells = [f"{k % 7},{'' if k % 10 == 9 else 'uvw'[k * 5 % 3]},{k % 3}" for k in range(120)]
+        (tiny.parent / "rows.csv").write_text("\n".join(["x,answer,home", *cells]) + "\n")
+        data = (
+            '[experiment.data]\ntable = "rows.csv"\ncolumns = ["x", "answer"]\ncategorical = ["answer"]\nby = "home"\n'
+        )
+        text = re.sub(
+            r"\[experiment\.data\].*\[experiment\.model\]", data + "[experiment.model]", TINY, flags=re.DOTALL
+        )
+        tiny.write_text(text[: text.index("[sweep]")], encoding="utf-8")
+        scenario = read_scenario(tiny, {"replicates": 1})
+        tenants = scenario.experiment.data.draw(0)
+        assert tenants.schema is not None and tenants.schema.columns[1] == CategoricalColumn("answer", ("u", "v", "w"))
+        assert np.isnan(tenants.pooled.rows[:, 1]).any() and not np.isnan(tenants.pooled.rows[:, 0]).any()
+        assert abs(simulate(scenario).mean("loss", method="increments")) < 0.1
+        tiny.write_text(text[: text.index("[sweep]")].replace('["answer"]', '["reply"]'), encoding="utf-8")
+        with pytest.raises(CallerError, match="'reply' is not among the columns"):
+            read_scenario(tiny)
+
 
 class TestRunning:
     def test_what_is_finished_is_not_run_again(self, tiny: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -168,13 +189,22 @@ class TestResults:
 
     def test_groups_are_over_replicates(self) -> None:
         found = {values: group.summary("x") for values, group in self.RESULTS.groups()}
-        assert found == {(1, "m1"): Summary(1.05, 1.0, 1.1), (2, "m2"): Summary(2.05, 2.0, 2.1)}
+        assert {values: (each.mean, each.low, each.high) for values, each in found.items()} == {
+            (1, "m1"): (1.05, 1.0, 1.1),
+            (2, "m2"): (2.05, 2.0, 2.1),
+        }
+        # Of two values the standard error of their mean is half of their distance.
+        assert [each.error for each in found.values()] == pytest.approx([0.05, 0.05])
+        assert str(Summary.of([0.5, 0.5])) == "0.5" and math.isnan(Summary.of([1.0]).error)
         assert self.RESULTS.mean("x", m="m2") == 2.05 and self.RESULTS.replicates == 2
         with pytest.raises(CallerError, match="no column 'z'"):
             self.RESULTS.summary("z")
 
     def test_it_prints_itself_without_what_is_empty(self) -> None:
-        assert str(self.RESULTS) == "means over 2 replicates\na.b  m      x\n1    m1  1.05\n2    m2  2.05"
+        assert str(self.RESULTS) == (
+            "means over 2 replicates ± standard errors\n"
+            "a.b  m             x\n1    m1  1.05 ± 0.05\n2    m2  2.05 ± 0.05"
+        )
 
     def test_numbers_in_tables(self) -> None:
         shown = [text_of(value) for value in (1.0, 3, 0.3, -5.65112, 1.23456e-7, math.nan, None, True, "x")]

@@ -98,6 +98,14 @@ class TestSession:
         ]
         assert float(cohorts[0] or 0) < float(cohorts[1] or 0) <= 6
 
+    def test_where_cryptography_is_costed_is_said(self) -> None:
+        real, costed = (experiment(session={"costed_from": n}) for n in (7, 6))
+        ((first,), (second,)) = real.run(0), costed.run(0)
+        assert (first["costed"], second["costed"]) == (False, True)
+        assert first["mask_bytes"] == second["mask_bytes"] and first["bytes_up"] == second["bytes_up"]
+        assert "Costed cipher" in costed.notes[0] and "with 6 tenants or more" in costed.notes[0]
+        assert not experiment().notes
+
     def test_strangers_do_not_attend(self) -> None:
         with pytest.raises(CallerError, match="'zoe'"):
             Federation(tables_of(3), trouble=(Attended((frozenset({"zoe"}),)),)).fit(GaussianMixtureModel(2, 2))
