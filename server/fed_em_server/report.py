@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em.model_file import FittedModel
-from fed_em_client.durable_files import write_whole
+from fed_em.whole_files import write_whole
 from fed_em_server.record import SessionRecord, write_record
 
 REPORT_FILE = "report.html"

@@ -204,7 +204,7 @@ def wrap_server(places: Places, harness: Harness) -> None:
     places.wrap(CheckpointStore, "commit", "commit")
     places.wrap(TranscriptFolder, "append", "entry")
     places.wrap(TranscriptFolder, "checkpoint", "signed head")
-    places.wrap(model_file, "replace_file", lambda path, _: f"file {path.name}")
+    places.wrap(model_file, "write_whole", lambda path, _: f"file {path.name}")
     places.wrap(serve, "write_record", "record")
     places.wrap(report, "write_page", "report")
 
@@ -232,7 +232,7 @@ def wrap_tenant(places: Places, harness: Harness) -> None:
     places.wrap(PrivacyLedger, "_keep", "ledger")
     for name, what in (("record", "round"), ("endorse", "endorsement"), ("record_work", "work")):
         places.wrap(FileRoundMarks, name, f"mark {what}")
-    places.wrap(model_file, "replace_file", lambda path, _: f"file {path.name}")
+    places.wrap(model_file, "write_whole", lambda path, _: f"file {path.name}")
 
 
 def end_soon() -> None:
