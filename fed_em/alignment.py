@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from fed_em.divergence import Mixture, component_distances
 from fed_em.parameters import Parameters
@@ -66,6 +65,8 @@ def align(reference_model: Mixture, reference: Parameters, model: Mixture, param
     Raises:
         CallerError: the mixtures are over different columns.
     """
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  0.2 s, for those alone who align
+
     distances = component_distances(reference_model, reference, model, parameters)
     places, matches = linear_sum_assignment(np.minimum(distances, _FARTHEST))
     order = np.full(reference_model.n_components, -1, dtype=np.intp)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
-from scipy.optimize import nnls
 
 from fed_em.blas import one_blas_thread
 
@@ -80,6 +79,8 @@ def _newton(scaled: Vector, gradient: Vector, records: float) -> Vector | None:
     With A the rows √v_i f_ik / Σ_j f_ij π_j, the model's Hessian is −AᵀA, and AᵀA π = g: over x ≥ 0 one minimises
     ½ xᵀAᵀA x − xᵀ(2 g − n).
     """
+    from scipy.optimize import nnls  # noqa: PLC0415  0.2 s, for those with own weights
+
     information = scaled.T @ scaled
     # Components that are alike make it singular.
     information[np.diag_indices_from(information)] *= 1.0 + 1e-12

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import poisson
+from scipy.special import pdtr
 
 from fed_em.description import read_mapping
 from fed_em.draws import check_key, key_of_hex, keyed_generator
@@ -28,7 +28,7 @@ MOST = 6
 
 _WHAT = "resampled records"
 
-_UP_TO = poisson.cdf(np.arange(MOST), 1.0)
+_UP_TO = pdtr(np.arange(MOST), 1.0)
 
 
 @dataclass(frozen=True)
