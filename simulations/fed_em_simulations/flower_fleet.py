@@ -35,7 +35,7 @@ from fed_em_server.bundle import write_bundle
 
 _HOST = "localhost"
 _CONNECTION = "fleet"
-_STARTING_SECONDS = 60.0
+_STARTING_SECONDS = 180.0
 _STOPPING_SECONDS = 5.0
 # Each registration is a process that loads all of Flower.
 _REGISTER_AT_ONCE = 3

