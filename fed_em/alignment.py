@@ -65,7 +65,7 @@ def align(reference_model: Mixture, reference: Parameters, model: Mixture, param
     Raises:
         CallerError: the mixtures are over different columns.
     """
-    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  0.2 s, for those alone who align
+    from scipy.optimize import linear_sum_assignment  # 0.2 s, for those alone who align
 
     distances = component_distances(reference_model, reference, model, parameters)
     places, matches = linear_sum_assignment(np.minimum(distances, _FARTHEST))

@@ -79,7 +79,7 @@ def _newton(scaled: Vector, gradient: Vector, records: float) -> Vector | None:
     With A the rows √v_i f_ik / Σ_j f_ij π_j, the model's Hessian is −AᵀA, and AᵀA π = g: over x ≥ 0 one minimises
     ½ xᵀAᵀA x − xᵀ(2 g − n).
     """
-    from scipy.optimize import nnls  # noqa: PLC0415  0.2 s, for those with own weights
+    from scipy.optimize import nnls  # 0.2 s, for those with own weights
 
     information = scaled.T @ scaled
     # Components that are alike make it singular.
