@@ -27,7 +27,7 @@ from fed_em_simulations.tenant_fleet import TenantFleet, tenant_processes
 pytestmark = pytest.mark.slow
 
 KILLED = "t1"
-TIMES = "gather = 60\npatience = 0.05\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
+TIMES = "gather = 200\npatience = 0.05\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
 
 
 def federation_of(

@@ -89,7 +89,7 @@ def test_grpc_federation_is_pooled_em_and_every_tenant_keeps_the_model(tmp_path:
 @pytest.mark.slow
 def test_a_killed_tenant_is_recovered_and_comes_back_while_another_is_frozen(tmp_path: Path) -> None:
     # Patient with the killed one: without its block the fit would converge before it is back.
-    times = "gather = 60\npatience = 20\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
+    times = "gather = 200\npatience = 20\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
     session = session_toml(fit=SLOW_CONVERGENCE, times=times)
     federation = write_small_federation(tmp_path / "f", clustered_rows(SIZES), session)
     outcome, watcher = federate(federation, killed="t1", frozen="t3")
@@ -176,7 +176,7 @@ NONSENSE = (b"", b"\xff" * 100, b"\x08\x07" + bytes(50))
 
 @pytest.mark.slow
 def test_a_tenant_that_sends_nonsense_is_cut_off_each_time_and_the_session_ends_well(tmp_path: Path) -> None:
-    times = "gather = 15\npatience = 0.2\nstraggler = 0.5\nset_up = 5\nupload = 5\nopen = 2"
+    times = "gather = 30\npatience = 0.2\nstraggler = 0.5\nset_up = 5\nupload = 5\nopen = 2"
     session = session_toml(times=times, fit="max_iterations = 3")
     federation = write_small_federation(tmp_path / "f", clustered_rows((40, 30, 30, 30, 30, 30)), session)
     server = open_server(federation.server)
