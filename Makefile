@@ -10,6 +10,9 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 # How long `make fuzz` fuzzes each target.
 SECONDS ?= 60
 
+# Tests start hundreds of processes, each of which would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo demo-flower test test-slow check docs fuzz chaos bench bench-scale bench-peers lock wire observability clean
 
 demo: $(USERS)  ## A federation of ten processes on this machine, with a model and a report at the end.

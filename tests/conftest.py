@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -15,6 +16,19 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # matrices by spinning: up to four fifths of the CPU time of a file of fits. Both are read when numpy is first imported, after this.
 for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
+
+
+# Time limits belong to pytest: a busy machine takes long over any example, and over making it up. Every run tries the same examples,
+# so that a test fails always or never; FED_EM_NEW_EXAMPLES=1 has it look for others. A failing one is printed, none is kept on disk.
+settings.register_profile(
+    "tests",
+    deadline=None,
+    database=None,
+    print_blob=True,
+    derandomize=os.environ.get("FED_EM_NEW_EXAMPLES") != "1",
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,8 @@ def measure_flower_rounds(folder: Path, sizes: Sizes) -> FlowerFigures | Absent:
                 stream = _session(fleet, federation, sizes, "stream", deadline)
                 semi_honest = _session(fleet, federation, sizes, "stream", deadline, Trust.SEMI_HONEST)
                 # The longest comes last.
-                relay = _session(fleet, federation, sizes, "relay", deadline)
+                asked = "relay" in sizes.flower_iterations
+                relay = _session(fleet, federation, sizes, "relay", deadline) if asked else Absent("not asked for")
         except FedEmError as error:
             return Absent(error.message)
     return FlowerFigures(

@@ -22,7 +22,9 @@ from fed_em.totals import TotalOfRows
 Vector = NDArray[np.float64]
 
 # A property that subclasses inherit runs for each of them, which is what this health check is about.
-INHERITED = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+INHERITED = settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow]
+)
 
 
 class ModelConformance:

@@ -26,7 +26,9 @@ Vector = NDArray[np.float64]
 Case = tuple[ComponentModel, Parameters, Vector]
 
 # A property that is tried on several models; each draws its own examples.
-TRIED = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+TRIED = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow]
+)
 
 
 def three_mixed() -> Parameters:

@@ -52,7 +52,7 @@ from tests.fed_em.test_mixed_mixture import parameters_of as mixed_parameters
 
 Vector = NDArray[np.float64]
 
-N = 5000
+N = 2600
 
 
 def table_of(rows: Vector, schema: ColumnSchema | None = None) -> pa.Table:
@@ -124,7 +124,7 @@ class TestRows:
         rows = blanked(mixed().sample(mixed_parameters(), N, np.random.default_rng(5))[0])
         folder = written(tmp_path / "parts", table_of(rows, SCHEMA), kind)
         blocks = list(open_table(folder).rows(SCHEMA))
-        assert [len(block) for block in blocks] == [600] * 8 + [200]
+        assert [len(block) for block in blocks] == [600] * 4 + [200]
         np.testing.assert_array_equal(np.concatenate(blocks), rows)
         one: Any = written(tmp_path / "one", table_of(rows, SCHEMA), kind, 1)
         sources = [one, [one / f"part0.{kind}"]]

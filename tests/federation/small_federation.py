@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -113,3 +114,26 @@ class Recorder:
 
     def round_opened(self, record: RoundRecord) -> None:
         self.rounds.append(record)
+
+
+class Comeback:
+    """That of a tenant whose process was killed and started anew: what a session without haste waits for.
+
+    Otherwise it would converge, or come to its last round, before a busy machine has started the process.
+
+    Args:
+        log: What both of its processes write.
+        name: The tenant's.
+    """
+
+    def __init__(self, log: Path, name: str) -> None:
+        self._log, self._words, self._pause = log, f"{name}: dialling", 0.0
+
+    def wait(self) -> None:
+        """Until the second process begins to dial; from then on a moment, which is longer where that took long."""
+        if not self._pause:
+            began = time.monotonic()
+            while self._log.read_text().count(self._words) < 2:
+                time.sleep(0.05)
+            self._pause = max(0.5, (time.monotonic() - began) / 3)
+        time.sleep(self._pause)

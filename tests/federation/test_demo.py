@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_federation import Recorder
+from small_federation import Comeback, Recorder
 
 from fed_em.errors import CallerError
 from fed_em_protocols.coordinator_state import NoticeKind
-from fed_em_server.record import Comparison, Participation, SessionRecord
+from fed_em_server.record import Comparison, Participation, RoundRecord, SessionRecord
 from fed_em_simulations.demo import Finished, run_demo
 from fed_em_simulations.demo_trouble import LAGGARD, VICTIM
 from fed_em_simulations.digits import TENANTS, digits_federation
-from fed_em_simulations.pace import Pace
+from fed_em_simulations.tenant_fleet import TenantFleet
 
 TROUBLED = (VICTIM, LAGGARD)
 
@@ -42,20 +42,33 @@ def test_without_faults_the_model_is_the_pooled_one(tmp_path: Path, transport: s
     assert_federation_pays(finished, 1e-6)
 
 
-# Over gRPC the tenant that was killed needs some seconds to come back, in which a session without pace would converge.
-@pytest.mark.parametrize(
-    ("transport", "seed", "pace"),
-    [
-        ("memory", 11, 0.0),
-        pytest.param("memory", 2, 0.0, marks=pytest.mark.slow),
-        pytest.param("grpc", 11, 0.1, marks=pytest.mark.slow),
-    ],
-)
+class Waiting(Recorder):
+    """Is in no hurry while the tenant that was killed is away; in virtual time it is started anew at once."""
+
+    def __init__(self, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self._comeback = Comeback(demo / "tenants" / VICTIM / "log.txt", VICTIM)
+        self._restarted = False
+
+        def restart(fleet: TenantFleet, name: str) -> None:
+            self._restarted = True
+            really(fleet, name)
+
+        really = TenantFleet.restart
+        monkeypatch.setattr(TenantFleet, "restart", restart)
+
+    def round_opened(self, record: RoundRecord) -> None:
+        super().round_opened(record)
+        if self._restarted and not record.complete:
+            self._comeback.wait()
+
+
+@pytest.mark.parametrize("transport", ["memory", pytest.param("grpc", marks=pytest.mark.slow)])
 def test_with_one_killed_and_one_late_the_model_is_the_pooled_one(
-    tmp_path: Path, transport: str, seed: int, pace: float
+    tmp_path: Path, transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watcher = Recorder()
-    finished = run_demo(tmp_path / "demo", transport, True, [watcher, Pace(pace)], seed)
+    watcher = Waiting(tmp_path / "demo", monkeypatch)
+    finished = run_demo(tmp_path / "demo", transport, True, [watcher], 11)
     assert_federation_pays(finished, 1e-3)
     parts = {
         name: [record.participation[index] for record in finished.record.rounds]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import test_standard_error_sessions
 import test_streams
 import test_tenant_weights
-from small_federation import MODEL, clustered_rows, session_toml, write_three_blocks
+from small_federation import MODEL, Comeback, clustered_rows, session_toml, write_three_blocks
 from test_optimised_session import OVERLAPPING, gap
 from test_processes import FaultMaker
 
@@ -23,12 +22,12 @@ from fed_em_server.record import RoundRecord
 from fed_em_server.serve import open_server
 from fed_em_server.session import SessionOutcome, SessionPlan, run_session
 from fed_em_simulations.federation_folder import FederationFolder
-from fed_em_simulations.tenant_fleet import tenant_processes
+from fed_em_simulations.tenant_fleet import TenantFleet, tenant_processes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 KILLED = "t1"
-TIMES = "gather = 60\npatience = 0.05\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
+TIMES = "gather = 200\npatience = 0.05\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
 
 
 def federation_of(
@@ -43,10 +42,14 @@ def federation_of(
 class Waiting(FaultMaker):
     """Kills a tenant, and is in no hurry while it is away."""
 
+    def __init__(self, fleet: TenantFleet, federation: FederationFolder, killed: str) -> None:
+        super().__init__(fleet, killed)
+        self._comeback = Comeback(federation.tenant_files[killed].parent / "log.txt", killed)
+
     def round_opened(self, record: RoundRecord) -> None:
         super().round_opened(record)
-        if not record.complete:
-            time.sleep(1.5)
+        if self.restarted and not record.complete:
+            self._comeback.wait()
 
 
 def federate(federation: FederationFolder) -> tuple[SessionPlan, SessionOutcome]:
@@ -54,7 +57,7 @@ def federate(federation: FederationFolder) -> tuple[SessionPlan, SessionOutcome]
     server = open_server(federation.server)
     plan, hub = server.plan("grpc"), server.hub()
     with tenant_processes(federation, lambda _: ["--server", f"127.0.0.1:{hub.port}"]) as fleet:
-        watcher = Waiting(fleet, KILLED)
+        watcher = Waiting(fleet, federation, KILLED)
         outcome = run_session(plan, hub, watcher)
     joined = [notice for notice in watcher.notices if notice.kind is NoticeKind.JOINED and KILLED in notice.tenants]
     assert len(joined) == 2, "it was killed and came back"

@@ -46,7 +46,7 @@ def federate(federation: FederationFolder, killed: str = "") -> tuple[SessionOut
     server = open_server(federation.server)
     plan, hub = server.plan("grpc"), server.hub()
     with tenant_processes(federation, lambda _: ["--server", f"127.0.0.1:{hub.port}"]) as fleet:
-        watcher = Waiting(fleet, killed) if killed else FaultMaker(fleet)
+        watcher = Waiting(fleet, federation, killed) if killed else FaultMaker(fleet)
         outcome = run_session(plan, hub, watcher)
     return outcome, watcher
 

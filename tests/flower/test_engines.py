@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +38,8 @@ from fed_em_simulations.flower_fleet import FlowerFleet, FlowerSimulation
 from tests.flower.held import Held
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+# Tests of one group run in one worker, so that they share what is the module's.
+one_fleet, one_ray = pytest.mark.xdist_group("one fleet"), pytest.mark.xdist_group("one Ray")
 
 # Limits for a machine that has much else to do, of a session and of a run.
 TIMES = "gather = 600\npatience = 0.3\nstraggler = 0.5\nset_up = 60\nupload = 120\nopen = 60"
@@ -78,8 +82,8 @@ def assert_pooled(federation: FederationFolder, rows: Matrix) -> SessionRecord:
 class TenantProcesses:
     """Tenants in processes of their own, each at its door."""
 
-    def __init__(self, federation: FederationFolder, doors: Path) -> None:
-        self.sockets = {name: doors / name for name in federation.tenant_files}
+    def __init__(self, federation: FederationFolder, doors: Mapping[str, Path]) -> None:
+        self._doors = doors
         self._federation = federation
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -88,7 +92,7 @@ class TenantProcesses:
         command = [sys.executable, "-m", "fed_em_simulations.command_line", "tenant", str(config)]
         with (config.parent / "log.txt").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [*command, "--flower-socket", str(self.sockets[name])], stdout=log, stderr=subprocess.STDOUT
+                [*command, "--flower-socket", str(self._doors[name])], stdout=log, stderr=subprocess.STDOUT
             )
 
     def restart(self, name: str) -> None:
@@ -106,16 +110,32 @@ class TenantProcesses:
             process.wait()
 
 
-@contextmanager
-def fleet_of(federation: FederationFolder, doors: Path, folder: Path) -> Iterator[tuple[FlowerFleet, TenantProcesses]]:
-    tenants = TenantProcesses(federation, doors)
-    try:
-        for name in federation.tenant_files:
-            tenants.start(name)
-        with FlowerFleet(folder, tenants.sockets) as fleet:
-            yield fleet, tenants
-    finally:
-        tenants.kill()
+@dataclass(frozen=True)
+class Fleet:
+    """A SuperLink, and a SuperNode for each of three doors, behind which one federation after another can be."""
+
+    flower: FlowerFleet
+    doors: Mapping[str, Path]
+
+    @contextmanager
+    def tenants_of(self, federation: FederationFolder) -> Iterator[TenantProcesses]:
+        tenants = TenantProcesses(federation, self.doors)
+        try:
+            for name in federation.tenant_files:
+                tenants.start(name)
+            yield tenants
+        finally:
+            tenants.kill()
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """It takes half a minute of processor time to come up. Paths of sockets must be short."""
+    folder = tmp_path_factory.mktemp("flower")
+    with tempfile.TemporaryDirectory(prefix="fed-em-") as doors:
+        sockets = {f"t{k}": Path(doors) / f"t{k}" for k in range(len(SIZES))}
+        with FlowerFleet(folder, sockets) as flower:
+            yield Fleet(flower, sockets)
     assert not left_behind(folder), "every process of the fleet is gone"
 
 
@@ -132,24 +152,25 @@ def left_behind(folder: Path) -> list[str]:
     return found
 
 
-def test_a_session_over_the_stream(tmp_path: Path, doors: Path) -> None:
+@one_fleet
+def test_a_session_over_the_stream(tmp_path: Path, fleet: Fleet) -> None:
     federation, rows = federation_of(tmp_path, 60)
-    with fleet_of(federation, doors, tmp_path / "flower") as (fleet, tenants):
-        fleet.run(federation.session_file, seconds=LONG)
+    with fleet.tenants_of(federation) as tenants:
+        fleet.flower.run(federation.session_file, seconds=LONG)
         assert tenants.statuses() == [0, 0, 0]
     record = assert_pooled(federation, rows)
     assert record.transport == "flower, gRPC"
 
 
-def run_with_a_kill(federation: FederationFolder, folder: Path, doors: Path, round_number: int) -> Held:
+def run_with_a_kill(federation: FederationFolder, fleet: Fleet, round_number: int) -> Held:
     """A session in which t1 is killed when a round begins; the smallest sum is over all three, so it waits until t1 is back.
 
     Returns what was seen of it.
     """
-    events = folder / "events.fifo"
-    with fleet_of(federation, doors, folder / "flower") as (fleet, tenants), ThreadPoolExecutor(1) as pool:
+    events = federation.folder / "events.fifo"
+    with fleet.tenants_of(federation) as tenants, ThreadPoolExecutor(1) as pool:
         held = Held(events, round_number)
-        run = pool.submit(fleet.run, federation.session_file, events=events, seconds=LONG)
+        run = pool.submit(fleet.flower.run, federation.session_file, events=events, seconds=LONG)
         with held.in_a_round(run.done):
             tenants.restart("t1")
         run.result()
@@ -159,20 +180,22 @@ def run_with_a_kill(federation: FederationFolder, folder: Path, doors: Path, rou
     return held
 
 
-def test_a_tenant_that_is_killed_gets_another_ticket(tmp_path: Path, doors: Path) -> None:
+@one_fleet
+def test_a_tenant_that_is_killed_gets_another_ticket(tmp_path: Path, fleet: Fleet) -> None:
     """In a round of candidates."""
     federation, rows = federation_of(tmp_path, 300, "starts = 2")
-    run_with_a_kill(federation, tmp_path, doors, 5)
+    run_with_a_kill(federation, fleet, 5)
     assert_pooled(federation, rows)
 
 
-def test_a_session_that_picks_its_model_and_goes_on_with_it_on_two_tracks(tmp_path: Path, doors: Path) -> None:
+@one_fleet
+def test_a_session_that_picks_its_model_and_goes_on_with_it_on_two_tracks(tmp_path: Path, fleet: Fleet) -> None:
     """With a tenant killed in a round of the models to pick from, and standard errors at the end."""
     tenants = clustered_rows(SIZES)
     fit = "tolerance = 1e-7\nmax_iterations = 60\nstandard_errors = true"
     session = session_toml(FAMILY + SELECTION, fit, TIMES, optimiser="lbfgs")
     federation = write_small_federation(tmp_path / "f", tenants, session)
-    run_with_a_kill(federation, tmp_path, doors, 6)
+    run_with_a_kill(federation, fleet, 6)
     server = federation.server
     assert server.description.tracks == 2
     rows = np.concatenate(list(tenants.values()))
@@ -185,13 +208,14 @@ def test_a_session_that_picks_its_model_and_goes_on_with_it_on_two_tracks(tmp_pa
     assert fitted.errors is not None
 
 
-def test_a_private_session_charges_each_sum_that_left_once_whoever_is_killed(tmp_path: Path, doors: Path) -> None:
+@one_fleet
+def test_a_private_session_charges_each_sum_that_left_once_whoever_is_killed(tmp_path: Path, fleet: Fleet) -> None:
     """A tenant's ledger counts the uploads of both its processes, and what is left is given back."""
     fit = "max_iterations = 6\n[privacy]\nepsilon = 20\ndelta = 1e-5\nspare_sums = 8"
     federation = write_small_federation(
         tmp_path / "f", clustered_rows((300, 300, 300)), session_toml(MODEL, fit, TIMES)
     )
-    watcher = run_with_a_kill(federation, tmp_path, doors, 3)
+    watcher = run_with_a_kill(federation, fleet, 3)
     record = SessionRecord.model_validate_json((federation.server.output / "record.json").read_bytes())
     assert record.privacy is not None and len(record.rounds) == 1 + 6
     for name in federation.tenant_files:
@@ -202,17 +226,18 @@ def test_a_private_session_charges_each_sum_that_left_once_whoever_is_killed(tmp
         assert spent.plan == record.privacy.spend and spent.reserved is None
 
 
-def test_a_session_that_is_relayed(tmp_path: Path, doors: Path) -> None:
-    """Two trips to join, three to set up, two for each of three rounds."""
-    federation, rows = federation_of(tmp_path, 2)
-    with fleet_of(federation, doors, tmp_path / "flower") as (fleet, tenants):
-        fleet.run(federation.session_file, link="relay", seconds=LONG)
+@one_fleet
+def test_a_session_that_is_relayed(tmp_path: Path, fleet: Fleet) -> None:
+    """Two trips to join, three to set up, two for each of two rounds. On each, Flower starts a process a tenant."""
+    federation, rows = federation_of(tmp_path, 1)
+    with fleet.tenants_of(federation) as tenants:
+        fleet.flower.run(federation.session_file, link="relay", seconds=LONG)
         assert tenants.statuses() == [0, 0, 0]
     record = assert_pooled(federation, rows)
     assert record.transport == "flower, relayed"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def warm_ray() -> None:
     """Ray gives itself 30 seconds to come up, whatever the disk: its programs are read once before they are timed."""
     start = "import ray; ray.init(num_cpus=1, include_dashboard=False); ray.shutdown()"
@@ -225,6 +250,7 @@ def warm_ray() -> None:
     pytest.fail("Ray does not start on this machine")
 
 
+@one_ray
 @pytest.mark.usefixtures("warm_ray")
 def test_a_session_in_the_simulation_runtime(tmp_path: Path) -> None:
     federation, rows = federation_of(tmp_path, 60)
@@ -234,6 +260,7 @@ def test_a_session_in_the_simulation_runtime(tmp_path: Path) -> None:
     assert not left_behind(tmp_path / "flower")
 
 
+@one_ray
 @pytest.mark.usefixtures("warm_ray")
 def test_a_federation_in_one_call_gives_the_same_model_by_either_engine() -> None:
     tables = clustered_rows(SIZES)

@@ -121,7 +121,7 @@ def test_operate_once_over_grpc_measures_then_retrains_and_promotes(
 ) -> None:
     model = 'family = "gaussian-mixture"\nn_components = 2\ncovariance = "full"'
     session = session_toml(model, fit="max_iterations = 8", start="") + "\n[canary]\nmin_records = 100\n"
-    session += '[metrics]\nlisten = "127.0.0.1:0"\n'
+    session += '[metrics]\nlisten = "127.0.0.1:0"\nlinger = 0\n'
     zero = {f"t{k}": np.zeros((1, 3)) for k in range(3)}
     federation = write_small_federation(tmp_path / "f", zero, session, policy="measurements = true")
     tenants = Tenants(federation)

@@ -13,7 +13,7 @@ from fed_em.model import Rows
 from fed_em_protocols.description import SessionDescription
 from tests.parties.forest import MakeParties, Parties, found_parties
 
-settings.register_profile("parties", deadline=None, database=None, print_blob=True, max_examples=50)
+settings.register_profile("parties", settings.get_profile("tests"), max_examples=50)
 settings.load_profile("parties")
 
 

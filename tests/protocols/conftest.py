@@ -9,9 +9,7 @@ from hypothesis import settings
 
 from tests.protocols.remembering import remembered_protocol
 
-# Time limits belong to pytest; a failing example is printed, so none needs to be kept on disk.
-settings.register_profile("protocols", deadline=None, database=None, print_blob=True)
-settings.load_profile("protocols")
+settings.load_profile("tests")  # and not what another folder has made of it
 
 
 @pytest.fixture(scope="module")

@@ -361,10 +361,13 @@ class TestWhereAnAttachmentLies:
         """They are not listed: at two bytes each a list takes fifty times the memory of the message."""
         many = unknown_field() * 200_000
         data = envelope_of(self.UPLOAD, payload=many) if payload else many
-        began = time.process_time()
-        with pytest.raises(MalformedMessage, match="unknown field"):
-            unseal(data, "sender")
-        assert time.process_time() - began < 0.1
+        costs = []
+        for _ in range(3):  # of which one may fall together with a collection of garbage
+            began = time.process_time()
+            with pytest.raises(MalformedMessage, match="unknown field"):
+                unseal(data, "sender")
+            costs.append(time.process_time() - began)
+        assert min(costs) < 0.1
 
 
 LISTS = [

@@ -71,7 +71,7 @@ class TroubledFederation:
             assert self.federation.hub.error_of(index) is None
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(st.data())
 def test_every_sum_is_exact_or_fails_in_time(data: st.DataObject) -> None:
     n = data.draw(st.integers(3, 7), label="n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,15 @@ from fed_em_server.record import RoundRecord, SessionRecord
 from fed_em_server.session import SessionOutcome
 from fed_em_simulations.digits import digits_federation
 from tests.views.clinics import EXPOSED, Onlooker, compared, train
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever looks at them does so in one worker, so that they are run once and not once a worker."""
+    for item in items:
+        if {"session", "exposed"} & set(getattr(item, "fixturenames", ())) and item.path.parent == Path(
+            __file__
+        ).parent:
+            item.add_marker(pytest.mark.xdist_group("troubled sessions"))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 
 import numpy as np
@@ -39,6 +40,7 @@ def record_of(
     return SelectionRecord(criterion=criterion, rows=300.0, candidates=candidates, picked=picked, complete=complete)
 
 
+@functools.cache
 def really_picked(criterion: str = "bic") -> Picked:
     generator = np.random.default_rng(3)
     rows = np.concatenate((generator.normal(-1, 0.4, (120, 2)), generator.normal(1, 0.4, (120, 2))))
