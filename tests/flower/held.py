@@ -49,7 +49,7 @@ class Held(Recorder):
     def over(self) -> None:
         """Wait until the writer is gone."""
         self._thread.join(_LONG)
-        self._path.unlink()
+        self._path.unlink(missing_ok=True)
 
     def _read(self) -> None:
         with self._path.open(encoding="utf-8") as lines:
