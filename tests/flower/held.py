@@ -26,6 +26,8 @@ class Held(Recorder):
 
     def __init__(self, path: Path, in_round: int) -> None:
         super().__init__()
+        # Of a test that failed.
+        path.unlink(missing_ok=True)
         os.mkfifo(path)
         self._path, self._round = path, in_round
         self._reached, self._onwards = threading.Event(), threading.Event()

@@ -152,7 +152,7 @@ def status_of(run: str, listed: str) -> str:
 
 
 def await_refusal(nodes: list[Party], reason: str) -> None:
-    wait_until(lambda: all(node.says("supernode", reason) for node in nodes), f"no node says: {reason}")
+    wait_until(lambda: all(node.says("supernode", reason) for node in nodes), f"no node says: {reason}", LONG)
 
 
 @pytest.mark.slow
