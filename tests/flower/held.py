@@ -26,6 +26,8 @@ class Held(Recorder):
 
     def __init__(self, path: Path, in_round: int) -> None:
         super().__init__()
+        # Of a test that failed.
+        path.unlink(missing_ok=True)
         os.mkfifo(path)
         self._path, self._round = path, in_round
         self._reached, self._onwards = threading.Event(), threading.Event()
@@ -49,7 +51,7 @@ class Held(Recorder):
     def over(self) -> None:
         """Wait until the writer is gone."""
         self._thread.join(_LONG)
-        self._path.unlink()
+        self._path.unlink(missing_ok=True)
 
     def _read(self) -> None:
         with self._path.open(encoding="utf-8") as lines:

@@ -18,10 +18,9 @@ from small_federation import MODEL, Recorder, clustered_rows, memory_hub, sessio
 
 from fed_em.model import Parameters
 from fed_em.model_file import load_model
-from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_server.bundle import build_bundle, write_bundle
 from fed_em_server.live_page.live_page import ADDRESS_FILE
-from fed_em_server.serve import open_server
+from fed_em_server.serve import MODEL_FOLDER, open_server
 from fed_em_server.session import run_session
 from fed_em_simulations.federation_folder import FederationFolder
 from tests.flower.deployment import DOCUMENT, Deployment, Party, block, wait_until
@@ -35,7 +34,7 @@ FIT = "tolerance = 0\nmax_iterations = 30"
 # Limits for a machine that has much else to do; who is killed is missed at once, as its connection breaks.
 TIMES = "gather = 900\npatience = 0.3\nstraggler = 0.5\nset_up = 60\nupload = 120\nopen = 60"
 # For a session to end that waits for its dead: Flower lets a SuperNode that was killed in again after some 80 seconds.
-LONG = 600
+LONG = 900
 LIVE_PAGE = '[dashboard]\nlisten = "127.0.0.1:0"\n'
 
 # One deployment for all of them.
@@ -99,6 +98,29 @@ def a_run(server: Party, commands: str, in_round: int) -> Iterator[str]:
     wait_until(lambda: not server.has_running("flwr-serverapp"), "the coordinator lives on")
 
 
+def served_by(
+    deployment: Deployment, commands: str, run: str, output: Path, coordinator_gone: Callable[[], None] = lambda: None
+) -> str:
+    """Wait until the session is over, and submit it again whenever its run ends before, as the document has it; the run that ended it.
+
+    Flower ends a run whose heartbeats do not reach the SuperLink for a minute, which a busy machine takes to start one.
+    """
+    server = deployment.server
+    deadline = time.monotonic() + LONG
+    while not deployment.tenants_served():
+        assert time.monotonic() < deadline, "the session does not end"
+        time.sleep(0.5)
+        if server.has_running("flwr-serverapp") or (output / MODEL_FOLDER).exists():
+            continue
+        time.sleep(5)
+        if status_of(run, server.run(block("server", "look"))).startswith("finished"):
+            coordinator_gone()
+            run = started(server.run(commands))
+    coordinator_gone()
+    wait_until(lambda: not server.has_running("flwr-serverapp"), "the run does not end")
+    return run
+
+
 def foreign_bundle() -> bytes:
     """The bundle with code of its own in it, as Flower builds it."""
     with zipfile.ZipFile(io.BytesIO(build_bundle())) as packed:
@@ -130,7 +152,7 @@ def status_of(run: str, listed: str) -> str:
 
 
 def await_refusal(nodes: list[Party], reason: str) -> None:
-    wait_until(lambda: all(node.says("supernode", reason) for node in nodes), f"no node says: {reason}")
+    wait_until(lambda: all(node.says("supernode", reason) for node in nodes), f"no node says: {reason}", LONG)
 
 
 @pytest.mark.slow
@@ -169,17 +191,14 @@ def test_a_tenant_s_machine_and_the_superlink_are_killed_in_mid_session_and_no_f
     deployment.stranger.stop("supernode")
     assert server.says("superlink", "No SuperNode found with the given public key")
 
-    wait_until(deployment.tenants_served, "the session does not end", LONG)
-    held.over()
-    wait_until(lambda: not server.has_running("flwr-serverapp"), "the run does not end")
+    completed = served_by(deployment, block("server", "run"), run, federation.server.output, held.over)
 
     def looks_right() -> bool:
         seen = server.run(block("server", "look"))
-        return status_of(run, seen) == "finished:completed" and seen.count("online") == 3
+        return status_of(completed, seen) == "finished:completed" and seen.count("online") == 3
 
     wait_until(looks_right, "Flower does not list the run as completed, and three nodes")
-    joined = [notice.tenants for notice in held.notices if notice.kind is NoticeKind.JOINED]
-    assert joined.count(("t1",)) >= 2, "another ticket reached it"
+    assert t1.log("tenant").read_text(encoding="utf-8").count("a ticket came") >= 2, "another ticket reached it"
     assert load_model(federation.server.output / "model").parameters.distance(undisturbed) == 0
     for name in federation.tenant_files:
         assert load_model(federation.tenant(name).state / "model").parameters.distance(undisturbed) == 0
@@ -222,8 +241,7 @@ def test_a_session_whose_coordinator_is_lost_goes_on_when_it_is_submitted_again(
     deployment.await_superlink()
     with a_run(server, commands, KILLED_IN_ROUND + 10) as killed:
         server.kill_started("flwr-serverapp")
-    completed = started(server.run(commands))
-    wait_until(deployment.tenants_served, "the session does not end", LONG)
+    completed = served_by(deployment, commands, started(server.run(commands)), output)
 
     def listed() -> dict[str, bool]:
         seen = server.run(block("server", "look"))
