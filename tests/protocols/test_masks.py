@@ -18,7 +18,7 @@ from fed_em.errors import CallerError
 from fed_em_protocols import masks
 from fed_em_protocols.masks import RingVector, add_masks, mask
 
-PIECE = 11_264  # 64-bit integers a piece, at most
+PIECE = 13_312  # 64-bit integers a piece, at most
 LENGTHS = (0, 1, 2, 3, 16, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 5)
 RINGS = (np.uint64, np.uint32)
 Ring = type[np.uint64 | np.uint32]
