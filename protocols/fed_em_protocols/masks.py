@@ -33,6 +33,8 @@ _FROM_ZERO = CTR(bytes(16))
 # of masks stay in a second-level cache of 512 kB, all but a little. Each call of the cipher costs as much as 4 kB of keystream.
 _TOGETHER = 4
 _PIECE_BYTES = 104 * 1024
+# Threads wait for each other between calls: where several work, pieces are longer, and the rooms of all of them take this much.
+_ROOMS_OF_THREADS = 4 * 1024 * 1024
 _CACHE_LINE = 64
 # `update_into` asks for room for a last partial block.
 _SPARE_BYTES = 15
@@ -45,7 +47,7 @@ def _zeros(size: int) -> memoryview:
     return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ))
 
 
-_ZEROS = _zeros(_PIECE_BYTES)
+_ZEROS = _zeros(_ROOMS_OF_THREADS)
 
 # With less keystream than this to make, some 0.4 ms of work, a thread of its own costs more than it saves.
 _LEAST_BYTES_A_THREAD = 4 * 1024 * 1024
@@ -102,18 +104,19 @@ def add_masks(
     workers = max(1, min(threads, len(signed), keystream // _LEAST_BYTES_A_THREAD))
     count = max(workers, -(-len(signed) // _MOST_STREAMS))
     shares = [signed[k::count] for k in range(count)]
+    step = _piece_length(out, workers)
     if len(shares) == 1:
-        _add_share(out, vector, shares[0], None, add_four)
+        _add_share(out, vector, shares[0], step, None, add_four)
         return
     if out is not vector:
         out[...] = vector
     if workers == 1:
         for share in shares:
-            _add_share(out, out, share, None, add_four)
+            _add_share(out, out, share, step, None, add_four)
         return
     turn = Lock()
     with ThreadPoolExecutor(workers) as pool:
-        for done in [pool.submit(_add_share, out, out, share, turn, add_four) for share in shares]:
+        for done in [pool.submit(_add_share, out, out, share, step, turn, add_four) for share in shares]:
             done.result()
 
 
@@ -154,15 +157,15 @@ def _add_share(
     out: RingVector,
     vector: RingVector,
     signed: Sequence[tuple[bytes, int]],
+    step: int,
     turn: Lock | None,
     add_four: _AddFour | None,
 ) -> None:
-    """Let `out` be `vector` with the masks of some keys, with their signs, piece by piece over all keys.
+    """Let `out` be `vector` with the masks of some keys, with their signs, over all keys for `step` integers at a time.
 
     Where others work at the same vector, masks are summed apart and each piece of it is touched once, in turn: addition commutes,
     so threads may come in any order.
     """
-    step = _piece_length(out)
     rooms = _rooms(step * out.itemsize)
     words = rooms.view(out.dtype.newbyteorder("<"))
     total, keystreams = words[0], words[1:]
@@ -194,17 +197,19 @@ def _groups(
     signed: Sequence[tuple[bytes, int]], rooms: NDArray[np.uint8], dtype: np.dtype[Any]
 ) -> list[tuple[list[_Stream], RingVector]]:
     """Keystreams that are added together, each with the room that it goes to, and their signs: 0 or -1 in the ring."""
-    into = [room.data for room in rooms]
-    streams: list[_Stream] = [
-        (Cipher(AES(key), _FROM_ZERO).encryptor().update_into, into[k % _TOGETHER]) for k, (key, _) in enumerate(signed)
-    ]
+    into, cipher = [room.data for room in rooms], Cipher(AES(bytes(MASK_KEY_BYTES)), _FROM_ZERO)
+    streams: list[_Stream] = []
+    for k, (key, _) in enumerate(signed):
+        cipher.algorithm = AES(key)  # a cipher of its own for each would check its mode again, a third of the time
+        streams.append((cipher.encryptor().update_into, into[k % _TOGETHER]))
     signs = cast(RingVector, np.negative(np.array([sign < 0 for _, sign in signed], dtype=dtype)))
     return [(streams[k : k + _TOGETHER], signs[k : k + _TOGETHER]) for k in range(0, len(streams), _TOGETHER)]
 
 
-def _piece_length(vector: RingVector) -> int:
-    """Integers a piece: as few pieces as `_PIECE_BYTES` admits, of equal length up to whole cache lines."""
-    pieces = max(1, -(-vector.nbytes // _PIECE_BYTES))
+def _piece_length(vector: RingVector, workers: int) -> int:
+    """Integers a piece: as few pieces as its longest admits, of equal length up to whole cache lines."""
+    most = _PIECE_BYTES if workers == 1 else max(_PIECE_BYTES, _ROOMS_OF_THREADS // ((1 + _TOGETHER) * workers))
+    pieces = max(1, -(-vector.nbytes // most))
     lines = -(-vector.nbytes // (pieces * _CACHE_LINE))
     return max(1, lines) * _CACHE_LINE // vector.itemsize
 

@@ -116,6 +116,7 @@ def test_it_is_the_plain_sum_however_it_is_computed(
     expected = plain_sum(vector, added, subtracted, ring)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(masks, "_PIECE_BYTES", piece_bytes)
+        patch.setattr(masks, "_ROOMS_OF_THREADS", 20 * piece_bytes)
         patch.setattr(masks, "_LEAST_BYTES_A_THREAD", 1)
         patch.setattr(masks, "_MOST_STREAMS", most_streams)
         patch.setattr(masks, "_LEAST_BYTES_COMPILED", least_compiled)
