@@ -67,7 +67,8 @@ from fed_em_protocols.shamir import combine
 from fed_em_protocols.transitions import CoordinatorPhase
 from fed_em_protocols.window import WindowSetUp
 
-# Every endorsement of an outcome is held against the same root.
+# Every endorsement of an outcome is held against the same survivors and the same root.
+_survivors_bitmap = lru_cache(maxsize=2)(to_bitmap)
 _survivors_root = lru_cache(maxsize=2)(survivors_root)
 
 
@@ -251,7 +252,9 @@ def on_endorsement(state: CoordinatorState, index: int, sealed: Sealed[Endorseme
     if window is None or header is None or outcome is None or sealed.content.round != header.content.round:
         return CoordinatorStep(state)
     content = sealed.content
-    if content.setup != outcome.setup or index not in endorsers_of(state, window, header.content, outcome):
+    if content.setup != outcome.setup:
+        return CoordinatorStep(state)
+    if not endorsers_of(state, window, header.content, outcome, among=frozenset({index})):
         return CoordinatorStep(state)
     sealed.require_signature(window.fixed.window_key(index), name)
     if outcome_digest(content) != outcome_digest(_statement(state, header, outcome)):
@@ -278,7 +281,7 @@ def _statement(state: CoordinatorState, header: Sealed[Header], outcome: Outcome
         session=state.terms.content.session,
         round=header.content.round,
         context=header.digest,
-        survivors=to_bitmap(outcome.survivors, state.roster.n),
+        survivors=_survivors_bitmap(outcome.survivors, state.roster.n),
         root=_survivors_root(outcome.survivors, outcome.evidence),
         setup=outcome.setup,
     )

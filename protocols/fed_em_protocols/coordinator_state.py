@@ -425,6 +425,7 @@ class EndedRound:
 
 
 # The same sets of many tenants at each of their messages.
+_witnesses = lru_cache(maxsize=8)(from_bitmap)
 _both = lru_cache(maxsize=8)(frozenset[int].intersection)
 _without = lru_cache(maxsize=8)(frozenset[int].difference)
 
@@ -592,6 +593,8 @@ class CoordinatorStep:
     def then(self, following: Callable[[CoordinatorState], CoordinatorStep]) -> CoordinatorStep:
         """This step and one more from its state, as one."""
         more = following(self.state)
+        if not (self.sends or self.notices or self.result or self.ended):
+            return more
         return CoordinatorStep(
             more.state,
             self.sends + more.sends,
@@ -617,10 +620,14 @@ def require_policy(member: Member, policy: bytes, name: str) -> None:
         )
 
 
-def endorsers_of(state: CoordinatorState, window: Window, header: Header, outcome: Outcomes) -> frozenset[int]:
-    """Witnesses of a round that can endorse under a window's keys (its set-up is over for them) and have not."""
-    witnesses = from_bitmap(header.witnesses, state.roster.n).intersection(window.fixed.witnesses, window.held)
-    return same_process(state, window, witnesses.difference(outcome.endorsements))
+def endorsers_of(
+    state: CoordinatorState, window: Window, header: Header, outcome: Outcomes, among: frozenset[int] | None = None
+) -> frozenset[int]:
+    """Witnesses of a round, all or some, that can endorse under a window's keys (its set-up is over for them) and have not."""
+    witnesses = _witnesses(header.witnesses, state.roster.n)
+    asked = (witnesses if among is None else witnesses & among).intersection(window.fixed.witnesses)
+    able = frozenset(index for index in asked if index in window.held and index not in outcome.endorsements)
+    return same_process(state, window, able)
 
 
 def setup_awaited(state: CoordinatorState, window: Window) -> Awaited:
@@ -637,9 +644,9 @@ def setup_awaited(state: CoordinatorState, window: Window) -> Awaited:
 
 def same_process(state: CoordinatorState, window: Window, whom: frozenset[int] | None = None) -> frozenset[int]:
     """Members, of all or of some, that advertised and are still the process that did."""
-    advertised = window.advertisements
-    of = advertised if whom is None else whom.intersection(advertised)
-    return frozenset(i for i in of if state.members[i].boot == advertised[i].content.boot)
+    advertised, members = window.advertisements, state.members
+    of = advertised if whom is None else (index for index in whom if index in advertised)
+    return frozenset(index for index in of if members[index].boot == advertised[index].content.boot)
 
 
 def hopeful(state: CoordinatorState, whom: frozenset[int], now: float) -> frozenset[int]:

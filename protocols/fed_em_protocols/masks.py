@@ -7,6 +7,7 @@ Each key masks exactly one vector, with a zero counter block; keys are derived f
 from __future__ import annotations
 
 import functools
+import mmap
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,13 +30,24 @@ MASK_KEY_BYTES = 16
 _FROM_ZERO = CTR(bytes(16))
 
 # Keystreams that are added together, and the most of a vector that is masked at a time: so many pieces of keystream and the sum
-# of masks stay in a second-level cache of 512 kB together.
+# of masks stay in a second-level cache of 512 kB, all but a little. Each call of the cipher costs as much as 4 kB of keystream.
 _TOGETHER = 4
-_PIECE_BYTES = 88 * 1024
-_ZEROS = memoryview(bytes(_PIECE_BYTES))
+_PIECE_BYTES = 104 * 1024
+# Threads wait for each other between calls: where several work, pieces are longer, and the rooms of all of them take this much.
+_ROOMS_OF_THREADS = 4 * 1024 * 1024
 _CACHE_LINE = 64
 # `update_into` asks for room for a last partial block.
 _SPARE_BYTES = 15
+
+
+def _zeros(size: int) -> memoryview:
+    """What the cipher reads: pages that nobody may write are all one page of memory, which leaves the cache to the rest."""
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return memoryview(bytes(size))
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ))
+
+
+_ZEROS = _zeros(_ROOMS_OF_THREADS)
 
 # With less keystream than this to make, some 0.4 ms of work, a thread of its own costs more than it saves.
 _LEAST_BYTES_A_THREAD = 4 * 1024 * 1024
@@ -92,16 +104,20 @@ def add_masks(
     workers = max(1, min(threads, len(signed), keystream // _LEAST_BYTES_A_THREAD))
     count = max(workers, -(-len(signed) // _MOST_STREAMS))
     shares = [signed[k::count] for k in range(count)]
+    step = _piece_length(out, workers)
+    if len(shares) == 1:
+        _add_share(out, vector, shares[0], step, None, add_four)
+        return
     if out is not vector:
         out[...] = vector
     if workers == 1:
         for share in shares:
-            _add_share(out, share, None, add_four)
-    else:
-        turn = Lock()
-        with ThreadPoolExecutor(workers) as pool:
-            for done in [pool.submit(_add_share, out, share, turn, add_four) for share in shares]:
-                done.result()
+            _add_share(out, out, share, step, None, add_four)
+        return
+    turn = Lock()
+    with ThreadPoolExecutor(workers) as pool:
+        for done in [pool.submit(_add_share, out, out, share, step, turn, add_four) for share in shares]:
+            done.result()
 
 
 def _add_each(total: RingVector, streams: RingVector, signs: RingVector) -> None:
@@ -138,24 +154,30 @@ def _compiled_loop() -> _AddFour | None:
 
 
 def _add_share(
-    vector: RingVector, signed: Sequence[tuple[bytes, int]], turn: Lock | None, add_four: _AddFour | None
+    out: RingVector,
+    vector: RingVector,
+    signed: Sequence[tuple[bytes, int]],
+    step: int,
+    turn: Lock | None,
+    add_four: _AddFour | None,
 ) -> None:
-    """Add the masks of some keys, with their signs, piece by piece over all keys.
+    """Let `out` be `vector` with the masks of some keys, with their signs, over all keys for `step` integers at a time.
 
     Where others work at the same vector, masks are summed apart and each piece of it is touched once, in turn: addition commutes,
     so threads may come in any order.
     """
-    step = _piece_length(vector)
-    rooms = _rooms(step * vector.itemsize)
-    words = rooms.view(vector.dtype.newbyteorder("<"))
+    rooms = _rooms(step * out.itemsize)
+    words = rooms.view(out.dtype.newbyteorder("<"))
     total, keystreams = words[0], words[1:]
-    groups = _groups(signed, rooms[1:], vector.dtype)
-    for start in range(0, len(vector), step):
-        piece = vector[start : start + step]
+    groups = _groups(signed, rooms[1:], out.dtype)
+    for start in range(0, len(out), step):
+        piece = out[start : start + step]
         zeros = _ZEROS[: piece.nbytes]
         summed = piece if turn is None else total[: len(piece)]
         if turn is not None:
             summed[:] = 0
+        elif out is not vector:
+            summed[:] = vector[start : start + step]
         for streams, signs in groups:
             for update_into, room in streams:
                 update_into(zeros, room)
@@ -175,17 +197,19 @@ def _groups(
     signed: Sequence[tuple[bytes, int]], rooms: NDArray[np.uint8], dtype: np.dtype[Any]
 ) -> list[tuple[list[_Stream], RingVector]]:
     """Keystreams that are added together, each with the room that it goes to, and their signs: 0 or -1 in the ring."""
-    into = [room.data for room in rooms]
-    streams: list[_Stream] = [
-        (Cipher(AES(key), _FROM_ZERO).encryptor().update_into, into[k % _TOGETHER]) for k, (key, _) in enumerate(signed)
-    ]
+    into, cipher = [room.data for room in rooms], Cipher(AES(bytes(MASK_KEY_BYTES)), _FROM_ZERO)
+    streams: list[_Stream] = []
+    for k, (key, _) in enumerate(signed):
+        cipher.algorithm = AES(key)  # a cipher of its own for each would check its mode again, a third of the time
+        streams.append((cipher.encryptor().update_into, into[k % _TOGETHER]))
     signs = cast(RingVector, np.negative(np.array([sign < 0 for _, sign in signed], dtype=dtype)))
     return [(streams[k : k + _TOGETHER], signs[k : k + _TOGETHER]) for k in range(0, len(streams), _TOGETHER)]
 
 
-def _piece_length(vector: RingVector) -> int:
-    """Integers a piece: as few pieces as `_PIECE_BYTES` admits, of equal length up to whole cache lines."""
-    pieces = max(1, -(-vector.nbytes // _PIECE_BYTES))
+def _piece_length(vector: RingVector, workers: int) -> int:
+    """Integers a piece: as few pieces as its longest admits, of equal length up to whole cache lines."""
+    most = _PIECE_BYTES if workers == 1 else max(_PIECE_BYTES, _ROOMS_OF_THREADS // ((1 + _TOGETHER) * workers))
+    pieces = max(1, -(-vector.nbytes // most))
     lines = -(-vector.nbytes // (pieces * _CACHE_LINE))
     return max(1, lines) * _CACHE_LINE // vector.itemsize
 

@@ -125,7 +125,7 @@ def tenant_upload(state: TenantState, ring: RingVector, marks: RoundMarks) -> Te
     header, own = current.header.content, state.me.index
     whole = _checked(state, ring)
     sent = whole if current.base is None else whole - state.vectors[current.base[1]].ring
-    masked = np.empty_like(sent)
+    masked = np.empty_like(sent) if sent is whole else sent
     keys = pair_keys(state, window, current, current.participants.intersection(window.fixed.neighbours(own)))
     add_masks(
         sent,

@@ -180,7 +180,7 @@ def ordinary(whole: bool) -> Sizes:
         ),
         neighbours=(31, 63, 92),
         lengths=(10_000, 100_000, 1_000_000),
-        client_times=5,
+        client_times=15,
         server=(
             ServerRounds(Shape(100), 100_000, (0, 10, 30), times=3, recovers=True),
             ServerRounds(thousand, 100_000, (0, 10), times=1, recovers=whole),

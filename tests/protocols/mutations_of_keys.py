@@ -79,8 +79,8 @@ BREAKS_OF_OTHER_SYSTEMS = [
     Mutation(
         "mask seed folded to 32 bits through a generator that is not cryptographic",
         masks._groups,
-        "Cipher(AES(key), _FROM_ZERO)",
-        'Cipher(AES(__import__("random").Random(int.from_bytes(key[:4], "little")).randbytes(16)), _FROM_ZERO)',
+        "cipher.algorithm = AES(key)",
+        'cipher.algorithm = AES(__import__("random").Random(int.from_bytes(key[:4], "little")).randbytes(16))',
         (
             test_of(test_masks.test_known_answer),
             test_of(test_masks.test_every_length_is_a_prefix_of_counter_mode, 1000, np.uint64),

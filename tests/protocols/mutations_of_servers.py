@@ -258,8 +258,8 @@ WAITING = [
     Mutation(
         "whoever was too slow for the set-up is asked to endorse",
         coordinator_state.endorsers_of,
-        "intersection(window.fixed.witnesses, window.held)",
-        "intersection(window.fixed.witnesses)",
+        "index in window.held and index not in",
+        "index not in",
         (test_of(test_links.test_a_tenant_that_was_too_slow_for_the_set_up_is_not_asked_to_endorse),),
     ),
 ]  # fmt: skip

@@ -18,7 +18,7 @@ from fed_em.errors import CallerError
 from fed_em_protocols import masks
 from fed_em_protocols.masks import RingVector, add_masks, mask
 
-PIECE = 11_264  # 64-bit integers a piece, at most
+PIECE = 13_312  # 64-bit integers a piece, at most
 LENGTHS = (0, 1, 2, 3, 16, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 5)
 RINGS = (np.uint64, np.uint32)
 Ring = type[np.uint64 | np.uint32]
@@ -116,6 +116,7 @@ def test_it_is_the_plain_sum_however_it_is_computed(
     expected = plain_sum(vector, added, subtracted, ring)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(masks, "_PIECE_BYTES", piece_bytes)
+        patch.setattr(masks, "_ROOMS_OF_THREADS", 20 * piece_bytes)
         patch.setattr(masks, "_LEAST_BYTES_A_THREAD", 1)
         patch.setattr(masks, "_MOST_STREAMS", most_streams)
         patch.setattr(masks, "_LEAST_BYTES_COMPILED", least_compiled)
