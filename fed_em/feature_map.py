@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.covariance import CovarianceStructure, n_second_moments
-from fed_em.kernels import NUMPY, Kernels
 
 Vector = NDArray[np.float64]
 
@@ -16,33 +15,52 @@ def n_features(structure: CovarianceStructure, n_columns: int) -> int:
     return 1 + n_columns + n_second_moments(structure, n_columns)
 
 
-def write_features(
-    structure: CovarianceStructure, rows: Vector, shift: Vector | None, out: Vector, kernels: Kernels
-) -> None:
+def feature_runs(structure: CovarianceStructure, n_columns: int) -> NDArray[np.int64]:
+    """How Φ is made of products, `(1 + D,)`: with ỹ = [1, y], it is ỹ_d [ỹ_d, ỹ_d+1, …], of the length given here, d after d."""
+    if structure in ("full", "tied"):
+        return np.arange(1 + n_columns, 0, -1)
+    return np.concatenate(([1 + n_columns], np.ones(n_columns, dtype=np.int64)))
+
+
+def write_points(rows: Vector, shift: Vector | None, out: Vector) -> None:
+    """Write ỹ = [1, x − c] of a block of rows.
+
+    Args:
+        rows: `(n, D)`.
+        shift: c, `(D,)`; None is the origin.
+        out: `(1 + D, n)`; receives it.
+    """
+    out[0] = 1.0
+    if shift is None:
+        out[1:] = rows.T
+    else:
+        np.subtract(rows.T, shift[:, np.newaxis], out=out[1:])
+
+
+def write_features(structure: CovarianceStructure, rows: Vector, shift: Vector | None, out: Vector) -> None:
     """Write Φ(x − c) of a block of rows.
 
     Args:
         structure: Which second moments: vech(yyᵀ), the upper triangle row by row, for full and tied, else the squares.
         rows: `(n, D)`.
         shift: c, `(D,)`; None is the origin.
-        out: `(F, n)`, contiguous; receives the features.
-        kernels: To do it with.
+        out: `(F, n)`; receives the features.
     """
     n_columns = rows.shape[1]
     columns, second = out[1 : 1 + n_columns], out[1 + n_columns :]
-    out[0] = 1.0
-    if shift is None:
-        columns[...] = rows.T
-    else:
-        np.subtract(rows.T, shift[:, np.newaxis], out=columns)
-    if structure in ("full", "tied"):
-        kernels.write_products(columns, second)
-    else:
+    write_points(rows, shift, out[: 1 + n_columns])
+    if structure not in ("full", "tied"):
         np.square(columns, out=second)
+        return
+    start = 0
+    for d in range(n_columns):
+        width = n_columns - d
+        np.multiply(columns[d], columns[d:], out=second[start : start + width])
+        start += width
 
 
 def features_of(structure: CovarianceStructure, rows: Vector) -> Vector:
     """Φ of a few rows `(n, D)` about the origin, `(F, n)`."""
     features = np.empty((n_features(structure, rows.shape[1]), len(rows)))
-    write_features(structure, rows, None, features, NUMPY)
+    write_features(structure, rows, None, features)
     return features

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.covariance import Whitening, n_second_moments, standard_deviations
+from fed_em.kernels import Kernels
 from fed_em.parameters import Parameters
 
 Vector = NDArray[np.float64]
@@ -86,19 +87,20 @@ class GaussianDensities:
         """Whether any component is computed from features."""
         return len(self.whitened) < len(self.means)
 
-    def write(self, rows: Vector, features: Vector | None, out: Vector) -> None:
+    def write(self, rows: Vector, prepared: Vector | None, kernels: Kernels, out: Vector) -> None:
         """Write the joint log-densities of a block of rows.
 
         Args:
             rows: `(n, D)`.
-            features: Their Φ about the shift, `(F, n)`; None unless `need_features`.
-            out: `(n, K)`, contiguous.
+            prepared: What the kernels have prepared of them about the shift; None unless `need_features`.
+            kernels: To do it with.
+            out: `(K, n)`, contiguous.
         """
-        if features is not None:
-            np.matmul(features.T, self.coefficients, out=out)
+        if prepared is not None:
+            kernels.write_log_densities(self.whitening.structure, prepared, self.coefficients, out)
         for k in self.whitened:
             distances = self.whitening.squared_distances((rows - self.means[k]).T, k)
-            out[:, k] = self.constants[k] - 0.5 * distances
+            out[k] = self.constants[k] - 0.5 * distances
 
 
 def conditions(whitening: Whitening, centred: Vector, covariances: Vector) -> Vector:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fed_em.blas import one_blas_thread
 from fed_em.covariance import CovarianceStructure
-from fed_em.feature_map import n_features, write_features
+from fed_em.feature_map import n_features
 from fed_em.gaussian_densities import GaussianDensities
 from fed_em.kernels import Kernels
 from fed_em.row_blocks import Segment, cut_into_segments, over_segments
@@ -78,7 +78,7 @@ class GaussianEStep:
             with np.errstate(all="ignore"):
                 for block, joint, _ in self._blocks(rows, segment):
                     log_densities[block], _ = self.kernels.normalise_in_place(joint)
-                    responsibilities[block] = joint
+                    responsibilities[block] = joint.T
 
         with one_blas_thread():
             for _ in over_segments(of_segment, self._segments(rows)):
@@ -93,34 +93,37 @@ class GaussianEStep:
     def _n_features(self) -> int:
         return n_features(self.structure, self.densities.means.shape[1])
 
+    @property
+    def _n_entries(self) -> int:
+        return self.kernels.n_entries(self.structure, self.densities.means.shape[1])
+
     def _segments(self, rows: Vector) -> list[Segment]:
-        return cut_into_segments(len(rows), self._n_features + self._n_components)
+        return cut_into_segments(len(rows), self._n_entries + self._n_components)
 
     def _sums_of_segment(self, rows: Vector, segment: Segment) -> Sums:
-        # `_blocks` gives features `(F, n)` and joint log-densities `(n, K)`: in this order BLAS is fastest.
         total = np.zeros((self._n_features, self._n_components))
-        product = np.empty_like(total)
         log_likelihoods, entropies = np.zeros(self.n_mixtures), np.zeros(self.n_mixtures)
         with np.errstate(all="ignore"):
-            for block, joint, features in self._blocks(rows, segment):
-                of_rows = self.kernels.normalise_in_place(joint.reshape(len(joint) * self.n_mixtures, -1))
-                for summed, each in zip((log_likelihoods, entropies), of_rows, strict=True):
-                    summed += [each[r :: self.n_mixtures].sum() for r in range(self.n_mixtures)]
-                # What `_blocks` has written may be about another point, or nothing.
+            for block, joint, prepared in self._blocks(rows, segment):
+                for r, of_mixture in enumerate(joint.reshape(self.n_mixtures, -1, joint.shape[1])):
+                    log_densities, of_rows = self.kernels.normalise_in_place(of_mixture)
+                    log_likelihoods[r] += log_densities.sum()
+                    entropies[r] += of_rows.sum()
+                # What `_blocks` has prepared may be about another point, or nothing.
                 if self.densities.shift is not None or not self.densities.need_features:
-                    write_features(self.structure, rows[block], None, features, self.kernels)
-                total += np.matmul(features, joint, out=product)
+                    self.kernels.prepare(self.structure, rows[block], None, prepared)
+                self.kernels.add_sums(self.structure, prepared, joint, total)
         return Sums(total, log_likelihoods, entropies)
 
     def _blocks(self, rows: Vector, segment: Segment) -> Iterator[tuple[slice, Vector, Vector]]:
-        """Blocks: which rows, log w_k N(x; μ_k, Σ_k) `(n, K)`, and Φ `(F, n)` about the shift, if needed; memory is reused."""
+        """Blocks: which rows, log w_k N(x; μ_k, Σ_k) `(K, n)`, and what is prepared about the shift, if needed; memory is reused."""
         densities, n = self.densities, 0
         for block in segment:
             part = rows[block]
             if len(part) != n:
                 n = len(part)
-                features, joint = np.empty((self._n_features, n)), np.empty((n, self._n_components))
+                prepared, joint = np.empty((self._n_entries, n)), np.empty((self._n_components, n))
             if densities.need_features:
-                write_features(self.structure, part, densities.shift, features, self.kernels)
-            densities.write(part, features if densities.need_features else None, joint)
-            yield block, joint, features
+                self.kernels.prepare(self.structure, part, densities.shift, prepared)
+            densities.write(part, prepared if densities.need_features else None, self.kernels, joint)
+            yield block, joint, prepared

@@ -1,4 +1,4 @@
-"""The two inner loops of a Gaussian E-step, compiled or in NumPy, behind one interface.
+"""The inner loops of a Gaussian E-step, compiled or in NumPy, behind one interface.
 
 Both give the same numbers to within rounding. Which of them runs follows from the number of rows and from the
 environment alone, so that equal input gives equal bits.
@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_em import posterior
 from fed_em.compilation import compiler_admitted
+from fed_em.covariance import CovarianceStructure
+from fed_em.feature_map import n_features, write_features
+from fed_em.posterior import normalise_in_place
 
 Vector = NDArray[np.float64]
 
@@ -27,15 +29,23 @@ FEWEST_COMPILED_ROWS = 2**14
 class Kernels:
     """Loops over one block of n rows; arrays are contiguous.
 
+    A block is prepared once for the products with its features Φ `(F, n)` (`fed_em.feature_map`): NumPy writes them all, so
+    that BLAS can multiply; the compiled loops keep the points alone, and make features as they go.
+
     Attributes:
         name: "numba" or "numpy".
-        write_products: Given columns x `(D, n)`, writes vech(xxᵀ), upper triangle row by row, to `(D(D+1)/2, n)`.
-        normalise_in_place: As `fed_em.posterior.normalise_in_place`, but the joint log-densities are `(n, K)`.
-            Responsibilities below 10^-307 may come out as 0.
+        n_entries: How many numbers of a prepared block there are for one row, given the structure and D.
+        prepare: Given the structure, rows `(n, D)` and a shift c `(D,)` or None, writes `(n_entries, n)`.
+        write_log_densities: Given the structure, a prepared block and Θᵀ `(F, K)`, writes Θ Φ `(K, n)`.
+        add_sums: Given the structure, a prepared block and r `(K, n)`, adds Φ rᵀ to a total `(F, K)`.
+        normalise_in_place: As `fed_em.posterior.normalise_in_place`. Responsibilities below 10^-307 may come out as 0.
     """
 
     name: str
-    write_products: Callable[[Vector, Vector], None]
+    n_entries: Callable[[CovarianceStructure, int], int]
+    prepare: Callable[[CovarianceStructure, Vector, Vector | None, Vector], None]
+    write_log_densities: Callable[[CovarianceStructure, Vector, Vector, Vector], None]
+    add_sums: Callable[[CovarianceStructure, Vector, Vector, Vector], None]
     normalise_in_place: Callable[[Vector], tuple[Vector, Vector]]
 
 
@@ -53,22 +63,22 @@ def _compiled() -> Kernels | None:
         from fed_em import compiled_kernels  # noqa: PLC0415  only E-steps of many rows need the compiler
     except ImportError:
         return None
-    return Kernels("numba", compiled_kernels.write_products, compiled_kernels.normalise_in_place)
+    return Kernels(
+        "numba",
+        compiled_kernels.n_entries,
+        compiled_kernels.prepare,
+        compiled_kernels.write_log_densities,
+        compiled_kernels.add_sums,
+        compiled_kernels.normalise_in_place,
+    )
 
 
-def _write_products(columns: Vector, out: Vector) -> None:
-    start = 0
-    for d in range(len(columns)):
-        width = len(columns) - d
-        np.multiply(columns[d], columns[d:], out=out[start : start + width])
-        start += width
+def _write_log_densities(_: CovarianceStructure, features: Vector, coefficients: Vector, out: Vector) -> None:
+    np.matmul(coefficients.T, features, out=out)
 
 
-def _normalise_in_place(joint: Vector) -> tuple[Vector, Vector]:
-    transposed = np.ascontiguousarray(joint.T)  # NumPy is several times faster along the rows
-    log_densities, entropies = posterior.normalise_in_place(transposed)
-    joint[...] = transposed.T
-    return log_densities, entropies
+def _add_sums(_: CovarianceStructure, features: Vector, responsibilities: Vector, total: Vector) -> None:
+    total += features @ responsibilities.T
 
 
-NUMPY = Kernels("numpy", _write_products, _normalise_in_place)
+NUMPY = Kernels("numpy", n_features, write_features, _write_log_densities, _add_sums, normalise_in_place)

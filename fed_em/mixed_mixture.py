@@ -32,12 +32,12 @@ from fed_em.errors import CallerError, FedEmError, NotEvaluated
 from fed_em.expected_moments import ExpectedMoments
 from fed_em.gaussian_chart import GaussianChart
 from fed_em.gaussian_mixture import LOG_DENSITY_BOUND, GaussianMixtureModel
+from fed_em.kernels import kernels_for
 from fed_em.layout import Block, Layout
 from fed_em.missing_gaussian import GaussianComponents, weighted_sum
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import COUNT, ENTROPY, LOG_LIKELIHOOD, MISSING_ENTROPY, Rows
 from fed_em.parameters import Parameters
-from fed_em.posterior import normalise_in_place
 from fed_em.records import Records
 from fed_em.row_blocks import over_segments, rows_in_block
 from fed_em.silence import check_held, keep_held, silence
@@ -365,7 +365,7 @@ class MixedMixtureModel:
             of_gaussian = block.rows[:, self.schema.gaussian]
             log_densities, entropies, moments = components.posterior(joint, of_gaussian, block.weights)
         else:
-            log_densities, entropies = normalise_in_place(joint)
+            log_densities, entropies = kernels_for(len(block)).normalise_in_place(joint)
             if block.weights is not None:
                 joint *= block.weights
         if not np.isfinite(log_densities).all():

@@ -1,4 +1,4 @@
-"""Commands about tables and fitted models: `fed-em schema`, `estimates`, `predict`, `score` and `sample`."""
+"""Commands about tables and fitted models: `fed-em schema`, `estimates`, `predict`, `score`, `impute` and `sample`."""
 
 from __future__ import annotations
 
@@ -76,6 +76,61 @@ def score(model: Model, data: Data, output: Output = None) -> None:
     typer.echo(f"{n} rows, mean log density {total / n:.6f} nats in original units")
 
 
+def impute(
+    model: Model,
+    data: Data,
+    output: Output = None,
+    certainty: Annotated[
+        bool,
+        typer.Option(
+            "--certainty",
+            help="Besides, for each column, the standard deviation of what was put in, or the probability of its level.",
+        ),
+    ] = False,
+    draw: Annotated[
+        int | None,
+        typer.Option(
+            "--draw",
+            min=0,
+            help="Draw the missing cells by this seed instead: several seeds make multiple imputations.",
+        ),
+    ] = None,
+) -> None:
+    """The model's columns of a table, its empty cells filled; tables need not fit into memory."""
+    import numpy as np
+    import pyarrow as pa
+
+    from fed_em.columns import CategoricalColumn
+    from fed_em.errors import CallerError
+    from fed_em.model_file import load_model
+
+    if certainty and draw is not None:
+        raise CallerError("what is drawn has no certainty of its own", remedy="leave out --certainty or --draw")
+    fitted, generator = load_model(model), np.random.default_rng(draw)
+    # One type a column in all blocks, whatever happens to be in the first.
+    types = {
+        column.name: pa.string()
+        if isinstance(column, CategoricalColumn)
+        else pa.float64()
+        if column.kind == "gaussian"
+        else pa.int64()
+        for column in fitted.schema.columns
+    }
+
+    def filled(rows: Rows) -> pa.Table:
+        found = fitted.impute(rows, 0 if draw is None else 1, generator)
+        cells = fitted.schema.decode(found.rows if draw is None else found.draws[0])
+        columns = {name: pa.array(cells[name], type=types[name]) for name in cells}
+        if certainty:
+            for d, column in enumerate(fitted.schema.columns):
+                of_level = column.kind in ("categorical", "bernoulli")
+                name, of = ("probability", found.probabilities) if of_level else ("deviation", found.deviations)
+                columns[f"{column.name}_{name}"] = pa.array(of[:, d])
+        return pa.table(columns)
+
+    _write(map(filled, _blocks(fitted, data, fitted.columns)), output)
+
+
 def estimates(model: Model, output: Output = None) -> None:
     """The model's parameters in the units of the table, with their standard errors if it has any; as a table with --output."""
     import pyarrow as pa
@@ -111,8 +166,14 @@ def sample(
     _write(iter([pa.table({**fitted.schema.decode(rows), "component": components})]), output)
 
 
-def _blocks(fitted: FittedModel, data: Path) -> Iterator[Rows]:
-    """The rows of a table, block by block, of one block or more; those of NumPy's files are one."""
+def _blocks(fitted: FittedModel, data: Path, may_be_missing: tuple[str, ...] | None = None) -> Iterator[Rows]:
+    """The rows of a table, block by block, of one block or more; those of NumPy's files are one.
+
+    Args:
+        fitted: Whose columns are read.
+        data: Where.
+        may_be_missing: Columns whose cells may be; those of the model if None.
+    """
     import numpy as np
 
     from fed_em.columns import CategoricalColumn
@@ -122,7 +183,8 @@ def _blocks(fitted: FittedModel, data: Path) -> Iterator[Rows]:
     from fed_em_client.rows import read_columns
 
     schema = fitted.schema
-    may_be_missing = fitted.columns if isinstance(fitted.model, CountedModel) and fitted.model.missing else ()
+    if may_be_missing is None:
+        may_be_missing = fitted.columns if isinstance(fitted.model, CountedModel) and fitted.model.missing else ()
     if data.suffix.lower() in (".npy", ".npz"):
         yield read_columns(data, fitted.columns, {}, may_be_missing, schema)
         return

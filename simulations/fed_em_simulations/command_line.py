@@ -19,7 +19,7 @@ from fed_em_server.audit_commands import audit
 from fed_em_server.bundle_command import flower_app, flower_hub
 from fed_em_server.doctor_command import doctor
 from fed_em_server.measure_command import measure
-from fed_em_server.model_commands import estimates, predict, sample, schema, score
+from fed_em_server.model_commands import estimates, impute, predict, sample, schema, score
 from fed_em_server.operate_command import operate
 from fed_em_server.privacy_plan_command import plan
 from fed_em_server.provisioning_commands import provision
@@ -60,6 +60,7 @@ for command in (
     estimates,
     predict,
     score,
+    impute,
     sample,
     serve,
 ):

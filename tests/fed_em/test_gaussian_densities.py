@@ -13,6 +13,7 @@ from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure, covari
 from fed_em.feature_map import features_of
 from fed_em.gaussian_densities import GaussianDensities
 from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.kernels import kernels_for
 from fed_em.parameters import Parameters
 from tests.fed_em.kernel_choice import both_kernels as both_kernels  # noqa: PLC0414  every test runs twice
 from tests.fed_em.mixtures import parameters_of
@@ -161,13 +162,15 @@ def test_rounding_stays_below_the_condition(
         patch.setattr(gaussian_densities, "LARGEST_CONDITION", np.inf)
         densities = prepared(structure, parameters)
     assert densities.whitened == () and densities.shift is None
-    joint = np.empty((len(rows), 2))
-    densities.write(rows, features_of(structure, rows), joint)
+    kernels = kernels_for(len(rows))
+    block, joint = np.empty((kernels.n_entries(structure, n_columns), len(rows))), np.empty((2, len(rows)))
+    kernels.prepare(structure, rows, None, block)
+    densities.write(rows, block, kernels, joint)
     expected, distances = joint_by_definition(structure, parameters, rows)
     condition = gaussian_densities.conditions(densities.whitening, means, parameters["covariances"])
     bound = EPSILON * (condition * np.maximum(1.0, distances) + np.abs(densities.constants) + 1.0)
     # The factors themselves carry errors of the order of the condition of Σ, on either path; here it is small.
-    assert (np.abs(joint - expected) <= 8 * bound).all()
+    assert (np.abs(joint.T - expected) <= 8 * bound).all()
 
 
 @pytest.mark.parametrize("case", CASES)

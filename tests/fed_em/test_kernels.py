@@ -17,6 +17,7 @@ from hypothesis.extra.numpy import arrays
 import fed_em
 from fed_em import kernels
 from fed_em.compilation import NO_NUMBA_VARIABLE
+from fed_em.covariance import CovarianceStructure
 from fed_em.kernels import FEWEST_COMPILED_ROWS, NUMPY, Kernels, kernels_for
 
 FOLDER = Path(fed_em.__path__[0]).parent
@@ -44,7 +45,7 @@ def assert_equal_posteriors(compiled: Kernels, joint: np.ndarray) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-300)
 
 
-@given(st.integers(1, 200).flatmap(lambda n: arrays(np.float64, (n, 1 + n % 7), elements=LOGS)))
+@given(st.integers(1, 200).flatmap(lambda n: arrays(np.float64, (1 + n % 7, n), elements=LOGS)))
 @ORDINARY
 def test_posteriors_are_equal(compiled: Kernels, joint: np.ndarray) -> None:
     assert_equal_posteriors(compiled, joint)
@@ -54,20 +55,20 @@ def test_posteriors_are_equal(compiled: Kernels, joint: np.ndarray) -> None:
 @pytest.mark.parametrize("place", [0, 1, 2, slice(None)])
 def test_what_has_no_density_is_told(compiled: Kernels, fault: float, place: int | slice) -> None:
     """A row of such entries only, or with one, spoils its own log-density and no other row's."""
-    joint = np.random.default_rng(0).normal(size=(130, 3))
-    joint[70, place] = fault
+    joint = np.random.default_rng(0).normal(size=(3, 430))
+    joint[place, 370] = fault
     assert_equal_posteriors(compiled, joint)
     with np.errstate(all="ignore"):
         log_densities, _ = compiled.normalise_in_place(joint)
     impossible = fault == -np.inf and place != slice(None)
-    assert np.isfinite(log_densities[70]) == impossible
-    assert np.isfinite(np.delete(log_densities, 70)).all()
+    assert np.isfinite(log_densities[370]) == impossible
+    assert np.isfinite(np.delete(log_densities, 370)).all()
 
 
 def test_an_impossible_component_gets_exactly_nothing(compiled: Kernels) -> None:
-    joint = np.array([[0.0, -np.inf], [-3.0, -800.0]])
+    joint = np.array([[0.0, -3.0], [-np.inf, -800.0]])
     _, entropies = compiled.normalise_in_place(joint)
-    np.testing.assert_array_equal(joint, [[1.0, 0.0], [1.0, 0.0]])
+    np.testing.assert_array_equal(joint, [[1.0, 1.0], [0.0, 0.0]])
     np.testing.assert_array_equal(entropies, [0.0, 0.0])
 
 
@@ -79,24 +80,59 @@ def test_the_exponential_is_good_to_the_last_place(compiled: Kernels) -> None:
     assert np.isnan(_exponential(np.nan))
 
 
-@given(st.integers(0, 70), st.integers(1, 6))
+def prepared_by(loops: Kernels, structure: CovarianceStructure, rows: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    block = np.empty((loops.n_entries(structure, rows.shape[1]), len(rows)))
+    loops.prepare(structure, rows, shift, block)
+    return block
+
+
+@given(
+    structure=st.sampled_from(["full", "diag"]),
+    n=st.integers(0, 60) | st.integers(380, 800),
+    n_columns=st.integers(1, 6),
+    n_components=st.integers(1, 5),
+)
 @ORDINARY
-def test_products_are_equal_bit_for_bit(compiled: Kernels, n: int, n_columns: int) -> None:
-    columns = np.random.default_rng(n).normal(size=(n_columns, n))
-    ours, theirs = np.empty((2, n_columns * (n_columns + 1) // 2, n))
-    compiled.write_products(columns, ours)
-    NUMPY.write_products(columns, theirs)
-    np.testing.assert_array_equal(ours, theirs)
-    upper, right = np.triu_indices(n_columns)
-    np.testing.assert_array_equal(theirs, columns[upper] * columns[right])
+def test_products_with_features_are_equal(
+    compiled: Kernels, structure: CovarianceStructure, n: int, n_columns: int, n_components: int
+) -> None:
+    """To the rounding of sums of so many terms; and with each row's features as they are defined."""
+    generator = np.random.default_rng(n)
+    rows, shift = generator.normal(size=(n, n_columns)), generator.normal(size=n_columns)
+    upper, right = np.triu_indices(n_columns) if structure == "full" else (np.arange(n_columns),) * 2
+    y = (rows - shift).T
+    features = np.concatenate((np.ones((1, n)), y, y[upper] * y[right]))
+    coefficients = generator.normal(size=(len(features), n_components))
+    responsibilities, before = generator.random((n_components, n)), generator.normal(size=coefficients.shape)
+    for loops in (compiled, NUMPY):
+        block = prepared_by(loops, structure, rows, shift)
+        joint, total = np.full((n_components, n), np.nan), before.copy()
+        loops.write_log_densities(structure, block, coefficients, joint)
+        loops.add_sums(structure, block, responsibilities, total)
+        scale = np.abs(coefficients.T) @ np.abs(features)
+        assert (np.abs(joint - coefficients.T @ features) <= 1e-14 * scale).all()
+        scale = np.abs(before) + np.abs(features) @ responsibilities.T
+        assert (np.abs(total - before - features @ responsibilities.T) <= 1e-13 * scale).all()
 
 
-@pytest.mark.parametrize("loop", ["normalise_in_place", "write_products"])
+@pytest.mark.parametrize("fault", [np.nan, np.inf, 1e200])
+def test_a_row_beyond_all_bounds_spoils_no_other(compiled: Kernels, fault: float) -> None:
+    rows = np.random.default_rng(0).normal(size=(100, 3))
+    rows[40, 1] = fault
+    block, joint = prepared_by(compiled, "full", rows, np.zeros(3)), np.empty((2, 100))
+    compiled.write_log_densities("full", block, np.ones((10, 2)), joint)
+    assert not np.isfinite(joint[:, 40]).any()
+    assert np.isfinite(np.delete(joint, 40, axis=1)).all()
+
+
+@pytest.mark.parametrize("loop", ["normalise_in_place", "write_log_densities", "add_sums"])
 def test_compiled_loops_let_other_threads_run(compiled: Kernels, loop: str) -> None:
     span: list[float] = []
+    points, joint = np.ones((11, 200_000)), np.random.default_rng(0).normal(size=(8, 200_000))
     arguments = {
-        "normalise_in_place": (np.random.default_rng(0).normal(size=(500_000, 8)),),
-        "write_products": (np.ones((10, 200_000)), np.ones((55, 200_000))),
+        "normalise_in_place": (joint,),
+        "write_log_densities": ("full", points, np.ones((66, 8)), joint),
+        "add_sums": ("full", points, joint, np.ones((66, 8))),
     }
 
     def work() -> None:
@@ -169,6 +205,5 @@ def test_code_that_cannot_be_kept_is_compiled_all_the_same(monkeypatch: pytest.M
         return njit(function, **options)
 
     monkeypatch.setattr(numba, "njit", refusing)
-    out = np.empty((1, 2))
-    compiled_kernels._compile(compiled_kernels._products)(np.array([[2.0, 3.0]]), out)
-    np.testing.assert_array_equal(out, [[4.0, 9.0]])
+    exponential = compiled_kernels._compile(compiled_kernels._exponential.py_func)
+    assert exponential(0.0) == 1.0

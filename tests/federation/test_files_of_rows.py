@@ -1,4 +1,4 @@
-"""`fed-em fit`, `schema`, `predict` and `score` over files and folders of rows."""
+"""`fed-em fit`, `schema`, `predict`, `score` and `impute` over files and folders of rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from small_federation import COLUMNS, clustered_rows, session_toml
 from test_missing_columns import WITH_MISSING
 from typer.testing import CliRunner
 
-from fed_em import GaussianMixture, row_blocks, row_stream
+from fed_em import GaussianMixture, MixedMixture, row_blocks, row_stream
 from fed_em.columns import ColumnSchema
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em.model_file import load_model, save_model
@@ -145,7 +145,7 @@ def test_what_needs_all_rows_at_once_is_fitted_in_memory(table: str, tmp_path: P
 
 
 class TestUses:
-    """`fed-em predict` and `fed-em score` go through a folder block by block."""
+    """`fed-em predict`, `fed-em score` and `fed-em impute` go through a folder block by block."""
 
     @pytest.fixture(autouse=True)
     def _small_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,3 +201,49 @@ class TestUses:
             said("predict", tmp_path / "model", tmp_path / "none.csv")
         np.save(tmp_path / "rows.npy", complete)
         assert f"{len(complete)} rows" in said("score", tmp_path / "model", tmp_path / "rows.npy")
+
+    def test_empty_cells_are_filled_block_by_block(self, rows: np.ndarray, model: Path, tmp_path: Path) -> None:
+        fitted, folder, out = load_model(model), folder_of(rows, tmp_path / "rows"), tmp_path / "out.parquet"
+        expected = fitted.impute(rows, 0, np.random.default_rng())
+        assert not said("impute", model, folder, "--output", out, "--certainty")
+        found = pyarrow.parquet.read_table(out)
+        assert found.column_names == [*COLUMNS, *(f"{name}_deviation" for name in COLUMNS)]
+        for d, name in enumerate(COLUMNS):
+            np.testing.assert_allclose(found[name], expected.rows[:, d], rtol=1e-12)
+            np.testing.assert_allclose(found[f"{name}_deviation"], expected.deviations[:, d], rtol=1e-9)
+        assert said("impute", model, folder).splitlines()[0] == ",".join(f'"{name}"' for name in COLUMNS)
+        drawn = {seed: said("impute", model, folder, "--draw", seed) for seed in (0, 1)}
+        assert drawn[0] == said("impute", model, folder, "--draw", 0) != drawn[1]
+        with pytest.raises(CallerError, match="no certainty of its own"):
+            said("impute", model, folder, "--draw", 0, "--certainty")
+
+    def test_empty_cells_of_all_kinds_get_values_of_their_kind(self, tmp_path: Path) -> None:
+        generator = np.random.default_rng(0)
+        table = {
+            "colour": generator.choice(["red", "green"], size=90).astype(object),
+            "smoker": generator.integers(2, size=90).astype(float),
+            "visits": generator.poisson(3.0, size=90).astype(float),
+            "age": generator.normal(50.0, 9.0, size=90),
+        }
+        # The first block has no empty cell: what is written of it must fit to what comes later.
+        table["colour"][60:70], table["smoker"][50:60], table["visits"][45:55], table["age"][80:] = (
+            None,
+            np.nan,
+            np.nan,
+            np.nan,
+        )
+        kinds = {"colour": "categorical", "smoker": "bernoulli", "visits": "poisson", "age": "gaussian"}
+        mixture = MixedMixture(n_components=2, schema=ColumnSchema.infer(table, kinds), random_state=0, tol=1e-1)
+        save_model(tmp_path / "model", mixture.fit(table).to_fitted_model())
+        given, out = tmp_path / "rows.parquet", tmp_path / "out.parquet"
+        pyarrow.parquet.write_table(pa.table({n: pa.array(c, from_pandas=True) for n, c in table.items()}), given)
+        said("impute", tmp_path / "model", given, "--output", out, "--certainty")
+        found = pyarrow.parquet.read_table(out)
+        assert not any(column.null_count for column in found.columns)
+        assert [str(found.schema.field(name).type) for name in table] == ["string", "int64", "int64", "double"]
+        filled = mixture.impute(table)
+        for name, column in mixture.schema_.decode(filled.rows).items():
+            assert found[name].to_pylist() == pytest.approx(column) if name == "age" else column
+        for d, name in enumerate(("colour_probability", "smoker_probability", "visits_deviation", "age_deviation")):
+            of = filled.probabilities if d < 2 else filled.deviations
+            np.testing.assert_allclose(found[name], of[:, d], rtol=1e-9)
