@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +30,7 @@ from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import at_home, has_own_weights
 from fed_em_client.configuration import PolicyTable
 from fed_em_client.fingerprint import MIXED, fingerprint_of
+from fed_em_client.growing_rows import GrowingRows
 from fed_em_client.policy_checks import check_description
 from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.remote_shards import RemoteRecords, RemoteShards, require_for_shards
@@ -155,6 +156,8 @@ class RowsWork:
         policy: What a session may be about.
         fresh: As `data`, for sessions that measure; by default what is fitted to.
         shards: Who holds the rows, in place of `data`.
+        growing: Whether rounds of a stream take up rows that were appended (`fed_em_client.growing_rows`).
+        tell: Told of them, for this tenant's operator.
     """
 
     def __init__(
@@ -171,7 +174,10 @@ class RowsWork:
         policy: PolicyTable | None = None,
         fresh: Path | Sequence[Path] | None = None,
         shards: RemoteShards | None = None,
+        growing: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._growing = GrowingRows(data, tell) if growing else None
         self._fresh = fresh
         self._shards = shards
         self._budget = PrivacyAccount() if budget is None else budget
@@ -216,6 +222,8 @@ class RowsWork:
             require_for_shards(parsed, mass_floor)
         if parsed.privacy is not None:
             parsed.privacy.require_kept()
+        if self._growing is not None:
+            self._growing.began()
         records = self.read(parsed)
         _require_batches(parsed, len(records))
         _require_held_out(parsed, len(records))
@@ -284,7 +292,7 @@ class RowsWork:
         if asked.mode == Mode.COUNTS:
             self._counting = None
         broadcast = Broadcast.from_bytes(asked.parameters, f"the server's request of round {asked.round}")
-        setting = self._setting_of(broadcast)
+        setting = self._grown(self._setting_of(broadcast), broadcast)
         description = self._prepared().description
         _require_sound(
             asked,
@@ -379,6 +387,19 @@ class RowsWork:
                 records,
             )
         return self._setting
+
+    def _grown(self, setting: _Setting, broadcast: Broadcast) -> _Setting:
+        """With the rows that came since the last round, in a stream's rounds of the model."""
+        session = self._prepared()
+        if self._growing is None or session.description.stream is None or setting.moments or setting.candidates:
+            return setting
+        records = self._growing.taken_up(
+            _held_here(session.records), lambda: _held_here(self.read(session.description))
+        )
+        if records is not session.records:
+            self._session = session = replace(session, records=records)
+            self._setting = setting = replace(setting, records=_placed(session, broadcast, moments=False))
+        return setting
 
     def _require_the_model(self, description: SessionDescription, broadcast: Broadcast, candidates: bool) -> None:
         """Moments first, then the session's candidates, its model or tracks of it, and its products, in one system of coordinates, or

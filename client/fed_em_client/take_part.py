@@ -91,7 +91,11 @@ class Tenant:
             yield shards
 
     def work(
-        self, marks: WorkMarks | None = None, budget: PrivacyAccount | None = None, shards: RemoteShards | None = None
+        self,
+        marks: WorkMarks | None = None,
+        budget: PrivacyAccount | None = None,
+        shards: RemoteShards | None = None,
+        report: Callable[[str], None] = lambda _: None,
     ) -> RowsWork:
         """Its rows, read when a session describes itself. Without marks, a later process cannot tell whether they changed; without its
         ledger as the budget, it does not know what they spent of the rows' privacy.
@@ -113,6 +117,8 @@ class Tenant:
             policy=own.policy,
             fresh=own.fresh,
             shards=shards,
+            growing=own.growing,
+            tell=lambda said: report(f"{own.name}: {said}"),
         )
 
     @contextmanager
@@ -197,7 +203,7 @@ def take_part(
         tenant.log() as log,
         tenant.shards(report) as shards,
     ):
-        work = tenant.work(marks, ledger, shards)
+        work = tenant.work(marks, ledger, shards, report)
         session = tenant.session(marks, work, report, log)
         where = configuration.server if address is None else address
         split_address(where)
