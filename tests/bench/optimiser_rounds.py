@@ -36,7 +36,7 @@ NEAR, TOLERANCE, AS_GOOD = 1e-6, 1e-9, 1e-3
 ON_TRACKS = "two tracks"
 
 # Starts and generations of a longer search.
-SEARCH = (62, 4)
+SEARCH = (20, 4)
 _STILL = Stopping(1e-9, 30_000)
 
 
