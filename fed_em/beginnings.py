@@ -18,7 +18,7 @@ from fed_em.model import Model, Summand
 from fed_em.model_file import FittedModel
 from fed_em.own_model import StartingModel
 from fed_em.parameters import Parameters
-from fed_em.starts import ROUNDS, StartRound, best_starts
+from fed_em.starts import StartRound, best_starts, rounds_of
 from fed_em.warm_start import warm_start
 
 
@@ -85,14 +85,16 @@ class BestOf:
 
     Attributes:
         n_starts: How many are drawn.
+        generations: How often moves take the place of the worse ones.
     """
 
     n_starts: int = 20
+    generations: int = 0
 
     @property
     def rounds(self) -> int:
         """Those of `fed_em.starts`."""
-        return ROUNDS
+        return rounds_of(self.generations)
 
     def begin(self, there: Standardised) -> Parameters:
         """As `fed_em.starts.best_starts` of one model."""
@@ -178,5 +180,13 @@ def begin_each(beginning: Beginning, there: Standardised, models: Sequence[Model
     if not isinstance(beginning, BestOf):
         return [beginning.begin(one) for one in each]
     mixtures = [one.mixture for one in each]
-    best = best_starts(mixtures, there.total_for, there.moments, there.seed, beginning.n_starts, there.observe)
+    best = best_starts(
+        mixtures,
+        there.total_for,
+        there.moments,
+        there.seed,
+        beginning.n_starts,
+        there.observe,
+        beginning.generations,
+    )
     return [start.parameters for start in best]

@@ -76,13 +76,13 @@ def _merged_while(
         first, second = np.unravel_index(distances.argmin(), distances.shape)
         if not wanted(model.n_components, float(distances[first, second])):
             break
-        parameters = _merged(model, parameters, int(first), int(second))
+        parameters = merged_pair(model, parameters, int(first), int(second))
         model = replace(model, n_components=model.n_components - 1)
     return model, parameters
 
 
-def _merged(model: Mixture, parameters: Parameters, first: int, second: int) -> Parameters:
-    """Component `second` merged into `first`."""
+def merged_pair(model: Mixture, parameters: Parameters, first: int, second: int) -> Parameters:
+    """Component `second` merged into `first`, the lower of the two: parameters of one component less, in the order they had."""
     pair = [first, second]
     weight = float(parameters["weights"][pair].sum())
     shares = parameters["weights"][pair] / weight if weight > 0 else np.array([0.5, 0.5])

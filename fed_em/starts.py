@@ -9,6 +9,9 @@ k-means++ would have them do. Gaussian columns are in standardised coordinates.
   second draw takes rounds of EM instead, and all do where no column is Gaussian: what is best depends on the columns.
 * EM rounds are under a weak prior if the model has none: without, the best of many starts would be one that is about to collapse.
 
+* Generations, if asked for, go on looking: the best third of the candidates stay, moves between them (`fed_em.moves`) take the place of
+  the others, and all have some more EM rounds. Where no column is Gaussian, candidates climb on as they are.
+
 Several models may be started together, in as many rounds as one.
 """
 
@@ -27,6 +30,7 @@ from fed_em.errors import CallerError, CollapsedComponent
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.lloyd import Mixture, Split, clustered, drawn, gaussian_part, guarded, sharpened, together
 from fed_em.model import COUNT, LOG_LIKELIHOOD
+from fed_em.moves import moved
 from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics
 
@@ -34,6 +38,15 @@ Vector = NDArray[np.float64]
 
 LLOYD_ROUNDS, EM_ROUNDS = 8, 10
 ROUNDS = LLOYD_ROUNDS + EM_ROUNDS
+
+# EM rounds of a generation: after fewer, moves are judged before they have come to their optimum.
+GENERATION_ROUNDS = 15
+
+# What tells the draws of moves from those of starts by the same seed.
+_OF_MOVES = 1
+
+# Nats a record within which two candidates count as at one optimum, of which one stays.
+_ALIKE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,7 @@ class Start:
     Attributes:
         parameters: Where EM goes on from.
         objectives: Of every candidate in the last EM round, (log-likelihood + log prior) / records of the model that is to be fitted,
-            without the prior of the starts; -inf for one that collapsed. The last is the split one.
+            without the prior of the starts; -inf for one that collapsed. Without generations the last is the split one.
     """
 
     parameters: Parameters
@@ -55,7 +68,7 @@ class StartRound:
     """One sum of all candidates, for anyone who watches.
 
     Attributes:
-        number: From 1 to `ROUNDS`.
+        number: From 1 to `rounds_of` the generations.
         objectives: As those of `Start`, in this round and of all models' candidates; empty in Lloyd's rounds, which have none.
     """
 
@@ -106,6 +119,11 @@ class _Candidate:
             return replace(self, objective=-np.inf)
 
 
+def rounds_of(generations: int) -> int:
+    """How many sums starts take, with so many generations."""
+    return ROUNDS + generations * GENERATION_ROUNDS
+
+
 def start_candidates(models: Sequence[Mixture], n_starts: int) -> Candidates:
     """What every round of the starts is of: of each model, with shared weights, `n_starts` + 1 copies."""
     return Candidates(tuple(model.with_shared_weights for model in models for _ in range(n_starts + 1)))
@@ -118,8 +136,9 @@ def best_starts(
     seed: int,
     n_starts: int = 20,
     observe: Callable[[StartRound], None] = lambda _: None,
+    generations: int = 0,
 ) -> tuple[Start, ...]:
-    """The best of `n_starts` starts from the moments and one more, of each model, after `ROUNDS` sums for all of them together.
+    """The best of `n_starts` starts from the moments and one more, of each model, after `rounds_of` sums for all of them together.
 
     Args:
         models: What is to be fitted, over the same columns; starts are found with shared weights.
@@ -129,12 +148,14 @@ def best_starts(
         seed: At least 0; the same seed gives the same starts.
         n_starts: At least 1.
         observe: Called after every round.
+        generations: How often moves take the place of the worse candidates; at least 0.
 
     Raises:
-        CallerError: the seed or the number is out of its range, or the moments do not fit a model, or a sum holds no records.
+        CallerError: the seed or a number is out of its range, or the moments do not fit a model, or a sum holds no records.
     """
     check_whole_number("n_starts", n_starts, 1)
     check_whole_number("seed", seed, 0)
+    check_whole_number("generations", generations, 0)
     candidates = start_candidates(models, n_starts)
     total = total_for(candidates)
 
@@ -149,11 +170,30 @@ def best_starts(
         sums = summed([each.first_point for each in starts])
         starts = [each.clustered(number, own) for each, own in zip(starts, sums, strict=True)]
         observe(StartRound(number + 1))
-    for number in range(EM_ROUNDS):
+    groups = range(0, len(starts), n_starts + 1)
+    generators = [np.random.default_rng([seed, _OF_MOVES]) for _ in groups]
+    for number in range(LLOYD_ROUNDS, rounds_of(generations)):
+        if number >= ROUNDS and (number - ROUNDS) % GENERATION_ROUNDS == 0:
+            apart = zip(groups, generators, strict=True)
+            starts = [each for k, own in apart for each in _next_generation(starts[k : k + n_starts + 1], own)]
         sums = summed([each.parameters for each in starts])
         starts = [each.climbed(own) for each, own in zip(starts, sums, strict=True)]
-        observe(StartRound(LLOYD_ROUNDS + number + 1, tuple(each.objective for each in starts)))
-    return tuple(_best(starts[k : k + n_starts + 1]) for k in range(0, len(starts), n_starts + 1))
+        observe(StartRound(number + 1, tuple(each.objective for each in starts)))
+    return tuple(_best(starts[k : k + n_starts + 1]) for k in groups)
+
+
+def _next_generation(starts: Sequence[_Candidate], generator: np.random.Generator) -> list[_Candidate]:
+    """The best third of one model's candidates, each at an optimum of its own, the best first; and moves between them."""
+    model = starts[0].model
+    if gaussian_part(model) is None or model.n_components == 1:
+        return list(starts)
+    stay = list[_Candidate]()
+    for each in sorted(starts, key=lambda one: -one.objective):
+        if len(stay) < max(len(starts) // 3, 1) and all(one.objective - each.objective > _ALIKE for one in stay):
+            stay.append(each)
+    parents = [each.parameters for each in stay]
+    moves = (moved(model, parents, generator) for _ in range(len(starts) - len(stay)))
+    return [*stay, *(replace(stay[0], parameters=each, objective=-np.inf) for each in moves)]
 
 
 def _begun(model: Mixture, moments: Parameters, seed: int, n_starts: int) -> list[_Candidate]:

@@ -189,6 +189,9 @@ class TenantConfiguration(Table):
     """File with the head of the privacy ledger, not in `state`, so that an older copy of that folder is found out; by default in `keys`."""
     data: Path | tuple[Path, ...] = ()
     """CSV, Parquet or NumPy (.npy, .npz) file with this tenant's rows, a folder of such files, or a list of either: one table."""
+    growing: bool = False
+    """Whether rows are appended to `data` while a session with a [stream] goes on: its rounds then take up what came, once it is five
+    rows or more."""
     fresh: Path | tuple[Path, ...] | None = None
     """As `data`: the rows that sessions measure models over, best those that no model was fitted to; by default `data`."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
@@ -209,6 +212,8 @@ class TenantConfiguration(Table):
     def _rows_in_one_place(self) -> Self:
         if (self.data == ()) == (self.shards is None):
             raise ValueError("the rows are in `data`, or in [shards]: give one of them")
+        if self.growing and self.shards is not None:
+            raise ValueError("rows that [shards] hold do not stream: leave `growing` out")
         return self
 
     def policy_now(self) -> PolicyTable:

@@ -30,6 +30,7 @@ from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import at_home, has_own_weights
 from fed_em_client.configuration import PolicyTable
 from fed_em_client.fingerprint import MIXED, fingerprint_of
+from fed_em_client.growing_rows import GrowingRows
 from fed_em_client.measured_sessions import MeasuredSessions
 from fed_em_client.policy_checks import check_description
 from fed_em_client.privacy_account import PrivacyAccount
@@ -166,7 +167,8 @@ class RowsWork:
         fresh: As `data`, for sessions that measure; by default what is fitted to.
         shards: Who holds the rows, in place of `data`.
         measured: What sessions have measured models over the rows; by default none, remembered for as long as this object lasts.
-        report: Told, for this tenant's own eyes, of rows that count for nothing in a private session.
+        growing: Whether rounds of a stream take up rows that were appended (`fed_em_client.growing_rows`).
+        report: Told, for this tenant's own eyes, of these, and of rows that count for nothing in a private session.
     """
 
     def __init__(
@@ -184,8 +186,10 @@ class RowsWork:
         fresh: Path | Sequence[Path] | None = None,
         shards: RemoteShards | None = None,
         measured: MeasuredSessions | None = None,
+        growing: bool = False,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._growing = GrowingRows(data, report) if growing else None
         self._fresh = fresh
         self._report = report
         self._shards = shards
@@ -234,6 +238,8 @@ class RowsWork:
             require_for_shards(parsed, mass_floor)
         if parsed.privacy is not None:
             parsed.privacy.require_kept()
+        if self._growing is not None:
+            self._growing.began()
         records = self.read(parsed)
         _require_batches(parsed, len(records))
         _require_held_out(parsed, len(records))
@@ -311,7 +317,7 @@ class RowsWork:
         if asked.mode == Mode.COUNTS:
             self._counting = None
         broadcast = Broadcast.from_bytes(asked.parameters, f"the server's request of round {asked.round}")
-        setting = self._setting_of(broadcast)
+        setting = self._grown(self._setting_of(broadcast), broadcast)
         description = self._prepared().description
         _require_sound(
             asked,
@@ -407,6 +413,19 @@ class RowsWork:
                 records,
             )
         return self._setting
+
+    def _grown(self, setting: _Setting, broadcast: Broadcast) -> _Setting:
+        """With the rows that came since the last round, in a stream's rounds of the model."""
+        session = self._prepared()
+        if self._growing is None or session.description.stream is None or setting.moments or setting.candidates:
+            return setting
+        records = self._growing.taken_up(
+            _held_here(session.records), lambda: _held_here(self.read(session.description))
+        )
+        if records is not session.records:
+            self._session = session = replace(session, records=records)
+            self._setting = setting = replace(setting, records=_placed(session, broadcast, moments=False))
+        return setting
 
     def _require_the_model(self, description: SessionDescription, broadcast: Broadcast, candidates: bool) -> None:
         """Moments first, then the session's candidates, its model or tracks of it, and its products, in one system of coordinates, or

@@ -126,7 +126,8 @@ class Tenant:
             fresh=own.fresh,
             shards=shards,
             measured=measured,
-            report=report,
+            growing=own.growing,
+            report=lambda said: report(f"{own.name}: {said}"),
         )
 
     @contextmanager

@@ -7,18 +7,21 @@ may be asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from fed_em.centres import CENTRE_ROUNDS
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.model import Model, Summand
-from fed_em.starts import ROUNDS
+from fed_em.starts import rounds_of
 from fed_em_protocols.configuration import Table
 from fed_em_protocols.limits import MAX_VECTOR_LENGTH
 
 MAX_STARTS = 256
+
+# With all of them starts take 318 sums.
+MAX_GENERATIONS = 20
 
 
 def most_candidates(model: Summand) -> int:
@@ -35,10 +38,17 @@ def starts_by_centres(models: Sequence[Model], private: bool) -> bool:
 
 
 class Starts(Table):
-    """How many starts are drawn; one more is split, and drawn by nobody."""
+    """How many starts are drawn; one more is split, and drawn by nobody. And how often moves take the place of the worse ones."""
 
     n: Annotated[int, Field(ge=1, le=MAX_STARTS)] = 20
+    generations: Annotated[int, Field(ge=0, le=MAX_GENERATIONS)] = 0
+
+    @model_serializer(mode="wrap")
+    def _what_is_declared(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Starts without generations are described as they were before there were any."""
+        described: dict[str, Any] = fields(self)
+        return {name: value for name, value in described.items() if name != "generations" or value}
 
     def rounds(self, by_centres: bool) -> int:
         """How many sums of candidates, or of centres, a session takes where none fails."""
-        return CENTRE_ROUNDS if by_centres else ROUNDS
+        return CENTRE_ROUNDS if by_centres else rounds_of(self.generations)

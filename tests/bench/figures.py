@@ -317,12 +317,14 @@ class StartFigures:
 
     Attributes:
         seeds, share: Starts by sums, and the share of them.
+        share_of_searches: Of as many with generations.
         seeds_of_others, share_of_others: Starts of scikit-learn.
     """
 
     name: str
     seeds: int
     share: float
+    share_of_searches: float
     seeds_of_others: int
     share_of_others: float
 

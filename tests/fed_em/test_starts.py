@@ -22,7 +22,7 @@ from fed_em.mixed_moments import MixedMomentsModel, standard_columns
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.parameters import Parameters
 from fed_em.records import Records
-from fed_em.starts import EM_ROUNDS, LLOYD_ROUNDS, ROUNDS, Start, StartRound, best_starts
+from fed_em.starts import EM_ROUNDS, GENERATION_ROUNDS, LLOYD_ROUNDS, ROUNDS, Start, StartRound, best_starts, rounds_of
 from fed_em.statistics import Statistics
 from fed_em.totals import TotalOfRows
 
@@ -43,8 +43,13 @@ def moments_of(rows: Vector) -> Parameters:
     return one.m_step(one.e_step(gaussian, rows), gaussian)
 
 
-def start_of(model: GaussianMixtureModel, rows: Vector, seed: int = 0, n_starts: int = 4) -> Start:
-    return best_starts([model], lambda candidates: TotalOfRows(candidates, rows), moments_of(rows), seed, n_starts)[0]
+def start_of(
+    model: GaussianMixtureModel, rows: Vector, seed: int = 0, n_starts: int = 4, generations: int = 0
+) -> Start:
+    moments = moments_of(rows)
+    return best_starts(
+        [model], lambda candidates: TotalOfRows(candidates, rows), moments, seed, n_starts, generations=generations
+    )[0]
 
 
 def pairs_of_clusters() -> tuple[Vector, Vector]:
@@ -97,6 +102,32 @@ def test_a_start_takes_eighteen_sums_and_only_sums() -> None:
     best_starts([model], total_for, moments_of(rows), 0, 3)
     assert len(payloads) == LLOYD_ROUNDS + EM_ROUNDS == 18
     assert {payload.vector.size for payload in payloads} == {4 * (model.layout().size - 1) + 1}
+
+
+def test_generations_go_on_looking_where_starts_found_little() -> None:
+    """Of two starts and the split one none finds all eight of these clusters by itself."""
+    rows, centres = grid_of_clusters()
+    model = GaussianMixtureModel(8, 3)
+    for seed in range(3):
+        few, more = (start_of(model, rows, seed, 5, generations) for generations in (0, 3))
+        assert max(more.objectives) >= max(few.objectives) - 1e-9
+        assert len(more.objectives) == len(few.objectives)
+        for centre in centres:
+            assert np.linalg.norm(more.parameters["means"] - centre, axis=1).min() < 0.15
+    again = start_of(model, rows, 2, 5, 3)
+    assert again.parameters.distance(more.parameters) == 0.0
+
+
+def test_columns_without_numbers_climb_on_through_generations() -> None:
+    model, truth = mixed_of("cccc")
+    rows, _ = model.sample(truth, 200, np.random.default_rng(2))
+    seen: list[StartRound] = []
+    best_starts(
+        [model], lambda c: TotalOfRows(c, rows), mixed_moments_of(model, rows), 0, 2, seen.append, generations=1
+    )
+    assert len(seen) == rounds_of(1) == ROUNDS + GENERATION_ROUNDS
+    climbed = np.array([each.objectives for each in seen[LLOYD_ROUNDS:]])
+    assert (np.diff(climbed, axis=0) > -1e-3).all(), "under a prior that is not this objective's"
 
 
 def test_no_start_collapses_on_a_value_that_is_often_repeated() -> None:
@@ -182,13 +213,13 @@ def test_several_models_start_together_as_each_does_alone() -> None:
     def sums(candidates: Candidates) -> TotalOfRows:
         return TotalOfRows(candidates, rows)
 
-    starts = best_starts(models, sums, moments_of(rows), 3, 2, seen.append)
+    starts = best_starts(models, sums, moments_of(rows), 3, 2, seen.append, 1)
     for model, start in zip(models, starts, strict=True):
-        alone = start_of(model, rows, 3, 2)
+        alone = start_of(model, rows, 3, 2, 1)
         assert start.parameters.distance(alone.parameters) < 1e-12
         assert start.objectives == pytest.approx(alone.objectives, abs=1e-12)
-    assert [each.number for each in seen] == list(range(1, ROUNDS + 1))
-    assert [len(each.objectives) for each in seen] == [0] * LLOYD_ROUNDS + [9] * EM_ROUNDS
+    assert [each.number for each in seen] == list(range(1, rounds_of(1) + 1))
+    assert [len(each.objectives) for each in seen] == [0] * LLOYD_ROUNDS + [9] * (EM_ROUNDS + GENERATION_ROUNDS)
     assert seen[-1].objectives == sum((start.objectives for start in starts), ())
 
 

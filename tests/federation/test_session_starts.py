@@ -25,7 +25,7 @@ from fed_em.beginnings import BestOf
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.model_file import FittedModel, save_model
-from fed_em.starts import EM_ROUNDS, LLOYD_ROUNDS, ROUNDS
+from fed_em.starts import GENERATION_ROUNDS, LLOYD_ROUNDS, ROUNDS, rounds_of
 from fed_em.table_files import open_table
 from fed_em_protocols.messages import Mode
 from fed_em_server.configuration import ServerConfiguration, read_server_configuration
@@ -56,24 +56,28 @@ def assert_same_end(outcome: SessionOutcome, pooled: FittedModel) -> None:
 
 def test_a_session_starts_from_the_best_of_several_as_a_fit_in_one_place_does(tmp_path: Path) -> None:
     tenants = clustered_rows((60, 40, 75, 80))
-    federation = write_small_federation(tmp_path / "f", tenants, session_toml(fit=FIT, start=FOUR))
+    session = session_toml(fit=FIT, start=f"{FOUR}\ngenerations = 1")
+    federation = write_small_federation(tmp_path / "f", tenants, session)
     plan, log = open_server(federation.server).plan("memory"), io.StringIO()
-    assert plan.terms.round_cap == 1 + ROUNDS + 5 + 20
+    of_starts = rounds_of(1)
+    climbing = of_starts - LLOYD_ROUNDS
+    assert of_starts == ROUNDS + GENERATION_ROUNDS == 33
+    assert plan.terms.round_cap == 1 + of_starts + 5 + 20
     trouble = Trouble(lambda _tenant, _number: Fate.DELIVER)
     outcome = run_session(plan, memory_hub(federation, interfere=trouble), PlainLog(log))
     assert_same_end(outcome, pooled_of(federation))
 
     rounds = outcome.record.rounds
-    assert [opened.start for opened in rounds] == [None, *range(1, ROUNDS + 1), *[None] * 5]
-    assert [opened.iteration for opened in rounds] == [0] * (1 + ROUNDS) + [1, 2, 3, 4, 5]
-    assert [len(opened.candidates) for opened in rounds] == [0] * (1 + LLOYD_ROUNDS) + [5] * EM_ROUNDS + [0] * 5
-    assert {trouble.modes[opened.round] for opened in rounds[: ROUNDS + 2]} == {Mode.WHOLE}
+    assert [opened.start for opened in rounds] == [None, *range(1, of_starts + 1), *[None] * 5]
+    assert [opened.iteration for opened in rounds] == [0] * (1 + of_starts) + [1, 2, 3, 4, 5]
+    assert [len(opened.candidates) for opened in rounds] == [0] * (1 + LLOYD_ROUNDS) + [5] * climbing + [0] * 5
+    assert {trouble.modes[opened.round] for opened in rounds[: of_starts + 2]} == {Mode.WHOLE}
     best = outcome.record.start_rounds[-1].best_candidate
     assert best is not None
     first = outcome.result.fit.iterations[0].objective
     assert first == pytest.approx(best, abs=1e-3)
-    assert starts_in_words(outcome.record).startswith("best of 5 in 18 sums, at ")
-    assert log.getvalue().count(", best of 5 candidates at -") == EM_ROUNDS
+    assert starts_in_words(outcome.record).startswith("best of 5 in 33 sums, at ")
+    assert log.getvalue().count(", best of 5 candidates at -") == climbing
     console = Console(width=120, height=40, record=True, file=io.StringIO())
     console.print(Frame(replace(Picture.of(outcome.record), rounds=rounds[:15], round=15), 1.0))
     assert "round 15  start 14, best of 5 candidates at " in console.export_text()
@@ -219,6 +223,8 @@ class TestConfiguration:
             (session_toml(start="starts = 3", trust="mass_floor = 3"), "starts = 0"),
             (session_toml(start='starts = 3\nstart = "labels"'), "set one of them"),
             (session_toml(start="starts = 1000"), "starts"),
+            (session_toml(start="starts = 0\ngenerations = 1"), "leave generations out"),
+            (session_toml(start="starts = 3\ngenerations = 21"), "generations"),
         ],
     )
     def test_what_does_not_go_together_is_refused(self, tmp_path: Path, text: str, why: str) -> None:

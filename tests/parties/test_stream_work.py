@@ -129,3 +129,92 @@ def test_batches_of_next_to_nobody_are_refused(bench: Bench) -> None:
                 bench.work.prepare(offered, 0)
         else:
             bench.work.prepare(offered, 0)
+
+
+class TestGrowth:
+    """Rows that are appended between rounds."""
+
+    @pytest.fixture
+    def whole(self, bench: Bench) -> Bench:
+        """In a stream of one batch, whose round is over all rows."""
+        bench.description = bench.description.model_copy(update={"stream": Stream(batches=1, step_size=0.5)})
+        return bench
+
+    def growing(self, bench: Bench, said: list[str], growing: bool = True) -> RowsWork:
+        work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, growing=growing, tell=said.append)
+        work.prepare(bench.description.to_json(), 0)
+        work.changed(SESSION)
+        return work
+
+    def assert_over(self, bench: Bench, work: RowsWork, rows: Rows, number: int) -> None:
+        broadcast = bench.broadcast()
+        encoding = encoding_of(bench.description, broadcast, bench.parties.roster.row_caps)
+        statistics = broadcast.model.e_step(broadcast.parameters, bench.coordinates.apply(rows), encoding.layout)
+        np.testing.assert_array_equal(
+            work.evaluate(bench.request(broadcast, number)), encoding.encode(statistics, BEECH)
+        )
+
+    def append(self, bench: Bench, n: int, value: Rows | None = None) -> Rows:
+        rows = np.concatenate((np.load(bench.data), bench.rows[:n] if value is None else np.tile(value, (n, 1))))
+        np.save(bench.data, rows)
+        return np.asarray(rows)
+
+    def test_rows_that_came_are_in_the_next_round(self, whole: Bench) -> None:
+        said: list[str] = []
+        work = self.growing(whole, said)
+        self.assert_over(whole, work, whole.rows, 2)
+        more = self.append(whole, 5)
+        self.assert_over(whole, work, more, 3)
+        self.assert_over(whole, work, self.append(whole, 5), 4)
+        assert said == [
+            "the stream goes on over 45 rows, 5 more than before",
+            "the stream goes on over 50 rows, 5 more than before",
+        ]
+
+    def test_a_few_rows_wait_for_others(self, whole: Bench) -> None:
+        """Sums at one point over all rows but one and over all rows tell that row."""
+        said: list[str] = []
+        work = self.growing(whole, said)
+        for number in (2, 3):
+            self.append(whole, 2)
+            self.assert_over(whole, work, whole.rows, number)
+        assert all("fewer than 5 rows more" in each for each in said)
+        self.assert_over(whole, work, self.append(whole, 1), 4)
+
+    def test_rows_that_are_not_admitted_or_cannot_be_read_leave_the_others(self, whole: Bench) -> None:
+        said: list[str] = []
+        work = self.growing(whole, said)
+        good = np.load(whole.data)
+        self.append(whole, 6, np.array([[1e9, 1e9]]))
+        self.assert_over(whole, work, whole.rows, 2)
+        whole.data.write_bytes(b"half a file")
+        self.assert_over(whole, work, whole.rows, 3)
+        whole.data.unlink()
+        self.assert_over(whole, work, whole.rows, 4)
+        np.save(whole.data, good)
+        self.assert_over(whole, work, self.append(whole, 5), 5)
+        assert len(said) == 3 and all("not taken up" in each for each in said[:2])
+        assert "1e9" not in "".join(said) and "1000000000" not in "".join(said)
+
+    def test_a_new_file_of_a_folder_counts_too(self, whole: Bench, tmp_path: Path) -> None:
+        folder = tmp_path / "parts"
+        folder.mkdir()
+        np.save(folder / "b.npy", whole.rows)
+        work = RowsWork(folder, {}, whole.parties.roster, BEECH, growing=True)
+        work.prepare(whole.description.to_json(), 0)
+        self.assert_over(whole, work, whole.rows, 2)
+        np.save(folder / "a.npy", whole.rows[:9])
+        self.assert_over(whole, work, np.concatenate((whole.rows[:9], whole.rows)), 3)
+
+    def test_whoever_did_not_ask_for_it_keeps_its_rows(self, whole: Bench) -> None:
+        work = self.growing(whole, [], growing=False)
+        self.append(whole, 8)
+        self.assert_over(whole, work, whole.rows, 2)
+
+    def test_outside_streams_rows_stay(self, whole: Bench) -> None:
+        """Terms of earlier rounds stand in a running total, and objectives are compared from round to round."""
+        whole.description = whole.description.model_copy(update={"stream": None})
+        work = self.growing(whole, [])
+        self.assert_over(whole, work, whole.rows, 2)
+        self.append(whole, 8)
+        self.assert_over(whole, work, whole.rows, 3)

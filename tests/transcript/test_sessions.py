@@ -203,6 +203,14 @@ def test_other_sessions_are_replayed_bit_for_bit_and_no_field_can_be_changed(
 
 
 @pytest.mark.slow
+def test_generations_of_starts_are_replayed(tmp_path: Path) -> None:
+    """The plan need not name them: they are in the description."""
+    session = session_toml(fit="max_iterations = 2", start="starts = 2\ngenerations = 1", trust=TRUST)
+    whole = record(tmp_path / "f", session=session)
+    assert "on the recorded platform and versions, every parameter bit for bit" in said_of(whole, FIT)
+
+
+@pytest.mark.slow
 def test_a_session_over_grpc_is_verified_with_the_logs_of_its_tenants(tmp_path: Path) -> None:
     federation = write_small_federation(tmp_path / "f", clustered_rows(SIZES), session_toml(fit="max_iterations = 5"))
     server = open_server(federation.server.model_copy(update={"transcript_uploads": True}))

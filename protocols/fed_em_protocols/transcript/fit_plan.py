@@ -119,7 +119,7 @@ def recorded_plan(session: WalkedSession) -> RecordedPlan:
         case OneDrawBegins():
             beginning = OneDraw()
         case BestOfBegins(n_starts=n):
-            beginning = BestOf(_declared(n, description))
+            beginning = BestOf(_declared(n, description), description.starts.generations if description.starts else 0)
         case CentresBegin(n_starts=n, radius=radius):
             beginning = BestCentres(_declared(n, description), radius)
         case LabelsBegin():
