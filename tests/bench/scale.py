@@ -31,7 +31,7 @@ from fed_em_server.record import RoundRecord, SessionRecord
 from fed_em_simulations import Federation
 from fed_em_simulations.tenant_shards import resident
 
-# Nobody is late: the keys of ten thousand tenants' neighbours alone keep the server's virtual line busy for longer than the usual deadlines.
+# Nobody is late: keys of ten thousand tenants' neighbours keep the server's virtual line busy for longer than the usual deadlines.
 _DEADLINES = TimesTable(gather=3600, set_up=3600, upload=3600, straggler=3600, open=3600, pause=3600)
 
 _COMPONENTS, _COLUMNS, _ROWS = 11, 12, 20
