@@ -129,12 +129,9 @@ def _of_probabilities(model: Mixture, true: Parameters, found: Parameters) -> fl
 def in_coordinates(truth: Truth, coordinates: Coordinates) -> tuple[Mixture, Parameters]:
     """A truth in other coordinates, with full covariances."""
     model = truth.model
-    mixed = isinstance(model, MixedMixtureModel)
-    full = (
-        MixedMixtureModel(model.n_components, model.schema)
-        if mixed
-        else GaussianMixtureModel(model.n_components, model.n_columns)
-    )
+    full: Mixture = GaussianMixtureModel(model.n_components, model.n_columns)
+    if isinstance(model, MixedMixtureModel):
+        full = MixedMixtureModel(model.n_components, model.schema)
     if "means" not in truth.parameters:
         return full, truth.parameters
     means = truth.parameters["means"]

@@ -15,7 +15,7 @@ from pydantic import Field, FiniteFloat, model_validator
 from scipy.optimize import brentq
 from scipy.special import expit, softmax
 
-from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
+from fed_em.columns import BernoulliColumn, CategoricalColumn, Column, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.covariance import CovarianceStructure
 from fed_em.discrete_columns import LEVEL_PROBABILITIES, RATES, SUCCESS_PROBABILITIES
 from fed_em.errors import CallerError
@@ -112,7 +112,7 @@ class KnownMixedMixture(Table):
     def _model(self, parameters: Parameters) -> MixedMixtureModel:
         most = float(parameters[RATES].max()) if self.poisson else 0.0
         upper = float(np.ceil(most + _SPREADS_OF_COUNTS * np.sqrt(most) + 2 * _SPREADS_OF_COUNTS))
-        columns = (
+        columns: tuple[Column, ...] = (
             *(GaussianColumn(f"x{j}") for j in range(self.gaussian)),
             *(
                 CategoricalColumn(f"c{j}", tuple(f"l{level}" for level in range(n)))

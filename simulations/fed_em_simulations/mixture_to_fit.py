@@ -39,10 +39,8 @@ class MixtureToFit(Table):
     def _mixed(self, schema: ColumnSchema) -> MixedMixtureModel:
         ones = np.ones(len(schema.columns))
         weak = MixedMixturePrior.weakly_informative(schema, self.components, np.zeros(len(ones)), ones)
-        rates = (1.0,) * len(schema.poisson)
-        prior = replace(
-            weak, poisson_rates=rates, **({} if self.prior else {"gaussian": None, "weight_concentration": 1.0})
-        )
+        prior = replace(weak, poisson_rates=(1.0,) * len(schema.poisson))
+        prior = prior if self.prior else replace(prior, gaussian=None, weight_concentration=1.0)
         return MixedMixtureModel(self.components, schema, self.covariance, self.floor, prior)
 
     def model(self, n_columns: int, missing: bool) -> GaussianMixtureModel:

@@ -73,7 +73,7 @@ def population(truth: dict[str, Any], **differ: Any) -> Population:
     )
 
 
-@pytest.mark.parametrize("truth", [ALL_KINDS, CLASSES])
+@pytest.mark.parametrize("truth", [pytest.param(ALL_KINDS, marks=pytest.mark.slow), CLASSES])
 def test_every_method_fits_mixed_columns_with_missing_cells(truth: dict[str, Any]) -> None:
     tenants = population(
         truth, mixing={"concentration": 0.5}, missing={"rate": 0.2, "mechanism": "mar", "concentration": 5.0}
