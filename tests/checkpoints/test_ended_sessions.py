@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -72,6 +74,20 @@ def test_a_report_is_made_up_for_and_then_nothing_is_touched(
     once_more = started(ended)
     assert once_more.exit_code == 0 and "nothing is left to do" in once_more.output
     assert files_of(ended.folder) == after
+
+
+def test_a_report_that_the_disk_does_not_take_is_named_and_made_later(
+    ended: FederationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr("fed_em_server.report.write_whole", full)
+        failed = started(ended)
+    assert isinstance(failed.exception, EnvironmentFault) and "cannot write a report" in failed.exception.message
+    assert not (ended.server.output / REPORT_FILE).exists()
+    assert "its report was missing, and is now" in started(ended).output
 
 
 def test_it_needs_no_certificate_that_is_valid(ended: FederationFolder, monkeypatch: pytest.MonkeyPatch) -> None:
