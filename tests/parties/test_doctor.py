@@ -124,8 +124,12 @@ class TestTenant:
         )
         assert "the difference guard is off" in told["blocks"]
 
-    @pytest.mark.parametrize("policy", ["{}", "{privacy = {required = true}}", "{privacy = {epsilon = 1.0, delta = 1e-6}}"])
-    def test_a_tenant_with_a_budget_is_told_of_sessions_that_it_does_not_bound(self, parties: Parties, policy: str) -> None:
+    @pytest.mark.parametrize(
+        "policy", ["{}", "{privacy = {required = true}}", "{privacy = {epsilon = 1.0, delta = 1e-6}}"]
+    )
+    def test_a_tenant_with_a_budget_is_told_of_sessions_that_it_does_not_bound(
+        self, parties: Parties, policy: str
+    ) -> None:
         told = {f.what: f.detail for f in tenant_findings(parties.tenant_file(policy=policy))}
         assert ("without required = true" in told["policy"]) is ("epsilon" in policy)
 
