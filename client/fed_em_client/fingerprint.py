@@ -21,7 +21,7 @@ def fingerprint_of(records: Records, names: Sequence[str]) -> bytes:
     It never leaves the tenant: rows that are easy to guess could be found from it.
     """
     found = hashlib.sha256(digest("work", version("fed-em"), len(names), *names, len(records)))
-    found.update(np.ascontiguousarray(records.rows, dtype="<f8").reshape(-1).view(np.uint8))
+    found.update(np.ascontiguousarray(records.rows, dtype="<f8").reshape(-1).view(np.uint8).data)
     if records.weights is not None:
         found.update(b"weights" + np.ascontiguousarray(records.weights, dtype="<f8").tobytes())
     if records.admissible is not None:
