@@ -234,6 +234,18 @@ class Deployment:
 
         wait_until(answers, "the SuperLink does not come up")
 
+    def serve_tenants(self) -> None:
+        """Start tenants anew, and SuperNodes that do not run, and wait until all are in.
+
+        Not while a run is submitted: Flower gives a ServerApp and a ClientApp 30 seconds to start, or starts another one beside it.
+        """
+        for tenant in self.tenants.values():
+            tenant.serve("tenant")
+            if "supernode" not in tenant.serving:
+                tenant.serve("supernode")
+        nodes = self.tenants.values()
+        wait_until(lambda: all(node.says("supernode", "SuperNode ID") for node in nodes), "a SuperNode is not let in")
+
     @contextmanager
     def shelved(self, bundle: bytes) -> Iterator[None]:
         """A block in which the hub has other bytes under the signature of the signed bundle."""

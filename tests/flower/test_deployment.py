@@ -166,12 +166,10 @@ def test_a_tenant_s_machine_and_the_superlink_are_killed_in_mid_session_and_no_f
     same tenants as without any of this: the model is the same, bit for bit. While it waits, strangers try the fleet.
     """
     server, t1 = deployment.server, deployment.tenants["t1"]
+    deployment.serve_tenants()
+    assert re.search(r" ok .*signed bundle .*must be signed by fpk_", t1.run(block("tenant", "doctor"), fails=True))
     held = Held(server.folder / "events.jsonl", KILLED_IN_ROUND)
     run = started(server.run(block("server", "run")))
-    for tenant in deployment.tenants.values():
-        tenant.serve("tenant")
-        tenant.serve("supernode")
-    assert re.search(r" ok .*signed bundle .*must be signed by fpk_", t1.run(block("tenant", "doctor"), fails=True))
     with held.in_a_round():
         t1.kill("tenant", "supernode")
         server.kill("superlink")
@@ -222,10 +220,7 @@ def test_a_session_whose_coordinator_is_lost_goes_on_when_it_is_submitted_again(
     )
     server.serve("superlink", alone)
     deployment.await_superlink()
-    for tenant in deployment.tenants.values():
-        tenant.serve("tenant")
-        if "supernode" not in tenant.serving:
-            tenant.serve("supernode")
+    deployment.serve_tenants()
     again = another_session(federation, "again", listen=f"127.0.0.1:{deployment.coordinator_port}", more=LIVE_PAGE)
     output = federation.server.output.with_name("again")
     commands = f'export SESSION="{again}"\n{block("server", "run")}'
