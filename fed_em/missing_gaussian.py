@@ -285,16 +285,19 @@ class GaussianComponents:
 class _Uncorrelated:
     """Rows of any patterns under components without covariances. Implements `_Group`.
 
+    Log-densities are linear in x, x² and whether x is observed, and so are the moments: one matrix product each. Components for
+    which the former would cancel, by the bound of `fed_em.gaussian_densities`, are computed from differences.
+
     Attributes:
         means, variances: `(K, D)`.
-        cells: `(n, D)`, 0 where missing.
-        missing: `(n, D)`, 1 where missing, else 0.
+        accurate: Of which components the product is accurate, `(K,)`.
+        features: `(n, 4 D)`: x, x², 1 where observed, 1 where missing; the first two are 0 there.
     """
 
     means: Vector
     variances: Vector
-    cells: Vector
-    missing: Vector
+    accurate: NDArray[np.bool_]
+    features: Vector
 
     @classmethod
     def of(cls, components: GaussianComponents, rows: Vector) -> _Uncorrelated:
@@ -303,26 +306,37 @@ class _Uncorrelated:
         _ = components.log_factors  # checks them
         variances = np.broadcast_to(components.covariances.reshape(n_components, -1), components.means.shape)
         missing = np.isnan(rows)
-        return cls(components.means, variances, np.where(missing, 0.0, rows), missing.astype(np.float64))
+        cells = np.where(missing, 0.0, rows)
+        features = np.concatenate((cells, cells**2, ~missing, missing), axis=1)
+        return cls(components.means, variances, components._well_conditioned, features)
+
+    @property
+    def cells(self) -> Vector:
+        """`(n, D)`, 0 where missing."""
+        return self.features[:, : self.means.shape[1]]
 
     def log_densities(self) -> Vector:
-        observed = 1.0 - self.missing
-        out = np.empty((len(self.means), len(self.cells)))
-        for k, (mean, variance) in enumerate(zip(self.means, self.variances, strict=True)):
-            deviations = (self.cells - mean) * observed
-            out[k] = -0.5 * (deviations**2 @ (1.0 / variance) + observed @ (np.log(variance) + LOG_2PI))
+        n_columns = self.means.shape[1]
+        constants = np.log(self.variances) + LOG_2PI
+        scaled = self.means / self.variances
+        coefficients = (scaled, -0.5 / self.variances, -0.5 * (scaled * self.means + constants))
+        out = np.asarray(np.concatenate(coefficients, axis=1) @ self.features[:, : 3 * n_columns].T)
+        observed = self.features[:, 2 * n_columns : 3 * n_columns]
+        for k in np.flatnonzero(~self.accurate):
+            deviations = (self.cells - self.means[k]) * observed
+            out[k] = -0.5 * (deviations**2 @ (1.0 / self.variances[k]) + observed @ constants[k])
         return out
 
     def conditional(self) -> tuple[Vector, Vector]:
         """Mean and variance of every cell given the observed ones, `(K, n, D)` each."""
-        unseen = self.missing > 0
+        unseen = self.features[:, 3 * self.means.shape[1] :] > 0
         expected = np.where(unseen, self.means[:, np.newaxis], self.cells)
         return expected, np.where(unseen, self.variances[:, np.newaxis], 0.0)
 
     def moments(self, responsibilities: Vector) -> ExpectedMoments:
-        unseen = responsibilities @ self.missing
-        first = responsibilities @ self.cells + unseen * self.means
-        second = responsibilities @ self.cells**2 + unseen * (self.means**2 + self.variances)
+        first, second, _, unseen = np.split(responsibilities @ self.features, 4, axis=1)
+        first = first + unseen * self.means
+        second = second + unseen * (self.means**2 + self.variances)
         entropy = 0.5 * unseen * (1 + LOG_2PI + np.log(self.variances))
         return ExpectedMoments(first, second, float(entropy.sum()))
 
