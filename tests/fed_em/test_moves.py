@@ -70,9 +70,9 @@ def test_a_move_leaves_an_optimum_in_which_one_component_is_in_the_wrong_place()
     model = GaussianMixtureModel(3, 2)
     poor = Parameters(
         {
-            "weights": [1 / 6, 1 / 6, 2 / 3],
-            "means": [[-20.2, 0.0], [-19.8, 0.0], [1.5, 0.0]],
-            "covariances": [np.eye(2) * 0.09, np.eye(2) * 0.09, np.diag([2.3, 0.09])],
+            "weights": np.array([1 / 6, 1 / 6, 2 / 3]),
+            "means": np.array([[-20.2, 0.0], [-19.8, 0.0], [1.5, 0.0]]),
+            "covariances": np.array([np.eye(2) * 0.09, np.eye(2) * 0.09, np.diag([2.3, 0.09])]),
         }
     )
 
