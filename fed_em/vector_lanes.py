@@ -23,7 +23,7 @@ _VECTOR = ir.VectorType(ir.DoubleType(), LANES)
 _ALIGNMENT = 8  # of the numbers, in bytes: arrays begin anywhere
 
 
-class _Lanes(types.Type):  # type: ignore[misc]
+class _Lanes(types.Type):
     """The type of eight numbers."""
 
     def __init__(self) -> None:

@@ -233,9 +233,8 @@ def stability_index(reference: Counts, fresh: Counts, ordered: bool, significanc
     q, p = smoothed / smoothed.sum(axis=1, keepdims=True)
     value = float(((p - q) * np.log(p / q)).sum())
     shares = smoothed.sum(axis=0) / smoothed.sum()
-    return Found(
-        value, _critical_index(shares, 1 / n + 1 / m, (reference.of_shares + fresh.of_shares) * sizes, significance)
-    )
+    of_noise = np.multiply(reference.of_shares + fresh.of_shares, sizes, dtype=np.float64)
+    return Found(value, _critical_index(shares, 1 / n + 1 / m, of_noise, significance))
 
 
 def _critical_index(shares: Vector, of_sampling: float, of_noise: Vector, significance: float) -> float:

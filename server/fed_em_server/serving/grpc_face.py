@@ -114,8 +114,8 @@ class GrpcFace:
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=self._desk.limits.connections, options=_options(self._desk.limits)
         )
-        handlers = {
-            name: grpc.unary_unary_rpc_method_handler(self._handler(answer))  # type: ignore[arg-type]
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            name: grpc.unary_unary_rpc_method_handler(self._handler(answer))
             for name, answer in self._methods().items()
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
