@@ -30,11 +30,11 @@ class _Lanes(types.Type):
         super().__init__(name=f"float64 x {LANES}")
 
 
-class _LanesModel(PrimitiveModel):  # type: ignore[misc]
+class _LanesModel(PrimitiveModel):
     """How such a value is held: as LLVM's vector."""
 
     def __init__(self, manager: Any, of: Any) -> None:
-        super().__init__(manager, of, _VECTOR)
+        super().__init__(manager, of, _VECTOR)  # type: ignore[no-untyped-call]
 
 
 _lanes = _Lanes()
@@ -89,5 +89,7 @@ def _add_product(_: Any, total: Any, left: Any, right: Any) -> Generated:
     return _lanes(_lanes, _lanes, _lanes), generate
 
 
-load, store = intrinsic(_load), intrinsic(_store)
-spread, add_product = intrinsic(_spread), intrinsic(_add_product)
+load: Any = intrinsic(_load)
+store: Any = intrinsic(_store)
+spread: Any = intrinsic(_spread)
+add_product: Any = intrinsic(_add_product)
