@@ -115,8 +115,7 @@ class GrpcFace:
             maximum_concurrent_rpcs=self._desk.limits.connections, options=_options(self._desk.limits)
         )
         handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            name: grpc.unary_unary_rpc_method_handler(self._handler(answer))
-            for name, answer in self._methods().items()
+            name: grpc.unary_unary_rpc_method_handler(self._handler(answer)) for name, answer in self._methods().items()
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         self._health = await _with_health_and_reflection(self._server)
