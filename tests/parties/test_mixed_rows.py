@@ -264,7 +264,7 @@ class TestDeclarations:
             ({"model": {"family": "gaussian-mixture", "n_components": 2}}, "column 'ward' is categorical"),
             ({"model": {"family": "mixed-mixture", "n_components": 2, "columns": []}}, "declare each column in"),
             ({"model": {"family": "mixed-mixture", "n_components": 2, "missing": True}}, "missing = true"),
-            ({"model": {"family": "mixed-moments"}}, "no 'n_columns'"),
+            ({"model": {"family": "mixed-moments"}}, 'set family = "mixed-mixture"'),
             ({"labels": {"column": "ward"}}, "column 'ward' stands twice"),
             ({"labels": {"column": "x"}, "weights": {"column": "x", "upper": 1}}, "column 'x' stands twice"),
             ({"weights": {"column": "x"}}, "weights.upper"),

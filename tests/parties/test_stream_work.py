@@ -141,7 +141,7 @@ class TestGrowth:
         return bench
 
     def growing(self, bench: Bench, said: list[str], growing: bool = True) -> RowsWork:
-        work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, growing=growing, tell=said.append)
+        work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, growing=growing, report=said.append)
         work.prepare(bench.description.to_json(), 0)
         work.changed(SESSION)
         return work
