@@ -5,10 +5,12 @@ What does not fit is counted and told in words, never shown.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from fed_em.column_cells import cells_of, level_of
@@ -58,19 +60,27 @@ def numbers_of(column: Column, texts: Sequence[str | None]) -> tuple[Vector, Com
 
 
 def numbers_in(texts: Sequence[str | None]) -> tuple[Vector, Complaint]:
-    """The cells of a column of numbers that holds other texts too, `(n,)`: NaN where missing or wrong."""
-    cells = np.array([np.nan if text is None else _number_in(text) for text in texts])
-    wrong = np.isnan(cells) & np.array([text is not None for text in texts], dtype=np.bool_)
+    """The cells of a column of numbers that holds other texts too, `(n,)`: NaN where missing or wrong.
+
+    What a cell is depends on it alone: whatever is a number, or missing, where its whole column is numbers is the same here.
+    """
+    found = [np.nan if text is None else _number_in(text) for text in texts]
+    wrong = np.array([number is None for number in found], dtype=np.bool_)
+    cells = np.array([np.nan if number is None else number for number in found], dtype=np.float64)
     return cells, Complaint(
         wrong, "no numbers", "write numbers there, and leave the cell empty where the value is not known"
     )
 
 
-def _number_in(text: str) -> float:
-    try:
+def _number_in(text: str) -> float | None:
+    """As Python reads a number, or else as a column of numbers would have been read: 0x10 is one to Arrow, and NaN(1) a missing one."""
+    with contextlib.suppress(ValueError):
         return float(text)
-    except ValueError:
-        return np.nan
+    cell = pa.scalar(text.strip(" \t"))
+    for kind in (pa.float64(), pa.int64()):
+        with contextlib.suppress(pa.ArrowInvalid):
+            return float(cell.cast(kind).as_py())
+    return None
 
 
 def complaints_of_counts(column: PoissonColumn, cells: Vector) -> list[Complaint]:

@@ -154,8 +154,8 @@ def _csv_table(path: DataSource, opened_anew: Callable[[], Any], choose: Choose,
             names = opened.schema.names
         chosen = pyarrow.csv.ConvertOptions(
             include_columns=_chosen(path, names, choose),
-            # As they are written: 01 is no number here.
-            column_types={name: pa.string() for name in texts},
+            # As they are written: 01 is no number here. Bytes, as a cell that is no UTF-8 is none of the rest's business.
+            column_types={name: pa.binary() for name in texts},
             strings_can_be_null=True,
         )
         return pyarrow.csv.read_csv(opened_anew(), reading, convert_options=chosen)

@@ -86,10 +86,17 @@ class MeasuredSessions:
         """Count a session before anything is answered in it; the same one again costs nothing.
 
         Raises:
-            TermsRefused: it is more than the policy admits.
+            TermsRefused: it is more than the policy admits, or a session that is known asks at another point.
             EnvironmentFault: the disk does not take it; the session must not be joined.
         """
-        if any(each.session == session.hex() for each in self.sessions):
+        known = next((each for each in self.sessions if each.session == session.hex()), None)
+        if known is not None:
+            if known.point != point:  # a number that is used again would be free of the bound
+                raise TermsRefused(
+                    f"session {session.hex()} measures other models or edges now than when it was first joined",
+                    remedy="ask the server's operator; a session's description never changes",
+                    rule=PolicyRule.MEASURING,
+                )
             return
         now = max((self._clock(), *(each.time for each in self.sessions)))
         asked = MeasuredSession(session=session.hex(), point=point, time=now)

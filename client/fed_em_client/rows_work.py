@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -458,7 +459,7 @@ class RowsWork:
         self._picked = of or self._picked
 
     def _with_own_key(self, model: Summand) -> Summand:
-        """Candidates by draws that nobody else knows: they follow from this tenant's secret and the session's number."""
+        """Candidates by draws that nobody else knows: they follow from this tenant's secret and the session."""
         if not isinstance(model, Candidates):
             return model
         if model.held_out is not None:
@@ -468,8 +469,13 @@ class RowsWork:
         )
 
     def _own_key(self, label: str) -> bytes:
-        """Of one session and purpose. Were draws known, sums at one θ were known combinations of rows, and enough of them every row."""
-        return derive(label, self._secret, KEY_BYTES, self._number or b"")
+        """Of one session and purpose. Were draws known, sums at one θ were known combinations of rows, and enough of them every row.
+
+        And of what the session is: were they the same for two shares of held-out rows, or numbers of batches, that a server describes under
+        one session's number, their sums would differ by few rows, or one.
+        """
+        described = hashlib.sha256(self._prepared().offered[0]).digest()
+        return derive(label, self._secret, KEY_BYTES, self._number or b"", described)
 
     def _require_one_point(self, asked: Evaluate) -> None:
         """Products for standard errors, and measurements, are given whole, and at one point, however often it is asked for."""

@@ -26,21 +26,21 @@ REPLICATES = 4
 FIT = f"tolerance = 1e-5\nmax_iterations = 30\nbootstrap = {REPLICATES}"
 
 
-def run(federation: FederationFolder) -> tuple[SessionOutcome, bytes]:
+def run(federation: FederationFolder) -> tuple[SessionOutcome, tuple[bytes, bytes]]:
     plan = open_server(federation.server).plan("memory")
-    return run_session(plan, memory_hub(federation), Recorder()), plan.terms.session
+    return run_session(plan, memory_hub(federation), Recorder()), (plan.terms.session, plan.terms.schema)
 
 
 class SumOfTenants:
     """The statistics of all tenants' rows, each resampled by its own key."""
 
     def __init__(
-        self, federation: FederationFolder, tenants: dict[str, Matrix], outcome: SessionOutcome, session: bytes
+        self, federation: FederationFolder, tenants: dict[str, Matrix], outcome: SessionOutcome, session: tuple[bytes, bytes]
     ) -> None:
         self.parts = []
         for name, rows in tenants.items():
             secret = derive("rows", open_tenant(federation.tenant(name)).keys.identity.seed, KEY_BYTES)
-            key = derive("resampled rows", secret, KEY_BYTES, session)
+            key = derive("resampled rows", secret, KEY_BYTES, *session)
             model = outcome.fitted.model
             assert isinstance(model, GaussianMixtureModel)
             self.parts.append((replicates_of(model, REPLICATES, key), outcome.result.coordinates.apply(rows)))

@@ -63,6 +63,15 @@ def test_so_many_sessions_a_period_and_the_same_one_again_is_none(tmp_path: Path
     refusal(again, 4, 1)
 
 
+def test_a_number_that_is_used_again_measures_nothing_else(tmp_path: Path) -> None:
+    limits, path = MeasuringTable(), tmp_path / "measured.json"
+    MeasuredSessions(limits, Days(), path).admit(number(1), point(1))
+    again = MeasuredSessions(limits, Days(), path)  # whose server ended the session, and offers others by its number
+    for at in range(2, 20):
+        assert "other models or edges now" in refusal(again, 1, at).message
+    again.admit(number(1), point(1))
+
+
 def test_so_many_models_or_edges_a_period() -> None:
     clock = Days()
     measured = MeasuredSessions(MeasuringTable(sessions=100, points=2, period_days=30), clock)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fed_em.ball import into_ball
 from fed_em.coordinates import Coordinates
@@ -322,6 +323,32 @@ def test_no_cell_of_a_row_keeps_a_tenant_out_of_a_private_session(parties: Parti
         assert len(RowsWork(data2, {}, parties.roster, BEECH).read(private)) == 2
     with pytest.raises(CallerError):
         RowsWork(data, {}, parties.roster, BEECH).read(private.model_copy(update={"privacy": None}))
+
+
+@pytest.mark.parametrize(
+    ("beside", "cells"),
+    [(b"2.5", [b"NaN", b"Nan", b"+nan", b"nan(1)", b"", b"NA"]), (b"2", [b"0x10", b"0X1f", b"7", b"-3", b"1e3", b"inf"])],
+)
+def test_what_a_row_is_depends_on_no_other_row(
+    parties: Parties, tmp_path: Path, beside: bytes, cells: list[bytes]
+) -> None:
+    """Else one record would change what many count for, and noise for one would not hide it."""
+    columns = [{"name": "x", "kind": "poisson", "upper": 50, "missing": True}, {"name": "y", "kind": "bernoulli"}]
+    prior = {"poisson_records": 1.0, "poisson_rates": [2.0], "bernoulli_records": 1.0}
+    model = {"family": "mixed-mixture", "n_components": 2, "prior": prior}
+    said = {"title": "t", "columns": columns, "model": model, "privacy": PROMISE.model_dump()}
+    private, data = SessionDescription.model_validate(said), tmp_path / "rows.csv"
+
+    def found(*others: bytes) -> NDArray[np.float64]:
+        data.write_bytes(b"\n".join([b"x,y", *(cell + b",1" for cell in (*cells, beside)), *others]) + b"\n")
+        records = RowsWork(data, {}, parties.roster, BEECH).read(private)
+        assert isinstance(records, Records)
+        return records.rows
+
+    alone = found()
+    assert len(alone) == len(cells) + 1
+    for other in (b"old,1", b"\xff\xfe,1", b"3,\xff"):
+        np.testing.assert_array_equal(found(other), alone)
 
 
 def test_of_a_tenant_none_of_whose_rows_fit_there_is_noise_alone(bench: PrivateBench, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,10 @@ def one_model(bench: Bench, number: int) -> Broadcast:
     return Broadcast(model, bench.coordinates, start_of(bench, model))
 
 
+def own_key(bench: Bench, label: str) -> bytes:
+    return derive(label, b"mine", KEY_BYTES, SESSION, hashlib.sha256(bench.description.to_json()).digest())
+
+
 def work_of(bench: Bench, secret: bytes, session: bytes = SESSION) -> RowsWork:
     work = RowsWork(bench.data, {}, bench.parties.roster, BEECH, secret=secret)
     work.prepare(bench.description.to_json(), 0)
@@ -85,7 +90,7 @@ def test_all_models_are_summed_over_the_rows_that_the_tenant_does_not_hold_out(b
     work = work_of(bench, b"mine")
     encoding = encoding_of(bench.description, broadcast, bench.parties.roster.row_caps)
     statistics = encoding.decode(work.evaluate(bench.request(broadcast, 2)))
-    held = keyed_share(derive("held-out rows", b"mine", KEY_BYTES, SESSION), 0.25, len(bench.rows))
+    held = keyed_share(own_key(bench, "held-out rows"), 0.25, len(bench.rows))
     assert 0 < held.sum() < 20
     assert statistics[COUNT] == (~held).sum()
     choice = bench.description.choice()
@@ -95,6 +100,14 @@ def test_all_models_are_summed_over_the_rows_that_the_tenant_does_not_hold_out(b
     there = bench.coordinates.apply(bench.rows)[held]
     for model, score in zip(choice.models, scores, strict=True):
         assert score == pytest.approx(model.log_prob(start_of(bench, model), there).sum(), abs=1e-6)
+
+
+def test_a_session_that_is_described_in_another_way_draws_anew(bench: Bench) -> None:
+    """Else a server that uses a session's number again, with a share that is a little larger, sees single rows in the difference."""
+    larger = session_of({"components": [1, 2], "covariances": ["full", "diag"], "held_out": 0.26})
+    for label in ("held-out rows", "resampled rows", "minibatches"):
+        keys = {work_of(replace(bench, description=each), b"mine")._own_key(label) for each in (bench.description, larger)}
+        assert len(keys) == 2
 
 
 def test_rows_held_out_by_another_key_or_share_are_refused(bench: Bench) -> None:
@@ -280,7 +293,7 @@ class TestReplicates:
         assert np.array_equal(work_of(bench, b"mine").evaluate(replace(asked, mode=Mode.INCREMENT)), vector)
         for other in (work_of(bench, b"yours"), work_of(bench, b"mine", bytes(16))):
             assert not np.array_equal(other.evaluate(asked), vector)
-        key = derive("resampled rows", b"mine", KEY_BYTES, SESSION)
+        key = own_key(bench, "resampled rows")
         encoding = encoding_of(bench.description, self.replicates(bench, 1), bench.parties.roster.row_caps)
         expected = self.replicates(bench, 1, key)
         there = bench.coordinates.apply(bench.rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +43,8 @@ class Parts:
 
     def __init__(self, bench: Bench, parties: int = 40) -> None:
         self.bench = bench
-        minibatches = STREAM.minibatches(derive("minibatches", b"mine", KEY_BYTES, SESSION))
+        described = hashlib.sha256(bench.description.to_json()).digest()
+        minibatches = STREAM.minibatches(derive("minibatches", b"mine", KEY_BYTES, SESSION, described))
         self.parts = [bench.rows[minibatches.rows_of(number, len(bench.rows))] for number in range(parties)]
 
     def at(self, shift: float) -> Broadcast:
