@@ -429,6 +429,30 @@ class TestTooMuch:
             silent.set()
             assert caught.value.code() == grpc.StatusCode.UNAVAILABLE  # and not the caller's own deadline
 
+    def test_whoever_hangs_up_makes_no_room_before_its_work_is_done(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Else requests that are given up at once pile up, each with its bytes, for as long as threads are busy."""
+        leave, asked = threading.Event(), wire.PredictRequest().SerializeToString()
+        with running(FITTED, ServingLimits(at_once=1, waiting=1)) as served, grpc.insecure_channel(served.grpc) as channel:
+            face, require, predict = served.service.grpc, served.live.require, f"/{grpc_face.SERVICE}/Predict"
+            assert face is not None
+            monkeypatch.setattr(served.live, "require", lambda: (leave.wait(60), require())[1])
+            try:
+                over = [channel.unary_unary(predict).future(asked) for _ in range(2)]
+                until = time.monotonic() + 60.0
+                while face._inside < 2 and time.monotonic() < until:
+                    time.sleep(0.01)
+                for each in over:
+                    each.cancel()
+                time.sleep(0.3)  # for as long as the server may take to hear of it
+                assert face._inside == 2
+                refused = channel.unary_unary(predict).future(asked, timeout=5.0)
+                assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            finally:
+                leave.set()
+            while face._inside and time.monotonic() < until:
+                time.sleep(0.01)
+            assert channel.unary_unary(predict)(asked, timeout=60.0) is not None
+
     def test_requests_are_taken_apart_once_they_are_let_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
         read = http_documents.parse_json
         taken: list[bytes] = []

@@ -139,10 +139,10 @@ class GrpcFace:
                 if self._inside >= self._room:
                     raise Overloaded("the server has more requests than it can take", remedy="ask again, less often")
                 self._inside += 1
-                try:
-                    return await self._loop.run_in_executor(self._threads, answer, data, context.time_remaining())
-                finally:
-                    self._inside -= 1
+                work = self._loop.run_in_executor(self._threads, answer, data, context.time_remaining())
+                work.add_done_callback(self._left)
+                # A caller that hangs up leaves its work behind: until that is done, it is one of those that are inside.
+                return await asyncio.shield(work)
             except Exception as error:
                 refusal = Refusal.of(error)
                 if refusal.retry_after is not None:
@@ -152,6 +152,11 @@ class GrpcFace:
                 raise  # `abort` has raised
 
         return handler
+
+    def _left(self, work: asyncio.Future[bytes]) -> None:
+        self._inside -= 1
+        if not work.cancelled():
+            work.exception()  # nobody may be there any more to hear of it
 
     def _methods(self) -> Mapping[str, _Answer]:
         desk = self._desk
