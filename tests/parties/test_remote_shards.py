@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import signal
 import subprocess
@@ -26,6 +27,8 @@ from small_federation import COLUMNS, Recorder, clustered_rows, memory_hub, sess
 from fed_em.coordinates import Coordinates
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em.imputed_reach import records_beyond_reach
+from fed_em.model import COUNT
+from fed_em.moderate import LEAST_VARIANCE
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em_client import sharded_sums
@@ -227,6 +230,27 @@ class TestSums:
                 Coordinates(np.zeros(3), np.ones(3)), labels=False, radius=None
             )
             assert np.array_equal(records.beyond_reach(model, parameters, bounds, layout), expected)
+
+    @pytest.mark.parametrize("unfit", [64, 700])
+    def test_rows_that_count_for_nothing_leave_every_sum_there(
+        self, tmp_path: Path, keys: Path, description: SessionDescription, unfit: int
+    ) -> None:
+        """Fewer than eleven sums have rows then; that a row does not fit is nobody else's business."""
+        said = json.loads(description.to_json())
+        said["model"]["covariance_floor"] = LEAST_VARIANCE
+        promise = {"epsilon": 5, "delta": 1e-5, "radius": 2, "noise_multiplier": 50, "sums": 3}
+        private = SessionDescription.model_validate({**said, "privacy": promise})
+        rows = ROWS.copy()
+        rows[:unfit] = np.nan
+        uri = write_parts(tmp_path / "rows", rows).as_uri()
+        with house_of(uri, keys, 2) as house:
+            records = house.shards.read(private, {}, 1000)
+            assert [number for each in records.held for number in each.shards] == list(range(11))
+            model = private.fitted_model
+            layout = model.layout(np.ones(3))
+            there = records.at(Coordinates(np.zeros(3), np.full(3, 100.0)), True, 2.0)
+            statistics = there.e_step(model, start_of(rows[unfit:] if unfit < 700 else ROWS), layout)
+        assert statistics[COUNT] == 700 - unfit
 
     def test_more_shards_than_there_are_sums(self, tmp_path: Path, keys: Path, description: SessionDescription) -> None:
         rows = ROWS[:100]
