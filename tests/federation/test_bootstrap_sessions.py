@@ -35,7 +35,11 @@ class SumOfTenants:
     """The statistics of all tenants' rows, each resampled by its own key."""
 
     def __init__(
-        self, federation: FederationFolder, tenants: dict[str, Matrix], outcome: SessionOutcome, session: tuple[bytes, bytes]
+        self,
+        federation: FederationFolder,
+        tenants: dict[str, Matrix],
+        outcome: SessionOutcome,
+        session: tuple[bytes, bytes],
     ) -> None:
         self.parts = []
         for name, rows in tenants.items():

@@ -114,7 +114,10 @@ def test_held_out_rows_are_each_tenants_own_and_the_picked_model_goes_on_over_al
     picked = outcome.result.picked
     assert picked is not None and picked.number == 1
     secrets = {name: open_tenant(federation.tenant(name)).draws for name in tenants}
-    keys = {name: derive("held-out rows", secret, KEY_BYTES, plan.terms.session, plan.terms.schema) for name, secret in secrets.items()}
+    keys = {
+        name: derive("held-out rows", secret, KEY_BYTES, plan.terms.session, plan.terms.schema)
+        for name, secret in secrets.items()
+    }
     masks = {name: keyed_share(keys[name], 0.3, len(rows)) for name, rows in tenants.items()}
     held = np.concatenate([rows[masks[name]] for name, rows in tenants.items()])
     kept = np.concatenate([rows[~masks[name]] for name, rows in tenants.items()])

@@ -76,7 +76,10 @@ def in_one_place(
     records = records_of(federation)
     there = {name: replace(one, rows=result.coordinates.apply(one.rows)) for name, one in records.items()}
     secrets = {name: open_tenant(federation.tenant(name)).draws for name in there}
-    keys = {name: derive("minibatches", secret, KEY_BYTES, plan.terms.session, plan.terms.schema) for name, secret in secrets.items()}
+    keys = {
+        name: derive("minibatches", secret, KEY_BYTES, plan.terms.session, plan.terms.schema)
+        for name, secret in secrets.items()
+    }
 
     def total(parameters: Parameters) -> Summed:
         number, names = next(asked)

@@ -327,7 +327,10 @@ def test_no_cell_of_a_row_keeps_a_tenant_out_of_a_private_session(parties: Parti
 
 @pytest.mark.parametrize(
     ("beside", "cells"),
-    [(b"2.5", [b"NaN", b"Nan", b"+nan", b"nan(1)", b"", b"NA"]), (b"2", [b"0x10", b"0X1f", b"7", b"-3", b"1e3", b"inf"])],
+    [
+        (b"2.5", [b"NaN", b"Nan", b"+nan", b"nan(1)", b"", b"NA"]),
+        (b"2", [b"0x10", b"0X1f", b"7", b"-3", b"1e3", b"inf"]),
+    ],
 )
 def test_what_a_row_is_depends_on_no_other_row(
     parties: Parties, tmp_path: Path, beside: bytes, cells: list[bytes]

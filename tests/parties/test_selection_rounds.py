@@ -106,7 +106,9 @@ def test_a_session_that_is_described_in_another_way_draws_anew(bench: Bench) -> 
     """Else a server that uses a session's number again, with a share that is a little larger, sees single rows in the difference."""
     larger = session_of({"components": [1, 2], "covariances": ["full", "diag"], "held_out": 0.26})
     for label in ("held-out rows", "resampled rows", "minibatches"):
-        keys = {work_of(replace(bench, description=each), b"mine")._own_key(label) for each in (bench.description, larger)}
+        keys = {
+            work_of(replace(bench, description=each), b"mine")._own_key(label) for each in (bench.description, larger)
+        }
         assert len(keys) == 2
 
 

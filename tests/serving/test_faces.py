@@ -432,7 +432,10 @@ class TestTooMuch:
     def test_whoever_hangs_up_makes_no_room_before_its_work_is_done(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Else requests that are given up at once pile up, each with its bytes, for as long as threads are busy."""
         leave, asked = threading.Event(), wire.PredictRequest().SerializeToString()
-        with running(FITTED, ServingLimits(at_once=1, waiting=1)) as served, grpc.insecure_channel(served.grpc) as channel:
+        with (
+            running(FITTED, ServingLimits(at_once=1, waiting=1)) as served,
+            grpc.insecure_channel(served.grpc) as channel,
+        ):
             face, require, predict = served.service.grpc, served.live.require, f"/{grpc_face.SERVICE}/Predict"
             assert face is not None
             monkeypatch.setattr(served.live, "require", lambda: (leave.wait(60), require())[1])
