@@ -47,11 +47,12 @@ from fed_em_protocols.description import (
     require_gateable,
 )
 from fed_em_protocols.encoding import Encoding
-from fed_em_protocols.errors import IllegalStep
+from fed_em_protocols.errors import IllegalStep, TermsRefused
 from fed_em_protocols.keys import KEY_BYTES, derive
 from fed_em_protocols.masks import RingVector
 from fed_em_protocols.mass_gate import held_components, held_from_bitmap, held_to_bitmap, least_supporters
 from fed_em_protocols.messages import Mode
+from fed_em_protocols.policy_rules import PolicyRule
 from fed_em_protocols.privacy.noise import noise_of, without_silent
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.tenant_state import Evaluate
@@ -285,7 +286,7 @@ class RowsWork:
 
         Raises:
             TermsRefused: it may cost more than this tenant has left, or has none of the privacy that this tenant requires, or measures
-                more than its policy admits in a period.
+                more than its policy admits in a period, or, without noise, other rows than when it was first joined.
         """
         if session != self._number:
             self._number = session
@@ -293,14 +294,22 @@ class RowsWork:
             self._forget_rounds()
         prepared = self._prepared()
         privacy, measures = prepared.description.privacy, prepared.description.measured
-        if measures is not None:
-            self._measured.admit(session, measures.point)
-        self._budget.reserve(session, None if privacy is None else privacy.spend)
         names = prepared.description.file_columns
         records = prepared.records
         now = records.fingerprint if isinstance(records, RemoteRecords) else fingerprint_of(records, names)
         before = self._marks.work(session)
         changed = before not in {None, now}
+        if measures is not None:
+            if (
+                changed and privacy is None
+            ):  # a number that is used again would measure them as often as rows come, and count once
+                raise TermsRefused(
+                    f"the rows or the code are not those that session {session.hex()} was first joined with, and it measures once",
+                    remedy="ask the server's operator for another measurement",
+                    rule=PolicyRule.MEASURING,
+                )
+            self._measured.admit(session, measures.point)
+        self._budget.reserve(session, None if privacy is None else privacy.spend)
         self._marks.record_work(session, MIXED if changed else now)
         return changed and privacy is None
 

@@ -6,15 +6,27 @@ import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fed_em.coordinates import Coordinates
 from fed_em.errors import EnvironmentFault
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.model_file import FittedModel
+from fed_em.parameters import Parameters
+from fed_em.reference import broadcast_of, edges_of
 from fed_em_client.configuration import MeasuringTable, PolicyTable
 from fed_em_client.measured_sessions import MeasuredSessions, excess_of, read_measured, within_period
+from fed_em_client.rows_work import RowsWork
+from fed_em_protocols.description import Column, measuring
 from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.policy_rules import PolicyRule
+from fed_em_protocols.privacy.promise import Privacy
+from fed_em_simulations.volatile_marks import VolatileMarks
+from tests.parties.forest import Parties
+from tests.parties.test_rows_work import BEECH
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -70,6 +82,36 @@ def test_a_number_that_is_used_again_measures_nothing_else(tmp_path: Path) -> No
     for at in range(2, 20):
         assert "other models or edges now" in refusal(again, 1, at).message
     again.admit(number(1), point(1))
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_session_measures_the_rows_that_it_was_joined_with(parties: Parties, tmp_path: Path, private: bool) -> None:
+    """Else one number would measure them whenever one came, and count once; noise that is paid for each time hides what came."""
+    data, marks, model = tmp_path / "rows.npy", VolatileMarks(), GaussianMixtureModel(n_components=1, n_columns=2)
+    at = Parameters({"weights": np.ones(1), "means": np.zeros((1, 2)), "covariances": np.eye(2)[np.newaxis]})
+    fitted = FittedModel(model, Coordinates(np.zeros(2), np.ones(2)), ("a", "b"), at, {})
+    columns = tuple(Column(name=name, low=-100.0, high=100.0) for name in fitted.columns)
+    promise = Privacy(epsilon=1.0, delta=1e-5, radius=1.0, noise_multiplier=20.0, sums=3)
+    asked = broadcast_of([fitted], edges_of(fitted))
+    described = measuring("t", columns, None, asked, promise if private else None).to_json()
+    rows = np.zeros((8, len(columns)))
+
+    def joined(n: int) -> bool:
+        np.save(data, rows[:n])
+        policy = PolicyTable(measurements=True)
+        work = RowsWork(data, {}, parties.roster, BEECH, marks, policy=policy)
+        work.prepare(described, 0)
+        return work.changed(number(1))
+
+    assert not joined(7) and not joined(7)
+    if private:
+        assert not joined(8)
+        return
+    for _ in range(2):
+        with pytest.raises(TermsRefused, match="it measures once") as refused:
+            joined(8)
+        assert refused.value.rule is PolicyRule.MEASURING
+    assert not joined(7)
 
 
 def test_so_many_models_or_edges_a_period() -> None:
