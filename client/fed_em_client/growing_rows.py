@@ -2,7 +2,8 @@
 
 Files are looked at before every round of a stream's model and read again only when one of them changed. What was read is taken up if it
 holds at least `LEAST_ROWS` rows more than before: the server chooses the parameters of a round, so it can ask twice at one point, and
-the difference of two sums would be the statistics of the rows that came in between. Fewer are waited for. Files that cannot be read, as
+the difference of two sums would be the statistics of the rows that came in between, of this tenant alone if no other's rows changed.
+Fewer are waited for. Files that cannot be read, as
 they are just being written, that hold a row which the session does not admit, or too many rows for the roster, leave the rows as they
 were: whoever has joined is not at fault for what comes later.
 """
