@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from fed_em.em import Step
 from fed_em.records import Records
 from fed_em.starts import ROUNDS
 from fed_em_client.take_part import OWN_MODEL_FOLDER
+from fed_em_client.tenant_log_file import LOG_FILE
 from fed_em_protocols.coordinator_state import NoticeKind
+from fed_em_protocols.transcript.tenant_log import read_tenant_log
 from fed_em_server.record import RoundRecord
 from fed_em_server.serve import open_server
 from fed_em_server.session import SessionOutcome, SessionPlan, run_session
@@ -64,12 +67,35 @@ def federate(federation: FederationFolder) -> tuple[SessionPlan, SessionOutcome]
     return plan, outcome
 
 
+def batches_taken(federation: FederationFolder, name: str, moments: int, opened: Sequence[int]) -> dict[int, int]:
+    """The minibatch that a tenant took in each round of the model, by its own log of what it sent.
+
+    One after the other, from 0 in its first process and from the number of the first round in a later one; rounds that failed were at the
+    parameters of the next that was opened, and over the same.
+    """
+    log = read_tenant_log((federation.tenant(name).state / LOG_FILE).read_bytes(), name, federation.roster)
+    taken: dict[int, int] = {}
+    processes, batch, point = 0, 0, None
+    for line in log:
+        if line.way == "sent" and line.kind == "Hello":
+            processes, point = processes + 1, None
+        elif line.way == "sent" and line.kind == "Upload" and line.round > moments:
+            at = next((each for each in opened if each >= line.round), None)
+            if at != point:
+                first = 0 if processes == 1 else line.round
+                batch, point = (first if point is None else batch + 1), at
+            taken[line.round] = batch
+    return taken
+
+
 def test_a_stream(tmp_path: Path) -> None:
     federation = federation_of(tmp_path, test_streams.MODEL + test_streams.STREAM, "max_iterations = 60")
     plan, outcome = federate(federation)
     summed = test_streams.summed_in(outcome)
     assert {len(names) for names in summed.values()} > {9}, "some rounds were without its block"
-    test_streams.assert_equal(outcome, test_streams.in_one_place(plan, federation, outcome.result, summed))
+    moments = outcome.record.rounds[0].round
+    taken = {name: batches_taken(federation, name, moments, list(summed)) for name in federation.tenant_files}
+    test_streams.assert_equal(outcome, test_streams.in_one_place(plan, federation, outcome.result, summed, taken))
 
 
 def test_own_mixing_weights(tmp_path: Path) -> None:
