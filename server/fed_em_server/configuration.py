@@ -40,6 +40,7 @@ from fed_em_protocols.selection import Selection
 from fed_em_protocols.starts import MAX_GENERATIONS, MAX_STARTS, Starts, most_candidates, starts_by_centres
 from fed_em_protocols.stream import Stream
 from fed_em_protocols.terms import Trust
+from fed_em_server.default_prior import NONE, named_prior, weak_prior
 from fed_em_server.registry.canary_rule import CanaryRule
 
 _SQLITE = "sqlite:///"
@@ -182,6 +183,7 @@ class ServerConfiguration(Table):
     verifies it. They are as large as all that tenants upload."""
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     model: dict[str, Any]
+    """Its description without columns; `prior` may also be a name (`fed_em_server.default_prior`), by default "weak"."""
     labels: LabelsColumn | None = None
     """The column that says which components may hold a row, if there is one."""
     weights: WeightsColumn | None = None
@@ -354,7 +356,7 @@ class ServerConfiguration(Table):
         return SessionDescription(
             title=self.title,
             columns=self.columns,
-            model=self.model,
+            model=self._model_under_a_prior(),
             labels=self.labels,
             weights=self.weights,
             stream=self.stream,
@@ -365,6 +367,17 @@ class ServerConfiguration(Table):
             bootstrap=self.fit.bootstrap,
             privacy=self._promise(starts) if promised else None,
         )
+
+    def _model_under_a_prior(self) -> dict[str, Any]:
+        """The model's description with a prior that the file names in numbers."""
+        named = named_prior(self.model)
+        if named is None:
+            return self.model
+        bare = {key: value for key, value in self.model.items() if key != "prior"}
+        if named == NONE:
+            return bare
+        described = SessionDescription(title=self.title, columns=self.columns, model=bare, selection=self.selection)
+        return {**bare, "prior": weak_prior(described).describe()}
 
     def _promise(self, starts: Starts | None) -> Privacy | None:
         """What all sums of the session keep together."""

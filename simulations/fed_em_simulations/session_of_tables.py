@@ -212,7 +212,7 @@ def _model_of(target: Target, schema: ColumnSchema, records: Sequence[Records]) 
         "n_components": int(target.n_components),
         "covariance": target.covariance_type,
         "covariance_floor": float(target.reg_covar),
-        **({} if prior is None else {"prior": prior.describe()}),
+        "prior": None if prior is None else prior.describe(),
     }
 
 
