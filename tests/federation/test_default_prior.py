@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_federation import session_toml
 
 from fed_em.em import Stopping
 from fed_em.gaussian_mixture import GaussianMixtureModel
@@ -14,7 +15,6 @@ from fed_em.priors import GaussianMixturePrior
 from fed_em.records import Records
 from fed_em_server.configuration import ServerConfiguration, read_server_configuration
 from fed_em_server.pooled import fit_pooled
-from small_federation import session_toml
 
 TWO = 'family = "gaussian-mixture"\nn_components = 2'
 KINDS = """
