@@ -143,7 +143,7 @@ def estimates(model: Model, output: Output = None) -> None:
         typer.echo(str(found))
         if found.records is not None:
             typer.echo(
-                f"standard errors of {found.records:g} records, {found.shift:.2g} of them from the maximum at most"
+                f"standard errors of {found.records:g} records, {found.shift:.2g} of them from the maximum of the likelihood at most"
             )
         return
     names = ("name", "kind", "component", "column", "level", "value", "error", "remark")

@@ -21,6 +21,7 @@ ROW_CAP = 1000
 
 
 MODEL = 'family = "gaussian-mixture"\nn_components = 3\ncovariance = "full"'
+LIKELIEST = f'{MODEL}\nprior = "none"'
 FIT = "tolerance = 1e-7\nmax_iterations = 150"
 TIMES = "gather = 60\npatience = 0.3\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
 TABLES = "\n".join(f'[[columns]]\nname = "{name}"\nlow = -20\nhigh = 20' for name in COLUMNS)

@@ -30,7 +30,7 @@ from fed_em_simulations.memory_hub import Direction, Fate, MemoryHub, Passing
 FLOOR, LEAST_TENANTS = 10, 3
 SIZES = (60, 50, 40, 30, 45, 35)
 OUTLIER = np.array([14.0, -12.0, 13.0])
-FOUR = 'family = "gaussian-mixture"\nn_components = 4\ncovariance = "{}"\ncovariance_floor = 1e-2'
+FOUR = 'family = "gaussian-mixture"\nn_components = 4\ncovariance = "{}"\ncovariance_floor = 1e-2\nprior = "none"'
 TIMES = "patience = 0.01\nstraggler = 0.02\nset_up = 1\nupload = 1\nopen = 0.5"
 
 

@@ -22,7 +22,7 @@ from fed_em_server.record import SessionRecord
 from fed_em_server.session import SessionOutcome
 
 FIT = "tolerance = 1e-7\nmax_iterations = 100"
-OVERLAPPING = 'family = "gaussian-mixture"\nn_components = 4\ncovariance = "full"'
+OVERLAPPING = 'family = "gaussian-mixture"\nn_components = 4\ncovariance = "full"\nprior = "none"'
 
 
 def gap(outcome: SessionOutcome, rows: np.ndarray) -> float:

@@ -41,7 +41,7 @@ from fed_em_simulations import command_line
 from fed_em_simulations.federation_folder import FederationFolder, Matrix
 from fed_em_simulations.memory_hub import Fate, MemoryHub
 
-FAMILY = 'family = "gaussian-mixture"'
+FAMILY = 'family = "gaussian-mixture"\nprior = "none"'
 SELECTION = '\n[selection]\ncomponents = [2, 3]\ncovariances = ["full", "diag"]\nmax_iterations = 12\n'
 
 

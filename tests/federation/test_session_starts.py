@@ -12,6 +12,7 @@ from mixed_federation import LABELS, mixed_session, mixed_tables, records_of, wr
 from mixed_federation import run as run_mixed
 from rich.console import Console
 from small_federation import (
+    LIKELIEST,
     Recorder,
     clustered_rows,
     memory_hub,
@@ -56,7 +57,7 @@ def assert_same_end(outcome: SessionOutcome, pooled: FittedModel) -> None:
 
 def test_a_session_starts_from_the_best_of_several_as_a_fit_in_one_place_does(tmp_path: Path) -> None:
     tenants = clustered_rows((60, 40, 75, 80))
-    session = session_toml(fit=FIT, start=f"{FOUR}\ngenerations = 1")
+    session = session_toml(LIKELIEST, FIT, start=f"{FOUR}\ngenerations = 1")
     federation = write_small_federation(tmp_path / "f", tenants, session)
     plan, log = open_server(federation.server).plan("memory"), io.StringIO()
     of_starts = rounds_of(1)
@@ -235,7 +236,7 @@ class TestConfiguration:
 def test_rows_that_are_read_from_files_start_so_too(tmp_path: Path) -> None:
     rows = pool(clustered_rows((90, 110)))
     np.savetxt(tmp_path / "rows.csv", rows, delimiter=",", header=",".join("abc"), comments="", fmt="%.17g")
-    server = configured(tmp_path, session_toml(fit=FIT, start=FOUR))
+    server = configured(tmp_path, session_toml(LIKELIEST, FIT, start=FOUR))
     how = (server.fit.stopping, server.fit.seed, server.optimiser, server.beginning())
     read, _ = fit_table(server.description, open_table(tmp_path / "rows.csv"), *how)
     held, result = fit_pooled(server.description, rows, *how)

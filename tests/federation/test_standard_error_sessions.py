@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mixed_federation import LABELS, WEIGHTS, mixed_session, mixed_tables, records_of, write_mixed_federation
-from small_federation import clustered_rows, memory_hub, session_toml, write_small_federation, write_three_blocks
+from small_federation import (
+    LIKELIEST,
+    clustered_rows,
+    memory_hub,
+    session_toml,
+    write_small_federation,
+    write_three_blocks,
+)
 from test_dropouts import TIMES, Trouble, nine_tenants, pool, run
 from typer.testing import CliRunner
 
@@ -44,7 +51,7 @@ def assert_same_errors(found: StandardErrors, expected: StandardErrors, relative
 
 def test_they_are_those_of_all_records_in_one_place_by_one_more_sum(tmp_path: Path) -> None:
     tenants = clustered_rows((120, 40, 75, 9, 200))
-    federation = write_small_federation(tmp_path / "f", tenants, session_toml(fit=FIT, optimiser="lbfgs"))
+    federation = write_small_federation(tmp_path / "f", tenants, session_toml(LIKELIEST, FIT, optimiser="lbfgs"))
     trouble = Trouble(lambda _tenant, _number: Fate.DELIVER)
     outcome = run(federation, memory_hub(federation, interfere=trouble))
     told = outcome.record.standard_errors
