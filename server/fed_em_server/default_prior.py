@@ -29,8 +29,6 @@ def named_prior(model: dict[str, Any]) -> str | None:
     if model.get("family") not in (GAUSSIAN_MIXTURE, MIXED_MIXTURE):
         return None
     prior = model.get("prior", WEAK)
-    if prior is None:  # as a model without one describes itself
-        return NONE
     return prior if prior in (WEAK, NONE) else None
 
 
