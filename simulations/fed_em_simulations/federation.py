@@ -48,6 +48,7 @@ from fed_em_server.configuration import (
     TimesTable,
     TrustTable,
 )
+from fed_em_server.default_prior import NONE
 from fed_em_server.measurement import measuring_plan, run_measuring
 from fed_em_server.session import SessionOutcome, SessionPlan, Summing, Watcher, plan_session, run_session
 from fed_em_server.watchers import Watchers
@@ -325,6 +326,8 @@ class Federation:
         if self.stream is None:
             fit["tolerance"] = stopping.tolerance
         described = about.description.model_dump(exclude_none=True)
+        if not isinstance(about.description.fitted_model, StartingModel):
+            described["model"].setdefault("prior", NONE)
         if self.selection is not None:
             # What it names is in place of the estimator's own.
             named = {"n_components"} | ({"covariance"} if self.selection.covariances else set())

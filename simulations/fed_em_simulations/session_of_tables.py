@@ -31,7 +31,6 @@ from fed_em.own_model import StartingModel
 from fed_em.records import Records
 from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.description import Column, LabelsColumn, SessionDescription, WeightsColumn
-from fed_em_server.default_prior import NONE
 
 TenantTable = Table | Records
 Target = GaussianMixture | MixedMixture | GaussianMixtureModel | MixedMixtureModel | StartingModel
@@ -198,8 +197,7 @@ def _model_of(target: Target, schema: ColumnSchema, records: Sequence[Records]) 
     """The model's description without its columns."""
     if isinstance(target, _MODELS):
         of_columns = ("n_columns", "missing", "columns")
-        described = {name: value for name, value in target.describe().items() if name not in of_columns}
-        return {**described, "prior": NONE} if described.get("prior", NONE) is None else described
+        return {name: value for name, value in target.describe().items() if name not in of_columns}
     for name in _UNUSABLE:
         value = getattr(target, name, None)
         if value is not None and value is not False and value != 0:
@@ -214,7 +212,7 @@ def _model_of(target: Target, schema: ColumnSchema, records: Sequence[Records]) 
         "n_components": int(target.n_components),
         "covariance": target.covariance_type,
         "covariance_floor": float(target.reg_covar),
-        "prior": NONE if prior is None else prior.describe(),
+        "prior": None if prior is None else prior.describe(),
     }
 
 
