@@ -327,7 +327,7 @@ class Federation:
             fit["tolerance"] = stopping.tolerance
         described = about.description.model_dump(exclude_none=True)
         if not isinstance(about.description.fitted_model, StartingModel):
-            described["model"].setdefault("prior", NONE)
+            described["model"] = {**described["model"], "prior": described["model"].get("prior") or NONE}
         if self.selection is not None:
             # What it names is in place of the estimator's own.
             named = {"n_components"} | ({"covariance"} if self.selection.covariances else set())
