@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from fed_em.chart import ChartedModel
 from fed_em.description import nearest
@@ -75,10 +75,15 @@ def optimiser_for(name: str, model: Model) -> Optimiser:
         CallerError: no optimiser has this name.
     """
     check_optimiser(name)
-    # Own weights are no coordinates: nobody who optimises knows them.
-    if name == EM or has_own_weights(model) or not isinstance(model, ChartedModel):
+    if name == EM or not can_leap(model):
         return PlainEM()
     return _OF_CHARTED[name](model)
+
+
+def can_leap(model: Model) -> TypeGuard[ChartedModel]:
+    """Whether an optimiser may propose anything but EM points of a model."""
+    # Own weights are no coordinates: nobody who optimises knows them.
+    return isinstance(model, ChartedModel) and not has_own_weights(model)
 
 
 def check_optimiser(name: str) -> None:

@@ -16,7 +16,7 @@ from fed_em.errors import CallerError
 from fed_em.model import ComponentModel, Model
 from fed_em.model_file import load_model
 from fed_em.moderate import LEAST_VARIANCE, MOST_RADIUS
-from fed_em.optimiser import EM, L_BFGS
+from fed_em.optimiser import EM, L_BFGS, can_leap
 from fed_em.own_model import StartingModel
 from fed_em.tenant_mixing import has_own_weights
 from fed_em.tracks import TRACKS, tracks_of
@@ -106,10 +106,11 @@ class FitTable(Table):
     """Where to start instead: "labels" for the components of labelled rows, or the folder of a model that was fitted before."""
     optimiser: Literal["em", "squarem", "lbfgs"] | None = None
     """What proposes the parameters of the next round; in rounds whose sum is not whole it is EM (`fed_em.optimiser`). By default
-    L-BFGS, and EM where there is nothing else: in a stream, and with mixing weights of each tenant's own."""
+    L-BFGS, and EM where there is nothing else: in a stream, with mixing weights of each tenant's own, of a model without a `chart`."""
     tracks: Literal[1, 2] | None = None
     """On how many tracks L-BFGS runs (`fed_em.tracks`), by as many rounds, each of which is twice the payload on two. By default two
-    where it can be; one with another optimiser, one component or a mass floor, and where one message does not hold two."""
+    where it can be; one with another optimiser, one component, a mass floor or a model of one's own, and where one message does not
+    hold two."""
     standard_errors: bool = False
     """Whether one more sum, once the model is fitted, gives standard errors of its parameters; never with a mass floor."""
     bootstrap: Annotated[int, Field(ge=2, le=MAX_REPLICATES)] | None = None
@@ -263,7 +264,7 @@ class ServerConfiguration(Table):
     def _can_be_optimised(self) -> Self:
         if self._plain_em and self.fit.optimiser not in (None, EM):
             raise ValueError(
-                f'a [stream], [privacy], mixing = "tenant" or a model of one\'s own takes steps of EM, and no optimiser '
+                f'a [stream], [privacy], mixing = "tenant" or a model without a `chart` takes steps of EM, and no optimiser '
                 f"'{self.fit.optimiser}': "
                 f'set optimiser = "{EM}" in [fit], or leave it out'
             )
@@ -320,13 +321,7 @@ class ServerConfiguration(Table):
 
     @property
     def _plain_em(self) -> bool:
-        model = self._models[0]
-        return (
-            self.stream is not None
-            or self.privacy is not None
-            or has_own_weights(model)
-            or isinstance(model, StartingModel)
-        )
+        return self.stream is not None or self.privacy is not None or not can_leap(self._models[0])
 
     @property
     def optimiser(self) -> str:
@@ -338,8 +333,14 @@ class ServerConfiguration(Table):
         """On how many tracks the model is fitted."""
         if self.fit.tracks is not None:
             return self.fit.tracks
-        unsuited = self._plain_em or self.optimiser != L_BFGS or self.trust.mass_floor > 0 or self.n_starts == 1
         models = self._models
+        unsuited = (
+            self._plain_em
+            or self.optimiser != L_BFGS
+            or self.trust.mass_floor > 0
+            or self.n_starts == 1
+            or isinstance(models[0], StartingModel)
+        )
         several = any(isinstance(model, ComponentModel) and model.n_components > 1 for model in models)
         return TRACKS if several and not unsuited and all(most_candidates(tracks_of(model)) for model in models) else 1
 

@@ -76,7 +76,7 @@ def _contents(record: SessionRecord, fitted: FittedModel, images: NDArray[np.flo
 def _charts(record: SessionRecord, fitted: FittedModel) -> dict[str, Markup]:
     """The charts that this record and model allow, by name."""
     drawn: dict[str, str] = {}
-    if record.selection is not None and len({one.components for one in record.selection.candidates}) > 1:
+    if record.selection is not None and len(record.selection.candidates) > 1:
         drawn["selection"] = selection_chart(record.selection)
     if any(opened.log_likelihood is not None for opened in record.rounds):
         drawn["convergence"] = charts.convergence_chart(record.rounds)

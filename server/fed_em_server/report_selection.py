@@ -1,10 +1,11 @@
-"""The pick of a session's model, as the report shows it: criteria over numbers of components, and in numbers."""
+"""The pick of a session's model, as the report shows it: criteria over numbers of components or structures, and in numbers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from fed_em.criteria import CRITERIA, HELD_OUT
 from fed_em_server.record import CandidateRecord, SelectionRecord
@@ -76,12 +77,20 @@ def _best(selection: SelectionRecord, name: str) -> float:
 
 
 def selection_chart(selection: SelectionRecord) -> str:
-    """A panel for each criterion: its value over the numbers of components, a line for each covariance structure."""
+    """A panel for each criterion: its value over the numbers of components, a line for each covariance structure.
+
+    With one number of components a dot for each structure.
+    """
+    several = len({one.components for one in selection.candidates}) > 1
+    return _curves(selection) if several else _dots(selection)
+
+
+def _curves(selection: SelectionRecord) -> str:
     known = criteria_of(selection)
     with figure(WIDE, 3.4) as drawn:
         panels = drawn.subplots(1, len(known), squeeze=False)[0]
         for axes, name in zip(panels, known, strict=True):
-            _panel(axes, selection, name)
+            _panel_of_curves(axes, selection, name)
         if any(one.covariance for one in selection.candidates):
             handles, labels = panels[0].get_legend_handles_labels()
             drawn.legend(handles, labels, loc="outside upper left", ncols=len(labels), labelcolor=THEME["ink"])
@@ -91,7 +100,28 @@ def selection_chart(selection: SelectionRecord) -> str:
         )  # fmt: skip
 
 
-def _panel(axes: Axes, selection: SelectionRecord, name: str) -> None:
+def _dots(selection: SelectionRecord) -> str:
+    known, candidates = criteria_of(selection), selection.candidates
+    with figure(WIDE, 1.3 + 0.32 * len(candidates)) as drawn:
+        panels = drawn.subplots(1, len(known), squeeze=False, sharey=True)[0]
+        for axes, name in zip(panels, known, strict=True):
+            found = [(one.criteria[name], k) for k, one in enumerate(candidates) if name in one.criteria]
+            axes.plot(
+                [x for x, _ in found], [y for _, y in found], "o", markersize=6, color=component_colour(0), zorder=2
+            )
+            _ring(axes, selection, name, selection.picked, upright=True)
+            _name_panel(axes, selection, name)
+            axes.margins(x=0.15)
+            axes.xaxis.set_major_locator(MaxNLocator(3))
+        panels[0].set_yticks(range(len(candidates)), [one.covariance or "" for one in candidates])
+        panels[0].set_ylim(len(candidates) - 0.5, -0.5)
+        return inline_svg(
+            drawn, "selection", "Criteria of the covariance structures",
+            f"{reason_in_words(selection)}. All values are in the table.",
+        )  # fmt: skip
+
+
+def _panel_of_curves(axes: Axes, selection: SelectionRecord, name: str) -> None:
     structures = list(dict.fromkeys(one.covariance for one in selection.candidates))
     for k, structure in enumerate(structures):
         curve = sorted(
@@ -103,18 +133,27 @@ def _panel(axes: Axes, selection: SelectionRecord, name: str) -> None:
             [x for x, _ in curve], [y for _, y in curve], marker=_MARKERS[k % len(_MARKERS)], markersize=4.5,
             color=component_colour(2 * k), linewidth=1.6, label=f"{structure} covariances", zorder=2,
         )  # fmt: skip
+    _ring(axes, selection, name, selection.candidates[selection.picked].components)
+    _name_panel(axes, selection, name)
+    axes.set_xlabel("components")
+    axes.margins(x=0.08, y=0.1)
+    whole_ticks(axes)
+
+
+def _ring(axes: Axes, selection: SelectionRecord, name: str, place: int, upright: bool = False) -> None:
+    """Around the picked one, where it was decided; `upright` if values are on the horizontal axis."""
     if name == selection.criterion:
-        picked = selection.candidates[selection.picked]
+        value = selection.candidates[selection.picked].criteria[name]
         axes.plot(
-            picked.components, picked.criteria[name], "o", markersize=13, markerfacecolor="none",
+            *((value, place) if upright else (place, value)), "o", markersize=13, markerfacecolor="none",
             markeredgecolor=THEME["late"], markeredgewidth=1.8, zorder=3,
         )  # fmt: skip
+
+
+def _name_panel(axes: Axes, selection: SelectionRecord, name: str) -> None:
     better = "the higher the better" if name == HELD_OUT else "the lower the better"
     decided = ", decided" if name == selection.criterion else ""
     axes.set_title(_TITLES[name] + decided, loc="left", fontsize=10.5, color=THEME["ink"], pad=18)
     axes.annotate(
         better, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", color=THEME["muted"], fontsize=9
     )
-    axes.set_xlabel("components")
-    axes.margins(x=0.08, y=0.1)
-    whole_ticks(axes)

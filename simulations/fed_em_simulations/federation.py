@@ -22,11 +22,10 @@ from fed_em.em import Stopping
 from fed_em.errors import CallerError, FedEmError
 from fed_em.measurement import Measurement
 from fed_em.model_file import FittedModel
-from fed_em.optimiser import EM, L_BFGS, check_optimiser
+from fed_em.optimiser import EM, L_BFGS, can_leap, check_optimiser
 from fed_em.own_model import StartingModel
 from fed_em.reference import edges_of
 from fed_em.reference_edges import ReferenceEdges
-from fed_em.tenant_mixing import has_own_weights
 from fed_em_client.privacy_account import PrivacyAccount
 from fed_em_client.tenant_session import TenantSession, TenantWork
 from fed_em_protocols.configuration import complaint_of
@@ -307,8 +306,7 @@ class Federation:
     def _optimiser(self, about: SessionOfTables) -> str:
         if self.privacy is not None:
             return self.optimiser or EM
-        model = about.description.fitted_model
-        plain = self.stream is not None or has_own_weights(model) or isinstance(model, StartingModel)
+        plain = self.stream is not None or not can_leap(about.description.fitted_model)
         return self.optimiser or (EM if plain else about.optimiser or L_BFGS)
 
     def _configuration(self, about: SessionOfTables) -> ServerConfiguration:

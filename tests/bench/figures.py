@@ -292,7 +292,7 @@ class OptimiserFigures:
     Attributes:
         name: Which.
         rounds: Until it was as near EM's optimum as counts, or above; None: it never was.
-        taken: Until it stopped.
+        taken: Until it stopped; of EM, until it was as near its optimum as counts if that is later.
         above: Where it ended less EM's optimum, nats a record.
     """
 

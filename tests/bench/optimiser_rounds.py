@@ -1,12 +1,13 @@
 """Rounds to an optimum, by optimiser; and how often a start leads to the best optimum that is known.
 
-A round is one evaluation of `total`. All optimisers begin where the start by sums ends. Plain EM says what its optimum is:
+A round is one sum that is asked for. All optimisers begin where the start by sums ends. Plain EM says what its optimum is:
 it runs until its objective stands still, and a quasi-Newton run from there says where it would end. Arrived is who is
 within 10⁻⁶ nats a record of that or above.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from fed_em.blas import one_blas_thread
+from fed_em.candidates import Candidates
 from fed_em.em import Fit, Step, Stopping, Summed, fit
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian
@@ -41,15 +43,26 @@ _STILL = Stopping(1e-9, 30_000)
 
 
 class CountingTotal:
-    """A total that keeps the objective of every evaluation."""
+    """A total that keeps the log-likelihood a record of every sum that is asked for, whatever comes of it.
 
-    def __init__(self, model: GaussianMixtureModel, rows: Vector) -> None:
+    Attributes:
+        objectives: Of candidates the highest; minus infinity where there was no sum.
+    """
+
+    def __init__(self, model: GaussianMixtureModel | Candidates, rows: Vector) -> None:
+        self._model = model
         self._total = TotalOfRows(model, rows)
         self.objectives: list[float] = []
 
     def __call__(self, parameters: Parameters) -> Summed:
+        self.objectives.append(-math.inf)
         summed = self._total(parameters)
-        self.objectives.append(float(summed.statistics["log_likelihood"]) / float(summed.statistics["count"]))
+        each = (
+            self._model.statistics_of(summed.statistics)
+            if isinstance(self._model, Candidates)
+            else (summed.statistics,)
+        )
+        self.objectives[-1] = max(float(own["log_likelihood"]) for own in each) / float(summed.statistics["count"])
         return summed
 
 
@@ -70,15 +83,15 @@ def _of_mixture(mixture: HardMixture, most: int) -> RoundsFigures:
     start = start_of(model, rows, seed=0)
     by_em, optimum = em_and_its_optimum(model, rows, start)
     figures = [OptimiserFigures(EM, arrival(by_em, optimum), len(by_em), max(by_em) - optimum)]
-    for name in (SQUAREM, L_BFGS):
-        total = CountingTotal(model, rows)
-        run = fit(model, total, start, Stopping(TOLERANCE, most), optimiser=optimiser_for(name, model))
+    for name in (SQUAREM, L_BFGS, ON_TRACKS):
+        total = CountingTotal(tracks_of(model) if name == ON_TRACKS else model, rows)
+        stopping = Stopping(TOLERANCE, most)
+        if name == ON_TRACKS:
+            run = fit_on_tracks(model, total, start, stopping)
+        else:
+            run = fit(model, total, start, stopping, optimiser=optimiser_for(name, model))
         seen = total.objectives
-        end = best_of(run) - optimum
-        figures.append(OptimiserFigures(name, arrival(seen, optimum), len(seen), end))
-    run = fit_on_tracks(model, TotalOfRows(tracks_of(model), rows), start, Stopping(TOLERANCE, most))
-    seen = [iteration.objective for iteration in run.iterations]
-    figures.append(OptimiserFigures(ON_TRACKS, arrival(seen, optimum), len(seen), best_of(run) - optimum))
+        figures.append(OptimiserFigures(name, arrival(seen, optimum), len(seen), best_of(run) - optimum))
     return RoundsFigures(mixture.name, len(rows), tuple(figures))
 
 

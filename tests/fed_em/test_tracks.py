@@ -63,9 +63,23 @@ def test_where_one_misses_the_fit_is_the_others(misses: int, mixture: HardMixtur
     assert best_of(found) == pytest.approx(best_of(alone[1 - misses]), abs=1e-7)
     assert tuple(seen) == found.iterations
     assert [each.number for each in seen] == list(range(1, total.n_sums + 1))
+    # The ends differ, so nobody follows.
     assert total.n_sums == max(len(each.iterations) for each in alone)
     assert seen[-1].parameters.distance(found.parameters) == 0.0
     assert np.diff([each.objective for each in seen if each.step.is_gone_on_from]).min() > -STOPPING.tolerance
+
+
+@pytest.mark.parametrize(
+    "mixture", [HardMixture(3, 2, POOR, rows=60, seed=1), HardMixture(3, 3, POOR, rows=60, seed=4)]
+)
+def test_a_track_that_follows_the_other_to_its_end_is_not_waited_for(mixture: HardMixture) -> None:
+    model, rows, start, alone = case_of(mixture)
+    ends = [best_of(each) for each in alone]
+    assert ends[0] == pytest.approx(ends[1], abs=1e-7)
+    found = fit_on_tracks(model, TotalOfRows(tracks_of(model), rows), start, STOPPING)
+    lengths = [len(each.iterations) for each in alone]
+    assert found.converged and min(lengths) <= len(found.iterations) < max(lengths)
+    assert best_of(found) >= max(ends) - STOPPING.tolerance
 
 
 def test_while_both_take_steps_of_em_it_is_em() -> None:

@@ -9,18 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from small_tables import tables_of
 
 from fed_em import GaussianMixture
-from fed_em.em import Stopping, fit
+from fed_em.chart import Chart
+from fed_em.em import Step, Stopping, fit
 from fed_em.errors import CallerError
 from fed_em.families import FAMILIES, build_model, register
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.labelled_start import LABELLED_ROUNDS
 from fed_em.layout import Block, Layout
+from fed_em.optimiser import L_BFGS, SQUAREM, optimiser_for
 from fed_em.own_model import StartingModel
 from fed_em.parameters import Parameters
 from fed_em.records import Records
+from fed_em.sphere_chart import from_sphere, sphere_gradient, to_sphere
 from fed_em.standard_errors import standard_errors
 from fed_em.statistic_products import StatisticProducts
 from fed_em.statistics import Statistics
@@ -30,6 +34,7 @@ from fed_em_client.policy_checks import check_description
 from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.selection import Selection
 from fed_em_protocols.stream import Stream
+from fed_em_server.configuration import FitTable, ServerConfiguration
 from fed_em_server.pooled import fit_pooled
 from fed_em_simulations import Federation
 from fed_em_simulations.session_of_tables import session_of_tables
@@ -167,6 +172,37 @@ class Exponentials:
         return Parameters({"shares": np.full(self.n_components, 1 / self.n_components), "rates": spread / mean[0]})
 
 
+@dataclass(frozen=True)
+class ExponentialsChart:
+    """Shares on a sphere and √w log λ, with w a reference's shares."""
+
+    scales: Vector
+
+    @property
+    def size(self) -> int:
+        return 2 * len(self.scales)
+
+    def vector(self, parameters: Parameters) -> Vector:
+        return np.concatenate([to_sphere(parameters["shares"]), self.scales * np.log(parameters["rates"])])
+
+    def arrays(self, vector: Vector) -> Mapping[str, Vector]:
+        points, logs = np.split(vector, 2)
+        return {"shares": from_sphere(points), "rates": np.exp(logs / self.scales)}
+
+    def gradient(self, statistics: Statistics, vector: Vector) -> Vector:
+        (points, _), held = np.split(vector, 2), statistics["held"]
+        along = held - self.arrays(vector)["rates"] * statistics["time"]
+        return np.concatenate([sphere_gradient(points, held), along / self.scales])
+
+
+@dataclass(frozen=True)
+class ChartedExponentials(Exponentials):
+    """The same with a chart, as which it can be optimised."""
+
+    def chart(self, reference: Parameters) -> Chart:
+        return Chart((ExponentialsChart(np.sqrt(reference["shares"])),))
+
+
 @pytest.fixture
 def registered() -> Iterator[Exponentials]:
     register(FAMILY, lambda said: Exponentials(said["n_components"]))
@@ -174,8 +210,15 @@ def registered() -> Iterator[Exponentials]:
     del FAMILIES[FAMILY]
 
 
-def times_of(model: Exponentials, n: int, rows: int = 60) -> list[Vector]:
-    truth = Parameters({"shares": np.array([0.7, 0.3]), "rates": np.array([2.0, 0.1])})
+@pytest.fixture
+def charted() -> Iterator[ChartedExponentials]:
+    register(FAMILY, lambda said: ChartedExponentials(said["n_components"]))
+    yield ChartedExponentials(2)
+    del FAMILIES[FAMILY]
+
+
+def times_of(model: Exponentials, n: int, rows: int = 60, slower: float = 0.1) -> list[Vector]:
+    truth = Parameters({"shares": np.array([0.7, 0.3]), "rates": np.array([2.0, slower])})
     return [model.sample(truth, rows, np.random.default_rng([7, k]))[0] for k in range(n)]
 
 
@@ -203,13 +246,36 @@ def test_a_model_of_ones_own_under_dropout(registered: Exponentials) -> None:
     assert not outcome.failure and len(outcome.rounds) == 7
 
 
+def test_one_with_a_chart_is_fitted_by_l_bfgs_in_fewer_rounds(charted: ChartedExponentials) -> None:
+    tables = times_of(charted, 3, rows=200, slower=0.4)
+    rows, stopping = np.concatenate(tables), Stopping(1e-9, 3000)
+    outcome = Federation(tables, stopping=stopping, colluders=1).fit(charted)
+    assert outcome.result is not None and outcome.result.fit.converged
+    start = outcome.result.start
+    alone = fit(charted, TotalOfRows(charted, rows), start, stopping, optimiser=optimiser_for(L_BFGS, charted))
+    assert any(each.step is Step.LEAP for each in outcome.result.fit.iterations)
+    assert outcome.model.parameters.distance(alone.parameters) < 1e-6
+    by_em = fit(charted, TotalOfRows(charted, rows), start, stopping)
+    assert 3 * len(alone.iterations) < len(by_em.iterations)
+    assert alone.iterations[-1].objective >= by_em.iterations[-1].objective - 1e-7
+
+
+def test_one_with_a_chart_has_one_track(charted: ChartedExponentials) -> None:
+    about = session_of_tables(charted, "abc", times_of(charted, 3), None, "t").description.model_dump(exclude_none=True)
+    session = ServerConfiguration(**about)
+    assert (session.optimiser, session.n_tracks, session.n_starts) == (L_BFGS, 1, 0)
+    assert ServerConfiguration(**about, fit=FitTable(optimiser=SQUAREM)).optimiser == SQUAREM
+    with pytest.raises(ValidationError, match="cannot have two tracks of its fit"):
+        ServerConfiguration(**about, fit=FitTable(tracks=2)).description  # noqa: B018  what tenants are told
+
+
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
         ({"standard_errors": True}, "cannot have standard errors"),
         ({"bootstrap": 4}, "cannot have a bootstrap"),
         ({"starts": 3}, "cannot have starts"),
-        ({"optimiser": "lbfgs"}, "takes steps of EM"),
+        ({"optimiser": "lbfgs"}, "a model without a `chart` takes steps of EM"),
         ({"mass_floor": 2.0}, "no components to count"),
         ({"engine": "flower"}, "Flower's processes know no family"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 
 import numpy as np
 import pytest
@@ -123,9 +124,27 @@ class TestPage:
         for one in record.selection.candidates:
             assert f"{one.criteria['bic']:.1f}" in told
 
-    def test_with_one_number_of_components_there_are_numbers_and_no_curves(self, exposed: Session) -> None:
-        selection = record_of(candidate(2, 1.0), candidate(2, 2.0, "diag"))
+    def test_with_one_number_of_components_there_is_a_dot_for_each_structure(self, exposed: Session) -> None:
+        selection = record_of(
+            candidate(2, 1.0), candidate(2, 2.0, "tied"), candidate(2, None, "diag"), candidate(2, 3.0, "spherical")
+        )
         html = report_page(exposed.record.model_copy(update={"selection": selection}), exposed.fitted)
+        page = parsed(html)
+        assert "Criteria of the covariance structures" in [e.text for e in page.all("title") if "svg" in e.inside]
+        section = next(e for e in page.all("section") if e.attributes.get("id") == "selection-section")
+        figure = words(section.text.split("All values are in the table")[1])
+        for structure in ("full", "tied", "diag", "spherical", "BIC, decided", "the higher the better"):
+            assert structure in figure
+        assert "<details open>" not in html
+        # Of each structure that did not collapse, in each of two panels.
+        svg = html.split('id="selection-title"')[1].split("</svg>")[0]
+        dots = re.findall(r'<use [^>]*style="[^"]*var\(--component-0\)', svg)
+        assert len(dots) == 2 * 3
+
+    def test_one_model_alone_has_numbers_and_no_chart(self, exposed: Session) -> None:
+        html = report_page(
+            exposed.record.model_copy(update={"selection": record_of(candidate(2, 1.0))}), exposed.fitted
+        )
         assert "selection-title" not in html
         assert "<details open>" in html
 
