@@ -67,8 +67,8 @@ def _check_demands(policy: PolicyTable, roster: Roster) -> Iterator[Finding]:
     """What a session that just meets this tenant's demands withstands."""
     colluders = default_colluders(roster.n) if policy.colluders is None else policy.colluders
     trust = Trust.SEMI_HONEST if policy.allow_semi_honest else Trust.MALICIOUS_SERVER
-    threats = ThreatModel(trust, colluders, policy.difference_guard == "blocks")
-    survivors = max(policy.minimum_cohort, default_survivors(roster, colluders + 2, threats.guarded))
+    threats = ThreatModel(trust, colluders, policy.difference_guard == "blocks", security_bits=policy.graph_bits)
+    survivors = max(policy.minimum_cohort, default_survivors(roster, colluders + 2, threats))
     yield from check_protection(roster, threats, survivors)
 
 
