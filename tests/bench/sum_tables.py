@@ -167,18 +167,16 @@ def print_traffic(traffic: Sequence[TrafficFigures], page: Page) -> None:
     page.print(table)
     page.print(
         "Mean bytes over all tenants; on the complete graph every tenant is a witness. Up and down include 8·L bytes of statistics and of "
-        "parameters. A gated EM round is two sums: counts, which everybody recomputes from all uploads of them, and the moments. Counts "
+        "parameters. A gated EM round is two sums: counts, so many words, which everybody recomputes from all uploads of them, and the "
+        "moments. With holes, where cells may be missing, the observed cells of each column are counted too. Counts "
         "are in words of 32 bits only while the row caps of all tenants together stay below 2 048 rows: 20 fraction bits are the fewest "
         "that an encoding has."
     )
 
 
 def _say_gated(gated: GatedFigures) -> str:
-    cells = "cells may be missing" if gated.missing else "no cell missing"
-    return (
-        f"gated EM round, row caps of {number(gated.row_cap)}, {cells} ({number(gated.counts_length)} words of "
-        f"{gated.ring_bits} bits of counts)"
-    )
+    kind = "gated EM round with holes" if gated.missing else "gated EM round"
+    return f"{kind}, row caps {number(gated.row_cap)}: {number(gated.counts_length)} words of {gated.ring_bits} bits"
 
 
 def _exchange(figures: ExchangeFigures) -> tuple[str, ...]:
