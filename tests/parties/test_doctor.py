@@ -36,11 +36,12 @@ from tests.parties.forest import NAMES, MakeParties, Parties, as_authority, vouc
 
 PROTECTION = ["trust", "losses", "blocks"]
 TENANT_CHECKS = [
-    "configuration", "versions", "policy", "roster", "keys", "certificate", "certificate", "clock", *PROTECTION, "name",
+    "configuration", "versions", "swap", "policy", "roster", "keys", "certificate", "certificate", "clock", *PROTECTION, "name",
 ]  # fmt: skip
 SERVER_CHECKS = [
     "configuration",
     "versions",
+    "swap",
     "roster",
     "keys",
     "name",
