@@ -42,6 +42,8 @@ def test_thousands_of_sessions_with_faults(capsys: pytest.CaptureFixture[str]) -
         print(f"\n{tally}")
     assert tally.violations == ()
     assert tally.sessions == SESSIONS and tally.faulty >= 0.3 * SESSIONS
+    # The aim is six minutes on two cores, which is 14 for each second of a processor; caches that others fill make it less.
+    assert tally.sessions / tally.cpu > 4
 
 
 def test_a_plan_is_a_function_of_its_seed() -> None:
