@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,16 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _readable_memory() -> Iterator[None]:
+    """Commands that run within the process of tests leave it as it is: it measures processes that it forks, and may have to be debugged."""
+    from fed_em_protocols import process_memory
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process_memory, "keep_memory_private", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session")

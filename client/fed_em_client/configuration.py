@@ -15,6 +15,8 @@ from fed_em_client.object_files import check_uri
 from fed_em_client.observability.settings import LogTable, MetricsTable, TracesTable
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, read_configuration, read_toml, validated
+from fed_em_protocols.graph_parameters import SECURITY_BITS
+from fed_em_protocols.limits import MAX_GRAPH_BITS
 from fed_em_protocols.policy import TermsPolicy
 from fed_em_protocols.privacy.demands import EpsilonBudget, PrivacyDemands
 from fed_em_protocols.roster import HexKey, Name
@@ -94,6 +96,8 @@ class PolicyTable(Table):
     mass_floor: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     """The least mass, in records, of a component whose moments a session may open."""
     round_cap: Annotated[int, Field(ge=1)] = 1000
+    graph_bits: Annotated[int, Field(ge=1, le=MAX_GRAPH_BITS)] = SECURITY_BITS
+    """σ that the sparse graph of more than 64 tenants must reach: each draw of it may be unsafe with a probability of 2^−σ."""
     schema_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """The pin of a session's description, columns and model, as the server's `fed-em doctor` prints it."""
     privacy: PrivacyTable = PrivacyTable()
@@ -119,11 +123,13 @@ class PolicyTable(Table):
     def canonical(self) -> bytes:
         """All that is in force, defaults included, in one order: comments, order and spelling of the file leave it as it is."""
         stated = self.model_dump(mode="json")
-        # As before there were any, or a bound on them: the digest of such a policy stays what it was.
+        # As before these could be stated: the digest of a policy that does not stays what it was.
         if not self.measurements:
             del stated["measurements"]
         if self.measuring == MeasuringTable():
             del stated["measuring"]
+        if self.graph_bits == SECURITY_BITS:
+            del stated["graph_bits"]
         return json.dumps(stated, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     @property
@@ -140,6 +146,7 @@ class PolicyTable(Table):
             round_cap=self.round_cap,
             difference_guard=self.difference_guard == "blocks",
             mass_floor=self.mass_floor,
+            graph_bits=self.graph_bits,
             schema=bytes.fromhex(self.schema_hash) if self.schema_hash else None,
             rosters=tuple(bytes.fromhex(each) for each in self.rosters),
             digest=self.digest,

@@ -23,7 +23,9 @@ def shard(
 ) -> None:
     """Read a part of a tenant's rows from its object store, and sum it for the tenant's own process."""
     from fed_em_client.shard_pod import serve_shard
+    from fed_em_protocols.process_memory import keep_memory_private
 
+    keep_memory_private()
     serve_shard(tenant, keys, index, patience, typer.echo)
     typer.echo(f"shard {index}: the session is over")
 

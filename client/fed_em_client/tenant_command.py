@@ -33,7 +33,9 @@ def tenant(
     from fed_em_client.configuration import read_tenant_configuration
     from fed_em_client.observability.observed_tenant import observing_tenant
     from fed_em_client.observability.settings import told_otherwise
+    from fed_em_protocols.process_memory import keep_memory_private
 
+    keep_memory_private()
     parsed = told_otherwise(read_tenant_configuration(configuration), metrics, log, traces)
     report = typer.echo if parsed.log.format == "text" else _unsaid
     with observing_tenant(parsed, report) as watcher:

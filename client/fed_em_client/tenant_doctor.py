@@ -19,6 +19,7 @@ from fed_em_protocols.addresses import split_address
 from fed_em_protocols.checks import Finding, check, check_roster, check_versions
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.party import PartyKeys, load_keys, load_shard_keys
+from fed_em_protocols.process_memory import check_swap
 from fed_em_protocols.protection import check_protection
 from fed_em_protocols.roster import Roster, load_pinned_roster
 from fed_em_protocols.session_numbers import ThreatModel, default_survivors
@@ -42,6 +43,7 @@ def examine_tenant(path: Path, now: datetime) -> Iterator[Finding]:
     configuration = read.result
     if configuration is None:
         return
+    yield check_swap()
     yield check("policy", lambda: _policy_for_the_pin(configuration), _say_policy).finding
     roster = check("roster", lambda: _pinned_roster(configuration), _say_roster)
     yield roster.finding
@@ -67,8 +69,8 @@ def _check_demands(policy: PolicyTable, roster: Roster) -> Iterator[Finding]:
     """What a session that just meets this tenant's demands withstands."""
     colluders = default_colluders(roster.n) if policy.colluders is None else policy.colluders
     trust = Trust.SEMI_HONEST if policy.allow_semi_honest else Trust.MALICIOUS_SERVER
-    threats = ThreatModel(trust, colluders, policy.difference_guard == "blocks")
-    survivors = max(policy.minimum_cohort, default_survivors(roster, colluders + 2, threats.guarded))
+    threats = ThreatModel(trust, colluders, policy.difference_guard == "blocks", security_bits=policy.graph_bits)
+    survivors = max(policy.minimum_cohort, default_survivors(roster, colluders + 2, threats))
     yield from check_protection(roster, threats, survivors)
 
 

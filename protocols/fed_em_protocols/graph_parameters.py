@@ -356,7 +356,8 @@ def what_it_survives(parameters: GraphParameters) -> tuple[str, ...]:
     k, threshold = p.neighbours, p.share_threshold
     return (
         f"n = {p.n}: every tenant has k = {k} neighbours, {k // 2} on either side of a ring in random order; "
-        f"a secret needs τ = {threshold} of its {k} shares",
+        f"a secret needs τ = {threshold} of its {k} shares; chosen for {p.security_bits} bits of security and "
+        f"{p.correctness_bits} of correctness",
         *(_say_malicious(p, odds) if p.side_honest else _say_semi_honest(p, odds)),
         f"a tenant that falls silent after its upload is replaced as long as {threshold} neighbours answer: "
         f"{k - threshold} of its {k} may be lost",

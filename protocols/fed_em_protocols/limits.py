@@ -20,6 +20,7 @@ COMPLETE_GRAPH_TENANTS = (
 )
 MOST_COMPLETE = 128  # the largest roster that may have the complete graph all the same
 MAX_NEIGHBOURS = 512
+MAX_GRAPH_BITS = 128  # of security, and of correctness, that a sparse graph may be asked for
 MAX_COMPONENTS = 65_536  # of a model, for the mass gate
 MIN_TENANTS = 3
 MAX_WINDOW_ROUNDS = 200

@@ -14,6 +14,8 @@ from fed_em_protocols.roster import Roster
 from fed_em_protocols.session_numbers import require_safe_graph
 from fed_em_protocols.terms import SUITE, SessionTerms, Trust, default_colluders, validate_terms
 
+_AGREE = "agree on the session's terms with its operator, or change [policy] in this tenant's file"
+
 
 @dataclass(frozen=True)
 class TermsPolicy:
@@ -133,14 +135,13 @@ def check_terms(policy: TermsPolicy, terms: SessionTerms, roster: Roster) -> Non
     )
     for rule, met, complaint in demands:
         if not met:
-            raise TermsRefused(
-                complaint,
-                remedy="agree on the session's terms with its operator, or change [policy] in this tenant's file",
-                rule=rule,
-            )
+            raise TermsRefused(complaint, remedy=_AGREE, rule=rule)
     try:
         validate_terms(terms, roster)
-        require_safe_graph(terms, roster, terms.colluders, policy.graph_bits)
     except CallerError as error:
         remedy = "the session's terms break the protocol's own rules"
         raise TermsRefused(error.message, remedy=remedy, rule=PolicyRule.TERMS) from None
+    try:
+        require_safe_graph(terms, roster, terms.colluders, policy.graph_bits)
+    except CallerError as error:
+        raise TermsRefused(error.message, remedy=_AGREE, rule=PolicyRule.GRAPH_BITS) from None

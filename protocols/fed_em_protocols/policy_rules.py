@@ -19,6 +19,7 @@ class PolicyRule(StrEnum):
     MINIMUM_COHORT = "minimum_cohort"
     COLLUDERS = "colluders"
     ROUND_CAP = "round_cap"
+    GRAPH_BITS = "graph_bits"
     TERMS = "terms"
     """The session's terms break the protocol's own rules, whatever the policy says."""
     MODELS = "models"

@@ -11,7 +11,7 @@ from fed_em_protocols.checks import Finding, check
 from fed_em_protocols.graph_parameters import what_it_survives
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.session_numbers import ThreatModel, graph_of
-from fed_em_protocols.terms import Trust, certificate_quorum_of, is_sparse, share_threshold_of
+from fed_em_protocols.terms import Trust, certificate_quorum_of, share_threshold_of
 
 
 def check_protection(roster: Roster, threats: ThreatModel, survivors: int) -> Iterator[Finding]:
@@ -23,7 +23,7 @@ def check_protection(roster: Roster, threats: ThreatModel, survivors: int) -> It
         survivors: u_min.
     """
     yield Finding("trust", _say_trust(roster.n, threats))
-    if is_sparse(roster):
+    if threats.has_sparse_graph(roster):
         graph = check("graph", lambda: graph_of(roster, threats, survivors), lambda _: "")
         sentences = what_it_survives(graph.result) if graph.result else ()
         yield from (Finding("graph", sentence) for sentence in sentences)
@@ -32,7 +32,7 @@ def check_protection(roster: Roster, threats: ThreatModel, survivors: int) -> It
     else:
         yield check(
             "losses",
-            lambda: losses_survived(roster.n, threats.colluders, threats.trust),
+            lambda: _complete_losses(roster, threats, survivors),
             lambda losses: _say_losses(roster.n, threats, losses),
         ).finding
     yield check(
@@ -96,6 +96,11 @@ def _say_losses(n: int, threats: ThreatModel, losses: Losses) -> str:
         f"{said}, q = {quorum} of {n} witnesses; a round survives the loss of {_tenants(losses.uploaded)} between upload and "
         f"certificate, {losses.certified or 'none'} between certificate and opening"
     )
+
+
+def _complete_losses(roster: Roster, threats: ThreatModel, survivors: int) -> Losses:
+    graph_of(roster, threats, survivors)  # refuses more tenants than the complete graph may have
+    return losses_survived(roster.n, threats.colluders, threats.trust)
 
 
 def _tenants(count: int) -> str:

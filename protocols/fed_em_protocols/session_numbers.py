@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from fed_em.errors import CallerError
 from fed_em_protocols.graph_parameters import (
+    CORRECTNESS_BITS,
+    SECURITY_BITS,
     GraphParameters,
     connection_is_safe,
     malicious_server_parameters,
@@ -20,7 +22,7 @@ from fed_em_protocols.graph_parameters import (
     side_is_safe,
     threshold_is_safe,
 )
-from fed_em_protocols.limits import MAX_NEIGHBOURS, MIN_TENANTS
+from fed_em_protocols.limits import MAX_NEIGHBOURS, MIN_TENANTS, MOST_COMPLETE
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms, Trust, is_sparse
 
@@ -36,25 +38,34 @@ class ThreatModel:
         trust: Whether the server may break the protocol.
         colluders: f.
         guarded: Whether every sum holds the roster's blocks whole or not at all.
+        complete: Whether every two tenants share masks however many they are.
+        security_bits, correctness_bits: σ and η of a sparse graph; see `fed_em_protocols.graph_parameters`.
     """
 
     trust: Trust
     colluders: int
     guarded: bool
+    complete: bool = False
+    security_bits: int = SECURITY_BITS
+    correctness_bits: int = CORRECTNESS_BITS
+
+    def has_sparse_graph(self, roster: Roster) -> bool:
+        """Whether a session among a roster's tenants has a sparse graph."""
+        return is_sparse(roster) and not self.complete
 
 
-def default_survivors(roster: Roster, cohort: int, guarded: bool, dropouts: float = DROPOUTS) -> int:
+def default_survivors(roster: Roster, cohort: int, threats: ThreatModel, dropouts: float = DROPOUTS) -> int:
     """u_min where nobody says otherwise.
 
     Blocks are whole or absent, so with them nothing smaller than a block is ever seen and a larger sum protects no more: the
     cohort is enough. One block alone is the whole roster. Without blocks it is half of the roster at least. A sparse graph is
     made for a share `dropouts` of the roster missing, and for no more.
     """
-    if guarded and len(roster.blocks) == 1:
+    if threats.guarded and len(roster.blocks) == 1:
         return roster.n
-    if is_sparse(roster):
+    if threats.has_sparse_graph(roster):
         return max(cohort, roster.n - math.floor(dropouts * roster.n))
-    return max(cohort, MIN_TENANTS, 0 if guarded else math.ceil(roster.n / 2))
+    return max(cohort, MIN_TENANTS, 0 if threats.guarded else math.ceil(roster.n / 2))
 
 
 def graph_of(roster: Roster, threats: ThreatModel, survivors: int) -> GraphParameters | None:
@@ -63,13 +74,19 @@ def graph_of(roster: Roster, threats: ThreatModel, survivors: int) -> GraphParam
     Raises:
         CallerError: no graph will do; names the condition that fails and what to change.
     """
-    if not is_sparse(roster):
+    if not threats.has_sparse_graph(roster):
+        if roster.n > MOST_COMPLETE:
+            raise CallerError(
+                f"{roster.n} tenants are too many for the complete graph, which has {MOST_COMPLETE} at most",
+                remedy='say graph = "auto" in [trust]',
+            )
         return None
     missing, witnesses = roster.n - survivors, len(roster.witnesses)
     remedy = (
-        "in [trust], lower `colluders`, or lower `dropouts` (raise `minimum_survivors`); "
+        "in [trust], lower `colluders`, `security_bits` or `correctness_bits`, or lower `dropouts` (raise `minimum_survivors`); "
         "or name other witnesses in a new version of the roster"
     )
+    bits = (threats.security_bits, threats.correctness_bits)
     if threats.trust is Trust.MALICIOUS_SERVER and witnesses > survivors:
         raise CallerError(
             f"the roster names {witnesses} witnesses, and a window may have {survivors} tenants",
@@ -77,9 +94,9 @@ def graph_of(roster: Roster, threats: ThreatModel, survivors: int) -> GraphParam
         )
     try:
         if threats.trust is Trust.MALICIOUS_SERVER:
-            found = malicious_server_parameters(survivors, witnesses, threats.colluders, missing)
+            found = malicious_server_parameters(survivors, witnesses, threats.colluders, missing, *bits)
         else:
-            found = semi_honest_parameters(survivors, threats.colluders, missing)
+            found = semi_honest_parameters(survivors, threats.colluders, missing, *bits)
     except CallerError as error:
         raise CallerError(f"a session of {roster.n} tenants: {error.message}", remedy=remedy) from None
     if found.neighbours > MAX_NEIGHBOURS:
@@ -108,7 +125,7 @@ def require_safe_graph(terms: SessionTerms, roster: Roster, colluders: int, bits
         if not safe:
             raise CallerError(
                 f"{number} does not protect against {colluders} colluding tenants in windows of "
-                f"{terms.minimum_survivors} tenants"
+                f"{terms.minimum_survivors} tenants with {bits} bits of security"
             )
 
 

@@ -119,7 +119,7 @@ def whole_units(units: tuple[frozenset[int], ...], members: frozenset[int]) -> f
 
 
 def is_sparse(roster: Roster) -> bool:
-    """Whether a session of this roster has a sparse graph unless its operator wants the complete one."""
+    """Whether a session of this roster has a sparse graph, unless its operator wants the complete one (`MOST_COMPLETE` tenants at most)."""
     return roster.n > COMPLETE_GRAPH_TENANTS
 
 

@@ -32,7 +32,8 @@ from fed_em_protocols.description import (
     WeightsColumn,
     require_gateable,
 )
-from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
+from fed_em_protocols.graph_parameters import CORRECTNESS_BITS, SECURITY_BITS
+from fed_em_protocols.limits import MAX_GRAPH_BITS, MAX_WINDOW_ROUNDS
 from fed_em_protocols.privacy.accounting import noise_for
 from fed_em_protocols.privacy.promise import SAMPLING_SLACK, Privacy, Unit
 from fed_em_protocols.roster import Name
@@ -73,6 +74,12 @@ class TrustTable(Table):
     """The least mass of a component whose moments are opened, in records; 0 = no gate."""
     dropouts: Annotated[FiniteFloat, Field(ge=0, lt=1)] | None = None
     """δ, of more than 64 tenants: the share that may be missing from a round, blocks included; by default a tenth."""
+    graph: Literal["auto", "complete"] = "auto"
+    """`complete`: every two tenants share masks though they are more than 64, up to 128; that costs more, and withstands more."""
+    security_bits: Annotated[int, Field(ge=1, le=MAX_GRAPH_BITS)] = SECURITY_BITS
+    """σ of a sparse graph: each draw of it may be unsafe with a probability of 2^−σ. Tenants' policies demand as much by default."""
+    correctness_bits: Annotated[int, Field(ge=1, le=MAX_GRAPH_BITS)] = CORRECTNESS_BITS
+    """η of a sparse graph: a round with no more missing than `dropouts` fails with a probability of 2^−η."""
     window_rounds: Annotated[int, Field(ge=1, le=MAX_WINDOW_ROUNDS)] = 64
     """W."""
 

@@ -30,10 +30,12 @@ def measure(
     from fed_em.errors import CallerError
     from fed_em.model_file import load_model
     from fed_em.reference import Reference, edges_of, load_reference, model_digest, save_reference
+    from fed_em_protocols.process_memory import keep_memory_private
     from fed_em_server.configuration import read_server_configuration
     from fed_em_server.measurement import measure as measured
     from fed_em_server.plain_log import PlainLog
 
+    keep_memory_private()
     fitted = load_model(model)
     other = [] if against is None else [load_model(against)]
     reference = load_reference(model)

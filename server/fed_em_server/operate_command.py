@@ -23,10 +23,12 @@ def operate(
     from itertools import repeat
 
     from fed_em_client.observability.settings import told_otherwise
+    from fed_em_protocols.process_memory import keep_memory_private
     from fed_em_server.operate.operate import operating, status_of
     from fed_em_server.operate.operate_file import read_operate_file
     from fed_em_server.plain_log import PlainLog
 
+    keep_memory_private()
     file = told_otherwise(read_operate_file(configuration), metrics)
     if status:
         typer.echo("\n".join(status_of(file, time.time())))

@@ -18,6 +18,7 @@ from fed_em_protocols.description import encoding_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import SERVER
 from fed_em_protocols.party import PartyKeys, load_keys
+from fed_em_protocols.process_memory import check_swap
 from fed_em_protocols.protection import check_protection
 from fed_em_protocols.roster import Roster, load_roster
 from fed_em_protocols.terms import SessionTerms, Trust, validate_terms
@@ -43,6 +44,7 @@ def examine_server(path: Path, now: datetime) -> Iterator[Finding]:
     yield read.finding
     yield check_versions()
     if read.result is not None:
+        yield check_swap()
         yield from _examine_session(read.result, now)
 
 

@@ -52,6 +52,7 @@ def server(
 
     from fed_em.errors import CallerError
     from fed_em_client.observability.settings import told_otherwise
+    from fed_em_protocols.process_memory import keep_memory_private
     from fed_em_server.configuration import read_server_configuration
     from fed_em_server.live_page.live_page import LivePage
     from fed_em_server.live_view import watching
@@ -62,6 +63,7 @@ def server(
     from fed_em_server.serve import MODEL_FOLDER, ended_session, serve
     from fed_em_server.watchers import Watchers
 
+    keep_memory_private()
     parsed = told_otherwise(read_server_configuration(configuration), metrics, log, traces)
     listen = dashboard or (parsed.dashboard.listen if parsed.dashboard else None)
     in_words = parsed.log.format == "text"

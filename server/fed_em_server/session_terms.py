@@ -33,7 +33,14 @@ UNGUARDED = (
 def threats_of(trust: TrustTable, roster: Roster) -> ThreatModel:
     """What a session is to withstand."""
     colluders = default_colluders(roster.n) if trust.colluders is None else trust.colluders
-    return ThreatModel(trust.trust, colluders, trust.difference_guard == "blocks")
+    return ThreatModel(
+        trust.trust,
+        colluders,
+        guarded=trust.difference_guard == "blocks",
+        complete=trust.graph == "complete",
+        security_bits=trust.security_bits,
+        correctness_bits=trust.correctness_bits,
+    )
 
 
 def survivors_of(trust: TrustTable, roster: Roster) -> int:
@@ -42,7 +49,7 @@ def survivors_of(trust: TrustTable, roster: Roster) -> int:
         return trust.minimum_survivors
     threats = threats_of(trust, roster)
     dropouts = DROPOUTS if trust.dropouts is None else trust.dropouts
-    return default_survivors(roster, trust.minimum_cohort or threats.colluders + 2, threats.guarded, dropouts)
+    return default_survivors(roster, trust.minimum_cohort or threats.colluders + 2, threats, dropouts)
 
 
 def planned_rounds(trust: TrustTable, description: SessionDescription, sums: int) -> int:

@@ -9,7 +9,7 @@ no time:
     Ed25519           a signature is a hash of key and message, which anybody could make
     Shamir, boxes     a box holds the dealer's chain key in the clear; a share is the secret itself
 
-Its number is one that tenants with data refuse; tenants of a simulation know it. `counted_work` counts what it stands for.
+Its number is one that tenants with data refuse (`fed_em_simulations.simulated_suites`). `counted_work` counts what it stands for.
 """
 
 from __future__ import annotations
@@ -17,26 +17,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from fed_em_protocols import deposits, envelope, keys, masks, policy, round_keys, shamir
+from fed_em_protocols import deposits, envelope, keys, masks, round_keys, shamir
 from fed_em_protocols.deposits import HeldShares, box_bytes, share_is_dealt
-from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.hashing import DIGEST_BYTES
 from fed_em_protocols.keys import KEY_BYTES, SIGNATURE_BYTES
 from fed_em_protocols.limits import MAX_TENANTS
 from fed_em_protocols.messages import SALT_BYTES, ReleasedShare, SharedSecret
-from fed_em_protocols.policy import TermsPolicy
-from fed_em_protocols.roster import Roster
 from fed_em_protocols.round_keys import KeyChain
 from fed_em_protocols.shamir import SHARE_BYTES
-from fed_em_protocols.terms import FIRST_SIMULATED_SUITE, SUITE, SessionTerms
 from fed_em_protocols.window import WindowSecrets, WindowSetUp
 from fed_em_simulations.substitution import substituted
 from fed_em_simulations.work import current
-
-COSTED_SUITE = FIRST_SIMULATED_SUITE
 
 MOST_TENANTS = 16 * MAX_TENANTS
 
@@ -50,7 +44,6 @@ WARNING = (
 def costed_cipher() -> Iterator[None]:
     """Put the stand-ins in the place of the suite's operations in this process, and lift the limit on tenants, while the context lasts."""
     stand_ins: tuple[tuple[Callable[..., Any], Callable[..., Any]], ...] = (
-        (policy.check_terms, _admitting(policy.check_terms)),
         (keys.agreement_public, _public),
         (keys.SigningKey.sign, _sign),
         (keys.verifies, _verifies),
@@ -67,17 +60,6 @@ def costed_cipher() -> Iterator[None]:
         for function, by in stand_ins:
             stack.enter_context(substituted(function, by))
         yield
-
-
-def _admitting(real: Callable[[TermsPolicy, SessionTerms, Roster], None]) -> Callable[..., None]:
-    """Terms are held against a policy as by any tenant, but for the one suite that is taken in place of the real one."""
-
-    def check_terms(demands: TermsPolicy, terms: SessionTerms, roster: Roster) -> None:
-        if terms.suite != COSTED_SUITE:
-            raise TermsRefused(f"the session asks for suite {terms.suite}, this simulation for {COSTED_SUITE}")
-        real(demands, replace(terms, suite=SUITE), roster)
-
-    return check_terms
 
 
 def _public(secret: bytes) -> bytes:

@@ -37,7 +37,7 @@ from fed_em_protocols.roster_shape import default_block_size
 from fed_em_protocols.selection import Selection
 from fed_em_protocols.stream import Stream
 from fed_em_protocols.tenant_state import TenantSelf
-from fed_em_protocols.terms import SUITE, Trust
+from fed_em_protocols.terms import Trust
 from fed_em_protocols.transcript.recorder import TranscriptStore
 from fed_em_server.configuration import (
     PRIVATE_STOPPING,
@@ -51,7 +51,7 @@ from fed_em_server.default_prior import NONE
 from fed_em_server.measurement import measuring_plan, run_measuring
 from fed_em_server.session import SessionOutcome, SessionPlan, Summing, Watcher, plan_session, run_session
 from fed_em_server.watchers import Watchers
-from fed_em_simulations.costed_cipher import COSTED_SUITE, MOST_TENANTS, WARNING, costed_cipher
+from fed_em_simulations.costed_cipher import MOST_TENANTS, WARNING, costed_cipher
 from fed_em_simulations.costs import TYPICAL, CostModel
 from fed_em_simulations.crashing_sum import CrashingSum
 from fed_em_simulations.federation_outcome import FederationOutcome
@@ -64,6 +64,7 @@ from fed_em_simulations.session_memory import Accusation, SessionMemory
 from fed_em_simulations.session_of_tables import SessionOfTables, Target, session_of_tables
 from fed_em_simulations.shared_reading import shared_reading
 from fed_em_simulations.simulated_parties import SimulatedParties
+from fed_em_simulations.simulated_suites import COSTED_SUITE, SEEDED_SUITE, admitted
 from fed_em_simulations.tenant_host import LocalTenants, TenantHost
 from fed_em_simulations.tenant_shards import TenantShards
 from fed_em_simulations.trouble import Dropout
@@ -349,7 +350,7 @@ class Federation:
         return self._as_simulated(plan, parties)
 
     def _as_simulated(self, plan: SessionPlan, parties: SimulatedParties) -> SessionPlan:
-        suite = SUITE if self.cipher == "real" else COSTED_SUITE
+        suite = SEEDED_SUITE if self.cipher == "real" else COSTED_SUITE
         return replace(plan, terms=replace(plan.terms, session=parties.session, suite=suite))
 
 
@@ -382,6 +383,7 @@ class _Run:
     def _staged(self) -> Iterator[tuple[MemoryHub, SessionMemory]]:
         """All tenants, and who remembers."""
         with ExitStack() as stack:
+            stack.enter_context(admitted(self._plan.terms.suite))
             if self._federation.cipher == "costed":
                 stack.enter_context(costed_cipher())
             # Workers are forks: what is counted and shared here would be so twice there.

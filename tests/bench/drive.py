@@ -20,11 +20,12 @@ from fed_em_client.tenant_session import TenantSession
 from fed_em_protocols import coordinator_round, round_sum
 from fed_em_protocols.coordinator import coordinator_receive, coordinator_request, coordinator_start, coordinator_tick
 from fed_em_protocols.coordinator_state import CoordinatorStep, SumNotOpened, SumOpened, SumRequest, Timetable
+from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.graph_parameters import SECURITY_BITS
 from fed_em_protocols.masks import RingVector
 from fed_em_protocols.messages import Certificate, Header
 from fed_em_protocols.policy import TermsPolicy
-from fed_em_protocols.ring import RING_32, RING_64
+from fed_em_protocols.ring import RING_64, RINGS
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.tenant_state import Evaluate, TenantSelf
 from fed_em_protocols.terms import SessionTerms
@@ -154,11 +155,12 @@ class Drive:
             self._check(outcome, length, self._rounds)
         return outcome
 
-    def gated_sum(self, length: int, counts_length: int, held: bytes) -> tuple[SumOpened, SumOpened]:
-        """Counts for everybody, in the small ring as they fit there, then the moments behind the gate that they give."""
-        counted = self.ask(SumRequest(bytes(8), _encoding(counts_length), counts_length, counts=True, ring=RING_32))
+    def gated_sum(self, length: int, counts: Encoding, held: bytes) -> tuple[SumOpened, SumOpened]:
+        """Counts for everybody, then the moments behind the gate that they give, at the same parameters."""
+        ring, parameters = RINGS[counts.ring.bits], bytes(8 * length)
+        counted = self.ask(SumRequest(parameters, counts.digest, counts.length, counts=True, ring=ring))
         assert isinstance(counted, SumOpened), counted
-        opened = self.ask(SumRequest(bytes(8 * length), _encoding(length), length, whole=True, held=held))
+        opened = self.ask(SumRequest(parameters, _encoding(length), length, whole=True, held=held))
         assert isinstance(opened, SumOpened), opened
         return counted, opened
 

@@ -185,13 +185,30 @@ class ExchangeFigures:
 
 
 @dataclass(frozen=True)
+class GatedFigures:
+    """A round of counts and one of the moments behind their gate, together.
+
+    Attributes:
+        row_cap: Of each tenant: with n it says which ring the counts fit in.
+        missing: Whether cells may be missing, so that the observed cells of each column are counted too.
+        counts_length, ring_bits: Of the vector of counts.
+    """
+
+    row_cap: int
+    missing: bool
+    counts_length: int
+    ring_bits: int
+    both: ExchangeFigures
+
+
+@dataclass(frozen=True)
 class TrafficFigures:
     """A window and its rounds.
 
     Attributes:
         window: The set-up for `window_rounds` rounds.
         plain: A round of increments.
-        gated: A round of counts and one of the moments behind their gate, together.
+        gated: Rounds behind a mass gate.
     """
 
     tenants: int
@@ -200,7 +217,7 @@ class TrafficFigures:
     window_rounds: int
     window: ExchangeFigures
     plain: ExchangeFigures
-    gated: ExchangeFigures
+    gated: tuple[GatedFigures, ...]
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,8 @@ def _server(sizes: Sizes, folder: Path) -> tuple[ServerFigures, ...]:
 
 def _traffic(sizes: Sizes, folder: Path) -> tuple[TrafficFigures, ...]:
     return tuple(
-        measure_traffic(shape, sizes.traffic_length, sizes.components, sizes.window_rounds) for shape in sizes.traffic
+        measure_traffic(each, sizes.traffic_length, sizes.columns, sizes.components, sizes.window_rounds)
+        for each in sizes.traffic
     )
 
 

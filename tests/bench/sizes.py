@@ -104,6 +104,30 @@ class ServedRows:
 
 
 @dataclass(frozen=True)
+class GatedRounds:
+    """What the vector of counts depends on besides the model.
+
+    Attributes:
+        row_cap: Of each tenant.
+        missing: Whether cells may be missing.
+    """
+
+    row_cap: int
+    missing: bool = False
+
+
+@dataclass(frozen=True)
+class MeasuredTraffic:
+    """A federation whose bytes are counted."""
+
+    shape: Shape
+    gated: tuple[GatedRounds, ...]
+
+
+_USUAL = (GatedRounds(5000), GatedRounds(5000, missing=True))
+
+
+@dataclass(frozen=True)
 class Sizes:
     """One run of the measurements.
 
@@ -116,12 +140,13 @@ class Sizes:
         privacy: Mixtures fitted with differential privacy.
         neighbours, lengths, client_times: k and L of a tenant's upload, and how often each is measured.
         server: Rounds at the server.
-        traffic, traffic_length, components: Federations whose bytes are counted, L, and the components behind a gate.
+        traffic, traffic_length: Federations whose bytes are counted, and L.
         window_rounds: W of those.
         tenants: Tenant processes, and SuperNodes.
         rounds: Over gRPC.
         warm_up: Rounds before those that count, for each length.
-        columns, components: Of the mixture whose statistics have about the first of those lengths; Flower's rounds sum them.
+        columns, components: Of the mixture whose statistics have about the first of those lengths; Flower's rounds sum them, and gates
+            are over its counts.
         flower_iterations: EM iterations over Flower, by its link.
         sums: In memory.
         served: Requests to served models.
@@ -141,7 +166,7 @@ class Sizes:
     lengths: tuple[int, ...]
     client_times: int
     server: tuple[ServerRounds, ...]
-    traffic: tuple[Shape, ...]
+    traffic: tuple[MeasuredTraffic, ...]
     traffic_length: int
     window_rounds: int
     tenants: int
@@ -189,7 +214,13 @@ def ordinary(whole: bool) -> Sizes:
             # For its memory: what came of an incomplete block is kept apart. As many blocks as a session of 100 has by default.
             ServerRounds(Shape(100, blocks=14), 100_000, (), times=0, recovers=False),
         ),
-        traffic=(Shape(10), Shape(50), Shape(100), thousand),
+        traffic=(
+            # The 2 000 rows of ten such tenants are about as many as leave the counts in the ring of 32 bits.
+            MeasuredTraffic(Shape(10), (GatedRounds(200), GatedRounds(200, missing=True), *_USUAL)),
+            MeasuredTraffic(Shape(50), _USUAL),
+            MeasuredTraffic(Shape(100), _USUAL),
+            MeasuredTraffic(thousand, _USUAL),
+        ),
         traffic_length=10_000,
         window_rounds=64,
         tenants=10,
@@ -222,7 +253,7 @@ SMALLEST = Sizes(
     lengths=(50,),
     client_times=1,
     server=(ServerRounds(Shape(5), 50, (0, 10), times=1, recovers=True),),
-    traffic=(Shape(5),),
+    traffic=(MeasuredTraffic(Shape(5), (GatedRounds(400), GatedRounds(5000, missing=True))),),
     traffic_length=50,
     window_rounds=8,
     tenants=3,

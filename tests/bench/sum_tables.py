@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.bench.figures import AbsentSum, ClientFigures, ExchangeFigures, ServerFigures, SumFigures, TrafficFigures
+from tests.bench.figures import (
+    AbsentSum,
+    ClientFigures,
+    ExchangeFigures,
+    GatedFigures,
+    ServerFigures,
+    SumFigures,
+    TrafficFigures,
+)
 from tests.bench.our_sums import LOST_UPLOADS, NO_DROPOUT, SILENT_AFTER
 from tests.bench.table_cells import Page, kilobytes, number, verdict
 
@@ -152,15 +160,23 @@ def print_traffic(traffic: Sequence[TrafficFigures], page: Page) -> None:
         for what, figures in (
             (f"window of {each.window_rounds} rounds", each.window),
             ("EM round", each.plain),
-            ("gated EM round", each.gated),
+            *((_say_gated(gated), gated.both) for gated in each.gated),
         ):
             table.add_row(f"{name}: {what}", *_exchange(figures))
         table.add_section()
     page.print(table)
     page.print(
         "Mean bytes over all tenants; on the complete graph every tenant is a witness. Up and down include 8·L bytes of statistics and of "
-        "parameters. A gated EM round is two sums: counts, which everybody recomputes from all uploads of them, and the moments."
+        "parameters. A gated EM round is two sums: counts, so many words, which everybody recomputes from all uploads of them, and the "
+        "moments. With holes, where cells may be missing, the observed cells of each column are counted too. Counts "
+        "are in words of 32 bits only while the row caps of all tenants together stay below 2 048 rows: 20 fraction bits are the fewest "
+        "that an encoding has."
     )
+
+
+def _say_gated(gated: GatedFigures) -> str:
+    kind = "gated EM round with holes" if gated.missing else "gated EM round"
+    return f"{kind}, row caps {number(gated.row_cap)}: {number(gated.counts_length)} words of {gated.ring_bits} bits"
 
 
 def _exchange(figures: ExchangeFigures) -> tuple[str, ...]:

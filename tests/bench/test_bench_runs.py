@@ -21,9 +21,11 @@ from tests.bench.peer_em import blanked, made_case
 from tests.bench.privacy_utility import measure_utility
 from tests.bench.run import run_bench
 from tests.bench.scale import draw, measure_scale
-from tests.bench.sizes import SMALLEST, PrivateFits
+from tests.bench.shapes import Shape
+from tests.bench.sizes import SMALLEST, GatedRounds, MeasuredTraffic, PrivateFits
 from tests.bench.table_cells import Page
 from tests.bench.tables import print_bench
+from tests.bench.traffic import counts_encoding, measure_traffic
 from tests.bench.utility_table import print_utility
 
 
@@ -95,6 +97,32 @@ def test_noise_inside_the_sum_costs_less_than_local_noise() -> None:
     console = Console(file=io.StringIO(), width=200)
     print_utility([figures], Page(console))
     assert f"{fit.local:.3f}" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("row_cap", "missing", "length", "bits"),
+    [
+        # 2 K + 1 = 21 counts, or 2 K (D + 1) + 1 = 881; a word for faults; 2560 bits of check words.
+        (5000, False, 21 + 1 + 40, 64),
+        (5000, True, 881 + 1 + 40, 64),
+        (204, False, 21 + 1 + 80, 32),
+        (205, False, 21 + 1 + 40, 64),
+    ],
+)
+def test_counts_behind_a_gate_are_those_that_sessions_send(row_cap: int, missing: bool, length: int, bits: int) -> None:
+    encoding = counts_encoding(GatedRounds(row_cap, missing), tenants=10, columns=43, components=10)
+    assert (encoding.length, encoding.ring.bits) == (length, bits)
+    figures = measure_traffic(
+        MeasuredTraffic(Shape(3), (GatedRounds(row_cap, missing),)),
+        length=4,
+        columns=43,
+        components=10,
+        window_rounds=8,
+    )
+    (gated,) = figures.gated
+    assert gated.counts_length == counts_encoding(GatedRounds(row_cap, missing), 3, 43, 10).length
+    # The upload of the counts and of four numbers at most, beside what a message has around them.
+    assert 0 < gated.both.bytes_up - gated.counts_length * gated.ring_bits / 8 < 3000
 
 
 def test_one_section_runs_alone(tmp_path: Path) -> None:

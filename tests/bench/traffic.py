@@ -1,21 +1,25 @@
-"""What a window costs, and how many bytes a round has: gated (counts, then moments) and not."""
+"""What a window costs, and how many bytes a round has: gated (counts, then moments) and not.
+
+Counts are as long, and in the ring, as a session of a Gaussian mixture has them over a roster with the row caps that are stated.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fed_em_protocols.ring import RING_32
+from fed_em.component_counts import counts_layout
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em_protocols.encoding import Encoding
 from tests.bench.cheap_tenants import cheap_tenants
 from tests.bench.drive import Costs, Drive, Traffic
-from tests.bench.figures import ExchangeFigures, TrafficFigures
+from tests.bench.figures import ExchangeFigures, GatedFigures, TrafficFigures
 from tests.bench.shapes import Shape
+from tests.bench.sizes import GatedRounds, MeasuredTraffic
 
 WINDOW_ROUNDS = 64
 _WARM_UP_LENGTH = 8
 _SET_UP_KINDS = frozenset({"OpenWindow", "Advertise", "SetUp", "Reveal", "Neighbours", "Deposit", "Boxes", "Ready"})
 _SERVED = frozenset({"Advertise", "Reveal", "Deposit", "Ready"})
-# Mass, squared mass and supporting tenants of each component.
-_COUNTS = 3
 
 
 def measure_window(shape: Shape, window_rounds: int = WINDOW_ROUNDS) -> ExchangeFigures:
@@ -25,9 +29,11 @@ def measure_window(shape: Shape, window_rounds: int = WINDOW_ROUNDS) -> Exchange
         return _open_window(drive)
 
 
-def measure_traffic(shape: Shape, length: int, components: int, window_rounds: int = WINDOW_ROUNDS) -> TrafficFigures:
-    """A window, a round in it, and a gated one; as many bytes of parameters as of statistics."""
-    held = bytes((components + 7) // 8)
+def measure_traffic(
+    traffic: MeasuredTraffic, length: int, columns: int, components: int, window_rounds: int = WINDOW_ROUNDS
+) -> TrafficFigures:
+    """A window, a round in it, and gated ones; as many bytes of parameters as of statistics."""
+    shape, held = traffic.shape, bytes((components + 7) // 8)
     drive = _drive(shape, window_rounds, mass_floor=1000, held=held)
     with cheap_tenants(drive, fake_deals=True):
         window = _open_window(drive)
@@ -36,9 +42,19 @@ def measure_traffic(shape: Shape, length: int, components: int, window_rounds: i
         drive.take_costs(), drive.take_traffic()
         drive.sum(length)
         plain = _figures(drive.take_costs(), drive.take_traffic(), drive)
-        drive.gated_sum(length, _COUNTS * components + RING_32.for_counts.tail_words, held)
-        gated = _figures(drive.take_costs(), drive.take_traffic(), drive)
-    return TrafficFigures(shape.tenants, shape.graph, length, window_rounds, window, plain, gated)
+        gated = []
+        for rounds in traffic.gated:
+            counts = counts_encoding(rounds, shape.tenants, columns, components)
+            drive.gated_sum(length, counts, held)
+            spent = _figures(drive.take_costs(), drive.take_traffic(), drive)
+            gated.append(GatedFigures(rounds.row_cap, rounds.missing, counts.length, counts.ring.bits, spent))
+    return TrafficFigures(shape.tenants, shape.graph, length, window_rounds, window, plain, tuple(gated))
+
+
+def counts_encoding(rounds: GatedRounds, tenants: int, columns: int, components: int) -> Encoding:
+    """How a session of a Gaussian mixture encodes its counts."""
+    model = GaussianMixtureModel(components, columns, missing=rounds.missing)
+    return Encoding.of_counts(counts_layout(model), (rounds.row_cap,) * tenants)
 
 
 def _drive(shape: Shape, window_rounds: int, mass_floor: int = 0, held: bytes = b"\0") -> Drive:

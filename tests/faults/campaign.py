@@ -25,7 +25,7 @@ class Tally:
         opened: Sums opened, every one of them checked.
         failed: Requests that ended without a sum.
         violations: Plan and complaint of each session in which a property did not hold.
-        seconds: Wall time.
+        seconds, cpu: By the clock, and of all processors together.
     """
 
     sessions: int = 0
@@ -34,6 +34,7 @@ class Tally:
     failed: int = 0
     violations: tuple[tuple[Plan, str], ...] = ()
     seconds: float = 0.0
+    cpu: float = 0.0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -43,6 +44,7 @@ class Tally:
             self.failed + other.failed,
             self.violations + other.violations,
             self.seconds + other.seconds,
+            self.cpu + other.cpu,
         )
 
     def __str__(self) -> str:
@@ -50,7 +52,8 @@ class Tally:
         return (
             f"{self.sessions} sessions ({100 * self.faulty / max(1, self.sessions):.0f} % with two faults or more), "
             f"{self.opened} sums opened and checked, {self.failed} requests without a sum, "
-            f"{len(self.violations)} violations; {rate:.0f} sessions a second"
+            f"{len(self.violations)} violations; {self.seconds:.0f} s and {self.cpu:.0f} s of CPU, "
+            f"{rate:.0f} sessions a second"
         )
 
 
@@ -65,7 +68,7 @@ def complaint_about(plan: Plan) -> tuple[str, Tally]:
 
 def run_seeds(seeds: Iterable[int]) -> Tally:
     """Simulate the sessions of some seeds, in this process."""
-    total = Tally()
+    start, total = time.process_time(), Tally()
     with remembered_protocol():
         for seed in seeds:
             plan = plan_of(seed)
@@ -73,7 +76,7 @@ def run_seeds(seeds: Iterable[int]) -> Tally:
             total += tally
             if complaint:
                 total += Tally(violations=((plan, complaint),))
-    return total
+    return total + Tally(cpu=time.process_time() - start)
 
 
 def run_campaign(first: int, sessions: int) -> Tally:

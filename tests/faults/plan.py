@@ -8,6 +8,8 @@ from enum import Enum
 
 from fed_em_protocols.terms import Trust, default_colluders
 
+SPARSE_TENANTS = 9
+
 
 class FaultKind(Enum):
     """What goes wrong with one message, or at the moment that it is to be delivered."""
@@ -53,6 +55,8 @@ class Plan:
         gated: Whether each sum stands behind a mass gate, and is two: counts and moments.
         rounds: Sums that are asked for, at least 3.
         faults: By message, ascending.
+        change: Before which sum, counted from 0, an operator gives which tenant other rows and starts it anew: a base round follows.
+        sparse: Whether tenants share masks with six neighbours only, and five witnesses certify.
     """
 
     seed: int
@@ -64,15 +68,19 @@ class Plan:
     gated: bool
     rounds: int
     faults: tuple[Fault, ...]
+    change: tuple[int, int] | None = None
+    sparse: bool = False
 
     def __str__(self) -> str:
         shape = f"n={self.n} {self.trust.label} f={self.colluders} blocks={self.blocks} W={self.window_rounds}"
         shape += " gated" if self.gated else ""
+        shape += " sparse" if self.sparse else ""
+        shape += f" rows of {self.change[1]} change at {self.change[0]}" if self.change else ""
         return f"seed {self.seed}: {shape} rounds={self.rounds}; {', '.join(map(str, self.faults)) or 'no fault'}"
 
 
 def plan_of(seed: int) -> Plan:
-    """The plan of a seed. Three in four have a fault, about half have two or more."""
+    """The plan of a seed. Three in four have a fault, about half have two or more; in one in four some rows change."""
     draw = random.Random(seed)
     # A session costs as much as n²: small federations come more often, of every size there are hundreds in ten thousand.
     (n,) = draw.choices(range(3, 10), weights=(10, 8, 4, 2, 1, 1, 1))
@@ -86,7 +94,13 @@ def plan_of(seed: int) -> Plan:
     messages = n * (9 + 8 * rounds * (2 if gated else 1))
     count = draw.choice([0, 1, 2, 2, 3, 5])
     faults = sorted((_fault(draw, messages) for _ in range(count)), key=lambda fault: fault.message)
-    return Plan(seed, n, trust, colluders, blocks, draw.randint(2, 4), gated, rounds, tuple(faults))
+    window_rounds = draw.randint(2, 4)
+    change = (draw.randrange(1, rounds), draw.randrange(n)) if draw.random() < 0.25 else None
+    # The fewest tenants with a graph whose tenants have not everybody for a neighbour, and one to spare.
+    sparse = n == SPARSE_TENANTS and draw.random() < 0.7
+    if sparse:
+        colluders = blocks = 0
+    return Plan(seed, n, trust, colluders, blocks, window_rounds, gated, rounds, tuple(faults), change, sparse)
 
 
 def _fault(draw: random.Random, messages: int) -> Fault:
@@ -105,4 +119,6 @@ def smaller_plans(plan: Plan) -> tuple[Plan, ...]:
     ]
     shorter = [replace(plan, rounds=plan.rounds - 1)] if plan.rounds > 3 else []
     plainer = [replace(plan, gated=False)] if plan.gated else []
+    plainer += [replace(plan, change=None)] if plan.change else []
+    plainer += [replace(plan, sparse=False)] if plan.sparse else []
     return (*fewer, *plainer, *shorter, *earlier)

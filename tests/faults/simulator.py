@@ -4,7 +4,7 @@
 
 Raises `Violated` if a sum is wrong, a round is opened twice, a sum splits a block, or moments are not those of the tenants that were
 counted; anything but a `PeerFault` that escapes a machine is a violation as well. What is checked of every running total: it is the
-plain integer sum of its members' vectors, each at the parameters of its unit's base round.
+plain integer sum of its members' vectors, each at the parameters of its unit's base round, over the rows that it then had.
 
 Everybody is honest, and links that break and sides that crash are everyday trouble: whoever accuses anybody over them violates a
 property too. Messages that are lost, changed or out of order on a link that holds are more than any transport does; a tenant's process
@@ -40,10 +40,11 @@ from fed_em_protocols.coordinator_state import (
     Timetable,
 )
 from fed_em_protocols.errors import PeerFault
+from fed_em_protocols.masks import RingVector
 from fed_em_protocols.policy import TermsPolicy
 from fed_em_protocols.ring import RING_64
-from fed_em_protocols.tenant_state import TenantSelf
-from fed_em_protocols.terms import guarded_units
+from fed_em_protocols.tenant_state import Evaluate, TenantSelf
+from fed_em_protocols.terms import Trust, guarded_units
 from fed_em_simulations.simulated_parties import seeded_randomness
 from tests.faults.plan import Fault, FaultKind, Plan
 from tests.protocols.auditor import Auditor
@@ -63,6 +64,13 @@ _RESTART = 0.3
 _LENGTH = 2 + RING_64.tail_words
 _GATED_LENGTH = 2 + RING_64.for_counts.tail_words
 _MASS_FLOOR = 1000
+# No graph of nine tenants has any bits of security: what is tested here is that the machines find their way on one.
+_WITNESSES = 5
+_OF_A_GRAPH = {"neighbours": 6, "share_threshold": 3, "minimum_survivors": 7}
+_SPARSE = {
+    Trust.SEMI_HONEST: _OF_A_GRAPH,
+    Trust.MALICIOUS_SERVER: {**_OF_A_GRAPH, "side_honest": 1, "witnesses": _WITNESSES, "certificate_quorum": 3},
+}
 _MOST_EVENTS = 20_000
 _MOST_ATTEMPTS = 4
 
@@ -111,13 +119,32 @@ def simulate(plan: Plan) -> Outcome:
     return _Simulation(plan).run()
 
 
+@dataclass
+class _Rows(KnownVector):
+    """What a tenant's process computes from its rows; `given` remembers of which rows, by the parameters.
+
+    Rows that are not the first ones are found to be others at every start, as whoever has kept a fingerprint of the rows finds it.
+    """
+
+    others: bool = False
+    given: dict[bytes, KnownVector] = field(default_factory=dict)
+
+    def changed(self, session: bytes) -> bool:
+        return self.others
+
+    def evaluate(self, asked: Evaluate) -> RingVector:
+        self.given.setdefault(asked.parameters, self)
+        return super().evaluate(asked)
+
+
 class _Simulation:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._draw = random.Random(plan.seed)
-        self._roster = roster_of(plan.n, blocks=plan.blocks or 1)
+        self._roster = roster_of(plan.n, blocks=plan.blocks or 1, witnesses=_WITNESSES if plan.sparse else None)
         self._length = _GATED_LENGTH if plan.gated else _LENGTH
-        self._works = [KnownVector(1000 * plan.seed + i, self._length) for i in range(plan.n)]
+        self._seeds = [1000 * plan.seed + i for i in range(plan.n)]
+        self._given: list[dict[bytes, KnownVector]] = [{} for _ in range(plan.n)]
         self._tenants = [_Tenant() for _ in range(plan.n)]
         self._roster_index = {tenant.name: index for index, tenant in enumerate(self._roster.tenants)}
         self._faults = {fault.message: fault for fault in plan.faults}
@@ -131,7 +158,7 @@ class _Simulation:
         terms = terms_of(
             self._roster,
             trust=int(plan.trust), colluders=plan.colluders, blocks=plan.blocks, window_rounds=plan.window_rounds,
-            mass_floor=_MASS_FLOOR if plan.gated else 0,
+            mass_floor=_MASS_FLOOR if plan.gated else 0, **(_SPARSE[plan.trust] if plan.sparse else {}),
         )  # fmt: skip
         self._units = guarded_units(self._roster, terms)
         self._state: CoordinatorState = coordinator_start(
@@ -144,6 +171,8 @@ class _Simulation:
         opened = failed = attempts = 0
         while opened < self._plan.rounds and attempts < self._plan.rounds + _MOST_ATTEMPTS:
             attempts += 1
+            if self._plan.change is not None and opened == self._plan.change[0]:
+                self._change_rows(self._plan.change[1])
             result = self._request(b"parameters %d" % attempts)
             if isinstance(result, SumOpened):
                 opened += 1
@@ -219,14 +248,15 @@ class _Simulation:
         plain = np.zeros(self._length, dtype=np.uint64)
         for unit, base in zip(self._units, total.bases, strict=True):
             for index in unit if base else ():
-                plain += self._works[index].vector_at(total.headers[base].attachment)
+                at = total.headers[base].attachment
+                plain += self._given[index][at].vector_at(at)
         if not np.array_equal(plain, total.vector):
             raise Violated(f"the running total after round {self._state.last_round} is wrong")
 
     def _check_counts(self, counted: SumOpened, parameters: bytes) -> None:
         plain = np.zeros(self._length, dtype=np.uint64)
         for index in counted.survivors:
-            plain += self._works[index].vector_at(parameters, RING_64.for_counts)
+            plain += self._given[index][parameters].vector_at(parameters, RING_64.for_counts)
         if not np.array_equal(plain, counted.vector):
             raise Violated(f"the counts of round {counted.round} are wrong")
 
@@ -257,13 +287,14 @@ class _Simulation:
         self._lives += 1
         me = TenantSelf(
             self._roster, index, identity_of(f"t{index}"),
-            TermsPolicy(allow_semi_honest=True, colluders=0, difference_guard=False), "simulated",
+            TermsPolicy(allow_semi_honest=True, colluders=0, difference_guard=False, graph_bits=0), "simulated",
         )  # fmt: skip
         randomness = seeded_randomness(1000 * self._plan.seed + self._lives)
         tenant = self._tenants[index]
         tenant.meddled_with = False
         # What a process has counted it does not know from its predecessor.
-        work = KnownVector(self._works[index].seed, self._length)
+        seed, first = self._seeds[index], 1000 * self._plan.seed + index
+        work = _Rows(seed, self._length, others=seed != first, given=self._given[index])
         tenant.session = TenantSession(me, work, tenant.marks, randomness)
         self._dial(index)
 
@@ -291,6 +322,13 @@ class _Simulation:
 
         if tell:
             self._after(_LATENCY, unlinked)
+
+    def _change_rows(self, index: int) -> None:
+        """Once: its operator stops it, gives it other rows, and starts it again."""
+        changed = 1000 * self._plan.seed + self._plan.n + index
+        if self._seeds[index] != changed:
+            self._seeds[index] = changed
+            self._crash_tenant(index, _RESTART)
 
     def _crash_tenant(self, index: int, seconds: float) -> None:
         tenant = self._tenants[index]

@@ -25,7 +25,7 @@ from fed_em_protocols.addresses import split_address
 from fed_em_protocols.checks import Finding
 from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.limits import PROTOCOL_VERSION
-from fed_em_protocols.party import SERVER_HOST, load_keys, make_roster
+from fed_em_protocols.party import SERVER_HOST, create_tenant_keys, load_keys, make_roster
 from fed_em_protocols.policy import check_terms
 from fed_em_server.configuration import read_server_configuration
 from fed_em_server.grpc_hub import GrpcHub
@@ -36,11 +36,12 @@ from tests.parties.forest import NAMES, MakeParties, Parties, as_authority, vouc
 
 PROTECTION = ["trust", "losses", "blocks"]
 TENANT_CHECKS = [
-    "configuration", "versions", "policy", "roster", "keys", "certificate", "certificate", "clock", *PROTECTION, "name",
+    "configuration", "versions", "swap", "policy", "roster", "keys", "certificate", "certificate", "clock", *PROTECTION, "name",
 ]  # fmt: skip
 SERVER_CHECKS = [
     "configuration",
     "versions",
+    "swap",
     "roster",
     "keys",
     "name",
@@ -313,6 +314,35 @@ class TestTenant:
         findings = tenant_findings(parties.tenant_file(rooster='"x"'))
         assert [(f.what, f.failed) for f in findings] == [("configuration", True), ("versions", False)]
         assert "did you mean 'roster'?" in findings[0].remedy
+
+
+class TestLargeRosters:
+    @pytest.fixture
+    def many(self, parties: Parties) -> Parties:
+        """Seventy tenants, of whom three are on disk."""
+        named = [create_tenant_keys(parties.folder / f"more{i}", f"more{i}", 10, datetime.now(UTC)) for i in range(67)]
+        cards = [*(parties.cards[name] for name in NAMES), *named]
+        parties.roster_file.unlink()
+        roster = make_roster("forest", parties.cards["server"], cards)
+        roster.write_new(parties.roster_file)
+        return replace(parties, roster=roster)
+
+    def test_the_bits_that_a_session_states_are_told(self, many: Parties) -> None:
+        told = server_findings(many.server_file(trust="{security_bits = 44, correctness_bits = 12}"))
+        assert not any(f.failed for f in told)
+        assert "chosen for 44 bits of security and 12 of correctness" in next(
+            f.detail for f in told if f.what == "graph"
+        )
+
+    def test_the_complete_graph_if_that_is_what_a_session_states(self, many: Parties) -> None:
+        told = server_findings(many.server_file(trust='{graph = "complete"}'))
+        assert not any(f.failed for f in told)
+        assert "graph" not in {f.what for f in told}
+        assert "q = 37 of 70 witnesses" in next(f.detail for f in told if f.what == "losses")
+
+    def test_the_bits_that_a_tenant_demands_are_told(self, many: Parties) -> None:
+        told = {f.what: f.detail for f in reversed(tenant_findings(many.tenant_file(policy="{graph_bits = 44}")))}
+        assert "chosen for 44 bits of security" in told["graph"]
 
 
 class TestServer:

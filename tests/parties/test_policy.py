@@ -128,9 +128,14 @@ class TestReading:
             "allow_semi_honest": True, "difference_guard": "off", "minimum_cohort": 4, "colluders": 1, "mass_floor": 0.5,
             "round_cap": 7, "schema_hash": "0" * 64, "models": ["mixed-mixture"], "components": 3, "columns": ["age"],
             "rosters": ["0" * 64], "hours": "01:00-02:00", "time_zone": "Europe/Berlin", "privacy": {"required": True},
-            "measurements": True, "measuring": {"points": 2},
+            "measurements": True, "measuring": {"points": 2}, "graph_bits": 50,
         }  # fmt: skip
         assert PolicyTable.model_validate({name: others[name]}).digest != PolicyTable().digest
+
+    def test_the_digest_of_the_defaults_is_what_it_was_in_the_first_version(self) -> None:
+        """Commitments in recorded sessions open to it, whatever may be stated since."""
+        assert PolicyTable().digest.hex() == "78d98978cab1a48972a4c06cb8c50c1020c3519e5b046dc15d5902efca3c9023"
+        assert PolicyTable(graph_bits=40).canonical == PolicyTable().canonical
 
     def test_the_families_are_those_that_sessions_may_fit(self) -> None:
         for family in ("gaussian-mixture", "mixed-mixture"):

@@ -114,6 +114,17 @@ class TestWords:
         assert any("of 66 witnesses" in f.detail for f in findings)
         assert "1 may be out of a sum" in findings[-1].detail
 
+    def test_the_bits_that_were_stated(self) -> None:
+        findings = told(100, 90, blocks=14, witnesses=66, colluders=5, security_bits=48, correctness_bits=10)
+        assert "chosen for 48 bits of security and 10 of correctness" in findings[1].detail
+
+    def test_a_large_roster_with_the_complete_graph(self) -> None:
+        findings = told(100, 7, blocks=14, witnesses=66, colluders=5, complete=True)
+        assert [f.what for f in findings] == ["trust", "losses", "blocks"]
+        assert "τ = 51 shares, q = 53 of 100 witnesses" in findings[1].detail
+        (failed,) = (f for f in told(129, 8, blocks=14, witnesses=66, colluders=6, complete=True) if f.failed)
+        assert failed.what == "losses" and "129 tenants are too many" in failed.detail
+
     def test_a_large_roster_without_a_graph(self) -> None:
         failed = [f for f in told(100, 50, blocks=14, witnesses=50, colluders=5) if f.failed]
         assert [f.what for f in failed] == ["graph"]

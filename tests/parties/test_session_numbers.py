@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from fed_em.errors import CallerError
+from fed_em_client.configuration import PolicyTable
 from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.graph_parameters import malicious_server_parameters, semi_honest_parameters
 from fed_em_protocols.policy import TermsPolicy, check_terms
+from fed_em_protocols.policy_rules import PolicyRule
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.roster_shape import (
     dealt_blocks,
@@ -26,6 +28,9 @@ from fed_em_server.session_terms import session_terms, warnings_of
 from federation import roster_of
 from federation import terms_of as admissible
 from tests.parties.forest import Parties
+
+GUARDED = ThreatModel(Trust.MALICIOUS_SERVER, 1, guarded=True)
+UNGUARDED = replace(GUARDED, guarded=False)
 
 
 class TestBlocks:
@@ -89,19 +94,19 @@ class TestWitnesses:
 
 class TestLeastSum:
     def test_with_blocks_the_cohort_is_enough(self) -> None:
-        assert default_survivors(roster_of(9, blocks=3), 3, guarded=True) == 3
-        assert default_survivors(roster_of(4, blocks=2), 2, guarded=True) == 3
+        assert default_survivors(roster_of(9, blocks=3), 3, GUARDED) == 3
+        assert default_survivors(roster_of(4, blocks=2), 2, GUARDED) == 3
 
     def test_one_block_is_everybody(self) -> None:
-        assert default_survivors(roster_of(5), 3, guarded=True) == 5
+        assert default_survivors(roster_of(5), 3, GUARDED) == 5
 
     def test_without_blocks_it_is_half(self) -> None:
-        assert default_survivors(roster_of(9, blocks=3), 3, guarded=False) == 5
-        assert default_survivors(roster_of(9), 7, guarded=False) == 7
+        assert default_survivors(roster_of(9, blocks=3), 3, UNGUARDED) == 5
+        assert default_survivors(roster_of(9), 7, UNGUARDED) == 7
 
     def test_of_a_large_roster_a_tenth_may_be_missing(self) -> None:
-        assert default_survivors(roster_of(100, blocks=14), 7, guarded=True) == 90
-        assert default_survivors(roster_of(100, blocks=14), 7, guarded=True, dropouts=0.25) == 75
+        assert default_survivors(roster_of(100, blocks=14), 7, GUARDED) == 90
+        assert default_survivors(roster_of(100, blocks=14), 7, GUARDED, dropouts=0.25) == 75
 
 
 def terms_of(roster: Roster, parties: Parties, **trust: object) -> SessionTerms:
@@ -256,10 +261,45 @@ class TestSafeGraph:
         roster = roster_of(1000, blocks=19, witnesses=80)
         terms = terms_of(roster, parties)
         check_terms(TermsPolicy(), terms, roster)
-        with pytest.raises(TermsRefused, match="does not protect"):
-            check_terms(TermsPolicy(graph_bits=60), terms, roster)
+        demanding = PolicyTable(graph_bits=60).terms_policy()
+        with pytest.raises(TermsRefused, match=r"does not protect .* with 60 bits of security") as caught:
+            check_terms(demanding, terms, roster)
+        assert caught.value.rule is PolicyRule.GRAPH_BITS
+
+    @pytest.mark.parametrize("mode", ["malicious-server", "semi-honest"])
+    def test_a_session_may_state_its_bits(self, parties: Parties, mode: str) -> None:
+        roster = roster_of(1000, blocks=19, witnesses=80)
+        usual, sure, lax = (
+            terms_of(roster, parties, mode=mode, **bits)
+            for bits in ({}, {"security_bits": 60}, {"security_bits": 30, "correctness_bits": 10})
+        )
+        assert lax.neighbours < usual.neighbours < sure.neighbours
+        policy = TermsPolicy(allow_semi_honest=True)
+        check_terms(replace(policy, graph_bits=60), sure, roster)
+        for bits, terms in ((60, usual), (40, lax)):
+            with pytest.raises(TermsRefused, match="does not protect"):
+                check_terms(replace(policy, graph_bits=bits), terms, roster)
+        check_terms(replace(policy, graph_bits=30), lax, roster)
+
+
+class TestCompleteGraph:
+    """Of more than 64 tenants, where the operator wants it."""
+
+    @pytest.mark.parametrize("mode", ["malicious-server", "semi-honest"])
+    @pytest.mark.parametrize("n", [65, 128])
+    def test_terms_that_a_default_policy_admits(self, parties: Parties, n: int, mode: str) -> None:
+        roster = roster_of(n, blocks=n // default_block_size(n), witnesses=default_witnesses(n))
+        terms = terms_of(roster, parties, mode=mode, graph="complete")
+        assert (terms.neighbours, terms.witnesses, terms.share_threshold) == (0, 0, 0)
+        # No graph of chance: u_min is as in small rosters.
+        assert terms.minimum_survivors == terms.minimum_cohort == n // 20 + 2
+        check_terms(TermsPolicy(allow_semi_honest=True, graph_bits=128), terms, roster)
+
+    def test_there_is_none_of_more(self, parties: Parties) -> None:
+        with pytest.raises(CallerError, match="129 tenants are too many for the complete graph") as caught:
+            terms_of(roster_of(129, blocks=8, witnesses=60), parties, graph="complete")
+        assert 'graph = "auto"' in caught.value.remedy
 
 
 def test_graph_of_a_small_roster_follows_by_rule(tmp_path: Path) -> None:
-    threats = ThreatModel(Trust.MALICIOUS_SERVER, 1, guarded=True)
-    assert graph_of(roster_of(64, blocks=8), threats, 10) is None
+    assert graph_of(roster_of(64, blocks=8), GUARDED, 10) is None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fed_em_protocols.coordinator_state import NoticeKind
 from fed_em_protocols.coordinator_window import wants_window
+from fed_em_protocols.description import Column, SessionDescription
 from fed_em_protocols.errors import SumFailed
 from fed_em_protocols.graph import well_tied
 from fed_em_protocols.graph_parameters import GraphParameters, malicious_server_parameters, semi_honest_parameters
@@ -33,11 +34,14 @@ from fed_em_protocols.messages import (
     Shares,
     Upload,
 )
+from fed_em_protocols.policy import TermsPolicy, check_terms
 from fed_em_protocols.terms import Trust, whole_units
 from fed_em_protocols.transitions import SetUpPhase
+from fed_em_server.configuration import TrustTable
+from fed_em_server.session_terms import session_terms
 from fed_em_simulations.memory_hub import Fate, Interference, Passing
 from tests.protocols.crashes import crash_and_restart
-from tests.protocols.federation import TestFederation, kind_of
+from tests.protocols.federation import TestFederation, kind_of, roster_of
 from tests.protocols.interferences import (
     TO_SERVER,
     TO_TENANT,
@@ -371,3 +375,27 @@ def test_a_server_that_starts_anew_while_the_graph_is_drawn_goes_on(sends: bool)
     for _ in range(3):
         assert federation.sum().survivors == tuple(range(12))
     assert_no_error(federation)
+
+
+def test_sixty_six_tenants_that_want_the_complete_graph() -> None:
+    """By the terms that `[trust] graph = "complete"` gives, with a dropout before the upload and one after it."""
+    trust = TrustTable(graph="complete", difference_guard="off", window_rounds=1)
+    model = {"family": "gaussian-mixture", "n_components": 2}
+    description = SessionDescription(title="many", columns=(Column(name="x", low=0, high=1),), model=model)
+    terms = session_terms(trust, roster_of(66, witnesses=20), description, 1)
+    check_terms(TermsPolicy(difference_guard=False), terms, roster_of(66, witnesses=20))
+    graph = ("neighbours", "witnesses", "certificate_quorum", "share_threshold", "side_honest")
+    kept = ("trust", "minimum_cohort", "minimum_survivors", "colluders", "blocks", "window_rounds", *graph)
+    silent = {3: Header, 4: Certificate}
+
+    def interfere(passing: Passing) -> Fate:
+        mute = kind_of(passing.data) is silent.get(passing.tenant) and passing.direction is TO_TENANT
+        return Fate.KILL if mute else Fate.DELIVER
+
+    federation = TestFederation(
+        66, 1, interfere=interfere, named_witnesses=20, **{name: getattr(terms, name) for name in kept}
+    )
+    opened = federation.sum()
+    window = federation.server.state.window
+    assert window is not None and window.fixed.graph is None
+    assert opened.survivors == tuple(i for i in range(66) if i != 3)

@@ -1,4 +1,4 @@
-"""The cipher that is a price list: the same sums, the same bytes and times, no secrets; and no real tenant takes part in it."""
+"""The cipher that is a price list: the same sums, the same bytes and times, no secrets."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import pytest
 from small_tables import run, tables_of
 
 from fed_em.errors import CallerError
-from fed_em_protocols.errors import TermsRefused
 from fed_em_protocols.limits import MAX_TENANTS
-from fed_em_protocols.policy import TermsPolicy, check_terms
-from fed_em_protocols.terms import SUITE
 from fed_em_simulations import Federation
-from fed_em_simulations.costed_cipher import COSTED_SUITE, WARNING
+from fed_em_simulations.costed_cipher import WARNING
 from fed_em_simulations.simulated_parties import SimulatedParties
 from fed_em_simulations.trouble import Dropout, Leaves, Step
 
@@ -26,8 +23,7 @@ def test_sums_bytes_times_and_work_are_those_of_the_real_suite(trouble: tuple[Dr
     assert not costed.failure and not costed.accusations
     assert costed.model.parameters.distance(real.model.parameters) < 1e-12
     assert costed.bytes_up == real.bytes_up
-    # The suite's number is two bytes longer wherever the terms are sent.
-    assert costed.bytes_down == pytest.approx(real.bytes_down, abs=12)
+    assert costed.bytes_down == real.bytes_down
     assert costed.seconds == pytest.approx(real.seconds, rel=0.02)
     for kind in ("agreements", "signatures", "verifications", "masks", "mask_bytes", "densities"):
         assert getattr(costed.tenant_work, kind) == pytest.approx(getattr(real.tenant_work, kind), rel=0.02), kind
@@ -37,15 +33,6 @@ def test_sums_bytes_times_and_work_are_those_of_the_real_suite(trouble: tuple[Dr
 def test_the_outcome_says_so_and_the_real_one_does_not() -> None:
     assert WARNING in run(3, sums=2, cipher="costed").record.warnings
     assert WARNING not in run(3, sums=2).record.warnings
-
-
-def test_a_tenant_with_data_refuses_its_suite() -> None:
-    from tests.protocols.federation import roster_of, terms_of
-
-    roster = roster_of(4)
-    check_terms(TermsPolicy(difference_guard=False), terms_of(roster, suite=SUITE), roster)
-    with pytest.raises(TermsRefused, match=f"suite {COSTED_SUITE}, this tenant knows suite {SUITE}"):
-        check_terms(TermsPolicy(difference_guard=False), terms_of(roster, suite=COSTED_SUITE), roster)
 
 
 def test_nothing_of_it_is_left_behind() -> None:

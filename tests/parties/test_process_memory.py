@@ -1,0 +1,97 @@
+"""Processes that hold keys leave no memory to others: no core files, no debugger of the same user, and a word about swap."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fed_em.errors import FedEmError
+from fed_em_protocols import process_memory
+from fed_em_protocols.process_memory import check_swap
+from fed_em_simulations.command_line import app
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="prctl and /proc are Linux's")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("tenant", "x.toml"),
+        ("server", "x.toml"),
+        ("operate", "x.toml"),
+        ("measure", "x.toml", "--model", "x"),
+        ("shard", "127.0.0.1:1", "--patience", "1"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_commands_that_hold_keys_begin_with_it(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before they look for their files, which are not there."""
+    begun: list[str] = []
+    monkeypatch.setattr(process_memory, "keep_memory_private", lambda: begun.append("private"))
+    failed = CliRunner().invoke(app, arguments).exception
+    assert isinstance(failed, FedEmError)
+    assert begun == ["private"]
+
+
+# A process of a user without privileges, whose memory another process of that user reads: what a debugger begins with.
+_VICTIM = """
+import ctypes, os, resource, sys
+from fed_em_protocols.process_memory import keep_memory_private
+
+if os.getuid() == 0:
+    os.setgid(65534), os.setuid(65534)
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # as of a process that began as that user
+if sys.argv[1] == "private":
+    keep_memory_private()
+print("core", *resource.getrlimit(resource.RLIMIT_CORE), "dumpable", ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), flush=True)
+sys.stdin.read()
+"""
+_READER = """
+import os, sys
+
+if os.getuid() == 0:
+    os.setgid(65534), os.setuid(65534)
+try:
+    open(f"/proc/{sys.argv[1]}/environ", "rb").read()
+    print("read")
+except PermissionError:
+    print("refused")
+"""
+
+
+@on_linux
+@pytest.mark.parametrize(("kept", "dumpable", "outcome"), [("private", 0, "refused"), ("open", 1, "read")])
+def test_no_process_of_the_same_user_reads_it(kept: str, dumpable: int, outcome: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _VICTIM, kept], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as victim:
+        assert victim.stdin is not None and victim.stdout is not None
+        told = victim.stdout.readline()
+        assert told.endswith(f" dumpable {dumpable}\n") and (dumpable or told.startswith("core 0 0 "))
+        reader = [sys.executable, "-c", _READER, str(victim.pid)]
+        read = subprocess.run(reader, check=False, capture_output=True, text=True, timeout=300)
+        victim.stdin.close()
+    assert read.stdout == f"{outcome}\n", read.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Filename\tType\tSize\tUsed\tPriority\n", "none: "),
+        (
+            "Filename\tType\tSize\tUsed\tPriority\n/dev/dm-1   partition\t1\t0\t-2\n/swap file 1 0 -3\n",
+            "on /dev/dm-1, /swap: ",
+        ),
+        (None, "whether this machine swaps cannot be seen here"),
+    ],
+)
+def test_swap_is_told(tmp_path: Path, text: str | None, said: str) -> None:
+    swaps = tmp_path / "swaps"
+    if text is not None:
+        swaps.write_text(text)
+    finding = check_swap(swaps)
+    assert finding.detail.startswith(said) and not finding.failed
