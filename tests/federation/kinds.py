@@ -12,7 +12,6 @@ import numpy as np
 from mixed_federation import COLUMNS, LABELS, mixed_tables, write_mixed_federation
 from right_sums import assert_it_verifies, assert_sums_are_right
 from small_federation import MODEL, TABLES, Moment, clustered_rows, session_toml, write_small_federation
-from test_optimised_session import OVERLAPPING
 from test_selection import FAMILY
 from test_standard_error_sessions import assert_same_errors, in_one_place
 from test_streams import STREAM as BATCHES
@@ -20,12 +19,16 @@ from test_streams import records_of
 from test_tenant_weights import OWN
 
 from fed_em.candidates import Candidates
+from fed_em.criteria import BIC, HELD_OUT
 from fed_em.em import Step, Stopping, fit
+from fed_em.labelled_start import LABELLED_ROUNDS
 from fed_em.model_file import FittedModel, load_model, save_model
 from fed_em.parameters import Parameters
 from fed_em.records import Records
-from fed_em.starts import LLOYD_ROUNDS, ROUNDS, rounds_of
+from fed_em.starts import ROUNDS, rounds_of
+from fed_em.tenant_mixing import has_own_weights
 from fed_em.totals import TotalOfRows
+from fed_em_client.take_part import OWN_MODEL_FOLDER
 from fed_em_protocols.coordinator_state import SumOpened
 from fed_em_protocols.transcript.walk import Attempt, WalkedSession
 from fed_em_server.pooled import fit_pooled
@@ -34,8 +37,9 @@ from fed_em_server.serve import MODEL_FOLDER
 from fed_em_server.transcript_folder import read_session
 from fed_em_simulations.federation_folder import FederationFolder, Matrix
 
-# Whose process is killed.
+# Whose process is killed, of six in two blocks: t0, t2, t4 and t1, t3, t5.
 KILLED = "t1"
+SIZES = (60, 50, 40, 30, 35, 45)
 
 
 class Write(Protocol):
@@ -116,8 +120,8 @@ class Kind:
     def federation(
         self,
         folder: Path,
-        sizes: Sequence[int],
         times: str,
+        sizes: Sequence[int] = SIZES,
         trust: str = "",
         write: Write = write_small_federation,
     ) -> FederationFolder:
@@ -136,20 +140,11 @@ class Kind:
         return write(folder / "f", tenants, session)
 
 
-def rounds_opened(n: int) -> Moment:
-    return lambda rounds: len(rounds) >= n
-
-
-def rounds_since_pick(n: int) -> Moment:
-    """So many of the picked model; those of a bootstrap are told of nobody and come after the last."""
-    return lambda rounds: len(rounds) >= n + 1 and bool(rounds[-1 - n].picked)
-
-
 def assert_right(ended: Ended, kind: Kind) -> None:
     """All that can be said of a session of a kind that has ended."""
     assert_it_verifies(ended.federation)
     assert_sums_are_right(ended.federation, ended.transcript)
-    assert ended.record.rounds[-1].complete, "and all are back"
+    assert ended.record.rounds[-1].complete, "all are back"
     kind.came_right(ended)
 
 
@@ -157,6 +152,7 @@ def assert_tenants_have_it(ended: Ended) -> None:
     for name in ended.federation.tenant_files:
         kept = load_model(ended.federation.tenant(name).state / MODEL_FOLDER)
         assert kept.parameters.distance(ended.fitted.parameters) == 0
+        assert (ended.federation.tenant(name).state / OWN_MODEL_FOLDER).is_dir() == has_own_weights(kept.model)
 
 
 def assert_at_an_optimum(ended: Ended) -> None:
@@ -179,12 +175,17 @@ def assert_it_paused_and_leapt(ended: Ended) -> None:
         assert each.complete == (each.step not in (Step.PAUSED, Step.ABANDONED))
 
 
-def picked_by_bic(ended: Ended) -> None:
-    """As sessions are by default: of several starts, on two tracks."""
+def picked_by_held_out_rows(ended: Ended) -> None:
+    """Of generations of starts, then on two tracks: it is away in a start, in a round of models to pick from, and in one of the picked."""
     starts, together = ended.record.start_rounds, [each for each in ended.record.rounds if each.fitted_together]
+    assert len(starts) == rounds_of(1)
+    assert ended.partial(starts[ROUNDS:]) and not any(each.stale for each in starts)
+    selection = ended.record.selection
+    assert selection is not None and selection.complete and any(each.stale for each in together)
+    of_candidates = [one.criteria for one in selection.candidates]
+    for criterion, sign in ((HELD_OUT, 1), (BIC, -1)):
+        assert np.argmax([sign * criteria[criterion] for criteria in of_candidates]) == selection.picked == 1
     assert ended.federation.server.description.tracks == 2
-    assert len(starts) == ROUNDS and ended.partial(starts) and not any(each.stale for each in starts)
-    assert ended.record.selection is not None and together
     assert_it_paused_and_leapt(ended)
     assert_at_an_optimum(ended)
     told = ended.record.standard_errors
@@ -194,55 +195,37 @@ def picked_by_bic(ended: Ended) -> None:
     assert_same_errors(ended.fitted.errors, in_one_place(ended.fitted, of_told))
 
 
-# Steps of the picked model, before its bootstrap.
-_STEPS = 4
-
-
-def picked_by_held_out_rows(ended: Ended) -> None:
-    together = [each for each in ended.record.rounds if each.fitted_together]
-    assert any(each.stale for each in together)
-    selection = ended.record.selection
-    assert selection is not None and selection.complete
-    assert selection.candidates[selection.picked].components == 3
-    assert len(ended.iterations) == _STEPS
-    told = ended.record.standard_errors
-    assert told is not None and ended.fitted.errors is not None and told.replicates == 4
-    replicates = ended.sums[-told.sums :]
-    assert any(each.outcome.stale for each in replicates)
-    assert not replicates[-1].outcome.stale and not replicates[-1].outcome.missing
-    assert told.tenants == ended.record.tenants and told.records == len(ended.pooled)
-
-
-def squarem_after_generations(ended: Ended) -> None:
-    starts = ended.record.start_rounds
-    assert len(starts) == rounds_of(1)
-    assert ended.partial(starts[ROUNDS:]) and not any(each.stale for each in starts)
-    assert all(len(each.candidates) == 3 for each in starts[LLOYD_ROUNDS:])
-    assert_it_paused_and_leapt(ended)
-    assert_at_an_optimum(ended)
+_ITERATIONS, _REPLICATES = 12, 4
 
 
 def from_labels(ended: Ended) -> None:
-    """Its block is away in the second of two sums, which is taken until all are back: the start is that of everybody's labels."""
+    """By SQUAREM, to a bootstrap. Its block is away in the second sum of the start, which is taken until it is back: the start is that of
+    everybody's labels. It is away in an iteration, and in a round of replicates, whose last sum is of everybody.
+    """
     starts = ended.record.start_rounds
-    assert len(starts) > 2 and any(each.stale for each in starts) and starts[-1].complete
-    server = ended.federation.server
-    _, expected = fit_pooled(
-        server.description, ended.pooled, Stopping(0.0, 1), server.fit.seed, beginning=server.beginning()
-    )
-    assert ended.start().distance(expected.start) < 1e-6
-    assert_at_an_optimum(ended)
+    assert len(starts) > LABELLED_ROUNDS and any(each.stale for each in starts) and starts[-1].complete
+    assert_it_began_as_in_one_place(ended)
+    assert_it_paused_and_leapt(ended)
+    assert len(ended.iterations) == _ITERATIONS
+    told = ended.record.standard_errors
+    assert told is not None and ended.fitted.errors is not None and told.replicates == _REPLICATES
+    parts = [each.outcome for each in ended.sums[-told.sums :]]
+    assert any(each.stale for each in parts) and not parts[-1].stale and not parts[-1].missing
+    assert told.tenants == ended.record.tenants and told.records == len(ended.pooled)
 
 
 def from_a_model(ended: Ended) -> None:
-    """And with mixing weights of each tenant's own."""
-    server = ended.federation.server
-    _, expected = fit_pooled(
-        server.description, ended.pooled, Stopping(0.0, 1), server.fit.seed, beginning=server.beginning()
-    )
-    assert ended.start().distance(expected.start) < 1e-8
+    """With mixing weights of each tenant's own."""
+    assert_it_began_as_in_one_place(ended)
     assert any(each.stale for each in ended.iterations) and ended.record.converged
     assert np.diff([each.objective for each in ended.iterations]).min() > -1e-8
+
+
+def assert_it_began_as_in_one_place(ended: Ended) -> None:
+    server = ended.federation.server
+    once, begun = Stopping(0.0, 1), server.beginning()
+    _, expected = fit_pooled(server.description, ended.pooled, once, server.fit.seed, beginning=begun)
+    assert ended.start().distance(expected.start) < 1e-6
 
 
 def streamed(ended: Ended) -> None:
@@ -251,46 +234,52 @@ def streamed(ended: Ended) -> None:
     assert len(ended.iterations) == 60
 
 
-PICKED_BY_BIC, STREAM = "starts, BIC, two tracks, standard errors", "stream"
+def rounds_opened(n: int) -> Moment:
+    return lambda rounds, _: len(rounds) >= n
+
+
+def iterations_done(n: int) -> Moment:
+    return lambda rounds, _: rounds[-1].iteration >= n
+
+
+def fitted_together(rounds: Sequence[RoundRecord], _: int) -> bool:
+    return bool(rounds[-1].fitted_together) and not rounds[-1].picked
+
+
+def just_picked(rounds: Sequence[RoundRecord], _: int) -> bool:
+    return bool(rounds[-1].picked or rounds[-2].picked)
+
+
+def replicated(rounds: Sequence[RoundRecord], number: int) -> bool:
+    """Rounds of replicates are told of nobody."""
+    return rounds[-1].iteration == _ITERATIONS and number > rounds[-1].round + 1
+
+
+STREAM = "stream"
 KINDS = {
-    PICKED_BY_BIC: Kind(
-        FAMILY + '\n[selection]\ncomponents = [3, 4]\ncovariances = ["full"]\nmax_iterations = 2\n',
-        "tolerance = 1e-8\nmax_iterations = 200\nstandard_errors = true",
-        (rounds_opened(5), rounds_since_pick(1)),
-        picked_by_bic,
-        "lbfgs",
-        "starts = 2",
-    ),
-    "held-out rows, bootstrap": Kind(
-        FAMILY + '\n[selection]\ncomponents = [1, 3]\ncriterion = "held-out"\nheld_out = 0.4\nmax_iterations = 8\n',
-        f"tolerance = 0\nmax_iterations = {_STEPS}\nbootstrap = 4",
-        (rounds_opened(3), rounds_since_pick(_STEPS)),
+    "generations of starts, held-out rows, two tracks, standard errors": Kind(
+        FAMILY + '\n[selection]\ncomponents = [1, 3]\ncriterion = "held-out"\nheld_out = 0.4\nmax_iterations = 4\n',
+        "generations = 1\ntolerance = 1e-8\nmax_iterations = 200\nstandard_errors = true",
+        (rounds_opened(1 + ROUNDS + 3), fitted_together, just_picked),
         picked_by_held_out_rows,
         "lbfgs",
-    ),
-    "generations, SQUAREM": Kind(
-        OVERLAPPING,
-        "generations = 1\ntolerance = 1e-8\nmax_iterations = 200",
-        (rounds_opened(1 + ROUNDS + 3), rounds_opened(1 + rounds_of(1) + 2)),
-        squarem_after_generations,
-        "squarem",
         "starts = 2",
     ),
-    "labels": Kind(
+    "labels, SQUAREM, bootstrap": Kind(
         'family = "mixed-mixture"\nn_components = 3\ncovariance = "diag"' + LABELS,
-        "tolerance = 1e-7\nmax_iterations = 100",
-        (rounds_opened(1),),
+        f"tolerance = 0\nmax_iterations = {_ITERATIONS}\nbootstrap = {_REPLICATES}",
+        (rounds_opened(1), iterations_done(2), replicated),
         from_labels,
-        "lbfgs",
+        "squarem",
         'start = "labels"',
         mixed=True,
     ),
     "a model file, own mixing weights": Kind(
         MODEL + OWN,
         "tolerance = 1e-9\nmax_iterations = 100",
-        (rounds_opened(4),),
+        (iterations_done(3),),
         from_a_model,
         start='start = "{earlier}"',
     ),
-    STREAM: Kind(MODEL + BATCHES, "max_iterations = 60", (rounds_opened(4),), streamed),
+    STREAM: Kind(MODEL + BATCHES, "max_iterations = 60", (iterations_done(3),), streamed),
 }

@@ -18,8 +18,8 @@ from fed_em_simulations.volatile_marks import VolatileMarks
 
 COLUMNS = ("a", "b", "c")
 
-# Tells from the rounds that were opened so far whether it is time.
-Moment = Callable[[Sequence[RoundRecord]], bool]
+# Tells from the rounds that were opened so far, and the number of one in which a tenant uploads, whether it is time.
+Moment = Callable[[Sequence[RoundRecord], int], bool]
 ROW_CAP = 1000
 
 
@@ -146,7 +146,7 @@ class Killing(Recorder):
 
     Args:
         tenant: Its name.
-        moments: When, each time: at its next upload after the rounds that were opened so far are such.
+        moments: When, each time: at its first upload at which it is time.
         restart: Does it.
         log: What its processes write.
     """
@@ -160,7 +160,8 @@ class Killing(Recorder):
     def noticed(self, notice: Notice) -> None:
         super().noticed(notice)
         its = self._tenant in notice.tenants
-        if notice.kind is NoticeKind.UPLOADED and its and self._moments and self._moments[0](self.rounds):
+        uploaded = notice.kind is NoticeKind.UPLOADED and its
+        if uploaded and self._moments and self._moments[0](self.rounds, notice.round):
             self._moments.pop(0)
             self.restarts += 1
             self._restart()

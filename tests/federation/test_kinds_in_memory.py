@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from kinds import KILLED, KINDS, PICKED_BY_BIC, STREAM, Ended, assert_right
+from kinds import KILLED, KINDS, STREAM, Ended, assert_right
 from small_federation import Moment, Recorder, memory_hub
 from test_dropouts import TIMES, Trouble
-from test_processes import SIZES
 
 from fed_em_server.serve import keep_outcome, open_server
 from fed_em_server.session import run_session
 from fed_em_simulations.memory_hub import Fate, MemoryHub
 
-# A stream's minibatches are told by the logs that processes keep, and `test_streams` has one whose tenant is killed. So have
-# `test_session_starts`, `test_selection`, `test_optimised_session` and `test_standard_error_sessions` of what the first kind is made of.
-NAMES = [name for name in KINDS if name not in (PICKED_BY_BIC, STREAM)]
+# A stream's minibatches are told by the logs that processes keep; `test_streams` has one whose tenant is killed.
+NAMES = [name for name in KINDS if name != STREAM]
 
 
 class Deaths:
@@ -27,8 +25,9 @@ class Deaths:
         self._tenant, self._moments, self._watcher = tenant, list(moments), watcher
         self.hub: MemoryHub | None = None
 
-    def __call__(self, tenant: int, _: int) -> Fate:
-        if tenant != self._tenant or not self._moments or not self._moments[0](self._watcher.rounds):
+    def __call__(self, tenant: int, number: int) -> Fate:
+        its = tenant == self._tenant and bool(self._watcher.rounds)
+        if not its or not self._moments or not self._moments[0](self._watcher.rounds, number):
             return Fate.DELIVER
         self._moments.pop(0)
         assert self.hub is not None
@@ -39,7 +38,7 @@ class Deaths:
 @pytest.mark.parametrize("name", NAMES)
 def test_with_a_tenant_that_comes_and_goes_it_comes_right(tmp_path: Path, name: str) -> None:
     kind, watcher = KINDS[name], Recorder()
-    federation = kind.federation(tmp_path, SIZES, TIMES)
+    federation = kind.federation(tmp_path, TIMES)
     deaths = Deaths(federation.roster.index(KILLED), kind.moments, watcher)
     deaths.hub = memory_hub(federation, interfere=Trouble(deaths))
     server = open_server(federation.server)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from kinds import KILLED, KINDS, Ended, assert_right, assert_tenants_have_it
 from small_federation import Killing
-from test_processes import SIZES
 
 from fed_em_server.serve import keep_outcome, open_server
 from fed_em_server.session import run_session
@@ -15,13 +14,13 @@ from fed_em_simulations.tenant_fleet import tenant_processes
 
 pytestmark = pytest.mark.slow
 
-TIMES = "gather = 200\npatience = 0.05\nstraggler = 0.5\nset_up = 5\nupload = 10\nopen = 2"
+TIMES = "gather = 200\npatience = 0.05\nstraggler = 5\nset_up = 5\nupload = 10\nopen = 2"
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_it_comes_right(tmp_path: Path, name: str) -> None:
     kind = KINDS[name]
-    federation = kind.federation(tmp_path, SIZES, TIMES)
+    federation = kind.federation(tmp_path, TIMES)
     server = open_server(federation.server)
     plan, hub = server.plan("grpc"), server.hub()
     log = federation.tenant_files[KILLED].parent / "log.txt"
