@@ -18,7 +18,7 @@ from fed_em_simulations.volatile_marks import VolatileMarks
 
 COLUMNS = ("a", "b", "c")
 
-# Tells from the rounds that were opened so far, and the number of one in which a tenant uploads, whether it is time.
+# Tells from the rounds that were opened so far, one at least, and the number of one in which a tenant uploads, whether it is time.
 Moment = Callable[[Sequence[RoundRecord], int], bool]
 ROW_CAP = 1000
 
@@ -161,7 +161,7 @@ class Killing(Recorder):
         super().noticed(notice)
         its = self._tenant in notice.tenants
         uploaded = notice.kind is NoticeKind.UPLOADED and its
-        if uploaded and self._moments and self._moments[0](self.rounds, notice.round):
+        if uploaded and self.rounds and self._moments and self._moments[0](self.rounds, notice.round):
             self._moments.pop(0)
             self.restarts += 1
             self._restart()
