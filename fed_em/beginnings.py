@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Protocol
 
 from fed_em.centres import CENTRE_ROUNDS, best_centres
@@ -137,19 +138,24 @@ class FromLabels:
 
     @property
     def rounds(self) -> int:
-        """Those of `fed_em.labelled_start`."""
+        """Those of `fed_em.labelled_start`, if nobody goes away meanwhile."""
         return LABELLED_ROUNDS
 
     def begin(self, there: Standardised) -> Parameters:
         """As `fed_em.labelled_start`."""
-        total, number = there.total_for(there.model), iter(range(1, LABELLED_ROUNDS + 1))
+        numbers = count(1)
 
-        def observed(parameters: Parameters) -> Summed:
-            summed = total(parameters)
-            there.observe(StartRound(next(number)))
-            return summed
+        def new_total() -> Total:
+            total = there.total_for(there.model)
 
-        return labelled_start(there.mixture, observed, there.moments, there.seed)
+            def observed(parameters: Parameters) -> Summed:
+                summed = total(parameters)
+                there.observe(StartRound(next(numbers)))
+                return summed
+
+            return observed
+
+        return labelled_start(there.mixture, new_total, there.moments, there.seed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from fed_em.divergence import Mixture
 from fed_em.em import GONE_AFTER, Fit, Stopping, Total
 from fed_em.errors import CallerError
 from fed_em.lock_step import RoundOfFits, fit_together
+from fed_em.model import COUNT
 from fed_em.optimiser import EM, L_BFGS
 from fed_em.parameters import Parameters
 from fed_em.resampling import Resampled, check_replicates
@@ -44,18 +45,17 @@ class Bootstrap:
         errors: By array of the parameters, in its shape: standard deviations over the replicates.
         replicates: The parameters of each replicate, its components matched with those of the fit.
         n_collapsed: Replicates in which a component collapsed; they are left out.
+        records: How many records the replicates are drawn from: in a federation, of those who are in the last sum.
     """
 
     errors: Mapping[str, Vector]
     replicates: tuple[Parameters, ...]
     n_collapsed: int
+    records: float
 
-    def standard_errors(self, fitted: Parameters, records: float) -> StandardErrors:
-        """The errors as those of any fit: what no replicate moved has none, and `shift` is how far their mean is from the fit.
-
-        Args:
-            fitted: What the replicates are of.
-            records: How many records it was fitted to.
+    def standard_errors(self, fitted: Parameters) -> StandardErrors:
+        """The errors of `fitted`, what the replicates are of, as those of any fit: what no replicate moved has none, and `shift` is how far
+        their mean is from it.
         """
         shifts = []
         for name, error in self.errors.items():
@@ -64,7 +64,7 @@ class Bootstrap:
         still = {name: error == 0 for name, error in self.errors.items()}
         errors = {name: np.where(still[name], np.nan, error) for name, error in self.errors.items()}
         remarks = {name: np.where(known, Remark.BOUNDARY, Remark.NONE).astype(np.int8) for name, known in still.items()}
-        return StandardErrors(errors, remarks, records, float(max(shifts)))
+        return StandardErrors(errors, remarks, self.records, float(max(shifts)))
 
 
 def replicates_of(model: Mixture, n: int, key: bytes = b"") -> Candidates:
@@ -89,7 +89,7 @@ def bootstrap(
         candidates: Of `replicates_of`.
         total: Of the candidates.
         fitted: Of the model, fitted to the records themselves.
-        records: How many there are.
+        records: How many that were.
         observe: Called after every round but the last.
         accelerated: Whether steps are those of L-BFGS, and not of plain EM, of which 25 may be too few.
 
@@ -109,7 +109,7 @@ def bootstrap(
             remedy="set a prior, raise the covariance floor, or fit fewer components",
         )
     errors = {name: np.std([each[name] for each in replicates], axis=0, ddof=1) for name in fitted}
-    return Bootstrap(errors, replicates, n - len(replicates))
+    return Bootstrap(errors, replicates, n - len(replicates), float(fits.summed.statistics[COUNT]))
 
 
 def _matched(model: Mixture, fitted: Parameters, replicate: Parameters) -> Parameters:

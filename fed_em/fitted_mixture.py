@@ -201,7 +201,7 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         replicates = replicates_of(model, plain(n_replicates), seed_of(random_state).to_bytes(8, "little"))
         fitted, n = self.to_fitted_model(), records.total_weight
         spread = bootstrap(replicates, TotalOfRows(replicates, records), fitted.parameters, n)
-        return Estimates.of(replace(fitted, errors=spread.standard_errors(fitted.parameters, n)))
+        return Estimates.of(replace(fitted, errors=spread.standard_errors(fitted.parameters)))
 
     def _fitted_to(
         self, X: Any, sample_weight: ArrayLike | None, admissible: ArrayLike | None

@@ -4,13 +4,17 @@ Where all components have one density, a record's responsibilities are the weigh
 all weight on component 0, those that no label speaks of are its, and every other component holds the records that are labelled as its
 own. With nearly all weight on component 1, so does component 0. The M-step is that of the starts (`fed_em.starts`), under a prior.
 Components without labels, and those that a mass gate holds, stay as they were drawn.
+
+Terms at other weights hold other records: the two sums share no average, and where some are stale a sum is taken again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from fed_em.em import Total
+from fed_em.em import GONE_AFTER, Summed, Total
 from fed_em.errors import CallerError
 from fed_em.lloyd import Mixture, drawn, guarded, together
 from fed_em.model import COUNT
@@ -29,12 +33,14 @@ _FEWEST = 0.5
 _COUNTS = "responsibilities"
 
 
-def labelled_start(model: Mixture, total: Total, moments: Parameters, seed: int) -> Parameters:
+def labelled_start(model: Mixture, new_total: Callable[[], Total], moments: Parameters, seed: int) -> Parameters:
     """The components of the labelled records.
+
+    Components of which terms are stale after `GONE_AFTER` more sums stay as they were drawn.
 
     Args:
         model: At least two components.
-        total: Of the model, over records with labels.
+        new_total: Makes a total of the model, over records with labels, that has summed nothing yet.
         moments: As `fed_em.starts.best_starts`.
         seed: Of components without labels.
 
@@ -47,18 +53,31 @@ def labelled_start(model: Mixture, total: Total, moments: Parameters, seed: int)
         raise CallerError(
             "mixing weights of each tenant's own do not lean", remedy='leave start = "labels" out of [fit]'
         )
-    sums = [total(_leaning(model, moments, component)) for component in range(LABELLED_ROUNDS)]
-    labelled = _of_labelled(model, *(summed.statistics for summed in sums))
+    without_first, of_first = (
+        _fresh(new_total(), _leaning(model, moments, component)) for component in range(LABELLED_ROUNDS)
+    )
+    labelled = _of_labelled(model, without_first.statistics, of_first.statistics)
     counts = labelled[_COUNTS].copy()
-    for summed in sums:
+    for summed, components in ((without_first, slice(1, None)), (of_first, slice(1))):
         counts[list(summed.held)] = 0.0
+        if summed.stale:
+            counts[components] = 0.0
     if counts.max() < _FEWEST:
         raise CallerError(
-            "no component has records that are labelled as its own, or the mass gate holds those that have",
+            "no component has records that are labelled as its own, or the mass gate holds those that have, or tenants are away",
             remedy='leave start = "labels" out of [fit]',
         )
     unknown = tuple(np.flatnonzero(counts < _FEWEST).tolist())
     return guarded(model, moments).m_step(labelled, drawn(model, moments, seed), held=unknown)
+
+
+def _fresh(total: Total, parameters: Parameters) -> Summed:
+    """The sum there of everybody who answers, if those of earlier ones come back in time."""
+    for _ in range(GONE_AFTER):
+        summed = total(parameters)
+        if not summed.stale:
+            return summed
+    return total(parameters)
 
 
 def _leaning(model: Mixture, moments: Parameters, component: int) -> Parameters:

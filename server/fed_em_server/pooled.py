@@ -146,7 +146,7 @@ def _fit(
         keyed = replace(replicates, resampled=Resampled(_key(seed)))
         records = result.fit.iterations[-1].records
         spread = bootstrap(keyed, total_for(keyed, result.coordinates), parameters, records)
-        errors = spread.standard_errors(parameters, records)
+        errors = spread.standard_errors(parameters)
     fitted = FittedModel(result.model, result.coordinates, description.names, parameters, provenance, errors)
     return fitted, result
 

@@ -57,7 +57,7 @@ def sum_standard_errors(
             errors = standard_errors(products, final.parameters, summed.statistics, rounding)
         if replicates is not None:
             spread = bootstrap(replicates, total_for(replicates), final.parameters, records)
-            errors = spread.standard_errors(final.parameters, records)
+            errors = spread.standard_errors(final.parameters)
     except (SumFailed, CallerError) as error:
         failure = str(error)
     now_up, now_down = clock.traffic()

@@ -6,30 +6,18 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 from harness import Account
+from right_sums import assert_it_verifies, assert_sums_are_right
 from small_federation import Recorder, clustered_rows, memory_hub, session_toml, write_small_federation
 
 from fed_em.model_file import TENSORS_FILE, save_model
-from fed_em.statistics import Statistics
 from fed_em_client.privacy_ledger import ledger_files, read_spends
-from fed_em_client.rows_work import RowsWork
-from fed_em_client.take_part import Tenant
-from fed_em_client.tenant_log_file import LOG_FILE
-from fed_em_protocols.coordinator_state import SumOpened
-from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.errors import SERVER
-from fed_em_protocols.masks import RingVector
-from fed_em_protocols.party import load_keys
-from fed_em_protocols.privacy.noise import without_silent
-from fed_em_protocols.tenant_state import Evaluate
-from fed_em_protocols.transcript.walk import WalkedSession
-from fed_em_server.audit.verify import Verdict, verify
 from fed_em_server.record import SessionRecord, read_record
 from fed_em_server.report import REPORT_FILE
 from fed_em_server.serve import open_server
 from fed_em_server.session import run_session
-from fed_em_server.transcript_folder import read_session, read_transcript
+from fed_em_server.transcript_folder import read_session
 from fed_em_simulations.federation_folder import FederationFolder
 
 SIZES = (60, 50, 40, 30)
@@ -82,61 +70,10 @@ def assert_it_ended_right(
             assert account.last(name).status == 0, account.told()
             assert (federation.tenant(name).state / "model" / TENSORS_FILE).read_bytes() == ours
     assert_it_verifies(federation)
-    assert_sums_are_right(federation, account)
+    assert_sums_are_right(federation, read_session(output, federation.roster), account.noised)
     if record.privacy is not None:
         assert_ledgers_are_right(federation, account, record)
     return record
-
-
-def assert_sums_are_right(federation: FederationFolder, account: Account) -> None:
-    """Each sum is, bit for bit, what those who are in it have at the parameters of their rounds: computed from the rows here.
-
-    The model is then the right one, since the transcript's replay comes to it from these sums. In a private session it is what they said
-    that they gave to be masked; less what is computed here, that is noise, and no two rounds have the same.
-    """
-    session = read_session(federation.server.output, federation.roster)
-    works = [_work_without_noise(federation, name, session) for name in federation.tenant_files]
-    names, private = tuple(federation.tenant_files), session.description.privacy is not None
-    terms: list[RingVector | None] = [None] * len(works)
-    noises: dict[bytes, tuple[str, int]] = {}
-    checked = 0
-    for attempt in session.attempts:
-        if not isinstance(attempt.outcome, SumOpened) or attempt.header is None:
-            continue
-        opened, header, said = attempt.outcome, attempt.header.content, session.terms.content
-        asked = Evaluate(
-            header.round, header.mode, attempt.header.attachment, header.encoding, header.length, header.held,
-            said.mass_floor, said.colluders, header.ring, minimum_survivors=said.minimum_survivors,
-        )  # fmt: skip
-        assert {*opened.survivors, *opened.stale, *opened.missing} == set(range(len(works)))
-        for tenant in opened.survivors:
-            exact = terms[tenant] = works[tenant].evaluate(asked)
-            if private:
-                noised = np.frombuffer(account.noised[names[tenant], header.round], exact.dtype)
-                noise = (noised - exact).tobytes()
-                assert np.count_nonzero(noised - exact) >= 6
-                assert noise not in noises, f"{names[tenant]} in round {header.round} has the noise of {noises[noise]}"
-                noises[noise] = names[tenant], header.round
-                terms[tenant] = noised
-        for tenant in opened.missing:
-            terms[tenant] = None
-        expected = sum(term for term in terms if term is not None)
-        np.testing.assert_array_equal(opened.vector, expected, f"round {header.round}")
-        checked += 1
-    assert checked > 1
-
-
-def _work_without_noise(federation: FederationFolder, name: str, session: WalkedSession) -> RowsWork:
-    configuration = federation.tenant(name)
-    work = Tenant(configuration, federation.roster, load_keys(configuration.keys)).work()
-    index = federation.roster.index(name)
-    work.prepare(session.terms.attachment, session.terms.content.mass_floor)
-
-    def exact(_: Evaluate, encoding: Encoding, statistics: Statistics) -> RingVector:
-        return encoding.encode(without_silent(statistics), index)
-
-    work._noised = exact  # type: ignore[method-assign]
-    return work
 
 
 def assert_ledgers_are_right(federation: FederationFolder, account: Account, record: SessionRecord) -> None:
@@ -154,13 +91,6 @@ def assert_ledgers_are_right(federation: FederationFolder, account: Account, rec
         assert spent.plan == record.privacy.spend
         ended = account.last(name).status == 0
         assert (spent.reserved is None) == ended, f"{name} gives back what it did not spend when its session ends"
-
-
-def assert_it_verifies(federation: FederationFolder) -> None:
-    """The transcript replays, and holds against every tenant's own log."""
-    logs = {name: (federation.tenant(name).state / LOG_FILE).read_bytes() for name in federation.tenant_files}
-    found = verify(read_transcript(federation.server.output), federation.roster, logs)
-    assert found.passed, [check for check in found.checks if check.verdict is Verdict.FAILED]
 
 
 def assert_clear(said: str, *words: str) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
+from fed_em.beginnings import FromLabels, Standardised
 from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.coordinates import Coordinates
 from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure
-from fed_em.em import Summed
+from fed_em.em import GONE_AFTER, Summed
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian
@@ -20,8 +22,10 @@ from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model_file import FittedModel
 from fed_em.parameters import Parameters
 from fed_em.records import Records
+from fed_em.step_size import DecayingStep
+from fed_em.stepwise import StepwiseTotal
 from fed_em.tenant_mixing import TenantMixing
-from fed_em.totals import TotalOfRows
+from fed_em.totals import IncrementalTotal, TotalOfRows
 from fed_em.warm_start import warm_start
 from tests.fed_em import mixtures
 
@@ -104,7 +108,7 @@ class TestFromLabels:
             sums.append(model.e_step(parameters, records))
             return Summed(sums[-1])
 
-        start = labelled_start(model, total, moments_of(records), 0)
+        start = labelled_start(model, lambda: total, moments_of(records), 0)
         assert len(sums) == LABELLED_ROUNDS
         for k in range(3):
             own = records.rows[(kinds == k) & (np.arange(150) % 50 < 8)]
@@ -117,13 +121,37 @@ class TestFromLabels:
         assert records.admissible is not None
         open_third = np.where(records.admissible[:, [2]] & ~records.admissible[:, [0]], True, records.admissible)
         model, moments = GaussianMixtureModel(3, 2), moments_of(records)
-        found = labelled_start(model, TotalOfRows(model, replace(records, admissible=open_third)), moments, 5)
+        found = labelled_start(model, lambda: TotalOfRows(model, replace(records, admissible=open_third)), moments, 5)
         as_drawn = drawn(model, moments, 5)
         np.testing.assert_array_equal(found["means"][2], as_drawn["means"][2])
         np.testing.assert_array_equal(found["covariances"][2], as_drawn["covariances"][2])
         assert not np.allclose(found["means"][:2], as_drawn["means"][:2])
-        gated = labelled_start(model, lambda at: Summed(model.e_step(at, records), held=(1,)), moments, 5)
+        gated = labelled_start(model, lambda: lambda at: Summed(model.e_step(at, records), held=(1,)), moments, 5)
         np.testing.assert_array_equal(gated["means"][1], as_drawn["means"][1])
+
+    @pytest.mark.parametrize("away", [1, 3, GONE_AFTER, GONE_AFTER + 1])
+    def test_terms_of_the_sum_before_are_not_taken_for_labelled_records(self, away: int) -> None:
+        """One of two parties goes away between the two sums, and comes back after some, or too late."""
+        records, _ = labelled_rows(known=8)
+        model, moments = GaussianMixtureModel(3, 2), moments_of(records)
+        parts = {"a": records[:75], "b": records[75:]}
+        total = IncrementalTotal(model, parts, lambda number: "ab" if number == 1 or number > 1 + away else "a")
+        found = labelled_start(model, lambda: total, moments, 5)
+        expected = labelled_start(model, lambda: TotalOfRows(model, records), moments, 5)
+        first = expected["means"][0] if away <= GONE_AFTER else drawn(model, moments, 5)["means"][0]
+        np.testing.assert_allclose(found["means"][0], first, rtol=1e-12)
+        np.testing.assert_allclose(found["means"][1:], expected["means"][1:], rtol=1e-12)
+
+    def test_the_sums_of_a_stream_share_no_average(self) -> None:
+        records, _ = labelled_rows(known=8)
+        model, moments = GaussianMixtureModel(3, 2), moments_of(records)
+        of_rows = TotalOfRows(model, records)
+        averaged = FromLabels().begin(
+            Standardised(
+                model, Coordinates.identity(2), moments, lambda _: StepwiseTotal(of_rows, DecayingStep(0.7)), 5
+            )
+        )
+        assert averaged.distance(labelled_start(model, lambda: of_rows, moments, 5)) < 1e-12
 
     def test_what_labels_cannot_start_is_refused(self) -> None:
         records, _ = labelled_rows(known=0)
@@ -133,4 +161,4 @@ class TestFromLabels:
             (GaussianMixtureModel(3, 2, mixing=TenantMixing()), "each tenant's own"),
         ):
             with pytest.raises(CallerError, match=why):
-                labelled_start(model, TotalOfRows(model, records), moments_of(records), 0)
+                labelled_start(model, partial(TotalOfRows, model, records), moments_of(records), 0)

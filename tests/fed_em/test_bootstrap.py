@@ -23,7 +23,7 @@ from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.resampling import MOST, Resampled
 from fed_em.tenant_mixing import TenantMixing
-from fed_em.totals import TotalOfRows
+from fed_em.totals import IncrementalTotal, TotalOfRows
 
 Vector = NDArray[np.float64]
 
@@ -143,6 +143,17 @@ class TestErrors:
         found = bootstrap(candidates, TotalOfRows(candidates, rows), fitted, 62)
         assert 0 < found.n_collapsed < 11
         assert len(found.replicates) == 12 - found.n_collapsed
+
+    def test_without_a_party_they_are_of_the_records_that_are_there_and_say_so(self) -> None:
+        """One goes away for good before the first sum: the errors are those of the others' rows."""
+        here, gone = rows_of(120, 7), rows_of(80, 8)
+        candidates = replicates_of(MODEL, 6, b"k")
+        fitted, expected = bootstrapped(here, 6)
+        total = IncrementalTotal(candidates, {"here": here, "gone": gone}, lambda _: {"here"})
+        found = bootstrap(candidates, total, fitted, 200)
+        assert found.records == found.standard_errors(fitted).records == 120
+        for name, error in expected.errors.items():
+            np.testing.assert_allclose(found.errors[name], error, rtol=0.3)
 
     def test_an_estimator_has_them_by_name_in_the_units_of_the_table(self) -> None:
         rows = 1000.0 + 3.0 * rows_of(150, 6)

@@ -10,13 +10,16 @@ import numpy as np
 
 from fed_em_client.take_part import open_tenant
 from fed_em_client.tenant_session import TenantSession
-from fed_em_protocols.coordinator_state import Notice
+from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.record import RoundRecord, SessionRecord
 from fed_em_simulations.federation_folder import FederationFolder, Matrix, write_federation_folder
 from fed_em_simulations.memory_hub import Interference, MemoryHub
 from fed_em_simulations.volatile_marks import VolatileMarks
 
 COLUMNS = ("a", "b", "c")
+
+# Tells from the rounds that were opened so far, one at least, and the number of one in which a tenant uploads, whether it is time.
+Moment = Callable[[Sequence[RoundRecord], int], bool]
 ROW_CAP = 1000
 
 
@@ -123,18 +126,50 @@ class Comeback:
     Otherwise it would converge, or come to its last round, before a busy machine has started the process.
 
     Args:
-        log: What both of its processes write.
-        name: The tenant's.
+        log: What all of its processes write.
     """
 
-    def __init__(self, log: Path, name: str) -> None:
-        self._log, self._words, self._pause = log, f"{name}: dialling", 0.0
+    def __init__(self, log: Path) -> None:
+        self._log, self._dialled, self._pause = log, 0, 0.0
 
-    def wait(self) -> None:
-        """Until the second process begins to dial; from then on a moment, which is longer where that took long."""
-        if not self._pause:
+    def wait(self, processes: int = 2) -> None:
+        """Until so many have begun to dial; from then on a moment, which is longer where that took long."""
+        if processes > self._dialled:
             began = time.monotonic()
-            while self._log.read_text().count(self._words) < 2:
+            while self._log.read_text().count(": dialling ") < processes:
                 time.sleep(0.05)
-            self._pause = max(0.5, (time.monotonic() - began) / 3)
+            self._dialled, self._pause = processes, max(0.5, (time.monotonic() - began) / 3)
         time.sleep(self._pause)
+
+
+class Killing(Recorder):
+    """Has a tenant killed and started anew, time after time, and is in no hurry while it is away.
+
+    Args:
+        tenant: Its name.
+        moments: When, each time: at its first upload at which it is time.
+        restart: Does it.
+        log: What its processes write.
+    """
+
+    def __init__(self, tenant: str, moments: Sequence[Moment], restart: Callable[[], None], log: Path) -> None:
+        super().__init__()
+        self.restarts = 0
+        self._tenant, self._moments, self._restart = tenant, list(moments), restart
+        self._comeback = Comeback(log)
+
+    def noticed(self, notice: Notice) -> None:
+        super().noticed(notice)
+        its = self._tenant in notice.tenants
+        uploaded = notice.kind is NoticeKind.UPLOADED and its
+        if uploaded and self.rounds and self._moments and self._moments[0](self.rounds, notice.round):
+            self._moments.pop(0)
+            self.restarts += 1
+            self._restart()
+        elif notice.kind is NoticeKind.ROUND_STARTED and not its and self.restarts:
+            self._comeback.wait(1 + self.restarts)
+
+    def joins(self) -> int:
+        """How many of its processes joined the session."""
+        joined = (each for each in self.notices if each.kind is NoticeKind.JOINED)
+        return sum(self._tenant in each.tenants for each in joined)

@@ -47,7 +47,7 @@ class Waiting(Recorder):
 
     def __init__(self, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
-        self._comeback = Comeback(demo / "tenants" / VICTIM / "log.txt", VICTIM)
+        self._comeback = Comeback(demo / "tenants" / VICTIM / "log.txt")
         self._restarted = False
 
         def restart(fleet: TenantFleet, name: str) -> None:

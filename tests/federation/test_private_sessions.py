@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_federation import clustered_rows, session_toml, write_small_federation
-from test_kinds_over_grpc import Waiting
-from test_processes import FaultMaker
+from kinds import rounds_opened
+from small_federation import Killing, Recorder, clustered_rows, session_toml, write_small_federation
 
 from fed_em.centres import CENTRE_ROUNDS
 from fed_em.model_file import load_model
@@ -41,12 +40,14 @@ def private_federation(folder: Path) -> FederationFolder:
     return federation
 
 
-def federate(federation: FederationFolder, killed: str = "") -> tuple[SessionOutcome, FaultMaker]:
-    """A session; a tenant that is to be killed is so after its upload of round 4, and starts anew."""
+def federate(federation: FederationFolder, killed: bool = False) -> tuple[SessionOutcome, Recorder]:
+    """A session; a tenant that is to be killed is so after its upload of the fourth round, and starts anew."""
     server = open_server(federation.server)
     plan, hub = server.plan("grpc"), server.hub()
     with tenant_processes(federation, lambda _: ["--server", f"127.0.0.1:{hub.port}"]) as fleet:
-        watcher = Waiting(fleet, federation, killed) if killed else FaultMaker(fleet)
+        log = federation.tenant_files[KILLED].parent / "log.txt"
+        moments = (rounds_opened(3),) if killed else ()
+        watcher = Killing(KILLED, moments, lambda: fleet.restart(KILLED), log)
         outcome = run_session(plan, hub, watcher)
     return outcome, watcher
 
@@ -55,7 +56,7 @@ def spends_of(federation: FederationFolder, name: str) -> PrivacySpends:
     return read_spends(ledger_files(federation.tenant(name)))
 
 
-def uploads_of(watcher: FaultMaker, name: str) -> list[int]:
+def uploads_of(watcher: Recorder, name: str) -> list[int]:
     """The rounds in which the server got its upload, in time or not."""
     kinds = {NoticeKind.UPLOADED, NoticeKind.LATE}
     came = (each for each in watcher.notices if each.kind in kinds and name in each.tenants)
@@ -64,7 +65,7 @@ def uploads_of(watcher: FaultMaker, name: str) -> list[int]:
 
 def test_ledgers_say_what_was_uploaded_and_a_budget_keeps_a_tenant_out_of_the_next_session(tmp_path: Path) -> None:
     federation = private_federation(tmp_path / "f")
-    outcome, watcher = federate(federation, killed=KILLED)
+    outcome, watcher = federate(federation, killed=True)
     privacy, session = outcome.record.privacy, bytes.fromhex(outcome.record.session)
     assert privacy is not None and privacy.sums == 1 + CENTRE_ROUNDS + ROUNDS + SPARE
     joined = [each for each in watcher.notices if each.kind is NoticeKind.JOINED and KILLED in each.tenants]
