@@ -63,7 +63,9 @@ class MixedMixture(FittedMixture):
 
     Parameters:
         n_components: K, at least 1.
-        schema: The columns; None to infer them from the table by the rule of `fed_em.column_evidence`, which `schema_` shows.
+        schema: The columns; None to infer them from the table by the rule of `fed_em.column_evidence`, which `schema_` shows. Rows
+            that come later may hold counts greater than any in the table; levels that it did not show are refused, and so is what is
+            neither 0 nor 1 in a Bernoulli column.
         covariance_type: 'full', 'tied', 'diag' or 'spherical', of the Gaussian columns.
         prior: 'weak', a `MixedMixturePrior` in the units of the table, or None.
         tol: Converged when the objective changes by less than this, in nats a record; at least 0.
