@@ -84,7 +84,7 @@ class PoissonColumn:
 
     Attributes:
         name: The column's name, not empty.
-        upper: The declared largest count, positive; greater ones are refused.
+        upper: The largest count that layouts make room for, positive. Sessions refuse greater ones; a model scores them.
     """
 
     name: str
@@ -203,7 +203,9 @@ class ColumnSchema:
         """The schema of a table, by the rule of `fed_em.column_evidence`.
 
         For use on data of one's own: the levels and the largest count of a Poisson column are those that the
-        table happens to hold. Parties that share a schema declare it.
+        table happens to hold. Other rows may hold greater counts. Levels that the table did not show are refused, as nothing is
+        known of their probability: declare them, and a prior gives them some, or leave such cells empty. Parties that share a
+        schema declare it.
 
         Args:
             table: A mapping of column names to cells, a data frame, or an array `(n, D)`, whose columns are called
@@ -299,13 +301,23 @@ class ColumnSchema:
                 case BernoulliColumn():
                     good, what = _whole(cells, 1), "0 or 1"
                 case PoissonColumn():
-                    good, what = _whole(cells, column.upper), f"whole numbers from 0 to {column.upper:g}"
+                    good, what = _whole(cells), "whole numbers from 0"
             wrong = int(np.sum(~(good | np.isnan(cells))))
             if wrong:
                 raise CallerError(
                     f"{wrong} values of column '{column.name}' are not {what}",
                     remedy="correct the column or its declaration, and write NaN where a value is missing",
                 )
+
+    def check_declared(self, rows: Vector) -> None:
+        """Raise `CallerError`, naming the column, if `(n, D)` rows hold counts beyond what layouts make room for; for sessions."""
+        above = (rows[:, self.poisson] > self.upper_counts).sum(axis=0)
+        for place in np.flatnonzero(above):
+            name, upper = self.names[int(self.poisson[place])], self.upper_counts[place]
+            raise CallerError(
+                f"{above[place]} values of column '{name}' are above the declared largest count, {upper:g}",
+                remedy="declare a larger `upper`, or leave such rows out",
+            )
 
 
 def _column_of(fields: object) -> Column:
@@ -319,8 +331,8 @@ def _column_of(fields: object) -> Column:
     return of_kind(**values)
 
 
-def _whole(cells: Vector, upper: float) -> NDArray[np.bool_]:
-    return np.asarray((cells >= 0) & (cells <= upper) & (cells == np.floor(cells)))
+def _whole(cells: Vector, upper: float = np.inf) -> NDArray[np.bool_]:
+    return np.asarray((cells >= 0) & (cells <= upper) & (cells < np.inf) & (cells == np.floor(cells)))
 
 
 def evidence_of(table: Table) -> dict[str, ColumnEvidence]:

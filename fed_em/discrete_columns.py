@@ -155,7 +155,7 @@ class DiscreteColumns:
         if features[:indicators].sum() != seen[schema.categorical].sum() + seen[schema.bernoulli].sum():
             return False
         counts = features[self.statistic_slices[EVENTS]] if len(schema.poisson) else np.empty((0, len(rows)))
-        whole = (counts >= 0) & (counts <= schema.upper_counts[:, np.newaxis]) & (counts == np.floor(counts))
+        whole = (counts >= 0) & (counts < np.inf) & (counts == np.floor(counts))
         return bool(whole.all())
 
     def log_factorials(self, rows: Vector) -> Vector:
@@ -271,7 +271,7 @@ class DiscreteColumns:
     def sample(self, parameters: Parameters, labels: NDArray[np.int64], out: Vector, rng: np.random.Generator) -> None:
         """Write the cells of these columns into `out` `(n, D)`, drawn given each row's component `(n,)`.
 
-        A count above the declared largest becomes that: what was drawn is within the schema.
+        Counts may be above the declared largest: cut there, they would have another mean.
         """
         schema = self.schema
         for d, levels in zip(schema.categorical, schema.level_slices, strict=True):
@@ -281,8 +281,7 @@ class DiscreteColumns:
             draws = rng.random((len(labels), len(schema.bernoulli)))
             out[:, schema.bernoulli] = draws < parameters[SUCCESS_PROBABILITIES][labels]
         if len(schema.poisson):
-            counts = rng.poisson(parameters[RATES][labels]).astype(np.float64)
-            out[:, schema.poisson] = np.minimum(counts, schema.upper_counts)
+            out[:, schema.poisson] = rng.poisson(parameters[RATES][labels])
 
 
 def _replace_known(out: Vector, numerators: Vector, denominators: Vector) -> None:

@@ -3,7 +3,6 @@ common, `fed_em.fitted_mixture`) import scikit-learn."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,7 +24,7 @@ from fed_em.em import Fit, Iteration, Stopping, Total
 from fed_em.em import fit as run_em
 from fed_em.errors import CallerError, FedEmError
 from fed_em.fit_progress import fit_progress
-from fed_em.fitted_mixture import FittedMixture, columns_of_rows, plain, stream_of, training_records
+from fed_em.fitted_mixture import FittedMixture, columns_of_rows, objective_of, plain, stream_of, training_records
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_start import within_labels
 from fed_em.model_file import FittedModel
@@ -88,6 +87,8 @@ class GaussianMixture(FittedMixture):
         n_iter_: Its number of iterations; after `partial_fit`, of batches.
         lower_bounds_: Its (log-likelihood + log prior) / n before every M-step, in nats a record.
         lower_bound_: The last of them.
+        n_collapsed_: Starts of `fit` that ended in a singular covariance.
+        n_not_finite_: Starts that ended because an objective or a density was no number.
         log_densities_: Log-densities of the training rows, ascending, `(n,)`, in nats; labels are not counted. Of the
             sample, after a fit to `open_table`'s.
         n_features_in_: D.
@@ -152,7 +153,7 @@ class GaussianMixture(FittedMixture):
 
         Raises:
             CallerError: a parameter is out of its range or the rows do not fit; it is a `ValueError`.
-            FedEmError: a covariance is not positive definite, naming the component.
+            FedEmError: every start ended in a covariance that is not positive definite, naming the component, or in no number.
         """
         if isinstance(X, TableStream):
             names = columns_of_rows(X, sample_weight, admissible)
@@ -179,6 +180,7 @@ class GaussianMixture(FittedMixture):
         seen = survey(stream)
         self._check_parameters(seen.n_rows)
         seen.moments.require_values(names)
+        self.n_collapsed_ = self.n_not_finite_ = 0
         coordinates = Coordinates(seen.moments.mean, np.ones(stream.n_columns))
         model, previous = self._model(coordinates, seen.has_missing), None
         if self._warm:
@@ -194,19 +196,21 @@ class GaussianMixture(FittedMixture):
         self.log_densities_ = np.sort(self._fitted.score_samples(seen.sample.of_positive_weight().rows))
 
     def _best(self, model: GaussianMixtureModel, coordinates: Coordinates, records: Records) -> Fit:
-        """EM over rows in memory from every start; the run with the greatest objective, where several are equal the first."""
+        """EM over rows in memory from every start; the best run."""
         inner = replace(records, rows=coordinates.apply(records.rows))
         bare = records.weights is None and records.admissible is None
         total = TotalOfRows(model, inner.rows if bare else inner)
         if self._warm:
-            return self._run(model, total, self._last(coordinates), self._last_iteration, self._report)
+            last = self._last(coordinates)
+            return self._best_of(lambda _: self._run(model, total, last, self._last_iteration, self._report), 1)
         filled = replace(records, rows=np.where(np.isnan(records.rows), coordinates.location, records.rows))
         random_state = check_random_state(self.random_state)
-        runs: list[Fit] = []
-        for _ in range(self.n_init):
+
+        def from_start(_: int) -> Fit:
             start = self._start(model, coordinates, filled, random_state)
-            runs.append(self._run(model, total, start, None, self._report))
-        return max(runs, key=_objective)
+            return self._run(model, total, start, None, self._report)
+
+        return self._best_of(from_start, self.n_init)
 
     @property
     def _warm(self) -> bool:
@@ -371,7 +375,7 @@ class GaussianMixture(FittedMixture):
         self.precisions_cholesky_ = whitening.precisions_cholesky()
         self.converged_ = run.converged
         self.n_iter_ = len(run.iterations)
-        self.lower_bound_ = _objective(run)
+        self.lower_bound_ = objective_of(run)
         self.lower_bounds_ = [iteration.objective for iteration in run.iterations]
         self._last_iteration: Iteration | None = run.iterations[-1] if run.iterations else None
         provenance = {
@@ -432,10 +436,6 @@ def _means_of_observed(records: Records) -> Vector:
         raise CallerError(f"column '{d}' holds no value at all", remedy="leave the column out")
     # As numpy's mean where nothing is missing, so that scikit-learn's numbers are met.
     return np.asarray(np.nanmean(rows, axis=0) if missing.any() else rows.mean(axis=0))
-
-
-def _objective(run: Fit) -> float:
-    return run.iterations[-1].objective if run.iterations else -math.inf
 
 
 def _of_shape(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Vector:

@@ -17,8 +17,8 @@ from fed_em.bootstrap import bootstrap, replicates_of
 from fed_em.columns import ColumnSchema
 from fed_em.criteria import Evidence
 from fed_em.description import check_real, check_whole_number
-from fed_em.em import Total
-from fed_em.errors import CallerError
+from fed_em.em import Fit, Total
+from fed_em.errors import CallerError, CollapsedComponent, FedEmError
 from fed_em.estimates import Estimates
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.held_out import HeldOut, summed_log_density
@@ -45,6 +45,8 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
     _fitted: FittedModel
     log_densities_: Vector
+    n_collapsed_: int
+    n_not_finite_: int
     random_state: RandomState
 
     def fit(self, X: Any, y: object = None, sample_weight: Any = None, admissible: Any = None) -> Self:
@@ -72,6 +74,34 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     ) -> NDArray[np.int64]:
         """Fit to a table and give the most probable component of each row, `(n,)`, labels not counted; as `fit`."""
         return self.fit(X, y, sample_weight, admissible).predict(X)
+
+    def _best_of(self, from_start: Callable[[int], Fit], n_starts: int) -> Fit:
+        """The run with the greatest objective, where several are equal the first; runs that cannot go on are counted.
+
+        Args:
+            from_start: The run from the start of a number, from 0.
+            n_starts: At least 1.
+
+        Raises:
+            FedEmError: no run went on: what the last one ended in.
+        """
+        self.n_collapsed_ = self.n_not_finite_ = 0
+        runs: list[Fit] = []
+        fault: FedEmError | None = None
+        for number in range(n_starts):
+            try:
+                runs.append(from_start(number))
+            except CallerError:
+                raise
+            except CollapsedComponent as error:
+                self.n_collapsed_ += 1
+                fault = error
+            except FedEmError as error:
+                self.n_not_finite_ += 1
+                fault = error
+        if not runs and fault is not None:
+            raise fault
+        return max(runs, key=objective_of)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """The most probable component of each row, `(n,)`; of `fed_em.open_table`'s tables too, as all that follows."""
@@ -257,6 +287,11 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         check_is_fitted(self)
         check_whole_number("n_samples", plain(n_samples), 1)
         return self._fitted.sample(plain(n_samples), seed_of(self.random_state))
+
+
+def objective_of(run: Fit) -> float:
+    """The last objective, in nats a record; −∞ before any iteration."""
+    return run.iterations[-1].objective if run.iterations else -math.inf
 
 
 def seed_of(random_state: RandomState) -> int:

@@ -14,7 +14,7 @@ the fitted parameters: their own uncertainty is not in it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,12 @@ from fed_em.discrete_columns import LEVEL_PROBABILITIES, RATES, SUCCESS_PROBABIL
 from fed_em.missing_gaussian import GaussianComponents
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.parameters import Parameters
+from fed_em.row_blocks import rows_in_block
 
 Vector = NDArray[np.float64]
+
+# Rows that are filled together at least: what depends on their pattern of missing cells alone is computed once for them.
+_FEWEST_ROWS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +39,7 @@ class Imputation:
     Attributes:
         rows: `(n, D)`: observed cells as they are; for missing ones the mean (Gaussian), the whole number nearest to the mean
             (Poisson), the most probable level or value (categorical, Bernoulli).
+        means: `(n, D)`: as `rows`, not rounded, in Gaussian and Poisson columns; NaN in other columns.
         deviations: `(n, D)`: standard deviation of missing Gaussian and Poisson cells; 0 for observed ones, NaN in other
             columns.
         probabilities: `(n, D)`: probability of the level or value put into a missing categorical or Bernoulli cell; 1 for
@@ -43,6 +48,7 @@ class Imputation:
     """
 
     rows: Vector
+    means: Vector
     deviations: Vector
     probabilities: Vector
     draws: Vector
@@ -51,7 +57,7 @@ class Imputation:
 def impute(
     model: MixedMixtureModel, parameters: Parameters, rows: Vector, n_draws: int, generator: np.random.Generator
 ) -> Imputation:
-    """Fill the missing cells of rows `(n, D)`, in the coordinates of the parameters.
+    """Fill the missing cells of rows `(n, D)`, all at one time, in the coordinates of the parameters.
 
     Raises:
         CallerError: rows do not fit the schema, naming the column.
@@ -59,19 +65,20 @@ def impute(
     """
     responsibilities = model.responsibilities(parameters, rows)
     missing = np.isnan(rows)
-    values, deviations = rows.copy(), np.full(rows.shape, np.nan)
-    probabilities = np.full(rows.shape, np.nan)
+    values = rows.copy()
+    means, deviations, probabilities = (np.full(rows.shape, np.nan) for _ in range(3))
     schema = model.schema
     if model.gaussian is not None:
-        means, variances = _components(model, parameters).conditional(rows[:, schema.gaussian])
-        mean, variance = _mixed_moments(responsibilities, means, variances)
-        values[:, schema.gaussian] = np.where(missing[:, schema.gaussian], mean, rows[:, schema.gaussian])
+        of_components = _components(model, parameters).conditional(rows[:, schema.gaussian])
+        mean, variance = _mixed_moments(responsibilities, *of_components)
+        means[:, schema.gaussian] = np.where(missing[:, schema.gaussian], mean, rows[:, schema.gaussian])
+        values[:, schema.gaussian] = means[:, schema.gaussian]
         deviations[:, schema.gaussian] = np.where(missing[:, schema.gaussian], np.sqrt(variance), 0.0)
     if len(schema.poisson):
         rates = np.repeat(parameters[RATES][:, np.newaxis], len(rows), axis=1)
         mean, variance = _mixed_moments(responsibilities, rates, rates)
-        whole = np.minimum(np.rint(mean), schema.upper_counts)
-        values[:, schema.poisson] = np.where(missing[:, schema.poisson], whole, rows[:, schema.poisson])
+        means[:, schema.poisson] = np.where(missing[:, schema.poisson], mean, rows[:, schema.poisson])
+        values[:, schema.poisson] = np.rint(means[:, schema.poisson])
         deviations[:, schema.poisson] = np.where(missing[:, schema.poisson], np.sqrt(variance), 0.0)
     for d, of_levels in _level_probabilities(model, parameters):
         shares = responsibilities @ of_levels
@@ -81,7 +88,7 @@ def impute(
     draws = np.empty((n_draws, *rows.shape))
     for draw in draws:
         draw[...] = _draw(model, parameters, rows, responsibilities, generator)
-    return Imputation(values, deviations, probabilities, draws)
+    return Imputation(values, means, deviations, probabilities, draws)
 
 
 def impute_in(
@@ -92,14 +99,20 @@ def impute_in(
     n_draws: int,
     generator: np.random.Generator,
 ) -> Imputation:
-    """As `impute`, of rows in original units and back to them; observed cells stay as they are, bit for bit."""
-    inner = impute(model, parameters, coordinates.apply(rows), n_draws, generator)
-    missing = np.isnan(rows)
-    draws = np.empty(inner.draws.shape)
-    for draw, drawn in zip(draws, inner.draws, strict=True):
-        draw[...] = np.where(missing, coordinates.restore(drawn), rows)
-    restored = np.where(missing, coordinates.restore(inner.rows), rows)
-    return replace(inner, rows=restored, deviations=inner.deviations * coordinates.scale, draws=draws)
+    """As `impute`, of rows in original units and back to them, block by block; observed cells stay as they are, bit for bit."""
+    out = Imputation(*(np.empty(rows.shape) for _ in range(4)), np.empty((n_draws, *rows.shape)))
+    size = rows_in_block(model.n_components * rows.shape[1], _FEWEST_ROWS)
+    for start in range(0, len(rows), size):
+        part = slice(start, start + size)
+        observed, missing = rows[part], np.isnan(rows[part])
+        inner = impute(model, parameters, coordinates.apply(observed), n_draws, generator)
+        out.rows[part] = np.where(missing, coordinates.restore(inner.rows), observed)
+        out.means[part] = np.where(missing | np.isnan(inner.means), coordinates.restore(inner.means), observed)
+        out.deviations[part] = inner.deviations * coordinates.scale
+        out.probabilities[part] = inner.probabilities
+        for draw, drawn in zip(out.draws, inner.draws, strict=True):
+            draw[part] = np.where(missing, coordinates.restore(drawn), observed)
+    return out
 
 
 def _components(model: MixedMixtureModel, parameters: Parameters) -> GaussianComponents:

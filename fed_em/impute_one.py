@@ -87,7 +87,7 @@ class Filled:
 
     Attributes:
         cells: All cells by name, the observed as they are read, the missing as in `fed_em.imputation.Imputation`.
-        deviations: Standard deviation of each filled Gaussian and Poisson cell, by name.
+        means, deviations: Mean, not rounded, and standard deviation of each filled Gaussian and Poisson cell, by name.
         probabilities: Of all levels of each filled categorical cell, by name and level, and of "0" and "1" of Bernoulli ones.
         responsibilities: Posterior probability of each component, K.
         log_density: Of the observed cells, in nats, at the mixing weights that were used.
@@ -96,6 +96,7 @@ class Filled:
     """
 
     cells: Mapping[str, float | int | str | None]
+    means: Mapping[str, float]
     deviations: Mapping[str, float]
     probabilities: Mapping[str, Mapping[str, float]]
     responsibilities: tuple[float, ...]
@@ -127,6 +128,7 @@ def impute_one(
     done, names = mixture.impute(row, posterior.responsibilities), mixture.schema.names
     return Filled(
         model.columns.cells(done.row),
+        {names[d]: mean for d, mean in done.means.items()},
         {names[d]: deviation for d, deviation in done.deviations.items()},
         {names[d]: mixture.schema.levels_of(d, shares) for d, shares in done.probabilities.items()},
         tuple(posterior.responsibilities.tolist()),

@@ -237,8 +237,16 @@ class GaussianComponents:
     @cached_property
     def _well_conditioned(self) -> NDArray[np.bool_]:
         """Of which components the blocks of missing columns are accurate, `(K,)`."""
-        found = conditions(self._whitening, np.zeros_like(self.means), self.covariances) <= LARGEST_CONDITION
-        return np.asarray(found)
+        return self._accurate_at(np.zeros_like(self.means))
+
+    @cached_property
+    def _accurate_about_origin(self) -> NDArray[np.bool_]:
+        """Of which components log-densities are accurate as products of cells with parameters, `(K,)`."""
+        return self._accurate_at(self.means)
+
+    def _accurate_at(self, centred: Vector) -> NDArray[np.bool_]:
+        with np.errstate(all="ignore"):
+            return np.asarray(conditions(self._whitening, centred, self.covariances) <= LARGEST_CONDITION)
 
     @cached_property
     def _precisions(self) -> Vector:
@@ -308,7 +316,7 @@ class _Uncorrelated:
         missing = np.isnan(rows)
         cells = np.where(missing, 0.0, rows)
         features = np.concatenate((cells, cells**2, ~missing, missing), axis=1)
-        return cls(components.means, variances, components._well_conditioned, features)
+        return cls(components.means, variances, components._accurate_about_origin, features)
 
     @property
     def cells(self) -> Vector:

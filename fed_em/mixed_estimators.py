@@ -24,9 +24,16 @@ from fed_em.description import check_real, check_whole_number
 from fed_em.discrete_columns import LEVEL_PROBABILITIES, RATES, SUCCESS_PROBABILITIES
 from fed_em.em import Fit, Iteration, Stopping, Total
 from fed_em.em import fit as run_em
-from fed_em.errors import CallerError, CollapsedComponent, FedEmError
+from fed_em.errors import CallerError
 from fed_em.fit_progress import fit_progress
-from fed_em.fitted_mixture import FittedMixture, RandomState, columns_of_rows, stream_of, training_records
+from fed_em.fitted_mixture import (
+    FittedMixture,
+    RandomState,
+    columns_of_rows,
+    objective_of,
+    stream_of,
+    training_records,
+)
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.mixed_start import (
@@ -63,7 +70,9 @@ class MixedMixture(FittedMixture):
 
     Parameters:
         n_components: K, at least 1.
-        schema: The columns; None to infer them from the table by the rule of `fed_em.column_evidence`, which `schema_` shows.
+        schema: The columns; None to infer them from the table by the rule of `fed_em.column_evidence`, which `schema_` shows. Rows
+            that come later may hold counts greater than any in the table; levels that it did not show are refused, and so is what is
+            neither 0 nor 1 in a Bernoulli column.
         covariance_type: 'full', 'tied', 'diag' or 'spherical', of the Gaussian columns.
         prior: 'weak', a `MixedMixturePrior` in the units of the table, or None.
         tol: Converged when the objective changes by less than this, in nats a record; at least 0.
@@ -282,26 +291,13 @@ class MixedMixture(FittedMixture):
         return replace(model, prior=prior.in_coordinates(of_gaussian))
 
     def _best(self, model: MixedMixtureModel, records: Records, random_state: np.random.RandomState) -> Fit:
-        """EM from every start; the run with the greatest objective, where several are equal the first."""
-        self.n_collapsed_ = self.n_not_finite_ = 0
-        runs: list[Fit] = []
-        fault: FedEmError | None = None
-        points = embedded(model.schema, records.rows)
-        for number in range(self.n_init):
-            start = self._start(model, records, points, number, random_state)
-            try:
-                runs.append(self._run(model, TotalOfRows(model, records), start))
-            except CallerError:
-                raise
-            except CollapsedComponent as error:
-                self.n_collapsed_ += 1
-                fault = error
-            except FedEmError as error:
-                self.n_not_finite_ += 1
-                fault = error
-        if not runs and fault is not None:
-            raise fault
-        return max(runs, key=_objective)
+        """EM over rows in memory from every start; the best run."""
+        points, total = embedded(model.schema, records.rows), TotalOfRows(model, records)
+
+        def from_start(number: int) -> Fit:
+            return self._run(model, total, self._start(model, records, points, number, random_state))
+
+        return self._best_of(from_start, self.n_init)
 
     def _start(
         self,
@@ -360,7 +356,7 @@ class MixedMixture(FittedMixture):
         self.converged_ = run.converged
         self.n_iter_ = len(run.iterations)
         self.lower_bounds_ = [iteration.objective for iteration in run.iterations]
-        self.lower_bound_ = _objective(run)
+        self.lower_bound_ = objective_of(run)
         self.n_features_in_ = model.n_columns
         self.feature_names_in_ = names
         provenance = {"converged": run.converged, "iterations": self.n_iter_, "lower_bounds": self.lower_bounds_}
@@ -458,7 +454,3 @@ def _in_canonical_order(model: MixedMixtureModel, run: Fit) -> Fit:
 
 def _by_column(names: NDArray[Any], parameters: Parameters, array: str) -> dict[str, Vector]:
     return {name: parameters[array][:, j].copy() for j, name in enumerate(names)}
-
-
-def _objective(run: Fit) -> float:
-    return run.iterations[-1].objective

@@ -85,8 +85,8 @@ def _reader_of(column: Column) -> Callable[[Any], float | None]:
             return lambda cell: _level(cell, codes)
         case BernoulliColumn():
             return _truth
-        case PoissonColumn(upper=upper):
-            return lambda cell: _count(cell, upper)
+        case PoissonColumn():
+            return _count
         case _:
             return _number
 
@@ -126,11 +126,11 @@ def _truth(cell: Any) -> float | None:
     return value if value in (0.0, 1.0) or (value is not None and math.isnan(value)) else None
 
 
-def _count(cell: Any, upper: float) -> float | None:
+def _count(cell: Any) -> float | None:
     value = _number(cell)
     if value is None or math.isnan(value):
         return value
-    return value if 0 <= value <= upper and value.is_integer() else None
+    return value if value >= 0 and value.is_integer() else None
 
 
 def _complaint(column: Column) -> tuple[str, str]:
@@ -140,7 +140,7 @@ def _complaint(column: Column) -> tuple[str, str]:
             return f"the cell is none of its {len(levels)} levels", "give one of the model's levels as text"
         case BernoulliColumn():
             return "the cell is neither 0 nor 1", "give 0, 1, false or true"
-        case PoissonColumn(upper=upper):
-            return f"the cell is no whole number from 0 to {upper:g}", "give a count in that range"
+        case PoissonColumn():
+            return "the cell is no whole number from 0", "give a count"
         case _:
             return "the cell is no finite number", "give a number"

@@ -54,11 +54,12 @@ class RowImputation:
 
     Attributes:
         row: `(D,)`, as `fed_em.imputation.Imputation.rows`, in original units.
-        deviations: Standard deviations in original units of filled Gaussian and Poisson cells, by their place.
+        means, deviations: Of filled Gaussian and Poisson cells, by their place: mean, not rounded, and deviation, in original units.
         probabilities: Of all levels `(L,)` of filled categorical cells, and of no and yes of Bernoulli ones, by their place.
     """
 
     row: Vector
+    means: Mapping[int, float]
     deviations: Mapping[int, float]
     probabilities: Mapping[int, Vector]
 
@@ -333,23 +334,25 @@ class _Pattern:
     def impute(self, row: Vector, responsibilities: Vector) -> RowImputation:
         """As `RowMixture.impute`."""
         schema, coordinates = self._all.schema, self._all.coordinates
-        filled, deviations = row.copy(), dict[int, float]()
+        filled, means, deviations = row.copy(), dict[int, float](), dict[int, float]()
         if len(self._unseen):
             places = schema.gaussian[self._unseen]
             mean, variance = _mixed_moments(responsibilities, *self._conditional(row))
             filled[places] = mean * coordinates.scale[places] + coordinates.location[places]
+            means |= zip(places.tolist(), filled[places].tolist(), strict=True)
             spread = np.sqrt(variance) * coordinates.scale[places]
             deviations |= zip(places.tolist(), spread.tolist(), strict=True)
         if len(self._missing_counts):
             places, rates = schema.poisson[self._missing_counts], self._all.rates[self._missing_counts].T
             mean, variance = _mixed_moments(responsibilities, rates, rates)
-            filled[places] = np.minimum(np.rint(mean), schema.upper_counts[self._missing_counts])
+            filled[places] = np.rint(mean)
+            means |= zip(places.tolist(), mean.tolist(), strict=True)
             deviations |= zip(places.tolist(), np.sqrt(variance).tolist(), strict=True)
         probabilities = {}
         for d, part in self._missing_levels:
             probabilities[d] = self._all.levels[part] @ responsibilities
             filled[d] = float(probabilities[d].argmax())
-        return RowImputation(filled, deviations, probabilities)
+        return RowImputation(filled, means, deviations, probabilities)
 
 
 def _of_count(count: float, log_rates: Vector) -> Vector:

@@ -146,6 +146,7 @@ def _records_of(name: str, table: TenantTable, schema: ColumnSchema) -> Records:
     if not len(table):
         raise CallerError(f"tenant '{name}' has no rows", remedy="a tenant without rows stays out of the session")
     _in_tenant(name, lambda: schema.check_rows(table.rows))
+    _in_tenant(name, lambda: schema.check_declared(table.rows))
     return table
 
 

@@ -169,7 +169,8 @@ def test_a_wrong_description_is_named(description: object, named: str) -> None:
     ("change", "named"),
     [
         ({"ward": ["north", "east", "west", "south"]}, "2 values of column 'ward'"),
-        ({"visits": [8, 9, 1.5, -1]}, "4 values of column 'visits'"),
+        ({"visits": [8, 9, 1.5, -1]}, "2 values of column 'visits' are not whole numbers from 0"),
+        ({"visits": [8, 9, float("inf"), 0]}, "1 values of column 'visits'"),
         ({"height": ["tall", "short", 1.0, 2.0]}, "2 values of column 'height' are not numbers"),
         ({"smoker": [2, 0, 1, 1]}, "1 values of column 'smoker'"),
         ({"smoker": [0, 1, 1]}, "differ in length"),
@@ -179,6 +180,15 @@ def test_cells_that_do_not_fit_are_counted_and_never_quoted(change: dict[str, li
     with pytest.raises(CallerError, match=named) as caught:
         SCHEMA.encode({**TABLE, **change})
     assert not any(word in str(caught.value) for word in ("east", "tall", "1.5"))
+
+
+def test_a_count_above_the_declared_largest_is_a_row_but_not_for_a_session() -> None:
+    """`upper` is what layouts make room for: new rows may hold more, and what is encoded may not."""
+    rows = SCHEMA.encode({**TABLE, "visits": [8, 9, None, 7]})
+    assert SCHEMA.decode(rows)["visits"] == [8, 9, None, 7]
+    with pytest.raises(CallerError, match="2 values of column 'visits' are above the declared largest count, 7"):
+        SCHEMA.check_declared(rows)
+    SCHEMA.check_declared(ROWS)
 
 
 def test_what_cannot_be_inferred_is_named() -> None:

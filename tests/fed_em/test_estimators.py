@@ -6,7 +6,7 @@ import math
 import pickle
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from sklearn.mixture import GaussianMixture as ScikitLearn
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from fed_em import GaussianMixture, GaussianMixturePrior, load_model, save_model
-from fed_em.errors import CallerError, FedEmError
+from fed_em.errors import CallerError, CollapsedComponent, FedEmError
 
 Vector = NDArray[np.float64]
 
@@ -402,3 +402,32 @@ class TestStartsBySums:
         model.fit(rows, sample_weight=1.0 + kinds, admissible=admissible)
         np.testing.assert_allclose(model.weights_, [1 / 3, 2 / 3], atol=1e-3)
         np.testing.assert_array_equal(model.predict(rows), kinds)
+
+
+class TestStartsThatEnd:
+    SPIKED = np.concatenate((np.zeros(20), np.random.default_rng(0).normal(np.repeat([-6.0, 6.0], 60))))[:, np.newaxis]
+    OPTIONS: ClassVar[dict[str, Any]] = {"reg_covar": 0.0, "init_params": "random_from_data", "random_state": 0}
+
+    def test_one_that_collapses_is_counted_and_survived(self) -> None:
+        """Of starts in turn from the same numbers some shrink onto the spike, and the best of the others is kept."""
+        found, state = list[float](), np.random.RandomState(0)
+        for _ in range(8):
+            try:
+                alone = GaussianMixture(3, **{**self.OPTIONS, "random_state": state}).fit(self.SPIKED)
+                found.append(alone.lower_bound_)
+            except CollapsedComponent:
+                found.append(-math.inf)
+        assert 0 < found.count(-math.inf) < 8
+        fitted = GaussianMixture(3, n_init=8, **self.OPTIONS).fit(self.SPIKED)
+        assert (fitted.n_collapsed_, fitted.n_not_finite_) == (found.count(-math.inf), 0)
+        assert fitted.lower_bound_ == max(found)
+
+    def test_if_all_do_the_component_is_named(self) -> None:
+        fitted = GaussianMixture(2, n_init=3, **self.OPTIONS)
+        with pytest.raises(CollapsedComponent, match="component"):
+            fitted.fit(np.zeros((20, 1)))
+        assert fitted.n_collapsed_ == 3
+
+    def test_without_any_they_are_none(self) -> None:
+        fitted = GaussianMixture(2, n_init=2, random_state=0).fit(ROWS)
+        assert (fitted.n_collapsed_, fitted.n_not_finite_) == (0, 0)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
+import pytest
 from scipy.stats import norm
 
+from fed_em import GaussianMixture, imputation
+from fed_em.coordinates import Coordinates
 from fed_em.imputation import impute
 from fed_em.parameters import Parameters
 from tests.fed_em.test_mixed_mixture import blanked, mixed, parameters_of
@@ -28,9 +33,13 @@ def test_observed_cells_stay_and_are_certain() -> None:
     for d in (HEIGHT, WEIGHT, VISITS):
         assert (done.deviations[seen[:, d], d] == 0).all() and (done.deviations[~seen[:, d], d] > 0).all()
         assert np.isnan(done.probabilities[:, d]).all()
+        np.testing.assert_array_equal(done.means[seen[:, d], d], rows[seen[:, d], d])
+        of_means = np.rint(done.means[:, d]) if d == VISITS else done.means[:, d]
+        np.testing.assert_array_equal(done.rows[:, d], of_means)
     for d in (COLOUR, SMOKER):
         assert (done.probabilities[seen[:, d], d] == 1).all()
         assert (done.probabilities[~seen[:, d], d] >= 1 / 3).all() and np.isnan(done.deviations[:, d]).all()
+        assert np.isnan(done.means[:, d]).all()
 
 
 def test_a_gaussian_cell_has_its_conditional_mean_and_deviation_by_integration() -> None:
@@ -92,3 +101,32 @@ def test_intervals_of_one_gaussian_cover_as_they_should() -> None:
     done = impute(mixed(), parameters, hidden, 0, np.random.default_rng(0))
     inside = np.abs(rows[:, WEIGHT] - done.rows[:, WEIGHT]) < norm.ppf(0.95) * done.deviations[:, WEIGHT]
     assert abs(inside.mean() - 0.9) < 0.015
+
+
+def test_memory_is_that_of_the_filled_rows_and_of_one_block() -> None:
+    """Temporaries of every row, component and column take more than 60 times as much as the rows."""
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(60_000, 10)) * np.arange(1.0, 11.0)
+    rows[generator.random(len(rows)) < 0.5, 3] = np.nan
+    fitted = GaussianMixture(16, max_iter=2, init_params="random_from_data", random_state=0, reg_covar=0.1, tol=1e6)
+    fitted.fit(rows[:500])
+    tracemalloc.start()
+    try:
+        done = fitted.impute(rows)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * rows.nbytes
+    assert not np.isnan(done.rows).any()
+
+
+def test_blocks_fill_as_all_rows_at_one_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = blanked(rows_of(100), 0.4)
+    whole = impute(mixed(), parameters_of(), rows, 0, np.random.default_rng(0))
+    monkeypatch.setattr(imputation, "rows_in_block", lambda *_: 7)
+    still = Coordinates(np.zeros(rows.shape[1]), np.ones(rows.shape[1]))
+    done = imputation.impute_in(still, mixed(), parameters_of(), rows, 3, np.random.default_rng(0))
+    for name in ("rows", "means", "deviations", "probabilities"):
+        np.testing.assert_allclose(getattr(done, name), getattr(whole, name), rtol=1e-12)
+    assert done.draws.shape == (3, *rows.shape) and not np.isnan(done.draws).any()
+    assert not (done.draws[0] == done.draws[1]).all()

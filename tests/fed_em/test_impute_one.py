@@ -57,6 +57,9 @@ class TestOutcome:
             np.testing.assert_allclose(filled.responsibilities, responsibilities[i], rtol=0, atol=1e-10)
             assert model.columns.row(filled.cells) == pytest.approx(table.rows[i], rel=1e-10, abs=1e-10)
             self._as_sure(fitted, filled, row, table.deviations[i], table.probabilities[i])
+            for name, mean in filled.means.items():
+                assert mean == pytest.approx(table.means[i, fitted.columns.index(name)], rel=1e-10, abs=1e-10)
+            assert filled.means.keys() == filled.deviations.keys()
 
     @staticmethod
     def _as_sure(fitted: FittedModel, filled: Filled, row: Any, deviations: Any, probabilities: Any) -> None:
@@ -143,7 +146,7 @@ class TestCells:
             ({"level 0": ["SECRET"]}, "level 0"),
             ({"truth 0": 2}, "truth 0"),
             ({"truth 0": "SECRET"}, "truth 0"),
-            ({"count 0": 41}, "count 0"),
+            ({"count 0": -1}, "count 0"),
             ({"count 0": 1.5}, "count 0"),
             ({"nummer 0": 1.0}, "did you mean 'number 0'"),
         ],

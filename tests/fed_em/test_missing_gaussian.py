@@ -15,11 +15,13 @@ from fed_em.em import Stopping, fit
 from fed_em.errors import CallerError, FedEmError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.missing_gaussian import GaussianComponents
-from fed_em.model import COUNT, MISSING_ENTROPY
+from fed_em.model import COUNT, LOG_LIKELIHOOD, MISSING_ENTROPY
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
+from fed_em.records import Records
 from fed_em.totals import TotalOfRows
 from fed_em_protocols.encoding import Encoding
+from tests.fed_em.test_gaussian_densities import CASES, rows_near, scaled
 from tests.fed_em.test_gaussian_mixture import PRIOR, GaussianMixtureConformance, components, two_components
 
 Vector = NDArray[np.float64]
@@ -333,3 +335,41 @@ def test_patterns_of_few_rows_are_summed_as_those_of_many(structure: CovarianceS
     rows[generator.random(rows.shape) < 0.4] = np.nan
     few, many = model.e_step(parameters, rows), model.e_step(parameters, np.tile(rows, (30, 1)))
     np.testing.assert_allclose(30 * few.vector, many.vector, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="no arithmetic longer than float64 here")
+@pytest.mark.parametrize("structure", ["diag", "spherical"])
+@pytest.mark.parametrize("case", CASES)
+def test_components_without_covariances_keep_their_digits(case: str, structure: CovarianceStructure) -> None:
+    """Narrow and far off, with missing cells, weights and labels: against the definition in a longer arithmetic."""
+    widths, offset, _, _ = CASES[case]
+    parameters, model = scaled(structure, widths, offset), GaussianMixtureModel(3, 2, structure, missing=True)
+    complete = rows_near(structure, parameters)
+    rows, generator = blanked(complete), np.random.default_rng(3)
+    weights, admissible = generator.random(len(rows)), generator.random((len(rows), 3)) < 0.5
+    admissible[~admissible.any(axis=1)] = True
+    variances = np.broadcast_to(parameters["covariances"].reshape(3, -1), (3, 2)).astype(np.longdouble)
+    deviations = rows[:, np.newaxis].astype(np.longdouble) - parameters["means"]
+    terms = -0.5 * (deviations**2 / variances + np.log(2 * np.longdouble(np.pi) * variances))
+    joint = np.log(parameters["weights"].astype(np.longdouble)) + np.nansum(terms, axis=2)
+    expected = np.logaddexp.reduce(joint, axis=1)
+    of_labels = np.logaddexp.reduce(np.where(admissible, joint, -np.inf), axis=1)
+    np.testing.assert_allclose(model.log_prob(parameters, rows), expected.astype(np.float64), rtol=1e-10, atol=1e-10)
+    posterior = np.exp(joint - expected[:, np.newaxis]).astype(np.float64)
+    np.testing.assert_allclose(model.responsibilities(parameters, rows), posterior, rtol=1e-8, atol=1e-9)
+    for records, densities in (
+        (Records(rows, weights), weights * expected),
+        (Records(rows, None, admissible), of_labels),
+        # Complete rows are evaluated elsewhere, which `test_gaussian_densities` holds against the definition.
+        (Records(complete, weights), weights * model.log_prob(parameters, complete)),
+    ):
+        found = model.e_step(parameters, records)[LOG_LIKELIHOOD]
+        assert float(found) == pytest.approx(float(densities.sum()), rel=1e-10)
+
+
+def test_a_narrow_diagonal_component_one_deviation_away() -> None:
+    parameters = Parameters({"weights": [1.0], "means": [[1.0]], "covariances": [[1e-14]]})
+    row = np.array([[1.0 + 1e-7]])
+    found = GaussianMixtureModel(1, 1, "diag").e_step(parameters, Records(row, np.ones(1)))[LOG_LIKELIHOOD]
+    distance = (row[0, 0] - 1.0) ** 2 / 1e-14
+    assert float(found) == pytest.approx(-0.5 * (distance + math.log(2 * math.pi * 1e-14)), rel=1e-14)

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from fed_em import LatentClass, MixedMixture, load_model, save_model
 from fed_em.alignment import align
-from fed_em.columns import ColumnSchema, GaussianColumn
+from fed_em.columns import ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.errors import CallerError, CollapsedComponent, FedEmError
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model_file import FittedModel
@@ -245,6 +246,45 @@ def test_densities_per_original_unit_count_observed_cells_only(fitted: MixedMixt
     coordinates = type(inner.coordinates)(np.zeros(7), scale)
     scaled = FittedModel(inner.model, coordinates, inner.columns, type(fitted.parameters_)(arrays), {})
     np.testing.assert_allclose(scaled.score_samples(ROWS), fitted.score_samples(TABLE), rtol=1e-9)
+
+
+class TestNewRows:
+    """Of a model whose schema was inferred from other rows."""
+
+    COUNTS = np.random.default_rng(2).poisson(3.0, 300)
+
+    @pytest.fixture
+    def of_counts(self) -> MixedMixture:
+        return MixedMixture(1, n_init=1, prior=None).fit({"visits": self.COUNTS, "ward": ["a", "b"] * 150})
+
+    def test_a_count_above_all_of_the_training_rows_is_scored(self, of_counts: MixedMixture) -> None:
+        new = {"visits": [3, 60], "ward": ["a", "b"]}
+        expected = scipy.stats.poisson(self.COUNTS.mean()).logpmf([3, 60]) + np.log(0.5)
+        np.testing.assert_allclose(of_counts.score_samples(new), expected, rtol=1e-9)
+        assert of_counts.score_samples(new)[1] < of_counts.anomaly_threshold(0.01)
+        of_counts.predict(new)
+        assert (of_counts.impute({"visits": [60], "ward": [None]}).rows[0, 0]) == 60
+
+    def test_draws_are_not_cut_at_the_largest_count_that_was_seen(self) -> None:
+        schema = ColumnSchema((PoissonColumn("visits", 1.0),))
+        fitted = MixedMixture(1, n_init=1, prior=None, schema=schema, random_state=0).fit({"visits": self.COUNTS})
+        mean = self.COUNTS.mean()
+        # Six standard errors of the mean of 4000 draws: a false alarm in 5·10^8.
+        slack = 6 * np.sqrt(mean / 4000)
+        assert fitted.sample(4000)[0].mean() == pytest.approx(mean, abs=slack)
+        done = fitted.impute({"visits": [None]}, n_draws=4000, random_state=0)
+        assert done.rows[0, 0] == np.rint(mean)
+        assert done.draws.mean() == pytest.approx(mean, abs=slack)
+
+    def test_what_is_put_in_for_a_count_is_told_unrounded_too(self, of_counts: MixedMixture) -> None:
+        done = of_counts.impute({"visits": [None, 2], "ward": ["a", None]})
+        np.testing.assert_allclose(done.means[:, 0], [self.COUNTS.mean(), 2])
+        assert np.isnan(done.means[:, 1]).all()
+
+    def test_a_level_that_no_training_row_showed_is_refused_with_what_to_do(self, of_counts: MixedMixture) -> None:
+        with pytest.raises(CallerError, match="1 values of column 'ward' are none of its 2 levels") as caught:
+            of_counts.score_samples({"visits": [3, 4], "ward": ["a", "c"]})
+        assert caught.value.remedy == "declare all levels, or leave such cells empty"
 
 
 class TestLatentClass:

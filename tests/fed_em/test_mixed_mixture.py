@@ -476,7 +476,7 @@ class TestPrior:
 class TestEdges:
     @pytest.mark.parametrize(
         ("column", "value", "name"),
-        [(0, 3.0, "colour"), (0, 0.5, "colour"), (1, np.inf, "height"), (2, -1.0, "visits"), (2, 61.0, "visits"), (3, 2.0, "smoker")],
+        [(0, 3.0, "colour"), (0, 0.5, "colour"), (1, np.inf, "height"), (2, -1.0, "visits"), (2, 1.5, "visits"), (3, 2.0, "smoker")],
     )  # fmt: skip
     def test_cells_that_do_not_fit_are_counted_by_column_and_never_quoted(
         self, column: int, value: float, name: str

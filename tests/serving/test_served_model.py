@@ -32,7 +32,7 @@ def test_few_rows_and_many_give_what_the_model_gives(family: str, structure: Cov
         found, probabilities = served.impute(part, 0, None)
         expected = fitted.impute(part, 0, np.random.default_rng(0))
         np.testing.assert_allclose(probabilities, fitted.predict_proba(part), atol=1e-10)
-        for name in ("rows", "deviations", "probabilities"):
+        for name in ("rows", "means", "deviations", "probabilities"):
             np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-10, atol=1e-10)
         assert found.draws.shape == (0, *part.shape)
 

@@ -106,17 +106,18 @@ class ServedModel:
             probabilities = self.probabilities(rows)
             return self.fitted.impute(rows, n_draws, np.random.default_rng(seed)), probabilities
         filled, deviations = rows.copy(), self._of_observed(rows, 0.0, numeric=True)
+        means = rows + deviations  # of the columns of numbers, as 0 stands there
         certain = self._of_observed(rows, 1.0, numeric=False)
         posteriors = self._posteriors(rows)
         for i, posterior in enumerate(posteriors):
             done = self._rows.impute(rows[i], posterior.responsibilities)
             filled[i] = done.row
             for d, deviation in done.deviations.items():
-                deviations[i, d] = deviation
+                means[i, d], deviations[i, d] = done.means[d], deviation
             for d, shares in done.probabilities.items():
                 certain[i, d] = shares.max()
         draws = np.empty((0, *rows.shape))
-        return Imputation(filled, deviations, certain, draws), np.array([p.responsibilities for p in posteriors])
+        return Imputation(filled, means, deviations, certain, draws), np.array([p.responsibilities for p in posteriors])
 
     def _of_observed(self, rows: Vector, value: float, numeric: bool) -> Vector:
         """`value` in the columns of numbers, or in all others, NaN elsewhere, `(n, D)`."""
