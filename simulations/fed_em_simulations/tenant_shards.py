@@ -20,10 +20,12 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
+from fed_em.blas import single_threaded_blas
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
 from fed_em.row_blocks import use_threads
 from fed_em_client.tenant_session import TenantSession
 from fed_em_protocols.errors import PeerFault
+from fed_em_simulations.few_collections import few_collections
 from fed_em_simulations.framed_link import FramedLink
 from fed_em_simulations.shared_reading import shared_reading
 from fed_em_simulations.tenant_host import Answer, LocalTenants
@@ -150,6 +152,8 @@ def _work(mine: socket.socket, other: socket.socket, starts: Sequence[Callable[[
     link, tenants, last = FramedLink(mine), LocalTenants(starts), b""
     with ExitStack() as stack:
         stack.enter_context(use_threads(1))
+        stack.enter_context(single_threaded_blas())
+        stack.enter_context(few_collections())
         stack.enter_context(shared_reading())
         stack.enter_context(counted_work())
         with suppress(ConnectionError):  # the other side is gone
