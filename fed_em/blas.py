@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import scipy.linalg  # noqa: F401  loads scipy's own BLAS, so that the controller below finds it
 from threadpoolctl import ThreadpoolController
@@ -18,6 +18,15 @@ from threadpoolctl import ThreadpoolController
 # The limit is a setting of the process, and only the thread that set it can lift it. Two threads whose
 # E-steps overlapped could lift it under each other or leave it set for ever, so they take turns.
 _TURN = threading.RLock()
+
+
+class _Limits(threading.local):
+    """How many limits this thread has set. Another inside costs as much as a tenth of an E-step of a few rows, for nothing."""
+
+    count = 0
+
+
+_MINE = _Limits()
 
 
 @functools.cache
@@ -29,7 +38,7 @@ def _controller() -> ThreadpoolController:
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Limit every BLAS of this process to one thread inside the `with`. Nests; other threads wait."""
-    with _TURN, _controller().limit(limits=1, user_api="blas"):
+    with _TURN, nullcontext() if _MINE.count else _controller().limit(limits=1, user_api="blas"), _counted():
         yield
 
 
@@ -42,10 +51,20 @@ def single_threaded_blas() -> Iterator[None]:
     with _TURN:  # or the limit of an E-step of that moment would be taken for the usual one
         limit = _controller().limit(limits=1, user_api="blas")
     try:
-        yield
+        with _counted():
+            yield
     finally:
         with _TURN:
             limit.restore_original_limits()
+
+
+@contextmanager
+def _counted() -> Iterator[None]:
+    _MINE.count += 1
+    try:
+        yield
+    finally:
+        _MINE.count -= 1
 
 
 def blas_libraries() -> list[str]:

@@ -352,7 +352,7 @@ def on_opening(state: CoordinatorState, index: int, sealed: Sealed[Opening], now
         )
     given = content.pair_keys
     keys = {d: given[k * MASK_KEY_BYTES : (k + 1) * MASK_KEY_BYTES] for k, d in enumerate(dropped)}
-    opened = replace(current, openings={**current.openings, index: sealed})
+    opened = replace(current, openings=current.openings.with_entry(index, sealed))
     return CoordinatorStep(replace(state, round=_with_masks(opened, index, content.self_seed, keys)))
 
 

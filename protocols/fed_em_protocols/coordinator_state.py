@@ -374,7 +374,7 @@ class Round:
     certificate: Sealed[Certificate] | None = None
     self_seeds: GrowingMap[int, bytes] = field(default_factory=GrowingMap, repr=False)
     keys_given: GrowingMap[int, Mapping[int, bytes]] = field(default_factory=GrowingMap, repr=False)
-    openings: Mapping[int, Sealed[Opening]] = field(default_factory=dict, repr=False)
+    openings: GrowingMap[int, Sealed[Opening]] = field(default_factory=GrowingMap, repr=False)
     shares: Mapping[tuple[int, SharedSecret], Mapping[int, bytes]] = field(default_factory=dict, repr=False)
     asked: frozenset[int] = frozenset()
     recovery: Sealed[Recover] | None = None
@@ -424,10 +424,32 @@ class EndedRound:
     opened: RingVector | None = field(default=None, repr=False)
 
 
+_Sets = Callable[[frozenset[int], frozenset[int]], frozenset[int]]
+
+
+def _of_the_very_same(function: _Sets) -> _Sets:
+    """A function of two sets by memory of its last results for the same objects.
+
+    The sets of two rounds are often equal and never one object: a memory by equality would compare all their members at each message.
+    """
+    known: tuple[tuple[frozenset[int], frozenset[int], frozenset[int]], ...] = ()
+
+    def remembered(one: frozenset[int], other: frozenset[int]) -> frozenset[int]:
+        nonlocal known
+        for first, second, found in known:
+            if first is one and second is other:
+                return found
+        found = function(one, other)
+        known = ((one, other, found), *known[:7])
+        return found
+
+    return remembered
+
+
 # The same sets of many tenants at each of their messages.
 _witnesses = lru_cache(maxsize=8)(from_bitmap)
-_both = lru_cache(maxsize=8)(frozenset[int].intersection)
-_without = lru_cache(maxsize=8)(frozenset[int].difference)
+_both = _of_the_very_same(frozenset[int].intersection)
+_without = _of_the_very_same(frozenset[int].difference)
 
 
 @dataclass(frozen=True)

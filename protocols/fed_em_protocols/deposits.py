@@ -18,8 +18,9 @@ from fed_em_protocols.errors import MalformedMessage
 from fed_em_protocols.hashing import DIGEST_BYTES, digest, digests_of_rows
 from fed_em_protocols.keys import KEY_BYTES, derive
 from fed_em_protocols.masks import MASK_KEY_BYTES, keystream
-from fed_em_protocols.merkle import includes, inclusion_path, leaf_hash, root
+from fed_em_protocols.merkle import includes, inclusion_path, leaf_hash, leaf_hashes, root
 from fed_em_protocols.messages import SALT_BYTES, Deposit, ReleasedShare, SharedSecret
+from fed_em_protocols.records import replace
 from fed_em_protocols.shamir import SHARE_BYTES, split_many
 from fed_em_protocols.window import Randomness, WindowSecrets, WindowSetUp
 
@@ -56,10 +57,7 @@ class HeldShares:
     def from_round(self, round_number: int) -> HeldShares:
         """The same without the shares of earlier rounds."""
         passed = (round_number - self.first_round) * _ROUND_BYTES
-        # Called for every dealer in every round, where `replace` would be most of the time.
-        return HeldShares(
-            self.dealer, self.holder, self.salt_seed, round_number, shares=self.shares[passed:], leaves=self.leaves
-        )
+        return replace(self, first_round=round_number, shares=self.shares[passed:])
 
     def share(self, round_number: int, secret: SharedSecret) -> bytes:
         """The share of one secret of a round that is still held."""
@@ -186,7 +184,7 @@ def _leaves(setup: bytes, dealer: int, holder: int, salt_seed: bytes, table: byt
     """The hash of (set-up, dealer, holder, leaf, salt, share) for each share in turn."""
     count = len(table) // SHARE_BYTES
     columns = ((_places(count), 8), (_salts(salt_seed, count), SALT_BYTES), (table, SHARE_BYTES))
-    return tuple(map(leaf_hash, digests_of_rows("share", (setup, dealer, holder), columns)))
+    return leaf_hashes(digests_of_rows("share", (setup, dealer, holder), columns))
 
 
 @cache

@@ -118,6 +118,18 @@ class Encoding:
     def _scale(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         return np.repeat([2.0**f for f in self.bits], [block.size for block in self.layout])
 
+    @cached_property
+    def _limits(self) -> dict[int, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+        """Of the row caps asked for so far."""
+        return {}
+
+    def _limits_of(self, row_cap: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """The largest absolute value of each entry that a tenant with such a row cap may encode."""
+        if row_cap not in self._limits:
+            limits = [_limit(block, row_cap) for block in self.layout]
+            self._limits[row_cap] = np.repeat(limits, [block.size for block in self.layout])
+        return self._limits[row_cap]
+
     def encode(self, statistics: Statistics, tenant: int) -> RingVector:
         """The ring vector of one tenant's statistics.
 
@@ -127,15 +139,14 @@ class Encoding:
         """
         if statistics.layout != self.layout:
             raise CallerError("these statistics have another layout than the session's encoding")
-        for block in self.layout:
-            part = statistics.vector[self.layout.offsets[block.name]]
-            limit = _limit(block, self.row_caps[tenant])
-            if not np.all(np.abs(part) <= limit):  # also catches NaN
-                raise CallerError(
-                    f"statistic '{block.name}' is beyond its declared bound of {block.bound:.6g} a record "
-                    f"over at most {self.row_caps[tenant]} rows, or not finite",
-                    remedy=f"check {block.source or 'the rows'} against the session's schema, and the row cap in the roster",
-                )
+        beyond = ~(np.abs(statistics.vector) <= self._limits_of(self.row_caps[tenant]))  # NaN is beyond any
+        if beyond.any():
+            block = next(block for block in self.layout if beyond[self.layout.offsets[block.name]].any())
+            raise CallerError(
+                f"statistic '{block.name}' is beyond its declared bound of {block.bound:.6g} a record "
+                f"over at most {self.row_caps[tenant]} rows, or not finite",
+                remedy=f"check {block.source or 'the rows'} against the session's schema, and the row cap in the roster",
+            )
         vector = self.ring.zeros(self.length)
         scaled = np.rint(statistics.vector * self._scale).astype(self.ring.signed)
         vector[: self.layout.size] = scaled.view(self.ring.dtype)

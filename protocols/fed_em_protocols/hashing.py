@@ -16,7 +16,6 @@ from functools import cache
 from struct import Struct
 
 import numpy as np
-from numpy.typing import NDArray
 
 DIGEST_BYTES = 32
 NO_BYTES_DIGEST = hashlib.sha256(b"").digest()
@@ -33,6 +32,7 @@ def _tag(domain: str) -> bytes:
 
 _length = Struct("<Q").pack
 _INTEGER = _length(8)
+_two_integers = Struct("<4Q").pack
 
 
 def _framed(fields: Iterable[Field]) -> list[bytes | memoryview]:
@@ -46,9 +46,20 @@ def _framed(fields: Iterable[Field]) -> list[bytes | memoryview]:
     return parts
 
 
+def _head(domain: str, fields: Sequence[Field], following: int) -> bytes:
+    """What is hashed up to the last of `fields`, of which there are so many more."""
+    return b"".join((_tag(domain), _length(len(fields) + following), *_framed(fields)))
+
+
 def digest(domain: str, *fields: Field) -> bytes:
     """32-byte digest of `fields` under `domain`. Integers must lie in [0, 2^64)."""
-    return hashlib.sha256(b"".join((_tag(domain), _length(len(fields)), *_framed(fields)))).digest()
+    return hashlib.sha256(_head(domain, fields, 0)).digest()
+
+
+def digests_of_pairs(domain: str, fields: Sequence[Field], pairs: Iterable[tuple[int, int]]) -> list[bytes]:
+    """`digest(domain, *fields, *pair)` of each pair of integers, in less time."""
+    head, sha256 = _head(domain, fields, 2), hashlib.sha256
+    return [sha256(head + _two_integers(8, one, 8, other)).digest() for one, other in pairs]
 
 
 def digests_of_rows(domain: str, fields: Sequence[Field], columns: Sequence[tuple[bytes, int]]) -> list[bytes]:
@@ -61,16 +72,19 @@ def digests_of_rows(domain: str, fields: Sequence[Field], columns: Sequence[tupl
     Raises:
         ValueError: a column has another number of entries.
     """
-    head = b"".join((_tag(domain), _length(len(fields) + len(columns)), *_framed(fields)))
+    head = _head(domain, fields, len(columns))
     tables = [np.frombuffer(data, np.uint8).reshape(-1, size) for data, size in columns]
     n = len(tables[0])
-    parts = [_repeated(head, n)]
-    for table in tables:
-        parts += (_repeated(_length(table.shape[1]), n), table)
-    rows = np.concatenate(parts, axis=1)
-    size, data = rows.shape[1], rows.tobytes()
-    return [hashlib.sha256(data[k : k + size]).digest() for k in range(0, len(data), size)]
-
-
-def _repeated(data: bytes, n: int) -> NDArray[np.uint8]:
-    return np.broadcast_to(np.frombuffer(data, np.uint8), (n, len(data)))
+    if any(len(table) != n for table in tables):
+        raise ValueError(
+            f"columns have {', '.join(str(len(table)) for table in tables)} entries: one has as many as another"
+        )
+    parts = [head, *(part for table in tables for part in (_length(table.shape[1]), table))]
+    widths = [part.shape[1] if isinstance(part, np.ndarray) else len(part) for part in parts]
+    size, end = sum(widths), 0
+    rows = np.empty((n, size), np.uint8)
+    for part, width in zip(parts, widths, strict=True):
+        rows[:, end : end + width] = np.frombuffer(part, np.uint8) if isinstance(part, bytes) else part
+        end += width
+    data, sha256 = rows.tobytes(), hashlib.sha256
+    return [sha256(data[k : k + size]).digest() for k in range(0, len(data), size)]

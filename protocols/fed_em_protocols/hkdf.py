@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 
 _HASH_BYTES = 32
-_NO_SALT = bytes(_HASH_BYTES)
 
 # HMAC (RFC 2104) is two hashes. OpenSSL's own takes half as long again to look the hash up, for as few bytes as are hashed here.
 _BLOCK_BYTES = 64
 _INNER, _OUTER = (bytes(value ^ pad for value in range(256)) for pad in (0x36, 0x5C))
+# The padded key of no salt, which is zeros.
+_INNER_OF_NO_SALT, _OUTER_OF_NO_SALT = (bytes(_BLOCK_BYTES).translate(pad) for pad in (_INNER, _OUTER))
 
 
 def _hmac(key: bytes, message: bytes) -> bytes:
@@ -20,7 +22,7 @@ def _hmac(key: bytes, message: bytes) -> bytes:
 
 def extract(secret: bytes) -> bytes:
     """The pseudorandom key of a secret: 32 bytes, as secret as it, for any number of calls of `expand`."""
-    return _hmac(_NO_SALT, secret)
+    return sha256(_OUTER_OF_NO_SALT + sha256(_INNER_OF_NO_SALT + secret).digest()).digest()
 
 
 def expand(pseudorandom_key: bytes, info: bytes, length: int) -> bytes:
@@ -38,3 +40,14 @@ def expand(pseudorandom_key: bytes, info: bytes, length: int) -> bytes:
         block = _hmac(pseudorandom_key, block + info + bytes((number,)))
         found += block
     return found[:length]
+
+
+def expand_each(pseudorandom_keys: Sequence[bytes], infos: Sequence[bytes], length: int) -> list[bytes]:
+    """`expand` of each key to its own `info`, in less time.
+
+    Raises:
+        ValueError: `length` is more than 32 bytes, or there are not as many keys as infos.
+    """
+    if not 0 <= length <= _HASH_BYTES:
+        raise ValueError(f"HKDF-SHA-256 expands many keys to at most {_HASH_BYTES} bytes each, not {length}")
+    return [_hmac(key, info + b"\x01")[:length] for key, info in zip(pseudorandom_keys, infos, strict=True)]

@@ -5,6 +5,7 @@ Private keys are carried as 32 raw bytes inside objects whose `repr` shows nothi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from fed_em_protocols import hkdf
 from fed_em_protocols.errors import PeerFault
-from fed_em_protocols.hashing import Field, digest
+from fed_em_protocols.hashing import Field, digest, digests_of_pairs
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
@@ -57,6 +58,11 @@ def agreement_key(secret: bytes) -> X25519PrivateKey:
     return X25519PrivateKey.from_private_bytes(secret)
 
 
+def agreement_public_key(public: bytes) -> X25519PublicKey:
+    """The public key of 32 bytes. Raises `ValueError` if they are no key."""
+    return X25519PublicKey.from_public_bytes(public)
+
+
 def agreement_public(secret: bytes) -> bytes:
     """The X25519 public key of a 32-byte secret."""
     return agreement_key(secret).public_key().public_bytes_raw()
@@ -94,7 +100,7 @@ def agree(secret: bytes | X25519PrivateKey, public: bytes, peer: str) -> bytes:
     """
     key = agreement_key(secret) if isinstance(secret, bytes) else secret
     try:
-        return key.exchange(X25519PublicKey.from_public_bytes(public))
+        return key.exchange(agreement_public_key(public))
     except ValueError:
         raise PeerFault(
             peer,
@@ -111,3 +117,20 @@ def derive(label: str, secret: bytes, length: int, *context: Field) -> bytes:
 def derive_from(extracted: bytes, label: str, length: int, *context: Field) -> bytes:
     """The same as `derive` from `hkdf.extract(secret)`, for many keys of one secret."""
     return hkdf.expand(extracted, digest("derive/" + label, *context), length)
+
+
+def derive_from_each(
+    extracted: Sequence[bytes], label: str, length: int, context: Sequence[Field], pairs: Sequence[tuple[int, int]]
+) -> list[bytes]:
+    """`derive_from` of each of many secrets, in less time: the context of each ends with its own pair of integers.
+
+    Args:
+        extracted, label: As of `derive_from`.
+        length: At most 32.
+        context: What all have in common.
+        pairs: One a secret.
+
+    Raises:
+        ValueError: there are not as many pairs as secrets.
+    """
+    return hkdf.expand_each(extracted, digests_of_pairs("derive/" + label, context, pairs), length)

@@ -14,6 +14,12 @@ def leaf_hash(data: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + data).digest()
 
 
+def leaf_hashes(entries: Sequence[bytes]) -> tuple[bytes, ...]:
+    """`leaf_hash` of each entry."""
+    sha256 = hashlib.sha256  # as below
+    return tuple([sha256(b"\x00" + entry).digest() for entry in entries])
+
+
 def node_hash(left: bytes, right: bytes) -> bytes:
     """MTH of two subtrees: SHA-256(0x01 ‖ left ‖ right)."""
     return hashlib.sha256(b"\x01" + left + right).digest()
@@ -67,7 +73,10 @@ class MerkleTree:
 
 def root(leaves: Sequence[bytes]) -> bytes:
     """Root of a tree over leaf hashes; the hash of nothing for an empty list."""
-    return MerkleTree.over(leaves).root
+    level = tuple(leaves)
+    while len(level) > 1:
+        level = _level_above(level)
+    return level[0] if level else EMPTY_ROOT
 
 
 def inclusion_path(index: int, leaves: Sequence[bytes]) -> tuple[bytes, ...]:

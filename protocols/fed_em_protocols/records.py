@@ -17,13 +17,15 @@ if not TYPE_CHECKING:  # type checkers know what the original takes
     def replace(record: Any, /, **changes: Any) -> Any:
         """`dataclasses.replace`: what a record has worked out (its cached properties) is not taken over."""
         kind = type(record)
-        names, values = _plain_fields(kind), {**record.__dict__, **changes}
+        names, copy = _plain_fields(kind), object.__new__(kind)
+        values = copy.__dict__
+        values.update(record.__dict__)
+        values.update(changes)
         if len(values) != len(names):
             if not names or not changes.keys() <= names:
                 return dataclasses.replace(record, **changes)
-            values = {name: values[name] for name in names}
-        copy = object.__new__(kind)
-        copy.__dict__.update(values)
+            for name in values.keys() - names:
+                del values[name]
         return copy
 
 

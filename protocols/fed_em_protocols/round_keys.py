@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fed_em_protocols.errors import IllegalStep
 from fed_em_protocols.hashing import digest
 from fed_em_protocols.hkdf import extract
-from fed_em_protocols.keys import KEY_BYTES, agree, agreement_key, derive, derive_from
+from fed_em_protocols.keys import KEY_BYTES, agree, agreement_key, derive, derive_from, derive_from_each
 from fed_em_protocols.masks import MASK_KEY_BYTES
 
 
@@ -124,7 +124,7 @@ class AgreementKey:
         Raises:
             PeerFault: `peer_public` is of small order; names `peer_name`.
         """
-        shared = self._shared(peer_public, peer_name)
+        shared = agree(self._key, peer_public, peer_name)
         if self.index < peer:
             return PairSecret(self.index, peer, extract(shared + self.public + peer_public))
         return PairSecret(peer, self.index, extract(shared + peer_public + self.public))
@@ -136,9 +136,6 @@ class AgreementKey:
             PeerFault: `peer_public` is of small order; names `peer_name`.
         """
         return self.pair_secret(peer, peer_public, peer_name).mask_key(context)
-
-    def _shared(self, peer_public: bytes, peer_name: str) -> bytes:
-        return agree(self._key, peer_public, peer_name)
 
 
 def pair_secrets(own: AgreementKey, peers: Mapping[int, tuple[bytes, str]]) -> dict[int, PairSecret]:
@@ -163,5 +160,7 @@ def pair_mask_keys(own: AgreementKey, peers: Mapping[int, tuple[bytes, str]], co
 
 
 def mask_keys(secrets: Mapping[int, PairSecret], context: bytes) -> dict[int, bytes]:
-    """The AES keys that pair secrets give in the round of `context`, by roster index."""
-    return {peer: secret.mask_key(context) for peer, secret in secrets.items()}
+    """The AES keys that pair secrets give in the round of `context`, by roster index: the `mask_key` of each, in less time."""
+    extracted = [pair.extracted for pair in secrets.values()]
+    pairs = [(pair.low, pair.high) for pair in secrets.values()]
+    return dict(zip(secrets, derive_from_each(extracted, "pair", MASK_KEY_BYTES, (context,), pairs), strict=True))

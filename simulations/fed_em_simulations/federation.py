@@ -55,6 +55,7 @@ from fed_em_simulations.costed_cipher import MOST_TENANTS, WARNING, costed_ciphe
 from fed_em_simulations.costs import TYPICAL, CostModel
 from fed_em_simulations.crashing_sum import CrashingSum
 from fed_em_simulations.federation_outcome import FederationOutcome
+from fed_em_simulations.few_collections import few_collections
 from fed_em_simulations.flower_federation import fit_under_flower
 from fed_em_simulations.memory_hub import MemoryHub
 from fed_em_simulations.overheard_sum import Listener, OverheardSum
@@ -388,6 +389,7 @@ class _Run:
                 stack.enter_context(costed_cipher())
             # Workers are forks: what is counted and shared here would be so twice there.
             host = self._host(stack)
+            stack.enter_context(few_collections())
             stack.enter_context(shared_reading())
             stack.enter_context(counted_work())
             stack.enter_context(measured(self._server))

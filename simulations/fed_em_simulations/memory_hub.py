@@ -1,6 +1,6 @@
 """Tenants in this process and in virtual time: the memory transport.
 
-Messages wait in one queue ordered by (time, number), so a run is a function of its inputs. `interfere` sees every
+Messages wait in one queue ordered by time and by what they follow from, so a run is a function of its inputs. `interfere` sees every
 message before it is delivered and may lose it, break the link or kill the tenant: that is how tests and simulations
 make trouble.
 """
@@ -17,6 +17,7 @@ from typing import Protocol
 from fed_em.errors import FedEmError
 from fed_em_client.tenant_session import TenantSession
 from fed_em_server.hub import Arrived, HubEvent, Unlinked
+from fed_em_simulations.owed_answers import Asked, OwedAnswers
 from fed_em_simulations.tenant_host import Answer, LocalTenants, TenantHost
 from fed_em_simulations.work import Measure, Work
 
@@ -186,10 +187,12 @@ class MemoryHub:
         self._serving = serving
         self._served = serving()
         self._done = Measure()
-        self._queue: list[tuple[float, int, Callable[[], HubEvent | None]]] = []
-        self._asked: list[float] = []
-        self._soonest = math.inf
-        self._number = 0
+        # What happens, by time, number and place: what follows from an answer has the number of what was asked, so that it is the same
+        # whenever the answer is taken in.
+        self._queue: list[tuple[float, int, int, Callable[[], HubEvent | None]]] = []
+        self._owed = OwedAnswers()
+        self._number = self._place = 0
+        self._answered: Asked | None = None
         self._now = self._busy_until = 0.0
         self._passing = dict.fromkeys(Direction, 0.0)
         for index in range(n):
@@ -222,13 +225,7 @@ class MemoryHub:
         self._charge_server()
         if self._down_until is not None:
             self._come_up(self._down_until)
-        while True:
-            latest = None if until is None else max(until, self._busy_until)
-            if not self._queue or (latest is not None and self._queue[0][0] > latest):
-                if not self._asked:
-                    break
-                self._hear()
-                continue
+        while self._is_due(math.inf if until is None else max(until, self._busy_until)):
             event = self._next()
             if isinstance(event, Arrived):
                 self._tenants[event.tenant].received += len(event.data)
@@ -252,6 +249,7 @@ class MemoryHub:
         party.sent += len(data)
 
         def happen() -> HubEvent | None:
+            party = self._party(tenant)
             if not party.up or party.link != link:
                 return None
             fate = self._meddler.fate(Passing(Direction.TO_TENANT, tenant, data, self._now))
@@ -280,7 +278,7 @@ class MemoryHub:
 
     def cut(self, tenant: int, hold: bool = False) -> None:
         """Break a tenant's link from the server's side, with all that is under way on it. The tenant dials again, unless it is held."""
-        party = self._tenants[tenant]
+        party = self._party(tenant)
         party.up = False
         party.held = party.held or hold
         party.broken = party.link
@@ -294,7 +292,7 @@ class MemoryHub:
 
     def let_back(self, tenant: int) -> None:
         """Let a tenant dial again whose link broke for longer."""
-        party = self._tenants[tenant]
+        party = self._party(tenant)
         if party.held:
             party.held = False
             self._dial(tenant, 0.0)
@@ -307,34 +305,32 @@ class MemoryHub:
 
     def _come_up(self, time: float) -> None:
         """Let happen what happens while nobody listens."""
-        while self._queue and self._queue[0][0] < time:
+        while self._is_due(time) and self._queue[0][0] < time:
             self._next()
         self._now, self._down_until = max(self._now, time), None
         raise ServerCrashed
 
     def close(self) -> None:
         """Let everything that is under way arrive."""
-        while self._queue or self._asked:
-            if self._queue:
-                self._next()
-            else:
-                self._hear()
+        while self._is_due(math.inf):
+            self._next()
         self._host.close()
 
     def kill(self, tenant: int) -> None:
         """End a tenant's process. What it has sent still arrives, then its link goes down."""
+        self._party(tenant)
         self._host.end(tenant)
         self._gone(tenant)
 
     def set_latency(self, tenant: int, seconds: float) -> None:
         """Let a tenant's messages, either way, take so long from now on."""
-        self._tenants[tenant].latency = seconds
+        self._party(tenant).latency = seconds
 
     def restart(self, tenant: int, after: float) -> None:
         """Start a tenant's process (again) after some seconds."""
 
         def happen() -> HubEvent | None:
-            party = self._tenants[tenant]
+            party = self._party(tenant)
             party.alive, party.over, party.held = True, False, False
             self._greet(tenant, anew=True)
             return None
@@ -347,31 +343,39 @@ class MemoryHub:
 
     # --- events ---
 
-    def _next(self) -> HubEvent | None:
-        """Let the next event happen, once nothing that tenants were asked for can come before it."""
-        if self._queue[0][0] >= self._soonest:
+    def _is_due(self, latest: float) -> bool:
+        """Whether anything happens up to `latest`: what comes first is the first of the queue then."""
+        # Answers are heard as far as they could come before the rest, and no further: tenants in other processes work on them meanwhile.
+        while self._owed and self._owed.soonest <= min(latest, self._queue[0][0] if self._queue else math.inf):
             self._hear()
-        self._now, _, happen = heapq.heappop(self._queue)
+        return bool(self._queue) and self._queue[0][0] <= latest
+
+    def _next(self) -> HubEvent | None:
+        """Let the next event happen."""
+        self._now, _, _, happen = heapq.heappop(self._queue)
         return happen()
+
+    def _party(self, tenant: int) -> _Tenant:
+        """A tenant on whom something is about to come: what follows from its answers, if it owes any, was before."""
+        while self._owed.owes(tenant):
+            self._hear()
+        return self._tenants[tenant]
 
     def _ask(self, tenant: int) -> None:
         """A tenant owes an answer, which is heard before the first event that it could come before."""
         latency = self._tenants[tenant].latency
-        soonest = self._prices.travelling(tenant, Direction.TO_SERVER, 0)[1] if latency is None else latency
-        self._asked.append(self._now)
-        self._soonest = min(self._soonest, self._now + soonest)
+        arrives = self._prices.travelling(tenant, Direction.TO_SERVER, 0)[1] if latency is None else latency
+        self._number += 1
+        self._owed.add(Asked(tenant, self._now, self._number, self._now + min(arrives, _REDIAL_SECONDS)))
         if isinstance(self._host, LocalTenants):
             self._hear()
 
     def _hear(self) -> None:
-        """Take in what tenants answer to all that they were asked."""
-        asked, self._asked, self._soonest = self._asked, [], math.inf
-        now = self._now
-        for time, answer in zip(asked, self._host.answers(), strict=True):
-            # What follows from it follows from when it was asked.
-            self._now = time
-            self._answer(answer)
-        self._now = now
+        """Take in the first answer that is owed. What follows from it follows from when it was asked."""
+        asked, now, before = self._owed.take(), self._now, self._answered
+        self._now, self._answered = asked.time, asked
+        self._answer(self._host.answer())
+        self._now, self._answered = now, before
 
     def _charge_server(self) -> None:
         done = self._serving()
@@ -380,11 +384,10 @@ class MemoryHub:
             self.busy(self._prices.of_server(done) - self._prices.of_server(before))
 
     def _dial(self, tenant: int, after: float) -> None:
-        party = self._tenants[tenant]
-        link = party.link
+        link = self._tenants[tenant].link
 
         def dial() -> HubEvent | None:
-            self._hear()
+            party = self._party(tenant)
             if self._down_until is not None and self._now < self._down_until:
                 self._dial(tenant, _REDIAL_SECONDS)
             elif party.link == link and party.alive and not party.over and not party.held:
@@ -466,5 +469,8 @@ class MemoryHub:
         self._at(self._passing[Direction.TO_SERVER], happen)
 
     def _at(self, time: float, happen: Callable[[], HubEvent | None]) -> None:
-        self._number += 1
-        heapq.heappush(self._queue, (time, self._number, happen))
+        if self._answered is None:
+            self._number += 1
+        self._place += 1
+        number = self._number if self._answered is None else self._answered.number
+        heapq.heappush(self._queue, (time, number, self._place, happen))

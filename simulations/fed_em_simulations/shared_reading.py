@@ -22,9 +22,9 @@ from fed_em_protocols.description import SessionDescription
 from fed_em_simulations.substitution import substituted
 from fed_em_simulations.work import NO_WORK, Work, current, measured
 
-# Entries kept of each function. A broadcast is read by all in turn; verified signatures of advertisements and deposits are asked for again
-# and again by neighbours while a window is set up.
-_FEW, _MANY = 8, 1 << 17
+# Entries kept of each function. A broadcast is read by all in turn; the keys of a round by all neighbours of their owners; verified
+# signatures of advertisements and deposits are asked for again and again by neighbours while a window is set up.
+_FEW, _SOME, _MANY = 8, 1 << 14, 1 << 17
 
 
 @contextmanager
@@ -33,6 +33,7 @@ def shared_reading() -> Iterator[None]:
     with ExitStack() as stack:
         for function, kept, key in (
             (keys.verifies, _MANY, _values),
+            (keys.agreement_public_key, _SOME, _values),
             (envelope.unseal, _FEW, _values),
             (envelope.unquote, _MANY, _quoted),
             (window.read_setup, _FEW, _setup),

@@ -1,11 +1,12 @@
 """Where simulated tenants live: in this process here, in worker processes in `fed_em_simulations.tenant_shards`.
 
-A host starts and ends tenants' processes, hands them messages, and gives what they answer when it is asked for: so tenants may work
-side by side, while nothing depends on how many of them do.
+A host starts and ends tenants' processes, hands them messages, and gives what they answer, one by one, when it is asked for: so tenants may
+work side by side, and while the server works, and nothing depends on how many of them do.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -49,8 +50,8 @@ class TenantHost(Protocol):
         """End a tenant's process."""
         ...
 
-    def answers(self) -> Sequence[Answer]:
-        """An answer to each greeting and message since the last call, in order."""
+    def answer(self) -> Answer:
+        """The answer to the first greeting or message whose answer was not taken yet; waits for it."""
         ...
 
     def close(self) -> None:
@@ -68,7 +69,7 @@ class LocalTenants:
     def __init__(self, starts: Sequence[Callable[[], TenantSession]]) -> None:
         self._starts = starts
         self._sessions: dict[int, TenantSession] = {}
-        self._answers: list[Answer] = []
+        self._answers: deque[Answer] = deque()
 
     def session(self, tenant: int) -> TenantSession | None:
         """The session of a tenant that is alive."""
@@ -88,10 +89,9 @@ class LocalTenants:
         """See `TenantHost`."""
         self._sessions.pop(tenant, None)
 
-    def answers(self) -> Sequence[Answer]:
+    def answer(self) -> Answer:
         """See `TenantHost`."""
-        given, self._answers = self._answers, []
-        return given
+        return self._answers.popleft()
 
     def close(self) -> None:
         """See `TenantHost`."""

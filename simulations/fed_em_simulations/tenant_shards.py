@@ -3,32 +3,35 @@
 Workers are forks of this process, so they find the tenants as they were made here. They are told by frames:
 
     greet, deliver, end    of a tenant; a message that a worker was sent for another tenant just before is not sent again
-    answers                asks for all answers since the last time, one frame each
     stop                   ends the worker
 
-A worker takes in what it is told as fast as it comes and answers when it is asked, so neither side ever waits for the other to read.
+and answer each greeting and message by a frame, as soon as it is done: while this process takes in what was answered first, they work on
+what they were told last.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from multiprocessing.connection import Connection
 from typing import Any
 
+from fed_em.blas import single_threaded_blas
 from fed_em.errors import CallerError, EnvironmentFault, FedEmError
 from fed_em.row_blocks import use_threads
 from fed_em_client.tenant_session import TenantSession
 from fed_em_protocols.errors import PeerFault
+from fed_em_simulations.few_collections import few_collections
+from fed_em_simulations.framed_link import FramedLink
 from fed_em_simulations.shared_reading import shared_reading
 from fed_em_simulations.tenant_host import Answer, LocalTenants
 from fed_em_simulations.work import Work, counted_work
 
-_GREET, _GREET_ANEW, _DELIVER, _AGAIN, _END, _ANSWERS, _STOP = range(7)
+_GREET, _GREET_ANEW, _DELIVER, _AGAIN, _END, _STOP = range(6)
 _TOLD = struct.Struct("<BI")
 # Tenant, whether its session is over, the length of an error, how many messages.
 _ANSWERED = struct.Struct("<I?II")
@@ -51,7 +54,7 @@ class TenantShards:
         if "fork" not in multiprocessing.get_all_start_methods():
             raise CallerError("worker processes of a simulation need a system with forks", remedy="use workers = 1")
         self._workers = [_Worker(starts) for _ in range(min(workers, len(starts)))]
-        self._asked: list[int] = []
+        self._asked: deque[int] = deque()
 
     def _of(self, tenant: int) -> _Worker:
         return self._workers[tenant % len(self._workers)]
@@ -70,13 +73,9 @@ class TenantShards:
         """See `TenantHost`."""
         self._of(tenant).tell(_END, tenant)
 
-    def answers(self) -> Sequence[Answer]:
+    def answer(self) -> Answer:
         """See `TenantHost`. Raises `EnvironmentFault` if a worker is lost."""
-        asked, self._asked = self._asked, []
-        busy = {tenant % len(self._workers) for tenant in asked}
-        for place in busy:
-            self._workers[place].tell(_ANSWERS, 0)
-        return [self._of(tenant).answer() for tenant in asked]
+        return self._of(self._asked.popleft()).answer()
 
     def close(self) -> None:
         """End all workers."""
@@ -93,16 +92,17 @@ class _Worker:
 
     def __init__(self, starts: Sequence[Callable[[], TenantSession]]) -> None:
         context = multiprocessing.get_context("fork")
-        self._link, other = context.Pipe()
-        self.process = context.Process(target=_work, args=(other, self._link, starts), daemon=True)
+        mine, other = socket.socketpair()
+        self.process = context.Process(target=_work, args=(other, mine, starts), daemon=True)
         self.process.start()
         other.close()
+        self._link = FramedLink(mine)
         self._last: bytes | None = None
 
     def tell(self, what: int, tenant: int, data: bytes = b"") -> None:
         """Send a frame. Raises `EnvironmentFault` if the worker is lost."""
         try:
-            self._link.send_bytes(_TOLD.pack(what, tenant) + data)
+            self._link.send(_TOLD.pack(what, tenant) + data)
         except OSError:
             raise self._lost() from None
 
@@ -117,8 +117,8 @@ class _Worker:
     def answer(self) -> Answer:
         """The next answer."""
         try:
-            return _read_answer(self._link.recv_bytes())
-        except (EOFError, OSError):
+            return _read_answer(self._link.receive())
+        except OSError:
             raise self._lost() from None
 
     def close(self) -> None:
@@ -146,37 +146,36 @@ def resident(process: int) -> int:
         return 0
 
 
-def _work(link: Connection, other: Connection, starts: Sequence[Callable[[], TenantSession]]) -> None:
+def _work(mine: socket.socket, other: socket.socket, starts: Sequence[Callable[[], TenantSession]]) -> None:
     """A worker's life: until it is told to stop, or the other side is gone."""
     other.close()
-    tenants, last = LocalTenants(starts), b""
+    link, tenants, last = FramedLink(mine), LocalTenants(starts), b""
     with ExitStack() as stack:
         stack.enter_context(use_threads(1))
+        stack.enter_context(single_threaded_blas())
+        stack.enter_context(few_collections())
         stack.enter_context(shared_reading())
         stack.enter_context(counted_work())
-        while True:
-            try:
-                frame = link.recv_bytes()
-            except (EOFError, OSError):
-                return
-            what, tenant = _TOLD.unpack_from(frame)
-            if what == _STOP:
-                return
-            if what == _DELIVER:
-                last = frame[_TOLD.size :]
-            _obey(link, tenants, what, tenant, last)
+        with suppress(ConnectionError):  # the other side is gone
+            while True:
+                frame = link.receive()
+                what, tenant = _TOLD.unpack_from(frame)
+                if what == _STOP:
+                    return
+                if what == _DELIVER:
+                    last = frame[_TOLD.size :]
+                _obey(tenants, what, tenant, last)
+                if what != _END:
+                    link.send(_answer_frame(tenants.answer()))
 
 
-def _obey(link: Connection, tenants: LocalTenants, what: int, tenant: int, last: bytes) -> None:
+def _obey(tenants: LocalTenants, what: int, tenant: int, last: bytes) -> None:
     if what in (_DELIVER, _AGAIN):
         tenants.deliver(tenant, last)
-    elif what in (_GREET, _GREET_ANEW):
-        tenants.greet(tenant, what == _GREET_ANEW)
     elif what == _END:
         tenants.end(tenant)
     else:
-        for answer in tenants.answers():
-            link.send_bytes(_answer_frame(answer))
+        tenants.greet(tenant, what == _GREET_ANEW)
 
 
 def _answer_frame(answer: Answer) -> bytes:

@@ -109,6 +109,7 @@ def counted_work() -> Iterator[None]:
             (hkdf.expand, "derivations"),
         ):
             stack.enter_context(substituted(function, _counting(function, name)))
+        stack.enter_context(substituted(hkdf.expand_each, _counting_expanded(hkdf.expand_each)))
         stack.enter_context(substituted(keys.SigningKey.sign, _counting(keys.SigningKey.sign, "signatures")))
         stack.enter_context(substituted(masks.add_masks, _counting_masks(masks.add_masks)))
         stack.enter_context(substituted(shamir.split_many, _counting_dealt(shamir.split_many)))
@@ -133,6 +134,15 @@ def _counting_masks(function: Callable[..., None]) -> Callable[..., None]:
         _MEASURES[-1].masks += streams
         _MEASURES[-1].mask_bytes += streams * vector.nbytes
         function(vector, added, subtracted, *others, **named)
+
+    return counting
+
+
+def _counting_expanded(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def counting(pseudorandom_keys: Any, infos: Any, length: int) -> Any:
+        _MEASURES[-1].derivations += len(pseudorandom_keys)
+        return function(pseudorandom_keys, infos, length)
 
     return counting
 

@@ -13,6 +13,7 @@ import math
 import multiprocessing
 import os
 import resource
+import sys
 import textwrap
 import time
 from collections.abc import Sequence
@@ -89,11 +90,12 @@ class _TimeIsUp(EnvironmentFault):
 
 
 class _Scales:
-    """A watcher that weighs all processes now and then, and ends the session when its time is up."""
+    """A watcher that weighs all processes now and then, says so on standard error, and ends the session when its time is up."""
 
     def __init__(self, seconds: float) -> None:
         self.memory = 0
-        self._until = time.monotonic() + seconds
+        self._began = time.monotonic()
+        self._until = self._began + seconds
 
     def session_started(self, record: SessionRecord) -> None:
         """Nothing to weigh yet."""
@@ -102,7 +104,16 @@ class _Scales:
         """Weigh; look at the clock."""
         if notice.kind in (NoticeKind.WINDOW_OPENED, NoticeKind.SUMMED):
             workers = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
-            self.memory = max(self.memory, sum(map(resident, [os.getpid(), *workers])))
+            weighed = sum(map(resident, [os.getpid(), *workers]))
+            self.memory = max(self.memory, weighed)
+            what = (
+                "the window is set up" if notice.kind is NoticeKind.WINDOW_OPENED else f"round {notice.round} is summed"
+            )
+            print(
+                f"{time.monotonic() - self._began:6.0f} s: {what}; {weighed / 2**20:.0f} MiB",
+                file=sys.stderr,
+                flush=True,
+            )
         if time.monotonic() > self._until and notice.kind is NoticeKind.SUMMED:
             raise _TimeIsUp("time is up")
 

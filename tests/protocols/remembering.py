@@ -42,7 +42,7 @@ def remembered_protocol() -> Iterator[None]:
             stack.enter_context(substituted(function, remembering, _ROOMS))
 
         patch.setattr(keys.SigningKey, "sign", sign)
-        patch.setattr(key, "_shared", lambda self, public, peer: agree(self.secret, public, peer))
+        patch.setattr(key, "_key", property(lambda self: self.secret))
         patch.setattr(key, "public", property(lambda self: agreement_public(self.secret)))
         patch.setattr(round_keys.KeyChain, "secrets", lru_cache(_MESSAGES)(round_keys.KeyChain.secrets))
         everywhere(keys.verifies, verifies)
