@@ -21,7 +21,7 @@ from fed_em_protocols.messages import Deposit, Opening, Payload, Shares
 from fed_em_protocols.tenant_state import Evaluate
 from fed_em_simulations.liars import Liar, deals_falsely, flipped, lying
 from fed_em_simulations.records_work import RecordsWork
-from fed_em_simulations.scene import Trouble
+from fed_em_simulations.scene import Mischief, Scene, Trouble
 
 
 def _false_shares(liar: Liar, content: Any, attachment: bytes) -> bytes:
@@ -58,6 +58,11 @@ class Liars(Trouble):
         if self.about not in _LIES:
             raise CallerError(f"nobody lies about '{self.about}'", remedy=f"one of {', '.join(_LIES)}")
 
+    def begin(self, scene: Scene) -> Mischief:
+        """See `Trouble`."""
+        scene.those(self.tenants)
+        return Mischief()
+
     def session_of(self, tenant: int) -> type[TenantSession] | None:
         """See `Trouble`."""
         return lying(*_LIES[self.about]) if tenant in self.tenants else None
@@ -77,6 +82,11 @@ class Overstates(Trouble):
 
     def __post_init__(self) -> None:
         check_whole_number("times", self.times, 2)
+
+    def begin(self, scene: Scene) -> Mischief:
+        """See `Trouble`."""
+        scene.those(self.tenants)
+        return Mischief()
 
     def work_of(self, tenant: int, work: TenantWork) -> TenantWork:
         """See `Trouble`."""
@@ -117,6 +127,11 @@ class PoisonedRows(Trouble):
     """
 
     tenants: Sequence[int]
+
+    def begin(self, scene: Scene) -> Mischief:
+        """See `Trouble`."""
+        scene.those(self.tenants)
+        return Mischief()
 
     def work_of(self, tenant: int, work: TenantWork) -> TenantWork:
         """See `Trouble`. Raises `CallerError` if the work is not over records in memory."""

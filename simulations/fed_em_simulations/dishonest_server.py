@@ -14,26 +14,27 @@ from typing import Any
 from fed_em.description import check_whole_number
 from fed_em_protocols.certification import EVIDENCE_BYTES
 from fed_em_protocols.envelope import Sealed, seal, unquote
-from fed_em_protocols.hashing import DIGEST_BYTES, digest
+from fed_em_protocols.hashing import digest
 from fed_em_protocols.keys import SigningKey
 from fed_em_protocols.members import from_bitmap, to_bitmap
-from fed_em_protocols.messages import Advertise, Header, Proposal, Quoted, SetUp
+from fed_em_protocols.messages import Advertise, Header, Neighbours, Proposal, SetUp
+from fed_em_simulations.memory_hub import Direction, Fate, Passing
 from fed_em_simulations.scene import Mischief, Scene, Trouble, kind_of, read
 
 
 class _Twisting(Mischief):
-    """Twists messages of one kind to some tenants, from a round on."""
+    """Twists messages of some kinds to some tenants, from a round on."""
 
-    kind: type
+    kinds: tuple[type, ...]
 
     def __init__(self, scene: Scene, tenants: Sequence[int] | None, first_round: int) -> None:
         self._scene = scene
-        self._tenants = frozenset(range(scene.n) if tenants is None else tenants)
+        self._tenants = scene.those(tenants)
         self._first_round = first_round
 
     def forged(self, tenant: int, data: bytes) -> Sequence[bytes]:
         """See `Mischief`."""
-        if tenant not in self._tenants or kind_of(data) is not self.kind:
+        if tenant not in self._tenants or kind_of(data) not in self.kinds:
             return (data,)
         sealed = read(data)
         return (data,) if self.round_of(sealed) < self._first_round else self.twisted(sealed, data)
@@ -77,7 +78,7 @@ class TwoHeaders(Trouble):
 
 
 class _TwoHeaders(_Twisting):
-    kind = Header
+    kinds = (Header,)
     instead = False
 
     def twisted(self, sealed: Sealed[Header], data: bytes) -> Sequence[bytes]:
@@ -108,7 +109,7 @@ class ChangedParameters(Trouble):
 
 
 class _ChangedParameters(_Twisting):
-    kind = Header
+    kinds = (Header,)
 
     def twisted(self, sealed: Sealed[Header], data: bytes) -> Sequence[bytes]:
         """The same header with one bit of the parameters turned."""
@@ -121,7 +122,8 @@ class InventedTenant(Trouble):
 
     Attributes:
         tenant: Whose place.
-        tenants: Who are shown it; None: all.
+        tenants: Who are shown it; None: all. On a sparse graph an advertisement reaches only those who share masks with its tenant, and
+            the witnesses.
     """
 
     tenant: int = 0
@@ -129,35 +131,48 @@ class InventedTenant(Trouble):
 
     def begin(self, scene: Scene) -> Mischief:
         """See `Trouble`."""
+        scene.those([self.tenant])
         mischief = _InventedTenant(scene, self.tenants, 0)
         mischief.tenant = self.tenant
         return mischief
 
 
 class _InventedTenant(_Twisting):
-    kind = SetUp
+    kinds = (SetUp, Neighbours)
     tenant = 0
 
-    def round_of(self, sealed: Sealed[SetUp]) -> int:
+    def __init__(self, scene: Scene, tenants: Sequence[int] | None, first_round: int) -> None:
+        super().__init__(scene, tenants, first_round)
+        self._invented: dict[bytes, Sealed[Advertise]] = {}
+
+    def fate(self, passing: Passing) -> Fate:
+        """See `Mischief`. What is invented is the tenant's own advertisement with other keys."""
+        theirs = passing.direction is Direction.TO_SERVER and passing.tenant == self.tenant
+        if theirs and kind_of(passing.data) is Advertise:
+            real, own = read(passing.data), SigningKey(digest("invented", self._scene.seed, self.tenant))
+            keys = replace(real.content, window_key=own.public, channel_key=own.public)
+            self._invented[real.digest] = seal(keys, own, b"")
+        return Fate.DELIVER
+
+    def round_of(self, sealed: Sealed[SetUp | Neighbours]) -> int:
         """It belongs to none."""
         return self._first_round
 
-    def twisted(self, sealed: Sealed[SetUp], data: bytes) -> Sequence[bytes]:
-        """The complete graph's set-up quotes every member's advertisement; that of a sparse graph, the witnesses'."""
-        content, members = sealed.content, sorted(from_bitmap(sealed.content.members, self._scene.n))
-        if self.tenant not in members or len(content.advertisements) != len(members):
-            return (data,)
-        place = members.index(self.tenant)
-        invented = self._invented(content.advertisements[place])
-        quoted = (*content.advertisements[:place], invented.quoted(), *content.advertisements[place + 1 :])
-        table = bytearray(sealed.attachment)
-        table[place * DIGEST_BYTES : (place + 1) * DIGEST_BYTES] = invented.digest
-        return (self.sign(replace(content, advertisements=quoted), bytes(table)),)
-
-    def _invented(self, quoted: Quoted) -> Sealed[Advertise]:
-        real = unquote(quoted, Advertise, "somebody").content
-        own = SigningKey(digest("invented", self._scene.seed, self.tenant))
-        return seal(replace(real, window_key=own.public, channel_key=own.public), own, b"")
+    def twisted(self, sealed: Sealed[SetUp | Neighbours], data: bytes) -> Sequence[bytes]:
+        """What quotes the advertisement quotes the invented one: set-ups if its tenant is a witness, else messages to neighbours."""
+        quoted = list(sealed.content.advertisements)
+        for place, each in enumerate(quoted):
+            real = unquote(each, Advertise, "somebody").digest
+            if real in self._invented:
+                invented = self._invented[real]
+                quoted[place] = invented.quoted()
+                bound = (
+                    sealed.attachment.replace(real, invented.digest)
+                    if isinstance(sealed.content, SetUp)
+                    else sealed.attachment
+                )
+                return (self.sign(replace(sealed.content, advertisements=tuple(quoted)), bound),)
+        return (data,)
 
 
 @dataclass(frozen=True)
@@ -177,13 +192,14 @@ class SplitBlock(Trouble):
 
     def begin(self, scene: Scene) -> Mischief:
         """See `Trouble`."""
+        scene.those([self.tenant])
         mischief = _SplitBlock(scene, None, self.first_round)
         mischief.tenant = self.tenant
         return mischief
 
 
 class _SplitBlock(_Twisting):
-    kind = Proposal
+    kinds = (Proposal,)
     tenant = 0
 
     def round_of(self, sealed: Sealed[Proposal]) -> int:

@@ -454,6 +454,8 @@ class _Run:
 
         troubles = self._federation.trouble
         kinds = [kind for kind in (each.session_of(index) for each in troubles) if kind is not None]
+        if len(kinds) > 1:
+            raise CallerError(f"two troubles say how '{name}' lies", remedy="let each tenant lie about one thing")
         session_kind = kinds[0] if kinds else TenantSession
 
         def start() -> TenantSession:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from fed_em.errors import CallerError
 from fed_em_client.tenant_session import TenantSession, TenantWork
 from fed_em_protocols.coordinator_state import Notice
 from fed_em_protocols.envelope import Sealed, unseal
@@ -58,6 +59,16 @@ class Scene:
     def n(self) -> int:
         """How many tenants there are."""
         return self.roster.n
+
+    def those(self, tenants: Sequence[int] | None) -> frozenset[int]:
+        """Tenants by their roster indices; None: all. Raises `CallerError` if there is no such tenant."""
+        everybody = frozenset(range(self.n))
+        if tenants is None:
+            return everybody
+        unknown = sorted(frozenset(tenants) - everybody)
+        if unknown:
+            raise CallerError(f"there is no tenant number {unknown[0]} among {self.n}", remedy="count from 0")
+        return frozenset(tenants)
 
     def draw(self, *labels: str | int | bytes) -> float:
         """Uniform on [0, 1), the same for the same labels whenever it is drawn."""

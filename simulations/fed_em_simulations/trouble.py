@@ -137,7 +137,7 @@ class Dropout(Trouble):
 
     def begin(self, scene: Scene) -> Mischief:
         """See `Trouble`."""
-        some = _those(scene, self.tenants)
+        some = scene.those(self.tenants)
         return Absences(scene, self.step, lambda tenant, k: tenant in some and scene.draw(tenant, k) < self.probability)
 
 
@@ -218,7 +218,7 @@ class Partition(Trouble):
 
     def begin(self, scene: Scene) -> Mischief:
         """See `Trouble`."""
-        some = _those(scene, self.tenants)
+        some = scene.those(self.tenants)
         return Absences(
             scene,
             Step.UPLOAD,
@@ -246,7 +246,7 @@ class Leaves(Trouble):
 
     def begin(self, scene: Scene) -> Mischief:
         """See `Trouble`."""
-        some = _those(scene, self.tenants)
+        some = scene.those(self.tenants)
         return Absences(scene, self.step, lambda tenant, k: tenant in some and k >= self.after, obliging=False)
 
 
@@ -267,7 +267,7 @@ class Joins(Trouble):
 
     def begin(self, scene: Scene) -> Mischief:
         """See `Trouble`."""
-        return _LateComers(scene, _those(scene, self.tenants), self.after)
+        return _LateComers(scene, scene.those(self.tenants), self.after)
 
 
 class _LateComers(Mischief):
@@ -360,16 +360,6 @@ class _Crash(Sums):
         if crash is not None and notice.kind is crash.at and self.begun == crash.sum + 1:
             self._crash = None
             self._hub.crash(crash.seconds)
-
-
-def _those(scene: Scene, tenants: Sequence[int] | None) -> frozenset[int]:
-    everybody = frozenset(range(scene.n))
-    if tenants is None:
-        return everybody
-    unknown = sorted(frozenset(tenants) - everybody)
-    if unknown:
-        raise CallerError(f"there is no tenant number {unknown[0]} among {scene.n}", remedy="count from 0")
-    return frozenset(tenants)
 
 
 def _check_probability(name: str, value: float) -> None:

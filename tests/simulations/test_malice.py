@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small_tables import run, tables_of
 
+from fed_em.errors import CallerError
 from fed_em_protocols.errors import SERVER
 from fed_em_simulations.byzantine import Liars, Overstates, PoisonedRows
 from fed_em_simulations.costs import CostModel
@@ -53,6 +54,37 @@ def test_keys_of_an_invented_tenant_are_refused_before_anything_is_uploaded() ->
     assert {each.by for each in outcome.accusations} == {f"t{k}" for k in range(6)}
     assert all("does not verify" in each.fault for each in outcome.accusations if each.by != "t5")
     assert outcome.failure and not outcome.rounds
+
+
+def test_neighbours_on_a_sparse_graph_refuse_keys_of_an_invented_tenant() -> None:
+    """No set-up quotes its advertisement: it is nobody's witness under semi-honest trust."""
+    fields = {"trust": "semi-honest", "difference_guard": "off", "dropouts": 0.05, "window_rounds": 1}
+    outcome = run(66, InventedTenant(5), sums=2, **fields)
+    accusers = {each.by for each in outcome.accusations if "does not verify" in each.fault}
+    assert outcome.terms is not None and len(accusers) == outcome.terms.neighbours < 65 and "t5" not in accusers
+
+
+@pytest.mark.parametrize(
+    "malice",
+    [
+        Liars([99]),
+        Overstates([99]),
+        PoisonedRows([99]),
+        TwoHeaders([99]),
+        ChangedParameters([1, 99]),
+        InventedTenant(99),
+        InventedTenant(0, [99]),
+        SplitBlock(99),
+    ],
+)
+def test_strangers_cannot_be_dishonest_nor_be_lied_to(malice: Trouble) -> None:
+    with pytest.raises(CallerError, match="no tenant number 99 among 3"):
+        run(3, malice)
+
+
+def test_a_tenant_lies_about_one_thing() -> None:
+    with pytest.raises(CallerError, match="two troubles say how 't1' lies"):
+        run(3, Liars([0, 1]), Liars([1], about="opening"))
 
 
 def test_overstated_statistics_pass_and_pull_the_model() -> None:
