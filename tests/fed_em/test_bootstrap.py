@@ -171,20 +171,26 @@ class TestErrors:
 
     @pytest.mark.slow
     def test_errors_are_those_of_the_information_and_their_intervals_cover(self) -> None:
-        """16 samples of 600, 30 replicates each. One error is off by 13 %, their mean by 3.3 %; 17 % leave four of these and the bias of n.
+        """96 samples of 600, 12 replicates each.
 
-        Intervals of 1.96 errors cover in 0.95 of 80 cases, five of each sample: the share is off by 0.055 at most, and 0.73 is four of
-        these below.
+        An error of one sample is off by 21 % from its replicates and by 16 % at most from the sample (a variance's), which is 2.7 % in the
+        mean square of all: 14 % are 5.2 of these, a false alarm for one set of keys in 10⁶ with five entries.
+
+        Intervals of 1.96 errors from 12 replicates cover in 0.92 of cases, as a t distribution of 11 degrees of freedom says. The share
+        over samples, five entries of each, is off by 0.027 at most, were all five one: 0.79 is 4.9 of these below, a false alarm in two
+        millions.
         """
-        expected = asymptotic_errors(600)
-        fits, found = zip(*(bootstrapped(rows_of(600, 100 + s), 30, bytes([s])) for s in range(16)), strict=True)
+        expected, samples = asymptotic_errors(600), range(96)
+        fits, found = zip(*(bootstrapped(rows_of(600, 100 + s), 12, bytes([s])) for s in samples), strict=True)
         covered = []
         for name, error in expected.items():
             own = np.array([each.errors[name].ravel() for each in found])
-            assert (np.abs(own.mean(axis=0) / error - 1) < 0.17).all(), name
+            assert (np.abs(np.sqrt(np.square(own).mean(axis=0)) / error - 1) < 0.14).all(), name
             estimates = np.array([each[name].ravel() for each in fits])
-            covered.append((np.abs(estimates - TRUTH[name].ravel()) < 1.96 * own).ravel())
-        assert 0.73 < np.concatenate(covered).mean() <= 1.0
+            inside = np.abs(estimates - TRUTH[name].ravel()) < 1.96 * own
+            # Either of two weights says what the other does.
+            covered.append(inside[:, :1] if name == "weights" else inside)
+        assert 0.79 < np.concatenate(covered, axis=1).mean() <= 1.0
 
 
 def asymptotic_errors(n: int) -> dict[str, Vector]:
