@@ -10,7 +10,7 @@ from harness import Account
 from right_sums import assert_it_verifies, assert_sums_are_right
 from small_federation import Recorder, clustered_rows, memory_hub, session_toml, write_small_federation
 
-from fed_em.model_file import TENSORS_FILE, save_model
+from fed_em.model_file import ERRORS_FILE, TENSORS_FILE, save_model
 from fed_em_client.privacy_ledger import ledger_files, read_spends
 from fed_em_protocols.errors import SERVER
 from fed_em_server.record import SessionRecord, read_record
@@ -40,13 +40,18 @@ def federation_of(folder: Path, session: str = STEADY) -> FederationFolder:
 
 
 @cache
-def undisturbed(session: str) -> bytes:
-    """The file of the model of a session that nothing disturbs: in memory."""
+def undisturbed(session: str) -> tuple[bytes, bytes]:
+    """The files of the model of a session that nothing disturbs, and of its standard errors: in memory."""
     with TemporaryDirectory() as folder:
         federation = federation_of(Path(folder), session)
         outcome = run_session(open_server(federation.server).plan("memory"), memory_hub(federation), Recorder())
         save_model(Path(folder) / "m", outcome.fitted)
-        return (Path(folder) / "m" / TENSORS_FILE).read_bytes()
+        return _files_of(Path(folder) / "m")
+
+
+def _files_of(model: Path) -> tuple[bytes, bytes]:
+    errors = model / ERRORS_FILE
+    return (model / TENSORS_FILE).read_bytes(), errors.read_bytes() if errors.exists() else b""
 
 
 def assert_it_ended_right(
@@ -62,9 +67,9 @@ def assert_it_ended_right(
     output = federation.server.output
     record = read_record(output)
     assert (output / REPORT_FILE).read_text().rstrip().endswith("</html>")
-    ours = (output / "model" / TENSORS_FILE).read_bytes()
+    ours, errors = _files_of(output / "model")
     if record.privacy is None and all(each.complete for each in record.rounds):
-        assert ours == undisturbed(session), account.told()
+        assert (ours, errors) == undisturbed(session), account.told()
     for name in federation.tenant_files:
         if name not in without:
             assert account.last(name).status == 0, account.told()

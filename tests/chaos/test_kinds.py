@@ -1,4 +1,4 @@
-"""Private, gated and semi-honest sessions, and one with its checkpoints in PostgreSQL: parties of each are killed at steps of their own."""
+"""Default, private, gated, semi-honest sessions, one with checkpoints in PostgreSQL: their parties are killed at steps of their own."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from harm import Fault, fault_at, kills
 from harness import KILLED, STOPPED, Chaos, at_once
 from oracle import PATIENT, assert_it_ended_right, federation_of
 from postgresql_server import PostgreSQL
-from session_kinds import GATED, PLAIN, PRIVATE, SEMI_HONEST, in_database
+from session_kinds import DEFAULT, GATED, PLAIN, PRIVATE, SEMI_HONEST, in_database
 
+from fed_em.starts import ROUNDS
 from fed_em_protocols.errors import SERVER
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -35,6 +36,14 @@ TRUSTING = (
     "before commit 4",
     "after commit 4",
     "before record",
+)
+# In a round of starts, of models to pick from, of two tracks, and of the one sum of standard errors.
+BY_DEFAULT = (
+    "after receive Upload 30",
+    "after receive Upload 55",
+    "before commit 15",
+    "after commit 13",
+    "before report",
 )
 # A tenant is charged, draws noise, marks the round and sends, and dies in between.
 SPENDING = ("after ledger 2", "after mark round", "after send Upload", "before ledger")
@@ -83,6 +92,19 @@ def a_semi_honest_session_comes_to_the_same_model(folder: Path) -> None:
     assert all(each.complete for each in record.rounds)
 
 
+def a_session_as_they_are_by_default_comes_to_the_same_model(folder: Path) -> None:
+    """Of several starts, picked by BIC, on two tracks, with standard errors."""
+    session = patiently(DEFAULT)
+    federation = federation_of(folder, session)
+    assert federation.server.description.tracks == 2
+    account = Chaos(federation, {SERVER: kills(BY_DEFAULT)}, patience=30).run(800)
+    assert [life.status for life in account.lives_of(SERVER)] == [KILLED] * len(BY_DEFAULT) + [0], account.told()
+    record = assert_it_ended_right(federation, account, session)
+    assert len(record.start_rounds) == ROUNDS and record.selection is not None and record.standard_errors is not None
+    assert all(each.complete for each in record.rounds)
+    print(account.told())
+
+
 def checkpoints_in_a_database_that_crashes_lose_nothing(folder: Path, database: PostgreSQL) -> None:
     """The server is killed; then the database is, twice, and the server with it: it stops, and goes on when there is one again."""
     session = patiently(in_database(database.url, PLAIN.replace("max_iterations = 11", "max_iterations = 5")))
@@ -103,6 +125,7 @@ RUNS = at_once(
     a_private_tenant_killed_while_it_spends_spends_no_more,
     a_gated_session_comes_to_the_same_model,
     a_semi_honest_session_comes_to_the_same_model,
+    a_session_as_they_are_by_default_comes_to_the_same_model,
 )
 
 
