@@ -23,7 +23,7 @@ from fed_em.description import check_real, check_whole_number, nearest
 from fed_em.em import Fit, Iteration, Stopping, Total
 from fed_em.em import fit as run_em
 from fed_em.errors import CallerError, FedEmError
-from fed_em.fit_progress import fit_progress
+from fed_em.fit_progress import FitProgress, fit_progress
 from fed_em.fitted_mixture import FittedMixture, columns_of_rows, objective_of, plain, stream_of, training_records
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_start import within_labels
@@ -75,7 +75,7 @@ class GaussianMixture(FittedMixture):
         random_state: Seed or `numpy.random.RandomState` of the starts and of `sample`.
         warm_start: Continue from the last fit instead of starting anew; then `n_init` counts as 1.
         verbose: 1 or more prints every iteration.
-        progress: Whether fits to `open_table`'s tables show a bar; they never do where standard error is no terminal.
+        progress: Whether passes over `open_table`'s tables show a bar; they never do where standard error is no terminal.
 
     Attributes:
         weights_: `(K,)`.
@@ -158,7 +158,9 @@ class GaussianMixture(FittedMixture):
         if isinstance(X, TableStream):
             names = columns_of_rows(X, sample_weight, admissible)
             schema, k = ColumnSchema(tuple(map(GaussianColumn, names))), plain(self.n_components)
-            self._fit_table(names, stream_of(X, schema, sample_weight, admissible, k))
+            with fit_progress(None, self.progress) as shown:
+                stream = stream_of(X, schema, sample_weight, admissible, k)
+                self._fit_table(names, shown.watching(stream), shown)
         else:
             rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2, ensure_all_finite="allow-nan")
             self._check_parameters(len(rows))
@@ -176,7 +178,8 @@ class GaussianMixture(FittedMixture):
         self._keep(model, coordinates, self._best(model, coordinates, records))
         self.log_densities_ = np.sort(self._fitted.score_samples(records.of_positive_weight().rows))
 
-    def _fit_table(self, names: tuple[str, ...], stream: RecordStream) -> None:
+    def _fit_table(self, names: tuple[str, ...], stream: RecordStream, shown: FitProgress) -> None:
+        shown.says("moments of the columns, and a sample")
         seen = survey(stream)
         self._check_parameters(seen.n_rows)
         seen.moments.require_values(names)
@@ -187,15 +190,20 @@ class GaussianMixture(FittedMixture):
             start, previous = self._last(coordinates), self._last_iteration
         else:
             given = self._given(model, coordinates)
-            start = given if len(given) == 3 else self._best(model, coordinates, seen.sample).parameters
-        with fit_progress(seen.n_rows, self.progress) as shown:
-            total = TotalOfStream(model, coordinates, stream, passed=shown.passed)
-            run = self._run(model, total, start, previous, shown.iterated)
+            start = given if len(given) == 3 else self._best(model, coordinates, seen.sample, shown.says).parameters
+        shown.says("iteration 1")
+        run = self._run(model, TotalOfStream(model, coordinates, stream), start, previous, shown.iterated)
         self.n_features_in_, self.feature_names_in_ = stream.n_columns, np.array(names, dtype=object)
         self._keep(model, coordinates, run)
         self.log_densities_ = np.sort(self._fitted.score_samples(seen.sample.of_positive_weight().rows))
 
-    def _best(self, model: GaussianMixtureModel, coordinates: Coordinates, records: Records) -> Fit:
+    def _best(
+        self,
+        model: GaussianMixtureModel,
+        coordinates: Coordinates,
+        records: Records,
+        says: Callable[[str], None] = lambda _: None,
+    ) -> Fit:
         """EM over rows in memory from every start; the best run."""
         inner = replace(records, rows=coordinates.apply(records.rows))
         bare = records.weights is None and records.admissible is None
@@ -210,7 +218,7 @@ class GaussianMixture(FittedMixture):
             start = self._start(model, coordinates, filled, random_state)
             return self._run(model, total, start, None, self._report)
 
-        return self._best_of(from_start, self.n_init)
+        return self._best_of(from_start, self.n_init, says)
 
     @property
     def _warm(self) -> bool:

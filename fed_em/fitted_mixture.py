@@ -20,6 +20,7 @@ from fed_em.description import check_real, check_whole_number
 from fed_em.em import Fit, Total
 from fed_em.errors import CallerError, CollapsedComponent, FedEmError
 from fed_em.estimates import Estimates
+from fed_em.fit_progress import fit_progress
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.held_out import HeldOut, summed_log_density
 from fed_em.imputation import Imputation
@@ -48,6 +49,7 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     n_collapsed_: int
     n_not_finite_: int
     random_state: RandomState
+    progress: bool
 
     def fit(self, X: Any, y: object = None, sample_weight: Any = None, admissible: Any = None) -> Self:
         """Fit to a table."""
@@ -75,12 +77,15 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """Fit to a table and give the most probable component of each row, `(n,)`, labels not counted; as `fit`."""
         return self.fit(X, y, sample_weight, admissible).predict(X)
 
-    def _best_of(self, from_start: Callable[[int], Fit], n_starts: int) -> Fit:
+    def _best_of(
+        self, from_start: Callable[[int], Fit], n_starts: int, says: Callable[[str], None] = lambda _: None
+    ) -> Fit:
         """The run with the greatest objective, where several are equal the first; runs that cannot go on are counted.
 
         Args:
             from_start: The run from the start of a number, from 0.
             n_starts: At least 1.
+            says: Told in words which start comes.
 
         Raises:
             FedEmError: no run went on: what the last one ended in.
@@ -89,6 +94,7 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         runs: list[Fit] = []
         fault: FedEmError | None = None
         for number in range(n_starts):
+            says(f"start {number + 1} of {n_starts}, on a sample of the rows")
             try:
                 runs.append(from_start(number))
             except CallerError:
@@ -125,9 +131,12 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             yield self._rows(X)
             return
         n_rows = 0
-        for block in X.rows(self._schema_in(X)):
-            n_rows += len(block)
-            yield block
+        with fit_progress(None, self.progress) as shown:
+            shown.says("rows read")
+            for block in X.rows(self._schema_in(X)):
+                n_rows += len(block)
+                yield block
+                shown.passed(len(block))
         if not n_rows:
             raise CallerError("the table has no rows", remedy="give at least one row")
 

@@ -25,7 +25,7 @@ from fed_em.discrete_columns import LEVEL_PROBABILITIES, RATES, SUCCESS_PROBABIL
 from fed_em.em import Fit, Iteration, Stopping, Total
 from fed_em.em import fit as run_em
 from fed_em.errors import CallerError
-from fed_em.fit_progress import fit_progress
+from fed_em.fit_progress import FitProgress, fit_progress
 from fed_em.fitted_mixture import (
     FittedMixture,
     RandomState,
@@ -85,7 +85,7 @@ class MixedMixture(FittedMixture):
         least_distance: Components nearer than this Bhattacharyya distance are merged, likewise; at least 0.
         step_size: Of `partial_fit`: `DecayingStep`, `ConstantStep` or its number in (0, 1]; None for `DecayingStep()`.
         random_state: Seed or `numpy.random.RandomState` of the starts, of `sample` and of draws.
-        progress: Whether fits to `open_table`'s tables show a bar; they never do where standard error is no terminal.
+        progress: Whether passes over `open_table`'s tables show a bar; they never do where standard error is no terminal.
 
     Attributes:
         schema_: The columns.
@@ -168,11 +168,13 @@ class MixedMixture(FittedMixture):
                 "components that labels name cannot be pruned or merged",
                 remedy="leave least_weight and least_distance at 0",
             )
-        schema = self._schema_of(X, sample_weight, admissible)
         if isinstance(X, TableStream):
-            stream = stream_of(X, schema, sample_weight, admissible, self.n_components)
-            self._fit_table(schema, stream, labelled=admissible is not None)
+            with fit_progress(None, self.progress) as shown:
+                schema = self._schema_of(lambda: _evidence(X, shown, sample_weight, admissible))
+                stream = stream_of(X, schema, sample_weight, admissible, self.n_components)
+                self._fit_table(schema, shown.watching(stream), shown, labelled=admissible is not None)
         else:
+            schema = self._schema_of(lambda: evidence_of(X))
             records = training_records(schema.encode(X), sample_weight, admissible)
             records.check_labels(self.n_components)
             self._fit_records(schema, records)
@@ -192,20 +194,21 @@ class MixedMixture(FittedMixture):
             run = _in_canonical_order(model, run)
         self._keep(model, run, coordinates, records)
 
-    def _fit_table(self, schema: ColumnSchema, stream: RecordStream, labelled: bool) -> None:
+    def _fit_table(self, schema: ColumnSchema, stream: RecordStream, shown: FitProgress, labelled: bool) -> None:
+        shown.says("moments of the columns, and a sample")
         seen = survey(stream)
         seen.moments.require_values(schema.names)
         coordinates = _centring(schema, seen.moments)
         model = self._model(schema, seen.moments, coordinates)
         inner = replace(seen.sample, rows=coordinates.apply(seen.sample.rows))
-        start = self._best(model, inner, check_random_state(self.random_state))
-        with fit_progress(seen.n_rows, self.progress) as shown:
+        start = self._best(model, inner, check_random_state(self.random_state), shown.says)
+        shown.says("iteration 1")
 
-            def total_of(fewer: MixedMixtureModel) -> Total:
-                return TotalOfStream(fewer, coordinates, stream, passed=shown.passed)
+        def total_of(fewer: MixedMixtureModel) -> Total:
+            return TotalOfStream(fewer, coordinates, stream)
 
-            run = self._run(model, total_of(model), start.parameters, shown.iterated)
-            model, run = self._simplified(model, run, total_of)
+        run = self._run(model, total_of(model), start.parameters, shown.iterated)
+        model, run = self._simplified(model, run, total_of)
         if not labelled:
             run = _in_canonical_order(model, run)
         self._keep(model, run, coordinates, seen.sample)
@@ -234,7 +237,7 @@ class MixedMixture(FittedMixture):
             raise CallerError(
                 "components of a stream are not pruned or merged", remedy="leave least_weight and least_distance at 0"
             )
-        schema = self.schema_ if hasattr(self, "_fitted") else self._schema_of(X)
+        schema = self.schema_ if hasattr(self, "_fitted") else self._schema_of(lambda: evidence_of(X))
         records = training_records(schema.encode(X), sample_weight, admissible)
         model, coordinates, parameters = self._before(schema, records)
         inner = replace(records, rows=coordinates.apply(records.rows))
@@ -261,13 +264,14 @@ class MixedMixture(FittedMixture):
         self._running = RunningStatistics()
         return model, coordinates, self._start(model, inner, embedded(schema, inner.rows), 0, random_state)
 
-    def _schema_of(self, X: Table | TableStream, *besides: object) -> ColumnSchema:
+    def _schema_of(self, evidence: Callable[[], Mapping[str, ColumnEvidence]]) -> ColumnSchema:
+        """The schema that is given, or that of what the columns show."""
         if self.schema is not None and not isinstance(self.schema, ColumnSchema):
             raise CallerError(
                 f"schema must be a ColumnSchema or None, not {type(self.schema).__name__}",
                 remedy="read a file with fed_em.read_schema",
             )
-        return ColumnSchema.of_evidence(_evidence(X, *besides)) if self.schema is None else self.schema
+        return ColumnSchema.of_evidence(evidence()) if self.schema is None else self.schema
 
     def _check_parameters(self) -> None:
         check_whole_number("n_components", self.n_components, 1)
@@ -290,14 +294,20 @@ class MixedMixture(FittedMixture):
         of_gaussian = Coordinates(coordinates.location[schema.gaussian], coordinates.scale[schema.gaussian])
         return replace(model, prior=prior.in_coordinates(of_gaussian))
 
-    def _best(self, model: MixedMixtureModel, records: Records, random_state: np.random.RandomState) -> Fit:
+    def _best(
+        self,
+        model: MixedMixtureModel,
+        records: Records,
+        random_state: np.random.RandomState,
+        says: Callable[[str], None] = lambda _: None,
+    ) -> Fit:
         """EM over rows in memory from every start; the best run."""
         points, total = embedded(model.schema, records.rows), TotalOfRows(model, records)
 
         def from_start(number: int) -> Fit:
             return self._run(model, total, self._start(model, records, points, number, random_state))
 
-        return self._best_of(from_start, self.n_init)
+        return self._best_of(from_start, self.n_init, says)
 
     def _start(
         self,
@@ -422,17 +432,17 @@ class LatentClass(MixedMixture):
         self.random_state = random_state
         self.progress = progress
 
-    def _schema_of(self, X: Table | TableStream, *besides: object) -> ColumnSchema:
-        seen = _evidence(X, *besides)
+    def _schema_of(self, evidence: Callable[[], Mapping[str, ColumnEvidence]]) -> ColumnSchema:
+        seen = evidence()
         return ColumnSchema.of_evidence(seen, dict.fromkeys(seen, "categorical"))
 
 
-def _evidence(X: Table | TableStream, *besides: object) -> Mapping[str, ColumnEvidence]:
-    """What the columns of a table show; without those of one not in memory that hold weights and labels."""
-    if not isinstance(X, TableStream):
-        return evidence_of(X)
-    seen = X.evidence()
-    return {name: seen[name] for name in columns_of_rows(X, *besides)}
+def _evidence(table: TableStream, shown: FitProgress, *besides: object) -> Mapping[str, ColumnEvidence]:
+    """What the columns of a table show, without those that hold weights and labels."""
+    shown.says("kinds of the columns")
+    seen = table.evidence(shown.passed)
+    shown.passed_all()
+    return {name: seen[name] for name in columns_of_rows(table, *besides)}
 
 
 def _centring(schema: ColumnSchema, moments: ColumnMoments) -> Coordinates:

@@ -68,8 +68,8 @@ class TableStream(Protocol):
         """The names of its columns."""
         ...
 
-    def evidence(self) -> Mapping[str, ColumnEvidence]:
-        """What its columns show, by name: reads all of it."""
+    def evidence(self, passed: Callable[[int], None] = lambda _: None) -> Mapping[str, ColumnEvidence]:
+        """What its columns show, by name: reads all of it, and tells `passed` how many more rows were read."""
         ...
 
     def rows(self, schema: ColumnSchema) -> RowStream:
@@ -116,7 +116,6 @@ class TotalOfStream:
         coordinates: Those of the parameters.
         stream: The rows, or records, in original units.
         layout: The layout of the statistics; the model's own if None.
-        passed: Told of every block how many rows were summed.
 
     Raises:
         CallerError: mixing weights are each tenant's own (`fed_em.tenant_mixing`).
@@ -126,7 +125,6 @@ class TotalOfStream:
     coordinates: Coordinates
     stream: RecordStream
     layout: Layout | None = None
-    passed: Callable[[int], None] = lambda _: None
 
     def __post_init__(self) -> None:
         if has_own_weights(self.model):
@@ -140,7 +138,6 @@ class TotalOfStream:
         total = Statistics.zero(self.model.layout() if self.layout is None else self.layout)
         for block in self.stream:
             total += self.model.e_step(parameters, self._inner(block), total.layout)
-            self.passed(len(block))
         return Summed(total)
 
     def _inner(self, block: Rows | Records) -> Rows | Records:

@@ -22,6 +22,7 @@ Data = Annotated[
     Path,
     typer.Argument(help="Rows with the model's columns: a CSV, Parquet or NumPy file, or a folder of CSV and Parquet."),
 ]
+Progress = Annotated[bool, typer.Option(help="Show a bar, on a terminal that nothing else is written to.")]
 Output = Annotated[Path | None, typer.Option("--output", help="CSV or Parquet file; standard output by default.")]
 
 
@@ -44,7 +45,7 @@ def schema(
         raise EnvironmentFault(f"cannot write {output}: {error.strerror}") from None
 
 
-def predict(model: Model, data: Data, output: Output = None) -> None:
+def predict(model: Model, data: Data, output: Output = None, progress: Progress = True) -> None:
     """Component and its probability for each row; tables need not fit into memory."""
     import pyarrow as pa
 
@@ -56,22 +57,22 @@ def predict(model: Model, data: Data, output: Output = None) -> None:
         probabilities = fitted.predict_proba(rows)
         return pa.table({"component": probabilities.argmax(axis=1), "probability": probabilities.max(axis=1)})
 
-    _write(map(found, _blocks(fitted, data)), output)
+    _write(map(found, _watched(_blocks(fitted, data), progress and _quiet(output))), output)
 
 
-def score(model: Model, data: Data, output: Output = None) -> None:
+def score(model: Model, data: Data, output: Output = None, progress: Progress = True) -> None:
     """Log density of each row, in nats; without --output, the mean over all rows. Tables need not fit into memory."""
     import pyarrow as pa
 
     from fed_em.model_file import load_model
 
     fitted = load_model(model)
-    densities = map(fitted.score_samples, _blocks(fitted, data))
     if output is not None:
+        densities = map(fitted.score_samples, _watched(_blocks(fitted, data), progress and _quiet(output)))
         _write((pa.table({"log_density": each}) for each in densities), output)
         return
     n, total = 0, 0.0
-    for each in densities:
+    for each in map(fitted.score_samples, _watched(_blocks(fitted, data), progress)):
         n, total = n + len(each), total + float(each.sum())
     typer.echo(f"{n} rows, mean log density {total / n:.6f} nats in original units")
 
@@ -95,6 +96,7 @@ def impute(
             help="Draw the missing cells by this seed instead: several seeds make multiple imputations.",
         ),
     ] = None,
+    progress: Progress = True,
 ) -> None:
     """The model's columns of a table, its empty cells filled; tables need not fit into memory."""
     import numpy as np
@@ -128,7 +130,7 @@ def impute(
                 columns[f"{column.name}_{name}"] = pa.array(of[:, d])
         return pa.table(columns)
 
-    _write(map(filled, _blocks(fitted, data, fitted.columns)), output)
+    _write(map(filled, _watched(_blocks(fitted, data, fitted.columns), progress and _quiet(output))), output)
 
 
 def estimates(model: Model, output: Output = None) -> None:
@@ -202,6 +204,22 @@ def _blocks(fitted: FittedModel, data: Path, may_be_missing: tuple[str, ...] | N
         yield block
     if not seen:
         raise CallerError(f"{data} has no rows", remedy="give at least one row")
+
+
+def _quiet(output: Path | None) -> bool:
+    """Whether what is written leaves a terminal alone."""
+    return output is not None or not sys.stdout.isatty()
+
+
+def _watched(blocks: Iterator[Rows], wanted: bool) -> Iterator[Rows]:
+    """The same blocks, and a bar that shows how many rows went by."""
+    from fed_em.fit_progress import fit_progress
+
+    with fit_progress(None, wanted) as shown:
+        shown.says("rows read")
+        for block in blocks:
+            yield block
+            shown.passed(len(block))
 
 
 def _write(tables: Iterator[pa.Table], output: Path | None) -> None:

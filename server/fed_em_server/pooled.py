@@ -72,7 +72,7 @@ def fit_table(
     seed: int,
     optimiser: str = EM,
     beginning: Beginning | None = None,
-    passed: Callable[[int], None] = lambda _: None,
+    watching: Callable[[RecordStream], RecordStream] = lambda rows: rows,
     onlooker: Onlooker = NOBODY,
 ) -> tuple[FittedModel, StandardisedFit]:
     """As `fit_pooled`, to a table that need not fit into memory.
@@ -84,7 +84,7 @@ def fit_table(
         seed: Of the start.
         optimiser: One of `fed_em.optimiser.OPTIMISERS`.
         beginning: Where EM starts; by default from one draw.
-        passed: Told how many more rows were summed.
+        watching: Given the rows, gives rows whose passes it sees.
         onlooker: Told of every round but the first.
 
     Raises:
@@ -95,11 +95,11 @@ def fit_table(
         raise CallerError(
             f"session '{description.title}' needs all rows at hand", remedy="read them into memory, and use fit_pooled"
         )
-    stream = _stream_of(description, table)
+    stream = watching(_stream_of(description, table))
 
     def total_for(model: Summand, coordinates: Coordinates) -> Total:
         rows = _Checked(description, stream, _has_labels(description, model))
-        return TotalOfStream(model, coordinates, rows, passed=passed)
+        return TotalOfStream(model, coordinates, rows)
 
     n_rows = None if description.weights is None else sum(map(len, stream))
     return _fit(description, total_for, stopping, seed, optimiser, beginning, onlooker, n_rows)

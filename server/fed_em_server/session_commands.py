@@ -163,4 +163,4 @@ def _fit(parsed: ServerConfiguration, data: list[Path], progress: bool) -> tuple
         text.append(description.labels.column)
     table = open_table(data, description.file_columns, text=text)
     with fit_progress(None, progress) as shown:
-        return fit_table(description, table, *how, shown.passed, shown)
+        return fit_table(description, table, *how, shown.watching, shown)

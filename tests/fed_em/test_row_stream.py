@@ -442,6 +442,30 @@ class TestProgress:
         assert "iteration 2, log-likelihood -1.250000 nats a row" in said
         assert "rows/s" in said
 
+    @pytest.mark.parametrize("estimator", ["gaussian", "mixed"])
+    def test_every_pass_of_a_fit_is_shown_from_the_first_on(
+        self, estimator: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", "120")
+        path = tmp_path / "table.csv"
+        np.savetxt(path, np.random.default_rng(0).normal(size=(300, 2)), delimiter=",", header="a,b", comments="")
+        options: dict[str, Any] = {"n_init": 2, "max_iter": 3, "tol": 1e9, "random_state": 0}
+        model = GaussianMixture(2, **options) if estimator == "gaussian" else MixedMixture(2, **options)
+        model.fit(open_table(path))
+        said = capfd.readouterr().err
+        steps = ["moments of the columns, and a sample", "start 1 of 2, on a sample", "start 2 of 2", "iteration 1"]
+        if estimator == "mixed":
+            steps.insert(0, "kinds of the columns")
+        places = [said.find(step) for step in steps]
+        assert -1 not in places and places == sorted(places)
+        # How many rows there are is known once they were read.
+        first, rest = said[: places[1]], said[places[-1] :]
+        assert ("100%" in first) and "100%" in rest
+        for use in (model.predict, model.score_samples, lambda table: list(model.impute_blocks(table))):
+            use(open_table(path))
+            assert "rows read" in capfd.readouterr().err
+
     def test_it_is_silent_where_nobody_watches_or_wants_it(
         self, capfd: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:
