@@ -1,7 +1,7 @@
 """Frames of bytes both ways between two processes of one machine, over a pair of sockets.
 
-An end that waits to send takes in what has come meanwhile, so two ends that both have much to say never wait for each other. What does
-not fit into the link waits at its end, and leaves at the next call.
+An end that waits to send takes in what has come meanwhile, so two ends that both have much to say never wait for each other. Frames
+leave some at a time, or each would wake the other end: what was sent leaves at the latest when its end waits to receive.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import select
 import socket
 import struct
+from contextlib import suppress
 
 _LENGTH = struct.Struct("<Q")
-# What may wait at an end before its `send` waits too, and what is read at a time.
+# How many frames leave together, and what may wait at an end before its `send` waits too; what is read at a time.
+_TOGETHER = 16
 _MOST_WAITING = 4 * 1024 * 1024
 _READ = 64 * 1024
 
@@ -30,26 +32,31 @@ class FramedLink:
         self._socket = end
         self._poll = select.poll()
         self._leaving, self._come = bytearray(), bytearray()
+        self._sent = 0
         self._room = memoryview(bytearray(_READ))
 
     def send(self, frame: bytes) -> None:
-        """Send a frame, or keep it until the link has room."""
+        """Send a frame, by and by."""
         self._leaving += _LENGTH.pack(len(frame))
         self._leaving += frame
-        self._exchange()
+        self._sent += 1
+        if self._sent % _TOGETHER == 0:
+            self._exchange()
         while len(self._leaving) > _MOST_WAITING:
             self._wait()
             self._exchange()
 
     def receive(self) -> bytes:
-        """The next frame; waits for it."""
+        """The next frame; waits for it, and sends meanwhile what has not left."""
         while (frame := self._frame()) is None:
             self._wait()
             self._exchange()
         return frame
 
     def close(self) -> None:
-        """Close this end; what waits to leave is lost."""
+        """Close this end. What the link has no room for now is lost."""
+        with suppress(OSError):
+            self._exchange()
         self._socket.close()
 
     def _frame(self) -> bytes | None:

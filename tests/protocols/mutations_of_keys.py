@@ -339,6 +339,13 @@ PRIMITIVES = [
         ),
     ),
     Mutation(
+        "masks of a whole round do not depend on the header",
+        round_keys.mask_keys,
+        "MASK_KEY_BYTES, (context,), pairs",
+        "MASK_KEY_BYTES, (), pairs",
+        (test_of(test_round_keys.test_keys_of_a_whole_round_are_those_made_one_by_one),),
+    ),
+    Mutation(
         "shares of past rounds are kept",
         method(deposits.HeldShares, "from_round"),
         "shares=self.shares[passed:]",

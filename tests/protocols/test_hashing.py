@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fed_em_protocols.hashing import digest, digests_of_rows
+from fed_em_protocols.hashing import digest, digests_of_pairs, digests_of_rows
 
 fields = st.lists(st.binary(max_size=12), max_size=5)
 
@@ -55,6 +55,14 @@ def test_digests_of_rows_are_those_of_each_row(data: st.DataObject, same: list[b
     table = [[data.draw(st.binary(min_size=width, max_size=width)) for width in widths] for _ in range(n)]
     columns = [(b"".join(row[place] for row in table), width) for place, width in enumerate(widths)]
     assert digests_of_rows("rows", same, columns) == [digest("rows", *same, *row) for row in table]
+
+
+@given(
+    st.lists(st.binary(max_size=12) | st.integers(0, 2**64 - 1), max_size=3),
+    st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), max_size=5),
+)
+def test_digests_of_pairs_are_those_of_each_pair(same: list[bytes | int], pairs: list[tuple[int, int]]) -> None:
+    assert digests_of_pairs("pairs", same, pairs) == [digest("pairs", *same, *pair) for pair in pairs]
 
 
 def test_columns_of_rows_are_of_one_length() -> None:

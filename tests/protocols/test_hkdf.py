@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fed_em_protocols.hkdf import expand, extract
+from fed_em_protocols.hkdf import expand, expand_each, extract
 
 
 def test_known_answer_without_salt() -> None:
@@ -38,3 +38,16 @@ def test_the_longest_output_and_none_beyond() -> None:
     for length in (longest + 1, -1):
         with pytest.raises(ValueError, match="at most 8160"):
             expand(bytes(32), b"i", length)
+
+
+@given(st.lists(st.tuples(st.binary(min_size=32, max_size=32), st.binary(max_size=40)), max_size=4), st.integers(0, 32))
+def test_many_keys_are_expanded_as_each(pairs: list[tuple[bytes, bytes]], length: int) -> None:
+    keys, infos = [key for key, _ in pairs], [info for _, info in pairs]
+    assert expand_each(keys, infos, length) == [expand(key, info, length) for key, info in pairs]
+
+
+def test_many_keys_are_expanded_to_one_hash_each_and_to_an_info_each() -> None:
+    with pytest.raises(ValueError, match="not 33"):
+        expand_each([bytes(32)], [b""], 33)
+    with pytest.raises(ValueError, match="shorter"):
+        expand_each([bytes(32)] * 2, [b""], 16)
