@@ -42,6 +42,11 @@ _AHEAD = 2
 _threads: int | None = None
 
 
+def allowed_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def e_step_threads() -> int:
     """The number of threads of an E-step: what `use_threads` set, else `FED_EM_THREADS`, else the cores of this process.
 
@@ -52,7 +57,7 @@ def e_step_threads() -> int:
         return _threads
     asked = os.environ.get(THREADS_VARIABLE)
     if asked is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return allowed_cores()
     if not (asked.isdecimal() and int(asked) > 0):
         raise CallerError(f"{THREADS_VARIABLE} is '{asked}'", remedy="set it to a whole number of at least 1")
     return int(asked)

@@ -55,11 +55,10 @@ def compare(
         seed: Of everything that is drawn.
 
     Returns:
-        A row for each method; it prints itself as a table.
+        A row for each method, with why it failed if it did; it prints itself as a table.
 
     Raises:
         CallerError: a table does not fit the others, a number is out of its range, or there is no such method.
-        FedEmError: a fit fails.
     """
     check_whole_number("n_components", n_components, 1)
     check_whole_number("rounds", rounds, 1)

@@ -8,7 +8,7 @@ from pydantic import Field, FiniteFloat, PositiveFloat
 
 from fed_em_protocols.configuration import Table
 from fed_em_simulations.costs import CostModel
-from fed_em_simulations.distributions import Constant, Distribution, Lognormal, Pareto
+from fed_em_simulations.distributions import Constant, Distribution, Lognormal, OneApart, Pareto
 
 _NotNegative = Annotated[FiniteFloat, Field(ge=0)]
 
@@ -48,7 +48,22 @@ class ParetoSettings(Table):
         return Pareto(self.least, self.alpha)
 
 
-OverTenants = Annotated[ConstantSettings | LognormalSettings | ParetoSettings, Field(discriminator="over_tenants")]
+class OneApartSettings(Table):
+    """The same for all tenants but one."""
+
+    over_tenants: Literal["one-apart"]
+    usual: _NotNegative
+    apart: _NotNegative
+    tenant: Annotated[int, Field(ge=0)] = 0
+
+    def distribution(self) -> Distribution:
+        """As the cost model takes it."""
+        return OneApart(self.usual, self.apart, self.tenant)
+
+
+OverTenants = Annotated[
+    ConstantSettings | LognormalSettings | ParetoSettings | OneApartSettings, Field(discriminator="over_tenants")
+]
 
 
 class CostSettings(Table):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -16,6 +18,7 @@ from fed_em.errors import CallerError
 from fed_em.records import Records
 from fed_em_client.data_files import DataFile, read_data_file
 from fed_em_protocols.configuration import Table
+from fed_em_simulations.costed_cipher import MOST_TENANTS
 from fed_em_simulations.dirichlet_mixing import DirichletMixing
 from fed_em_simulations.partitions import Homes, homes_by_label, homes_by_size, homes_by_value
 from fed_em_simulations.population import TenantRows, Tenants
@@ -39,7 +42,7 @@ class DividedTable(Table):
     label: str | None = None
     """A column with each row's class: spread over tenants by `mixing`, and what components are compared with (ARI)."""
     mixing: DirichletMixing | None = None
-    tenants: Annotated[int, Field(ge=1, le=10_000)] = 20
+    tenants: Annotated[int, Field(ge=1, le=MOST_TENANTS)] = 20
     """How many; without meaning where `by` says who they are."""
     sizes: SizeSkew = SizeSkew()
     held_out: Annotated[FiniteFloat, Field(gt=0, lt=1)] = 0.2
@@ -54,6 +57,15 @@ class DividedTable(Table):
         if other is not None:
             raise ValueError(f"the categorical column '{other}' is not among the columns")
         return self
+
+    @property
+    def content(self) -> str:
+        """What the settings do not say: SHA-256 of the file; empty if it cannot be read, which `draw` says better."""
+        try:
+            state = self.table.stat()
+            return _digest_of(self.table, state.st_mtime_ns, state.st_size)
+        except OSError:
+            return ""
 
     def draw(self, seed: int) -> Tenants:
         """The tenants of this seed. Held-out rows with missing cells are left out, and tenants without rows of either kind too.
@@ -121,6 +133,12 @@ class DividedTable(Table):
             return homes_by_size(len(rows), self.tenants, self.sizes, generator), names
         sizes = self.sizes.sizes(len(rows), self.tenants, stream(seed, "sizes"))
         return homes_by_label(classes, sizes.astype(np.float64), self.mixing.concentration, generator), names
+
+
+@lru_cache(maxsize=16)
+def _digest_of(path: Path, changed: int, size: int) -> str:  # noqa: ARG001  of a file as it is: every cell asks
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _numbers(found: DataFile, name: str) -> Vector:

@@ -6,7 +6,9 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fed_em.errors import EnvironmentFault, FedEmError
 from fed_em_protocols.configuration import Table
+from fed_em_protocols.errors import SumFailed
 from fed_em_simulations.results import Row
 
 
@@ -31,6 +33,13 @@ class Chart:
     predicted: str | None = None
     logarithmic: bool = False
     leave_out: tuple[str, ...] = ()
+
+
+def reason_of(error: FedEmError) -> str:
+    """Why a run failed, and would fail again. Raises a fault of the machine: another time it may be gone."""
+    if isinstance(error, EnvironmentFault) and not isinstance(error, SumFailed):
+        raise error
+    return error.message
 
 
 class Experiment(Table):

@@ -9,10 +9,12 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fed_em.errors import FedEmError
+from fed_em_protocols.limits import MAX_TENANTS
 from fed_em_simulations.attacks.survivor_exposure import exposure
 from fed_em_simulations.attendance import Attendance
 from fed_em_simulations.common_ground import CommonGround, common_ground
-from fed_em_simulations.experiment import Chart, Experiment
+from fed_em_simulations.experiment import Chart, Experiment, reason_of
 from fed_em_simulations.fit_measures import ParameterError, held_out, loss, parameter_error
 from fed_em_simulations.known_mixed_mixture import KnownMixedMixture
 from fed_em_simulations.methods import METHODS, PROTOCOL, Fitted, MethodName, run_method
@@ -77,6 +79,8 @@ class MethodsExperiment(Experiment):
             raise ValueError(
                 "a session of the protocol draws a start of its own: for the method 'protocol' set starts = 0"
             )
+        if PROTOCOL in self.methods and self.data.tenants > MAX_TENANTS:
+            raise ValueError(f"the method 'protocol' has at most {MAX_TENANTS} tenants, not {self.data.tenants}")
         return self
 
     def run(self, seed: int) -> list[Row]:
@@ -89,11 +93,16 @@ class MethodsExperiment(Experiment):
 
 
 def rows_of(ground: CommonGround, methods: Sequence[MethodName]) -> list[Row]:
-    """Each method on a common ground, and everything that is measured of it. Raises `FedEmError` if a fit fails."""
+    """Each method on a common ground, and everything that is measured of it; why it failed, if it did, and nothing else."""
     of_pattern = _of_pattern(ground)
-    return [
-        {"method": name, **_measures(ground, run_method(name, ground)), **_if(name, of_pattern)} for name in methods
-    ]
+    return [{"method": name, **_outcome(ground, name), **_if(name, of_pattern)} for name in methods]
+
+
+def _outcome(ground: CommonGround, name: MethodName) -> Row:
+    try:
+        return {"failure": "", **_measures(ground, run_method(name, ground))}
+    except FedEmError as error:
+        return {"failure": reason_of(error), **dict.fromkeys(_measures(ground, Fitted(None)), math.nan)}
 
 
 def _measures(ground: CommonGround, fitted: Fitted) -> Row:

@@ -13,6 +13,7 @@ from fed_em.columns import ColumnSchema
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.records import Records
 from fed_em_protocols.configuration import Table
+from fed_em_simulations.costed_cipher import MOST_TENANTS
 from fed_em_simulations.covariance_shift import CovarianceShift
 from fed_em_simulations.dirichlet_mixing import DirichletMixing
 from fed_em_simulations.feature_shift import FeatureShift, SiteShift
@@ -95,7 +96,7 @@ class Heterogeneity(Table):
 class Population(Table):
     """Tenants to be drawn."""
 
-    tenants: Annotated[int, Field(ge=1, le=10_000)] = 20
+    tenants: Annotated[int, Field(ge=1, le=MOST_TENANTS)] = 20
     rows: Annotated[int, Field(ge=1)] = 3000
     """To train on, of all tenants together."""
     held_out: Annotated[int, Field(ge=1)] = 200
@@ -116,6 +117,11 @@ class Population(Table):
         if isinstance(self.truth, KnownMixedMixture) and (self.heterogeneity.features or self.heterogeneity.shapes):
             raise ValueError("labels and counts have no offset, scale or shape: leave `features` and `shapes` out")
         return self
+
+    @property
+    def content(self) -> str:
+        """What the settings do not say: nothing, all is drawn."""
+        return ""
 
     def draw(self, seed: int) -> Tenants:
         """The tenants of this seed. What one concept draws does not depend on the others.

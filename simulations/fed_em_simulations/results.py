@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ Row = Mapping[str, Value]
 
 # Columns that tell rows of one cell apart from those of another run of it.
 REPLICATE = "replicate"
+
+# Why there is nothing in the other columns, or no model; empty if nothing failed.
+FAILURE = "failure"
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,15 @@ class Results:
     rows: tuple[Row, ...]
     keys: tuple[str, ...]
 
+    @classmethod
+    def of(cls, rows: Sequence[Row], keys: tuple[str, ...]) -> Results:
+        """Results of rows of which some lack columns: no number is in them there, and no name."""
+        columns = tuple(dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row))
+        lacking = {name: None if name in keys else "" if name == FAILURE else math.nan for name in columns}
+        texts = {name for row in rows for name, value in row.items() if isinstance(value, str)}
+        lacking.update(dict.fromkeys(texts - set(keys), ""))
+        return cls(tuple({name: row.get(name, lacking[name]) for name in columns} for row in rows), keys)
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of all columns."""
@@ -71,6 +84,20 @@ class Results:
     def measured(self) -> tuple[str, ...]:
         """Names of the columns that hold what was measured."""
         return tuple(name for name in self.columns if name not in self.keys and name != REPLICATE)
+
+    @property
+    def told(self) -> Results:
+        """The rows of which it is known what they are of: not of runs that failed before there was any."""
+        return Results(tuple(row for row in self.rows if None not in (row[key] for key in self.keys)), self.keys)
+
+    @property
+    def failures(self) -> str:
+        """How many rows tell of a failure, and the commonest reason; empty if none does."""
+        reasons = Counter(str(row[FAILURE]) for row in self.rows if row.get(FAILURE))
+        if not reasons:
+            return ""
+        commonest = reasons.most_common(1)[0][0]
+        return f"{reasons.total()} of {len(self.rows)} rows tell of a failure, most often: {commonest}"
 
     @property
     def replicates(self) -> int:
@@ -128,7 +155,8 @@ class Results:
         """
         measured = [name for name in self.measured if not math.isnan(self.summary(name).mean)]
         lines = [
-            (*map(text_of, values), *(str(group.summary(name)) for name in measured)) for values, group in self.groups()
+            (*map(text_of, values), *(str(group.summary(name)) for name in measured))
+            for values, group in self.told.groups()
         ]
         return (*self.keys, *measured), lines
 

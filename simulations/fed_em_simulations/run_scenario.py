@@ -20,9 +20,10 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from fed_em.errors import EnvironmentFault
+from fed_em.errors import CallerError, EnvironmentFault, FedEmError
 from fed_em.row_blocks import THREADS_VARIABLE
-from fed_em_simulations.results import Results, Row
+from fed_em_simulations.experiment import reason_of
+from fed_em_simulations.results import FAILURE, REPLICATE, Results, Row
 from fed_em_simulations.scenario import Cell, Scenario
 
 RESULTS_FILE = "results.parquet"
@@ -33,23 +34,27 @@ def simulate(
     scenario: Scenario,
     output: Path | None = None,
     jobs: int = 1,
+    fresh: bool = False,
     finished: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Results:
-    """Run every cell of a scenario that has not been run.
+    """Run every cell of a scenario that has not been run. One that fails has a row that says so, as it would again.
 
     Args:
         scenario: What to run.
         output: Where finished cells and results are kept; None keeps nothing.
         jobs: Processes, at least 1; with 1 all runs in this one.
+        fresh: Whether what is kept is run again.
         finished: Told how many cells are done, of how many, at the start and whenever one ends.
 
     Raises:
         CallerError: a swept value is not admissible.
-        EnvironmentFault: the output cannot be written.
-        FedEmError: a cell failed; those that had finished are kept.
+        EnvironmentFault: the output cannot be written, or memory or a file is lacking; what had finished is kept.
+        FedEmError: every cell failed; the first one's reason.
     """
     cells = scenario.cells()
-    known = {} if output is None else {cell.key: rows for cell in cells if (rows := _kept(output, cell)) is not None}
+    known: dict[str, list[Row]] = {}
+    if output is not None and not fresh:
+        known = {cell.key: rows for cell in cells if (rows := _kept(output, cell)) is not None}
     missing = list({cell.key: cell for cell in cells if cell.key not in known}.values())
     done = len(cells) - len(missing)
     finished(done, len(cells))
@@ -59,25 +64,41 @@ def simulate(
             _keep(output, cell, rows)
         done += 1
         finished(done, len(cells))
-    results = Results(tuple(_labelled(cell, row) for cell in cells for row in known[cell.key]), scenario.keys)
+    if all(_lost(known[cell.key]) for cell in cells):
+        raise CallerError(f"every run failed: {known[cells[0].key][0][FAILURE]}", remedy="change the settings")
+    results = Results.of(
+        [
+            {**scenario.labels(cell.swept), REPLICATE: cell.replicate, **row}
+            for cell in cells
+            for row in known[cell.key]
+        ],
+        scenario.keys,
+    )
     if output is not None:
         results.write_parquet(output / RESULTS_FILE)
     return results
 
 
-def _labelled(cell: Cell, row: Row) -> Row:
-    """Of one cell by its settings: they may have been swept under other names when it was run."""
-    return {**cell.swept, "replicate": cell.replicate, **row}
+def _outcome(cell: Cell) -> list[Row]:
+    """Its rows, or one with the reason why there are none."""
+    try:
+        return cell.run()
+    except FedEmError as error:
+        return [{FAILURE: reason_of(error)}]
+
+
+def _lost(rows: Sequence[Row]) -> bool:
+    return all(set(row) == {FAILURE} for row in rows)
 
 
 def _run(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[Cell, list[Row]]]:
     if jobs <= 1 or len(cells) <= 1:
         for cell in cells:
-            yield cell, cell.run()
+            yield cell, _outcome(cell)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(cells)), context, initializer=_use_one_thread) as pool:
-        running = {pool.submit(cell.run): cell for cell in cells}
+        running = {pool.submit(_outcome, cell): cell for cell in cells}
         with _cancelling(pool):
             for future in as_completed(running):
                 yield running[future], future.result()

@@ -10,7 +10,7 @@
     …
 
     [sweep]                                                   # every combination of these values; dotted names of fields
-    "data.heterogeneity.mixing.concentration" = [100, 0.3]
+    "data.heterogeneity.mixing.concentration" = [100, 0.3]    # or lists and tables, of fields that are
 
 A *cell* is one combination and one replicate. It has all its settings and a key, a hash of them, so that a
 result is known by what it is of.
@@ -23,22 +23,20 @@ import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 import fed_em
 from fed_em.errors import CallerError
 from fed_em_protocols.configuration import Table, read_toml, validated
 from fed_em_simulations.experiments import AnyExperiment
-from fed_em_simulations.results import Row
-
-Scalar: TypeAlias = bool | int | float | str
+from fed_em_simulations.results import Row, Value, text_of
 
 # Raised whenever the same settings would give other rows.
-_FORMAT = 1
+_FORMAT = 2
 
 _MOST_CELLS = 10_000
 
@@ -55,14 +53,15 @@ class Cell:
     """
 
     experiment: AnyExperiment
-    swept: Mapping[str, Scalar]
+    swept: Mapping[str, JsonValue]
     replicate: int
     seed: int
 
     @property
     def key(self) -> str:
-        """A hash of the settings, the seed and the version of this package: 16 hexadecimal digits."""
-        told = [_FORMAT, fed_em.__version__, self.experiment.model_dump(mode="json"), self.seed]
+        """A hash of the settings, the content of a table, the seed and the version of this package: 16 hexadecimal digits."""
+        settings, content = self.experiment.model_dump(mode="json"), self.experiment.data.content
+        told = [_FORMAT, fed_em.__version__, settings, content, self.seed]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
     def run(self) -> list[Row]:
@@ -79,12 +78,19 @@ class Scenario(Table):
     replicates: Annotated[int, Field(ge=1, le=1000)] = 1
     seed: Annotated[int, Field(ge=0)] = 0
     experiment: AnyExperiment
-    sweep: Annotated[dict[str, Annotated[tuple[Scalar, ...], Field(min_length=1)]], Field(default_factory=dict)]
+    sweep: Annotated[dict[str, Annotated[tuple[JsonValue, ...], Field(min_length=1)]], Field(default_factory=dict)]
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Columns of the results that say what a row is of."""
         return (*self.sweep, *self.experiment.keys)
+
+    def labels(self, swept: Mapping[str, JsonValue]) -> dict[str, Value]:
+        """Swept values as columns of results have them: as they are if all of a field are numbers or truth values, else as text."""
+        return {
+            name: value if all(isinstance(each, int | float) for each in self.sweep[name]) else _text(value)  # type: ignore[misc]
+            for name, value in swept.items()
+        }
 
     def cells(self) -> tuple[Cell, ...]:
         """All runs: combinations in the order of the file, replicates last.
@@ -140,7 +146,7 @@ def read_scenario(path: str | Path, changes: Mapping[str, Any] | None = None) ->
     return scenario
 
 
-def _with(document: Mapping[str, Any], swept: Mapping[str, Scalar]) -> AnyExperiment:
+def _with(document: Mapping[str, Any], swept: Mapping[str, JsonValue]) -> AnyExperiment:
     changed = deepcopy(dict(document))
     for name, value in swept.items():
         _put(changed, name.split("."), value)
@@ -158,9 +164,24 @@ def _with(document: Mapping[str, Any], swept: Mapping[str, Scalar]) -> AnyExperi
 
 
 def _put(document: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    for part in path[:-1]:
-        inner = document.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise CallerError(f"'{'.'.join(path)}' names no field: '{part}' is a value")
-        document = inner
-    document[path[-1]] = value
+    """Put a value at a dotted name; numbers in it count from 0 in lists."""
+    inner: Any = document
+    for part, following in pairwise((*path, None)):
+        if isinstance(inner, list) and part.isdecimal() and int(part) < len(inner):
+            place: Any = int(part)
+        elif isinstance(inner, dict):
+            place = part
+        else:
+            raise CallerError(f"'{'.'.join(path)}' names no field: '{part}' is not in a table or list")
+        if following is None:
+            inner[place] = value
+        else:
+            inner = inner.setdefault(place, {}) if isinstance(inner, dict) else inner[place]
+
+
+def _text(value: JsonValue) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_text, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_text(inner)}" for name, inner in value.items()) + "}"
+    return text_of(value)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from fed_em.coordinates import Coordinates
 from fed_em.divergence import Mixture
@@ -14,6 +14,7 @@ from fed_em.em import Stopping
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.parameters import Parameters
 from fed_em_protocols.configuration import Table
+from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
 from fed_em_server.configuration import TimesTable
 from fed_em_server.session import Watcher
 from fed_em_simulations.attendance import WAITING
@@ -23,6 +24,7 @@ from fed_em_simulations.federation import Federation
 from fed_em_simulations.federation_outcome import FederationOutcome
 from fed_em_simulations.scene import Trouble
 from fed_em_simulations.trouble import Stragglers
+from fed_em_simulations.trouble_settings import AnyTrouble
 
 
 class SessionSettings(Table):
@@ -33,9 +35,19 @@ class SessionSettings(Table):
     difference_guard: Literal["blocks", "off"] = "blocks"
     block_size: Annotated[int, Field(ge=2)] | None = None
     minimum_survivors: Annotated[int, Field(ge=3)] | None = None
+    dropouts: Annotated[FiniteFloat, Field(ge=0, lt=1)] | None = None
+    """δ that a sparse graph is made for, of more than 64 tenants."""
+    mass_floor: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    """In records; 0: no gate."""
+    window_rounds: Annotated[int, Field(ge=1, le=MAX_WINDOW_ROUNDS)] = 64
+    optimiser: Literal["em", "squarem", "lbfgs"] = "em"
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Processes that play the tenants of one session, besides those that play several sessions at a time."""
     times: TimesTable = WAITING
     stragglers: OverTenants | None = None
     """Seconds by which uploads are late, drawn anew in every sum."""
+    trouble: tuple[AnyTrouble, ...] = ()
+    """What else happens, in the order in which each draws and twists."""
     costs: CostSettings = CostSettings()
     cipher: Literal["real", "costed"] = "real"
     """`costed`: cryptography is replaced by what it costs, so that there may be thousands of tenants."""
@@ -63,11 +75,15 @@ class SessionSettings(Table):
             difference_guard=self.difference_guard,
             block_size=self.block_size,
             minimum_survivors=self.minimum_survivors,
+            dropouts=self.dropouts,
+            mass_floor=self.mass_floor,
+            window_rounds=self.window_rounds,
+            workers=self.workers,
             deadlines=self.times,
-            trouble=(*late, *trouble),
+            trouble=(*late, *trouble, *(each.trouble() for each in self.trouble)),
             costs=self.costs.model(),
             cipher=self.cipher_of(len(ground.tenants.members)),
-            optimiser="em",
+            optimiser=self.optimiser,
             starts=0,
             stopping=Stopping(0.0, len(ground.pattern)),
             watchers=watchers,

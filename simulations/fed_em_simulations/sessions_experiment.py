@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fed_em.standardised_fit import first_round
 from fed_em_protocols.graph_parameters import malicious_server_parameters, semi_honest_parameters
-from fed_em_protocols.limits import COMPLETE_GRAPH_TENANTS
+from fed_em_protocols.limits import COMPLETE_GRAPH_TENANTS, MAX_TENANTS
 from fed_em_protocols.ring import RING_64
 from fed_em_protocols.roster_shape import default_witnesses
 from fed_em_protocols.terms import certificate_quorum_of
@@ -31,7 +31,7 @@ from fed_em_simulations.tenants_data import Data
 
 ChartName = Literal[
     "first_attempt", "loss", "seconds_a_sum", "stale", "cohort", "exposed", "least_support", "bytes_up", "bytes_down",
-    "mask_bytes", "tenant_seconds", "server_seconds",
+    "mask_bytes", "tenant_seconds", "server_seconds", "accusations", "departed", "failed",
 ]  # fmt: skip
 
 _CHARTS: dict[ChartName, Chart] = {
@@ -63,6 +63,10 @@ _CHARTS: dict[ChartName, Chart] = {
             "least_support", "Fewest tenants that a combination of sums is about", "tenants",
             "The same worst case. One: a tenant's own statistics. With blocks in force, never fewer than the smallest block.",
         ),
+        Chart("accusations", "Accusations", "accusations",
+            "How often somebody was found to break the protocol; the Parquet table says who."),
+        Chart("departed", "Tenants that left of their own accord", "tenants", "By an error that accuses nobody."),
+        Chart("failed", "Sessions without a model", "share"),
         Chart("bytes_up", "From a tenant to the server, a sum", "bytes", "Setting up windows included.", logarithmic=True),
         Chart("bytes_down", "From the server to a tenant, a sum", "bytes", "Setting up windows included.", logarithmic=True),
         Chart(
@@ -103,6 +107,15 @@ class SessionsExperiment(Experiment):
         least = self.session.costed_from
         return () if least is None else (f"{WARNING} So it is with {least} tenants or more, where 'costed' is 1.",)
 
+    @model_validator(mode="after")
+    def _has_no_more_tenants_than_its_cipher(self) -> Self:
+        tenants = self.data.tenants
+        if tenants > MAX_TENANTS and self.session.cipher_of(tenants) == "real":
+            raise ValueError(
+                f"{tenants} tenants are more than the {MAX_TENANTS} of the real cipher: set session.costed_from"
+            )
+        return self
+
     def run(self, seed: int) -> list[Row]:
         """One row."""
         tenants = self.data.draw(seed)
@@ -113,6 +126,8 @@ class SessionsExperiment(Experiment):
         return [
             {
                 "failed": bool(outcome.failure),
+                "failure": outcome.failure,
+                **_troubled(outcome),
                 "costed": self.session.cipher_of(len(tenants.members)) == "costed",
                 "sums": attempts.sums,
                 "first_attempt": attempts.share,
@@ -136,15 +151,20 @@ class SessionsExperiment(Experiment):
             "cohort": sum(cohorts) / len(cohorts),
             "cohort_least": min(cohorts),
             "stale": sum(opened.stale for opened in rounds) / (n * len(rounds)),
-            "stale_predicted": math.nan if self.attendance.fixed else stale,
+            "stale_predicted": math.nan if self._otherwise else stale,
         }
 
     def _first_attempt_predicted(self, record: SessionRecord) -> float:
         n = len(record.tenants)
-        if self.attendance.fixed or n > COMPLETE_GRAPH_TENANTS:
+        if self._otherwise or n > COMPLETE_GRAPH_TENANTS:
             return math.nan
         quorum = certificate_quorum_of(n, record.colluders) if self._certified else 0
         return predicted_share(_guarded_blocks(record), 1 - self.attendance.share, record.minimum_survivors, quorum)
+
+    @property
+    def _otherwise(self) -> bool:
+        """Whether something else than tosses of their own says who comes: then nothing is predicted."""
+        return self.attendance.fixed or bool(self.session.trouble) or self.session.stragglers is not None
 
     @property
     def _certified(self) -> bool:
@@ -178,6 +198,17 @@ class SessionsExperiment(Experiment):
         if self._certified:
             return malicious_server_parameters(least, default_witnesses(n), f, n - least).neighbours
         return semi_honest_parameters(least, f, n - least).neighbours
+
+
+def _troubled(outcome: FederationOutcome) -> Row:
+    """Who was accused, and who left."""
+    accused = dict.fromkeys(each.peer for each in outcome.accusations)
+    return {
+        "accusations": len(outcome.accusations),
+        "accused": ", ".join(accused),
+        "departed": len(outcome.left),
+        "left": ", ".join(outcome.left),
+    }
 
 
 def _guarded_blocks(record: SessionRecord) -> list[int]:

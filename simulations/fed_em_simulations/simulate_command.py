@@ -24,6 +24,7 @@ def simulate(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Another value, or list of swept ones: data.rows=500."),
     ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run again what is finished.")] = False,
     show: Annotated[bool, typer.Option("--list", help="List the shipped scenarios.")] = False,
     report: Annotated[bool, typer.Option(help="Write report.html; needs the extra `plots`.")] = True,
 ) -> None:
@@ -31,11 +32,10 @@ def simulate(
 
     Runs that are finished are kept and not run again.
     """
-    import os
-
     from rich.console import Console
 
     from fed_em.errors import CallerError
+    from fed_em.row_blocks import allowed_cores
     from fed_em_simulations.scenario import read_scenario
     from fed_em_simulations.shipped import scenario_path, shipped_scenarios
 
@@ -57,8 +57,8 @@ def simulate(
         from fed_em_simulations.simulation_report import require_plots
 
         require_plots()
-    results = _with_progress(console, found, folder, jobs or os.cpu_count() or 1)
-    for note in found.experiment.notes:
+    results = _with_progress(console, found, folder, jobs or allowed_cores(), fresh)
+    for note in filter(None, (*found.experiment.notes, results.failures)):
         typer.echo(f"{note}\n")
     typer.echo(str(results))
     if report:
@@ -67,7 +67,7 @@ def simulate(
         typer.echo(f"\n{write_simulation_report(folder, found, results)}")
 
 
-def _with_progress(console: Console, scenario: Scenario, folder: Path, jobs: int) -> Results:
+def _with_progress(console: Console, scenario: Scenario, folder: Path, jobs: int, fresh: bool) -> Results:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -88,7 +88,7 @@ def _with_progress(console: Console, scenario: Scenario, folder: Path, jobs: int
         def finished(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        return run(scenario, folder, jobs, finished)
+        return run(scenario, folder, jobs, fresh, finished)
 
 
 def field_changes(told: list[str]) -> dict[str, object]:

@@ -72,6 +72,7 @@ def results_chart(results: Results, chart: Chart, own: Sequence[str], number: in
         own: Keys of the experiment's own.
         number: Of the chart in its page.
     """
+    results = results.told
     arrangement = Arrangement.of(results, own)
     # A method has one colour in all charts of a page.
     lines = (None,) if arrangement.lines is None else results.values(arrangement.lines)
@@ -145,8 +146,8 @@ def _draw_line(
         thick = (np.minimum(errors, means - foot), errors)
         axes.errorbar(xs, means, yerr=thick, fmt="none", color=colour, elinewidth=3.0, alpha=0.5, zorder=2)
     if chart.predicted is not None:
-        expected = [group.summary(chart.predicted).mean for group in at if group.rows]
-        axes.plot(numbers[: len(expected)], expected, "--", color=colour, linewidth=1.1)
+        expected = [(x, g.summary(chart.predicted).mean) for x, g in zip(numbers, at, strict=True) if g.rows]
+        axes.plot(*zip(*expected, strict=True), "--", color=colour, linewidth=1.1)
 
 
 def _scale(axes: Axes, across: Sequence[Value], numbers: Sequence[float], chart: Chart) -> None:

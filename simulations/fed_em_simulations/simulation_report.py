@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fed_em.errors import CallerError
 from fed_em_server.report import write_page
-from fed_em_simulations.results import Results
+from fed_em_simulations.results import Results, text_of
 from fed_em_simulations.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def simulation_page(scenario: Scenario, results: Results) -> str:
         .render(
             scenario=scenario,
             kind=experiment.experiment,
-            notes=experiment.notes,
+            notes=[*experiment.notes, *([results.failures] if results.failures else [])],
             about=(type(experiment).__doc__ or "").split("\n\n")[0],
             charts=[
                 (chart, Markup(results_chart(results, chart, experiment.keys, number)))
@@ -73,7 +73,10 @@ def simulation_page(scenario: Scenario, results: Results) -> str:
             heading=[field_in_words(name) for name in heading],
             n_keys=len(results.keys),
             lines=lines,
-            swept=[(field_in_words(name), [str(value) for value in values]) for name, values in scenario.sweep.items()],
+            swept=[
+                (field_in_words(name), [text_of(scenario.labels({name: value})[name]) for value in values])
+                for name, values in scenario.sweep.items()
+            ],
             settings=json.dumps(settings, indent=2),
         )
     )

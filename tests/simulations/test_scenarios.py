@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.axes import Axes
 from typer.testing import CliRunner
 
 from fed_em.columns import CategoricalColumn
-from fed_em.errors import CallerError, EnvironmentFault
+from fed_em.errors import CallerError, CollapsedComponent, EnvironmentFault
 from fed_em_simulations import Scenario, read_scenario, simulate
 from fed_em_simulations.command_line import app
 from fed_em_simulations.experiment import Chart
+from fed_em_simulations.methods import Fitted, run_method
 from fed_em_simulations.methods_experiment import MethodsExperiment
 from fed_em_simulations.results import Results, Row, Summary, text_of
 from fed_em_simulations.shipped import scenario_path, shipped_scenarios
@@ -103,6 +105,39 @@ class TestReading:
             read_scenario(tiny)
         assert str(tiny) in str(raised.value) or "names no field" in complaint
 
+    def test_lists_and_tables_are_swept_by_their_text(self, tiny: Path) -> None:
+        tables = [{"mixing": {"concentration": 2}}, {"sizes": {"exponent": 1.0}}]
+        sweep = {"data.heterogeneity": tables, "methods": [["pooled"], ["pooled", "alone"]], "data.rows": [60, 70]}
+        scenario = read_scenario(tiny, {"sweep": sweep})
+        cells = scenario.cells()
+        assert len(cells) == 16 and cells[-1].experiment.model_dump()["methods"] == ("pooled", "alone")
+        assert scenario.labels(cells[0].swept) == {
+            "data.heterogeneity": "{mixing = {concentration = 2}}", "methods": "[pooled]", "data.rows": 60,
+        }  # fmt: skip
+        with pytest.raises(CallerError, match=r"with methods = \['polled'\]"):
+            read_scenario(tiny, {"sweep": {"methods": [["polled"]]}})
+
+    def test_numbers_in_names_count_in_lists(self, tiny: Path) -> None:
+        session = {"experiment": "session", "data": {"tenants": 6}}
+        trouble = [{"kind": "bursts", "leave": 0.1, "come_back": 0.5}]
+        told = {
+            "experiment": {**session, "session": {"trouble": trouble}},
+            "sweep": {"session.trouble.0.leave": [0.2, 0.3]},
+        }
+        cells = read_scenario(tiny, {**told, "replicates": 1}).cells()
+        assert [cell.experiment.model_dump()["session"]["trouble"][0]["leave"] for cell in cells] == [0.2, 0.3]
+        with pytest.raises(CallerError, match="'1' is not in a table or list"):
+            read_scenario(tiny, {**told, "sweep": {"session.trouble.1.leave": [0.2]}})
+
+    def test_many_tenants_need_a_costed_cipher(self, tiny: Path) -> None:
+        many = {"tenants": 20_000, "rows": 100_000, "held_out": 1}
+        costed = {"experiment": "session", "data": many, "session": {"costed_from": 300}}
+        assert read_scenario(tiny, {"experiment": costed, "sweep": {}}).cells()
+        with pytest.raises(CallerError, match="20000 tenants are more than the 10000 of the real cipher"):
+            read_scenario(tiny, {"experiment": {**costed, "session": {}}, "sweep": {}})
+        with pytest.raises(CallerError, match="at most 10000 tenants"):
+            read_scenario(tiny, {"data": many, "starts": 0, "methods": ["protocol"]})
+
     def test_too_many_runs_are_refused(self, tiny: Path) -> None:
         with pytest.raises(CallerError, match="more than 10000 runs"):
             read_scenario(tiny, {SWEPT: list(range(1, 5003))})
@@ -148,12 +183,12 @@ class TestRunning:
         def counting(self: MethodsExperiment, seed: int) -> list[Row]:
             ran.append(seed)
             if len(ran) == 3:
-                raise CallerError("a power cut")
+                raise EnvironmentFault("a power cut")
             return run(self, seed)
 
         monkeypatch.setattr(MethodsExperiment, "run", counting)
         scenario, output = read_scenario(tiny), tmp_path / "out"
-        with pytest.raises(CallerError, match="power cut"):
+        with pytest.raises(EnvironmentFault, match="power cut"):
             simulate(scenario, output)
         told: list[tuple[int, int]] = []
         results = simulate(scenario, output, finished=lambda done, total: told.append((done, total)))
@@ -171,6 +206,60 @@ class TestRunning:
         kept.write_text(kept.read_text()[:50])
         assert str(simulate(scenario, tmp_path)) == str(first)
 
+    def test_a_run_that_fails_is_a_row_and_is_not_tried_again(
+        self, tiny: Path, tmp_path: Path, monkeypatch: Any
+    ) -> None:
+        ran: list[int] = []
+        run = MethodsExperiment.run
+
+        def failing(self: MethodsExperiment, seed: int) -> list[Row]:
+            ran.append(seed)
+            if seed == 1:
+                raise CollapsedComponent("component 2 collapsed")
+            return run(self, seed)
+
+        monkeypatch.setattr(MethodsExperiment, "run", failing)
+        scenario = read_scenario(tiny)
+        results = simulate(scenario, tmp_path)
+        failed = [row for row in results.rows if row["failure"]]
+        assert len(failed) == 2 and len(results.rows) == 6
+        assert all(row["method"] is None and math.isnan(float(row["loss"] or 0)) for row in failed)
+        assert results.failures == "2 of 6 rows tell of a failure, most often: component 2 collapsed"
+        assert str(simulate(scenario, tmp_path)) == str(results) and len(ran) == 4
+        simulate(scenario, tmp_path, fresh=True)
+        assert len(ran) == 8
+        page = simulation_page(scenario, results)
+        assert results.failures in page and "increments" in page and ">None<" not in page
+        monkeypatch.setattr(MethodsExperiment, "run", _collapsing)
+        with pytest.raises(CallerError, match="every run failed: component 1"):
+            simulate(scenario)
+
+    def test_a_method_that_fails_leaves_the_others(self, tiny: Path, monkeypatch: Any) -> None:
+        def collapsing(name: str, ground: object) -> Fitted:
+            if name == "increments":
+                raise CollapsedComponent("component 0 collapsed")
+            return run_method(name, ground)  # type: ignore[arg-type]
+
+        monkeypatch.setattr("fed_em_simulations.methods_experiment.run_method", collapsing)
+        pooled, increments = simulate(read_scenario(tiny, {SWEPT: [1], "replicates": 1})).rows
+        assert pooled["failure"] == "" and pooled["loss"] == 0
+        assert increments["failure"] == "component 0 collapsed" and math.isnan(float(increments["rounds"] or 0))
+
+    def test_a_table_that_was_edited_is_read_again(self, tiny: Path, tmp_path: Path) -> None:
+        rows = [f"{k % 7},{(k * 5) % 11},{k % 3}" for k in range(90)]
+        table = tiny.parent / "rows.csv"
+        table.write_text("\n".join(["x,y,home", *rows]) + "\n")
+        data = {"table": "rows.csv", "columns": ["x", "y"], "by": "home"}
+        scenario = read_scenario(tiny, {"data": data, "sweep": {}, "replicates": 1})
+        (before,) = scenario.cells()
+        first, key = simulate(scenario, tmp_path), before.key
+        table.write_text("\n".join(["x,y,home", *rows[:-1], "99,99,0"]) + "\n")
+        assert before.key != key
+        second = simulate(scenario, tmp_path)
+        assert second.mean("held_out", method="pooled") != first.mean("held_out", method="pooled")
+        table.write_text("\n".join(["x,y,home", *rows]) + "\n")
+        assert before.key == key and str(simulate(scenario, tmp_path)) == str(first)
+
     @pytest.mark.slow
     def test_processes_give_the_same(self, tiny: Path) -> None:
         assert str(simulate(read_scenario(tiny), jobs=2)) == str(simulate(read_scenario(tiny)))
@@ -179,6 +268,10 @@ class TestRunning:
         (tmp_path / "cells").write_text("a file")
         with pytest.raises(EnvironmentFault, match="cells"):
             simulate(read_scenario(tiny, {SWEPT: [1], "replicates": 1}), tmp_path)
+
+
+def _collapsing(_self: MethodsExperiment, seed: int) -> list[Row]:
+    raise CollapsedComponent(f"component {seed + 1} collapsed")
 
 
 class TestResults:
@@ -264,6 +357,23 @@ class TestCharts:
         svg = results_chart(results, Chart("loss", "Loss", "nats", logarithmic=logarithmic), own, 0)
         shown = [str(value) for key in keys for value in results.values(key)]
         assert all(f">{value.removesuffix('.0')}<" in svg or f" {value}<" in svg for value in shown)
+
+    def test_what_is_predicted_stands_where_it_is_of(self, monkeypatch: Any) -> None:
+        """A line that has nothing in the middle: its dashes go from the first place to the third."""
+        drawn: list[tuple[list[float], list[float]]] = []
+
+        def plot(_axes: Axes, xs: list[float], ys: list[float], *_: object, **_named: object) -> None:
+            drawn.append((list(xs), list(ys)))
+
+        monkeypatch.setattr(Axes, "plot", plot)
+        rows = tuple(
+            {"x": x, "m": m, "replicate": 0, "y": 0.5, "expected": float(x)}
+            for x in (1, 2, 3)
+            for m in "ab"
+            if (x, m) != (2, "b")
+        )
+        results_chart(Results(rows, ("x", "m")), Chart("y", "T", "u", predicted="expected"), ("m",), 0)
+        assert drawn[-1] == ([1.0, 3.0], [1.0, 3.0])
 
     def test_a_column_without_a_number_is_an_empty_chart(self) -> None:
         assert "<svg" in results_chart(self.results("m"), Chart("nothing", "T", "u", logarithmic=True), ("m",), 0)

@@ -17,12 +17,17 @@ from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_simulations import Results, read_scenario, simulate
 from fed_em_simulations.attendance import Attended
+from fed_em_simulations.byzantine import Liars, Overstates, PoisonedRows
 from fed_em_simulations.cost_settings import CostSettings
-from fed_em_simulations.distributions import Constant, Lognormal, Pareto
+from fed_em_simulations.costs import CostModel
+from fed_em_simulations.dishonest_server import ChangedParameters, InventedTenant, SplitBlock, TwoHeaders
+from fed_em_simulations.distributions import Constant, Lognormal, OneApart, Pareto
 from fed_em_simulations.federation import Federation
 from fed_em_simulations.first_attempts import FirstAttempts, predicted_share
+from fed_em_simulations.scene import Trouble
 from fed_em_simulations.sessions_experiment import SessionsExperiment
 from fed_em_simulations.shipped import scenario_path
+from fed_em_simulations.trouble import Bursts, Dropout, Joins, Leaves, Partition, RegionalOutage, ServerCrash, Step
 
 
 def experiment(**changes: object) -> SessionsExperiment:
@@ -98,6 +103,17 @@ class TestSession:
         ]
         assert float(cohorts[0] or 0) < float(cohorts[1] or 0) <= 6
 
+    def test_trouble_of_a_file_is_made_and_told(self) -> None:
+        trouble = [
+            {"kind": "joins", "tenants": [1, 3, 5], "after": 2},
+            {"kind": "liars", "tenants": [4], "about": "opening"},
+        ]
+        (row,) = experiment(session={"colluders": 1, "window_rounds": 3, "trouble": trouble}).run(0)
+        assert row["failure"] == "" and row["cohort_least"] == 3 and row["accused"] == "t4"
+        assert int(row["accusations"] or 0) > 0 and row["departed"] == 0 and row["left"] == ""
+        (row,) = experiment(session={"colluders": 1, "trouble": [{"kind": "invented-tenant", "tenant": 5}]}).run(0)
+        assert row["failed"] and row["failure"] and "t5" in str(row["accused"]) and np.isnan(float(row["loss"] or 0))
+
     def test_where_cryptography_is_costed_is_said(self) -> None:
         real, costed = (experiment(session={"costed_from": n}) for n in (7, 6))
         ((first,), (second,)) = real.run(0), costed.run(0)
@@ -120,11 +136,50 @@ def test_costs_of_a_file_are_those_of_the_cost_model() -> None:
     told = {
         "latency": {"over_tenants": "pareto", "least": 0.1, "alpha": 2.0},
         "upload": {"over_tenants": "constant", "value": 5.0},
+        "download": {"over_tenants": "one-apart", "usual": 9.0, "apart": 1.0, "tenant": 2},
         "slowness": {"over_tenants": "lognormal", "median": 2.0, "sigma": 0.5},
     }
     model = CostSettings.model_validate(told).model()
     assert (model.latency, model.upload, model.slowness) == (Pareto(0.1, 2.0), Constant(5.0), Lognormal(2.0, 0.5))
-    assert model.download == CostSettings().model().download
+    assert model.download == OneApart(9.0, 1.0, 2) and CostSettings().model() == CostModel()
+
+
+@pytest.mark.parametrize(
+    ("told", "made"),
+    [
+        ({"kind": "dropout", "probability": 0.1, "step": "open"}, Dropout(0.1, Step.OPEN)),
+        ({"kind": "bursts", "leave": 0.1, "come_back": 0.5}, Bursts(0.1, 0.5)),
+        ({"kind": "regional-outage", "regions": 2, "probability": 0.1}, RegionalOutage(2, 0.1)),
+        ({"kind": "partition", "tenants": [1], "first": 2, "sums": 3}, Partition((1,), 2, 3)),
+        ({"kind": "leaves", "tenants": [1], "after": 0, "step": "deposit"}, Leaves((1,), 0, Step.DEPOSIT)),
+        ({"kind": "joins", "tenants": [1]}, Joins((1,))),
+        ({"kind": "server-crash", "sum": 2, "at": "certified"}, ServerCrash(2, NoticeKind.CERTIFIED)),
+        ({"kind": "liars", "tenants": [0], "about": "deposit"}, Liars((0,), "deposit")),
+        ({"kind": "overstates", "tenants": [0], "times": 3}, Overstates((0,), 3)),
+        ({"kind": "poisoned-rows", "tenants": [0]}, PoisonedRows((0,))),
+        ({"kind": "two-headers", "instead": True}, TwoHeaders(instead=True)),
+        ({"kind": "changed-parameters", "tenants": [0]}, ChangedParameters((0,))),
+        ({"kind": "invented-tenant", "tenant": 2}, InventedTenant(2)),
+        ({"kind": "split-block", "first_round": 3}, SplitBlock(first_round=3)),
+    ],
+)
+def test_each_trouble_can_be_written_in_a_file(told: dict[str, object], made: Trouble) -> None:
+    settings = experiment(session={"trouble": [told]}).session
+    assert [each.trouble() for each in settings.trouble] == [made]
+
+
+@pytest.mark.parametrize(
+    ("told", "complaint"),
+    [
+        ({"kind": "dropout", "probability": 1.5}, "no probability below 1"),
+        ({"kind": "bursts", "leave": 0.1}, "come_back"),
+        ({"kind": "leaves", "tenants": [1], "step": "sleep"}, "step"),
+        ({"kind": "gremlins"}, "'gremlins'"),
+    ],
+)
+def test_trouble_that_there_is_not_is_refused(told: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        experiment(session={"trouble": [told]})
 
 
 @pytest.mark.slow
