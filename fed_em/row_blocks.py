@@ -27,7 +27,7 @@ THREADS_VARIABLE = "FED_EM_THREADS"
 # fewer are slow, of more leave the cache. Fastest where it was measured: 192 rows at D = 50, 384 at 25, 1500 at 10,
 # 2000 and more at 2.
 _CACHE_ENTRIES = 2**17
-_FEWEST_ROWS, _MOST_ROWS = 192, 2048
+_FEWEST_ROWS, _MOST_ROWS = 192, 2040
 # Float64 entries that the arrays of a block may fill where they need not stay in a cache (8 MiB), and the fewest rows worth a block.
 _MEMORY_ENTRIES = 2**20
 _FEWEST_ROWS_IN_MEMORY = 256
