@@ -18,9 +18,10 @@ Vector = NDArray[np.float64]
 Factors = NDArray[np.int64]
 
 # Rows of a strip: with two components as many running sums as there are registers for. And how many of their features fill half a cache.
-_STRIP, _SOME = 3 * LANES, 96
-# Features that are multiplied with two components at one time, for the same reason; and rows whose features stay in the cache.
-_THREE, _TILE = 3, 48 * LANES
+_STRIP, _SOME = 3 * LANES, 66
+# Features that are multiplied with two components at one time, for the same reason; and rows whose features stay in the cache, a third of
+# the most that a block has.
+_THREE, _TILE = 3, 85 * LANES
 
 
 def n_entries(_: CovarianceStructure, n_columns: int) -> int:
@@ -47,7 +48,7 @@ _write_features = compiled(_write_features)
 
 
 def _add_strip(features: Vector, pair: Vector, out: Vector, one: int, other: int, begin: bool) -> None:
-    """Add features of one strip times the coefficients of two components `(n, 2)` to their log-densities, which are in `out` at two places."""
+    """Add features of a strip times two components' coefficients `(n, 2)` to log-densities, which are at two places of `out`."""
     nothing = spread(0.0)
     a0 = a1 = a2 = b0 = b1 = b2 = nothing
     if not begin:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fed_em.compilation import Function, compiled
-from fed_em.vector_lanes import bits, of_bits, spread
+from fed_em.compilation import compiled
+from fed_em.vector_lanes import bits, of_bits
 
 _LOG2_E = 1.4426950408889634
 # log 2 in two parts, the first short enough for k · high to be exact for |k| < 2^11 (Cody and Waite 1980).
@@ -22,10 +22,6 @@ _EXPONENT_BIAS, _FRACTION_BITS = np.int64(1023), np.int64(52)
 # −1023 log 2: what is nearest to it has the exponent bits of 0, and is 0.
 LEAST_LOG = -709.0895657128241
 _ROOT_OF_HALF_BITS = np.int64(np.float64(0.5**0.5).view(np.int64))
-
-
-def _inlined(function: Function) -> Function:
-    return compiled(function)
 
 
 def _exponential(x: Any) -> Any:
@@ -75,5 +71,5 @@ def _logarithm(x: Any) -> Any:
     return k * _LOG2_HIGH + (p + k * _LOG2_LOW) + (x - x)
 
 
-exponential = _inlined(_exponential)
-logarithm = _inlined(_logarithm)
+exponential = compiled(_exponential)
+logarithm = compiled(_logarithm)

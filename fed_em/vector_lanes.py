@@ -100,12 +100,16 @@ def _larger(_: Any, left: Any, right: Any) -> Generated:
 
 def _bits(_: Any, numbers: Any) -> Generated:
     """The 64 bits of each number, as an integer."""
-    return _integers(numbers), lambda context, builder, signature, arguments: builder.bitcast(*arguments, _integers.vector)
+    return _integers(numbers), lambda context, builder, signature, arguments: builder.bitcast(
+        *arguments, _integers.vector
+    )
 
 
 def _of_bits(_: Any, integers: Any) -> Generated:
     """The numbers that have these bits."""
-    return _numbers(integers), lambda context, builder, signature, arguments: builder.bitcast(*arguments, _numbers.vector)
+    return _numbers(integers), lambda context, builder, signature, arguments: builder.bitcast(
+        *arguments, _numbers.vector
+    )
 
 
 def _summed(_: Any, numbers: Any) -> Generated:
@@ -116,7 +120,9 @@ def _summed(_: Any, numbers: Any) -> Generated:
         while n > 1:
             n //= 2
             left, right = (
-                builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(start, start + n))))
+                builder.shuffle_vector(
+                    value, value, ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(start, start + n)))
+                )
                 for start in (0, n)
             )
             value = builder.fadd(left, right)
