@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,11 +17,16 @@ def n_features(structure: CovarianceStructure, n_columns: int) -> int:
     return 1 + n_columns + n_second_moments(structure, n_columns)
 
 
-def feature_runs(structure: CovarianceStructure, n_columns: int) -> NDArray[np.int64]:
-    """How Φ is made of products, `(1 + D,)`: with ỹ = [1, y], it is ỹ_d [ỹ_d, ỹ_d+1, …], of the length given here, d after d."""
+@functools.lru_cache(maxsize=16)
+def feature_factors(structure: CovarianceStructure, n_columns: int) -> NDArray[np.int64]:
+    """How Φ is made of products, `(F, 2)`: with ỹ = [1, y], a feature is the product of the two entries of ỹ given here."""
+    columns = np.arange(1 + n_columns)
+    left, right = np.concatenate((0 * columns, columns[1:])), np.concatenate((columns, columns[1:]))
     if structure in ("full", "tied"):
-        return np.arange(1 + n_columns, 0, -1)
-    return np.concatenate(([1 + n_columns], np.ones(n_columns, dtype=np.int64)))
+        left, right = np.triu_indices(1 + n_columns)
+    factors = np.stack((left, right), axis=1)
+    factors.flags.writeable = False  # it is kept for the next call
+    return factors
 
 
 def write_points(rows: Vector, shift: Vector | None, out: Vector) -> None:

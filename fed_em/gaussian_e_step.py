@@ -24,7 +24,7 @@ from fed_em.covariance import CovarianceStructure
 from fed_em.feature_map import n_features
 from fed_em.gaussian_densities import GaussianDensities
 from fed_em.kernels import Kernels
-from fed_em.row_blocks import Segment, cut_into_segments, over_segments
+from fed_em.row_blocks import Segment, aligned_empty, cut_into_segments, over_segments
 
 Vector = NDArray[np.float64]
 
@@ -122,7 +122,7 @@ class GaussianEStep:
             part = rows[block]
             if len(part) != n:
                 n = len(part)
-                prepared, joint = np.empty((self._n_entries, n)), np.empty((self._n_components, n))
+                prepared, joint = aligned_empty(self._n_entries, n), aligned_empty(self._n_components, n)
             if densities.need_features:
                 self.kernels.prepare(self.structure, part, densities.shift, prepared)
             densities.write(part, prepared if densities.need_features else None, self.kernels, joint)

@@ -60,16 +60,16 @@ def kernels_for(n_rows: int) -> Kernels:
 def _compiled() -> Kernels | None:
     """The compiled kernels; None where numba cannot be imported."""
     try:
-        from fed_em import compiled_kernels  # noqa: PLC0415  only E-steps of many rows need the compiler
+        from fed_em import compiled_posterior, compiled_products  # noqa: PLC0415  only E-steps of many rows need the compiler
     except ImportError:
         return None
     return Kernels(
         "numba",
-        compiled_kernels.n_entries,
-        compiled_kernels.prepare,
-        compiled_kernels.write_log_densities,
-        compiled_kernels.add_sums,
-        compiled_kernels.normalise_in_place,
+        compiled_products.n_entries,
+        compiled_products.prepare,
+        compiled_products.write_log_densities,
+        compiled_products.add_sums,
+        compiled_posterior.normalise_in_place,
     )
 
 

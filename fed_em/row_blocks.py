@@ -14,6 +14,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fed_em.errors import CallerError
 
 Segment = Sequence[slice]
@@ -24,10 +27,13 @@ T = TypeVar("T")
 THREADS_VARIABLE = "FED_EM_THREADS"
 
 # Float64 entries of a block's features and joint log-densities (1 MiB), and the rows in a block: matrix products of
-# fewer are slow, of more leave the cache. Fastest where it was measured: 192 rows at D = 50, 384 at 25, 1500 at 10,
-# 2000 and more at 2.
+# fewer are slow, of more leave the cache.
 _CACHE_ENTRIES = 2**17
-_FEWEST_ROWS, _MOST_ROWS = 192, 2048
+_FEWEST_ROWS, _MOST_ROWS = 216, 2040
+# Blocks are odd multiples of so many rows, which compiled loops treat at a time: eight rows fill a line of a cache, and an odd number of
+# lines from one column to the next spreads columns over the whole cache. From 2048 rows, all columns would share one place in 64.
+_STRIP_ROWS = 24
+_CACHE_LINE = 64  # bytes
 # Float64 entries that the arrays of a block may fill where they need not stay in a cache (8 MiB), and the fewest rows worth a block.
 _MEMORY_ENTRIES = 2**20
 _FEWEST_ROWS_IN_MEMORY = 256
@@ -94,9 +100,18 @@ def cut_into_segments(n_rows: int, n_entries: int) -> list[Segment]:
         n_entries: Float64 entries that an E-step holds for one row, at least 1.
     """
     size = min(max(_CACHE_ENTRIES // n_entries, _FEWEST_ROWS), _MOST_ROWS)
+    size = _STRIP_ROWS * ((size // _STRIP_ROWS - 1) // 2 * 2 + 1)
     size = min(size, max(_MOST_ENTRIES // n_entries, _FEWEST_WIDE_ROWS))
     blocks = [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
     return [blocks[first : first + _BLOCKS_IN_SEGMENT] for first in range(0, len(blocks), _BLOCKS_IN_SEGMENT)]
+
+
+def aligned_empty(n_arrays: int, n_rows: int) -> NDArray[np.float64]:
+    """Arrays of a block `(n_arrays, n_rows)`, unset, that begin with a line of a cache: vectors across two lines are slow to load."""
+    spare = _CACHE_LINE // 8
+    memory = np.empty(n_arrays * n_rows + spare)
+    start = -memory.ctypes.data % _CACHE_LINE // 8
+    return memory[start : start + n_arrays * n_rows].reshape(n_arrays, n_rows)
 
 
 def over_segments(work: Callable[[S], T], segments: Sequence[S]) -> Iterator[T]:

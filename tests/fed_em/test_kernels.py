@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,12 +74,33 @@ def test_an_impossible_component_gets_exactly_nothing(compiled: Kernels) -> None
     np.testing.assert_array_equal(entropies, [0.0, 0.0])
 
 
-def test_the_exponential_is_good_to_the_last_place(compiled: Kernels) -> None:
-    from fed_em.compiled_kernels import _exponential
+def in_lanes(function: Callable[..., Any], numbers: np.ndarray) -> np.ndarray:
+    """A function of lanes of so many numbers, eight by eight."""
+    from fed_em.compilation import compiled
+    from fed_em.vector_lanes import LANES, load, store
 
-    for x in (0.0, -1e-300, -0.3465735902799726, -0.34657359027997264, -708.0, *np.linspace(-708.0, 0.0, 5001)):
-        assert abs(_exponential(x) / np.exp(x) - 1.0) <= 2.0**-52, x
-    assert np.isnan(_exponential(np.nan))
+    def apply(given: np.ndarray, out: np.ndarray) -> None:
+        for start in range(0, len(given), LANES):
+            store(out, start, function(load(given, start)))
+
+    out = np.empty(-(-len(numbers) // LANES) * LANES)
+    compiled(apply)(np.resize(numbers, len(out)), out)
+    return out[: len(numbers)]
+
+
+def test_exp_and_log_are_good_to_the_last_place(compiled: Kernels) -> None:
+    from fed_em.lane_functions import LEAST_LOG, exponential, logarithm
+
+    halves = np.array([0.0, -1e-300, -0.3465735902799726, -0.34657359027997264, -708.0])
+    x = np.concatenate((halves, np.linspace(-708.0, 0.0, 5001), np.linspace(-1.0, 0.0, 5001)))
+    assert (np.abs(in_lanes(exponential, x) / np.exp(x) - 1.0) <= 2.0**-52).all()
+    edges = in_lanes(exponential, np.array([LEAST_LOG, -709.0, -708.8, np.nan]))
+    np.testing.assert_array_equal(edges, [0.0, 0.0, 0.0, np.nan])
+    x = np.concatenate(
+        ([1.0, 1.0 + 2.0**-52, 2.0**0.5, 2.0, 1e300], np.linspace(1.0, 4.0, 5001), np.linspace(1.0, 1e3, 5001))
+    )
+    assert (np.abs(in_lanes(logarithm, x) - np.log(x)) <= np.spacing(np.maximum(np.log(x), 0.25))).all()
+    np.testing.assert_array_equal(in_lanes(logarithm, np.array([1.0, np.nan, np.inf])), [0.0, np.nan, np.nan])
 
 
 def prepared_by(loops: Kernels, structure: CovarianceStructure, rows: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -195,7 +218,7 @@ print(kernels_for({rows}).name, 'numba' in sys.modules)
 def test_code_that_cannot_be_kept_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """numba refuses to cache where neither the package's folder nor the user's can be written to."""
     numba = pytest.importorskip("numba")
-    from fed_em import compiled_kernels
+    from fed_em.compilation import compiled
 
     njit = numba.njit
 
@@ -205,5 +228,4 @@ def test_code_that_cannot_be_kept_is_compiled_all_the_same(monkeypatch: pytest.M
         return njit(function, **options)
 
     monkeypatch.setattr(numba, "njit", refusing)
-    exponential = compiled_kernels._compile(compiled_kernels._exponential.py_func)
-    assert exponential(0.0) == 1.0
+    assert compiled(lambda x: x + 1.0)(1.0) == 2.0
