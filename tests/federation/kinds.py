@@ -195,7 +195,7 @@ def picked_by_held_out_rows(ended: Ended) -> None:
     assert_same_errors(ended.fitted.errors, in_one_place(ended.fitted, of_told))
 
 
-_ITERATIONS, _REPLICATES = 12, 4
+_ITERATIONS, _REPLICATES = 18, 4
 
 
 def from_labels(ended: Ended) -> None:

@@ -132,10 +132,10 @@ class Comeback:
     def __init__(self, log: Path) -> None:
         self._log, self._dialled, self._pause = log, 0, 0.0
 
-    def wait(self, processes: int = 2) -> None:
-        """Until so many have begun to dial; from then on a moment, which is longer where that took long."""
+    def wait(self, processes: int = 2, since: float | None = None) -> None:
+        """Until so many have begun to dial; from then on a moment, which is longer where that took long since the last was started."""
         if processes > self._dialled:
-            began = time.monotonic()
+            began = time.monotonic() if since is None else since
             while self._log.read_text().count(": dialling ") < processes:
                 time.sleep(0.05)
             self._dialled, self._pause = processes, max(0.5, (time.monotonic() - began) / 3)
@@ -154,7 +154,7 @@ class Killing(Recorder):
 
     def __init__(self, tenant: str, moments: Sequence[Moment], restart: Callable[[], None], log: Path) -> None:
         super().__init__()
-        self.restarts = 0
+        self.restarts, self._restarted = 0, 0.0
         self._tenant, self._moments, self._restart = tenant, list(moments), restart
         self._comeback = Comeback(log)
 
@@ -164,10 +164,10 @@ class Killing(Recorder):
         uploaded = notice.kind is NoticeKind.UPLOADED and its
         if uploaded and self.rounds and self._moments and self._moments[0](self.rounds, notice.round):
             self._moments.pop(0)
-            self.restarts += 1
+            self.restarts, self._restarted = self.restarts + 1, time.monotonic()
             self._restart()
         elif notice.kind is NoticeKind.ROUND_STARTED and not its and self.restarts:
-            self._comeback.wait(1 + self.restarts)
+            self._comeback.wait(1 + self.restarts, self._restarted)
 
     def joins(self) -> int:
         """How many of its processes joined the session."""

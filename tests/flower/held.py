@@ -43,10 +43,11 @@ class Heard:
         return not self._thread.is_alive()
 
     def _read(self) -> None:
-        with self._path.open(encoding="utf-8") as lines:
+        # Read ahead, they would be some rounds more.
+        with self._path.open("rb", buffering=0) as lines:
             fcntl.fcntl(lines.fileno(), _SET_PIPE_SIZE, 4096)
             for line in lines:
-                replay([line], self._watcher)
+                replay([line.decode()], self._watcher)
 
 
 class Held(Recorder):
