@@ -97,8 +97,8 @@ def tenant_join(state: TenantState, changed: bool = False) -> TenantStep:
         TermsRefused: they are below this tenant's policy: call `tenant_refuse`.
     """
     tenant_consider(state)
-    joined = replace(state, phase=TenantPhase.JOINED)
-    return TenantStep(joined, (_join(joined, changed),))
+    joined = replace(state, phase=TenantPhase.JOINED, changed=changed)
+    return TenantStep(joined, (_join(joined),))
 
 
 def tenant_refuse(state: TenantState, code: RefusalCode) -> TenantStep:
@@ -166,9 +166,10 @@ def _require_session(state: TenantState, sealed: Sealed[Payload]) -> None:
         raise OutOfTurn(SERVER, f"sent {type(sealed.content).__name__} of another session")
 
 
-def _join(state: TenantState, changed: bool) -> bytes:
+def _join(state: TenantState) -> bytes:
+    """Says in each join of a process that its rows changed: the one before may be lost, with its link or with the server's process."""
     assert state.terms is not None
-    content = Join(state.terms.content.session, state.terms.digest, state.boot, int(changed), state.me.commitment)
+    content = Join(state.terms.content.session, state.terms.digest, state.boot, int(state.changed), state.me.commitment)
     return seal(content, state.me.identity).to_bytes()
 
 
@@ -184,7 +185,7 @@ def _on_terms(
                 "changed the terms of a running session",
                 proves="the server signed two different terms",
             )
-        return TenantStep(state, (_join(state, changed=False),))
+        return TenantStep(state, (_join(state),))
     if sealed.attachment_digest != sealed.content.schema:
         raise MalformedMessage(SERVER, "sent a description that does not match the terms")
     highest = marks.highest(sealed.content.session)

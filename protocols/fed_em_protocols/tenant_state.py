@@ -179,6 +179,7 @@ class TenantState:
     """Everything a tenant knows of a session. Start with `tenant_start`.
 
     Attributes:
+        changed: Whether rows or code differ from those of an earlier process in the session: see `fed_em_protocols.tenant.tenant_join`.
         window: The window in use; `upcoming` is the one being set up.
         drawn: H(set-up) of each window whose graph was drawn since that of the last one known to be in use, in order.
         base: What this tenant's next increment starts from.
@@ -190,6 +191,7 @@ class TenantState:
     boot: bytes
     phase: TenantPhase = TenantPhase.OUTSIDE
     terms: Sealed[SessionTerms] | None = None
+    changed: bool = False
     window: TenantWindow | None = None
     upcoming: TenantWindow | None = None
     drawn: tuple[bytes, ...] = ()

@@ -96,6 +96,17 @@ def test_rows_that_change_cost_one_sum_at_most() -> None:
         assert (outcome.opened, outcome.blamed) == (plan.rounds, ()) and outcome.failed <= 1, plan
 
 
+def test_a_join_with_changed_rows_may_be_lost_with_the_server() -> None:
+    """The same process joins anew, and must say again that its rows changed: else its increment would start from rows that it never had."""
+    with remembered_protocol():
+        for crash in range(68, 80):
+            plan = replace(
+                plan_of(0), n=4, trust=Trust.MALICIOUS_SERVER, colluders=0, blocks=0, gated=False, window_rounds=4, change=(1, 1),
+                faults=(Fault(FaultKind.CRASH_SERVER, crash, 0.05),),
+            )  # fmt: skip
+            assert complaint_about(plan)[0] == "", plan
+
+
 class TestItFinds:
     """Planted defects: the simulator must find each within some seeds, and shrink what it found."""
 

@@ -375,8 +375,12 @@ def test_a_join_tells_whether_rows_or_code_changed(changed: bool) -> None:
     drill = Drill(window=False)
     drill.states[0] = drill.newborn(0)
     drill.deliver(0, drill.terms.to_bytes())
-    answer = drill.answer_in(tenant_join(drill.states[0], changed))
+    joined = tenant_join(drill.states[0], changed)
+    answer = drill.answer_in(joined)
     assert answer is not None and answer.content.changed == int(changed)
+    # The server that heard it may be gone, and another one asks again.
+    drill.states[0] = joined.state
+    assert drill.told(0, drill.terms).changed == int(changed)
 
 
 class Unasked:
