@@ -9,14 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fed_em.alignment import Alignment, align, canonical_order, reordered
     from fed_em.broadcast import Broadcast
     from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
     from fed_em.coordinates import Coordinates
     from fed_em.em import Fit, Iteration, Stopping, Summed, Total, fit
     from fed_em.errors import CallerError, EnvironmentFault, FedEmError
     from fed_em.estimators import GaussianMixture
-    from fed_em.families import build_model
+    from fed_em.families import build_model, register
     from fed_em.gaussian_mixture import GaussianMixtureModel
+    from fed_em.imputation import Imputation
     from fed_em.initialisation import moments_model, standard_gaussian, start_from_moments
     from fed_em.layout import Block, Layout
     from fed_em.mixed_estimators import LatentClass, MixedMixture
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from fed_em.model_file import FittedModel, load_model, save_model
     from fed_em.parameters import Parameters
     from fed_em.priors import GaussianMixturePrior
+    from fed_em.pruning import merge, merge_to, prune
     from fed_em.records import Records
+    from fed_em.row_blocks import use_threads
     from fed_em.row_stream import TotalOfStream
     from fed_em.schema_file import read_schema, schema_to_toml
     from fed_em.search import MixtureSearch
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 __version__: str
 
 __all__ = [
+    "Alignment",
     "BernoulliColumn",
     "Block",
     "Broadcast",
@@ -58,6 +63,7 @@ __all__ = [
     "GaussianMixture",
     "GaussianMixtureModel",
     "GaussianMixturePrior",
+    "Imputation",
     "Iteration",
     "LatentClass",
     "Layout",
@@ -78,27 +84,37 @@ __all__ = [
     "TotalOfRows",
     "TotalOfStream",
     "__version__",
+    "align",
     "build_model",
+    "canonical_order",
     "fit",
     "load_model",
+    "merge",
+    "merge_to",
     "moments_model",
     "open_table",
+    "prune",
     "read_schema",
+    "register",
+    "reordered",
     "save_model",
     "schema_to_toml",
     "standard_gaussian",
     "start_from_moments",
+    "use_threads",
 ]
 
 # The modules of the names that stand above.
 _HOMES = {
+    "alignment": ("Alignment", "align", "canonical_order", "reordered"),
     "broadcast": ("Broadcast",),
     "columns": ("BernoulliColumn", "CategoricalColumn", "ColumnSchema", "GaussianColumn", "PoissonColumn"),
     "coordinates": ("Coordinates",),
     "em": ("Fit", "Iteration", "Stopping", "Summed", "Total", "fit"),
     "errors": ("CallerError", "EnvironmentFault", "FedEmError"),
     "estimators": ("GaussianMixture",),
-    "families": ("build_model",),
+    "families": ("build_model", "register"),
+    "imputation": ("Imputation",),
     "gaussian_mixture": ("GaussianMixtureModel",),
     "initialisation": ("moments_model", "standard_gaussian", "start_from_moments"),
     "layout": ("Block", "Layout"),
@@ -109,7 +125,9 @@ _HOMES = {
     "model_file": ("FittedModel", "load_model", "save_model"),
     "parameters": ("Parameters",),
     "priors": ("GaussianMixturePrior",),
+    "pruning": ("merge", "merge_to", "prune"),
     "records": ("Records",),
+    "row_blocks": ("use_threads",),
     "row_stream": ("TotalOfStream",),
     "schema_file": ("read_schema", "schema_to_toml"),
     "search": ("MixtureSearch",),

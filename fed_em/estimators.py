@@ -148,8 +148,8 @@ class GaussianMixture(FittedMixture):
             y: Ignored.
             sample_weight: `(n,)`, at least 0; a weight counts as so many equal rows. None for ones. Of `open_table`'s, the name of
                 the column of weights.
-            admissible: `(n, K)` booleans, whether the component may hold the row: partial labels. None if any may. Of
-                `open_table`'s, the name of a column of labels (`fed_em.partial_labels`).
+            admissible: Partial labels: `(n, K)` booleans, whether the component may hold the row; or `(n,)` cells as in files
+                (`fed_em.partial_labels`), such as "0|2". None if any may. Of `open_table`'s, the name of a column of such cells.
 
         Raises:
             CallerError: a parameter is out of its range or the rows do not fit; it is a `ValueError`.
@@ -164,7 +164,7 @@ class GaussianMixture(FittedMixture):
         else:
             rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2, ensure_all_finite="allow-nan")
             self._check_parameters(len(rows))
-            records = training_records(rows, sample_weight, admissible)
+            records = training_records(rows, sample_weight, admissible, plain(self.n_components))
             records.check_labels(plain(self.n_components))
             self._fit_records(records)
         self._running = RunningStatistics()
@@ -244,7 +244,8 @@ class GaussianMixture(FittedMixture):
         first = not hasattr(self, "_fitted")
         rows = validate_data(self, X, dtype=np.float64, reset=first, ensure_all_finite="allow-nan")
         step_size = step_size_of(plain(self.step_size))
-        records = training_records(rows, sample_weight, admissible)
+        n_components = plain(self.n_components) if first else len(self.weights_)
+        records = training_records(rows, sample_weight, admissible, n_components)
         model, coordinates, parameters = self._start_from_batch(records) if first else self._going_on()
         inner = replace(records, rows=coordinates.apply(rows))
         total = StepwiseTotal(TotalOfRows(model, inner), step_size, self._running)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fed_em.bootstrap import bootstrap, replicates_of
+from fed_em.column_cells import cells_of
 from fed_em.columns import ColumnSchema
 from fed_em.criteria import Evidence
 from fed_em.description import check_real, check_whole_number
@@ -24,8 +25,11 @@ from fed_em.fit_progress import fit_progress
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.held_out import HeldOut, summed_log_density
 from fed_em.imputation import Imputation
+from fed_em.missing_gaussian import weighted_sum
 from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.model import Rows
 from fed_em.model_file import FittedModel
+from fed_em.partial_labels import checked_components
 from fed_em.records import Records
 from fed_em.row_stream import RecordStream, TableStream, TotalOfStream
 from fed_em.standard_errors import standard_errors
@@ -140,22 +144,39 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         if not n_rows:
             raise CallerError("the table has no rows", remedy="give at least one row")
 
-    def score(self, X: Any, y: object = None) -> float:  # noqa: ARG002  scikit-learn's signature
-        """Mean log density of the rows, in nats; `y` is ignored."""
-        return float(self.score_samples(X).mean())
+    def score(self, X: Any, y: object = None, sample_weight: ArrayLike | None = None) -> float:  # noqa: ARG002  scikit-learn's signature
+        """Mean log density of the rows, in nats; `y` is ignored. Weights as in `fit`: give those of the fit to compare with it."""
+        log_likelihood, n = self._log_likelihood(X, sample_weight)
+        return log_likelihood / n
 
-    def bic(self, X: Any) -> float:
-        """Bayesian information criterion, −2 log L + p log n; the lower the better."""
-        densities = self.score_samples(X)
-        return -2.0 * float(densities.sum()) + self._fitted.model.n_free_parameters * math.log(len(densities))
+    def bic(self, X: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Bayesian information criterion, −2 log L + p log n; the lower the better. Weights as in `score`; n is their sum."""
+        log_likelihood, n = self._log_likelihood(X, sample_weight)
+        return -2.0 * log_likelihood + self._fitted.model.n_free_parameters * math.log(n)
 
-    def aic(self, X: Any) -> float:
-        """Akaike information criterion, −2 log L + 2 p; the lower the better."""
-        return -2.0 * float(self.score_samples(X).sum()) + 2.0 * self._fitted.model.n_free_parameters
+    def aic(self, X: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Akaike information criterion, −2 log L + 2 p; the lower the better. Weights as in `score`."""
+        return -2.0 * self._log_likelihood(X, sample_weight)[0] + 2.0 * self._fitted.model.n_free_parameters
 
-    def icl(self, X: Any) -> float:
+    def icl(self, X: Any, sample_weight: ArrayLike | None = None) -> float:
         """Integrated completed likelihood of a table in memory, BIC − 2 Σ r log r: components that overlap cost; the lower the better."""
-        return self.evidence(X).icl
+        return self.evidence(X, sample_weight).icl
+
+    def _log_likelihood(self, X: Any, sample_weight: Any) -> tuple[float, float]:
+        """Σ w log p of the rows of a table, in nats, and Σ w."""
+        blocks: Iterable[Rows | Records]
+        if sample_weight is None:
+            blocks = self._blocks(X)
+        elif isinstance(X, TableStream):
+            blocks = stream_of(X, self._schema_in(X), sample_weight, None, 1)
+        else:
+            blocks = [training_records(self._rows(X), sample_weight, None, 1)]
+        total = n = 0.0
+        for block in blocks:
+            records = Records.of(block).of_positive_weight()
+            total += weighted_sum(self._fitted.score_samples(records.rows), records.weights)
+            n += records.total_weight
+        return total, n
 
     def evidence(self, X: Any, sample_weight: ArrayLike | None = None, held_out: HeldOut | None = None) -> Evidence:
         """What the rows of a table say of the fit, for all criteria at once.
@@ -246,8 +267,9 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         self, X: Any, sample_weight: ArrayLike | None, admissible: ArrayLike | None
     ) -> tuple[GaussianMixtureModel | MixedMixtureModel, Records]:
         """The fitted model, which may see missing cells if there are any, and the records of a table in its coordinates."""
-        model, records = self._fitted.model, training_records(self._rows(X), sample_weight, admissible)
+        rows, model = self._rows(X), self._fitted.model
         assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+        records = training_records(rows, sample_weight, admissible, model.n_components)
         if isinstance(model, GaussianMixtureModel) and np.isnan(records.rows).any():
             model = replace(model, missing=True)
         return model, replace(records, rows=self._fitted.coordinates.apply(records.rows))
@@ -313,8 +335,14 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def training_records(rows: Vector, sample_weight: ArrayLike | None, admissible: ArrayLike | None) -> Records:
-    """Rows `(n, D)` with weights `(n,)` and labels `(n, K)`, where they are given.
+def training_records(rows: Vector, sample_weight: ArrayLike | None, admissible: Any, n_components: int) -> Records:
+    """Rows `(n, D)` with weights `(n,)` and labels, where they are given.
+
+    Args:
+        rows: The rows.
+        sample_weight: At least 0.
+        admissible: Booleans `(n, K)`, or cells `(n,)` as `fed_em.partial_labels` reads them.
+        n_components: K.
 
     Raises:
         CallerError: shapes do not fit, or a value is out of its range.
@@ -326,9 +354,17 @@ def training_records(rows: Vector, sample_weight: ArrayLike | None, admissible: 
     return Records(
         rows,
         weights,
-        None if admissible is None else np.asarray(admissible),
+        None if admissible is None else _labels(admissible, n_components),
         largest if math.isfinite(largest) and largest > 0 else 1.0,
     )
+
+
+def _labels(admissible: Any, n_components: int) -> NDArray[Any]:
+    flags = np.asarray(admissible)
+    if flags.ndim != 1 or flags.dtype == np.bool_:
+        return flags
+    check_whole_number("n_components", n_components, 1)
+    return checked_components("admissible", cells_of(admissible), n_components)
 
 
 def stream_of(

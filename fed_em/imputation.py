@@ -100,8 +100,8 @@ def impute_in(
     generator: np.random.Generator,
 ) -> Imputation:
     """As `impute`, of rows in original units and back to them, block by block; observed cells stay as they are, bit for bit."""
-    values, means, deviations, probabilities = np.empty((4, *rows.shape))
-    out = Imputation(values, means, deviations, probabilities, np.empty((n_draws, *rows.shape)))
+    filled, means, deviations, probabilities = (np.empty(rows.shape) for _ in range(4))
+    out = Imputation(filled, means, deviations, probabilities, np.empty((n_draws, *rows.shape)))
     size = rows_in_block(model.n_components * rows.shape[1], _FEWEST_ROWS)
     for start in range(0, len(rows), size):
         part = slice(start, start + size)

@@ -155,8 +155,8 @@ class MixedMixture(FittedMixture):
             y: Ignored.
             sample_weight: `(n,)`, at least 0; a weight counts as so many equal rows. None for ones. Of `open_table`'s, the name of
                 the column of weights.
-            admissible: `(n, K)` booleans, whether the component may hold the row: partial labels. None if any may. Of
-                `open_table`'s, the name of a column of labels (`fed_em.partial_labels`).
+            admissible: Partial labels: `(n, K)` booleans, whether the component may hold the row; or `(n,)` cells as in files
+                (`fed_em.partial_labels`), such as "0|2". None if any may. Of `open_table`'s, the name of a column of such cells.
 
         Raises:
             CallerError: a parameter is out of its range or the table does not fit; it is a `ValueError`.
@@ -175,7 +175,7 @@ class MixedMixture(FittedMixture):
                 self._fit_table(schema, shown.watching(stream), shown, labelled=admissible is not None)
         else:
             schema = self._schema_of(lambda: evidence_of(X))
-            records = training_records(schema.encode(X), sample_weight, admissible)
+            records = training_records(schema.encode(X), sample_weight, admissible, self.n_components)
             records.check_labels(self.n_components)
             self._fit_records(schema, records)
         self._running = RunningStatistics()
@@ -238,7 +238,8 @@ class MixedMixture(FittedMixture):
                 "components of a stream are not pruned or merged", remedy="leave least_weight and least_distance at 0"
             )
         schema = self.schema_ if hasattr(self, "_fitted") else self._schema_of(lambda: evidence_of(X))
-        records = training_records(schema.encode(X), sample_weight, admissible)
+        n_components = self.n_components_ if hasattr(self, "_fitted") else self.n_components
+        records = training_records(schema.encode(X), sample_weight, admissible, n_components)
         model, coordinates, parameters = self._before(schema, records)
         inner = replace(records, rows=coordinates.apply(records.rows))
         total = StepwiseTotal(TotalOfRows(model, inner), step_size, self._running)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.column_cells import Cells, coded, level_of
+from fed_em.errors import CallerError
 
 Flags = NDArray[np.bool_]
 
@@ -34,6 +35,26 @@ def admissible_components(cells: Cells, n_components: int) -> tuple[Flags, Flags
             admitted[place] = False
             admitted[place, components] = True
     return admitted[labels.places], wrong[labels.places]
+
+
+def checked_components(what: str, cells: Cells, n_components: int) -> Flags:
+    """As `admissible_components`, `(n, K)`.
+
+    Args:
+        what: What the cells are called in errors.
+        cells: `(n,)`.
+        n_components: K.
+
+    Raises:
+        CallerError: cells are wrong; their number is told.
+    """
+    admissible, wrong = admissible_components(cells, n_components)
+    if wrong.any():
+        raise CallerError(
+            f"{wrong.sum()} values of {what} are no components from 0 to {n_components - 1}",
+            remedy=f'write "1", or "0{BETWEEN_COMPONENTS}1" for several, and leave the cell empty where nothing is known',
+        )
+    return admissible
 
 
 def _named(value: Any, known: Mapping[str, int]) -> list[int] | None:

@@ -26,7 +26,7 @@ from fed_em.columns import ColumnSchema
 from fed_em.description import nearest
 from fed_em.errors import CallerError, EnvironmentFault
 from fed_em.model import Rows
-from fed_em.partial_labels import BETWEEN_COMPONENTS, admissible_components
+from fed_em.partial_labels import checked_components
 from fed_em.records import Records
 from fed_em.row_stream import RecordStream, RowStream, block_rows, in_blocks
 
@@ -233,12 +233,8 @@ class _Records:
         weights = np.ones(len(rows)) if self._weights is None else _weights_of(self._weights, batch[self._weights])
         if self._labels is None:
             return np.column_stack((rows, weights))
-        admissible, wrong = admissible_components(_cells(batch[self._labels]), self._n_components)
-        if wrong.any():
-            raise CallerError(
-                f"{wrong.sum()} values of column '{self._labels}' are no components from 0 to {self._n_components - 1}",
-                remedy=f'write "1", or "0{BETWEEN_COMPONENTS}1" for several, and leave the cell empty where nothing is known',
-            )
+        labels = _cells(batch[self._labels])
+        admissible = checked_components(f"column '{self._labels}'", labels, self._n_components)
         return np.column_stack((rows, weights, admissible))
 
     def _apart(self, block: Rows) -> Records:

@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.mixture import GaussianMixture as ScikitLearn
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from fed_em import GaussianMixture, GaussianMixturePrior, load_model, save_model
+from fed_em import GaussianMixture, GaussianMixturePrior, MixedMixture, load_model, open_table, save_model
 from fed_em.errors import CallerError, CollapsedComponent, FedEmError
 
 Vector = NDArray[np.float64]
@@ -431,3 +431,39 @@ class TestStartsThatEnd:
     def test_without_any_they_are_none(self) -> None:
         fitted = GaussianMixture(2, n_init=2, random_state=0).fit(ROWS)
         assert (fitted.n_collapsed_, fitted.n_not_finite_) == (0, 0)
+
+
+@pytest.mark.parametrize("estimator", [GaussianMixture, MixedMixture])
+class TestOfWeightsAndLabels:
+    WEIGHTS = np.random.default_rng(4).integers(0, 4, 120)
+
+    def fitted(self, estimator: Any, rows: Vector, **given: Any) -> Any:
+        return estimator(3, n_init=1, random_state=0, max_iter=5, tol=1e9).fit(rows, **given)
+
+    def test_criteria_count_a_weight_as_so_many_rows(self, estimator: Any, tmp_path: Path) -> None:
+        rows, repeated = ROWS[:120], np.repeat(ROWS[:120], self.WEIGHTS, axis=0)
+        model = self.fitted(estimator, rows, sample_weight=self.WEIGHTS)
+        path = tmp_path / "rows.csv"
+        header = ",".join([*map(str, model.to_fitted_model().columns), "w"])
+        np.savetxt(path, np.column_stack((rows, self.WEIGHTS)), fmt="%.17g", delimiter=",", header=header, comments="")
+        columns = model.to_fitted_model().columns
+        for name in ("score", "bic", "aic"):
+            measure = getattr(model, name)
+            expected = measure(repeated)
+            assert measure(rows) != pytest.approx(expected, rel=1e-6)
+            assert measure(rows, sample_weight=self.WEIGHTS) == pytest.approx(expected, rel=1e-12)
+            table = open_table(path, columns=[*columns, "w"])
+            if estimator is MixedMixture:
+                assert measure(table, sample_weight="w") == pytest.approx(expected, rel=1e-12)
+        assert model.icl(rows, sample_weight=self.WEIGHTS) == pytest.approx(model.icl(repeated), rel=1e-12)
+
+    def test_labels_in_memory_are_cells_as_in_files(self, estimator: Any) -> None:
+        rows = ROWS[:120]
+        cells = ["0|2", "1", None, 2, " 1 "] * 24
+        admissible = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 1], [0, 1, 0]] * 24, dtype=bool)
+        by_cells, by_flags = (self.fitted(estimator, rows, admissible=each) for each in (cells, admissible))
+        np.testing.assert_array_equal(by_cells.means_, by_flags.means_)
+        with pytest.raises(CallerError, match="24 values of admissible are no components from 0 to 2"):
+            self.fitted(estimator, rows, admissible=["0", "1", "2", None, "3"] * 24)
+        with pytest.raises(CallerError, match="do not fit"):
+            self.fitted(estimator, rows, admissible=np.ones(120, dtype=bool))
