@@ -53,6 +53,8 @@ class GaussianMixture(FittedMixture):
     everything is exact where they are missing at random (`fed_em.missing_gaussian`), as long as each column has a
     value, and the starts see the mean of the column in place of a missing value.
 
+    Components are in the order of the start, as scikit-learn's are: two fits can differ by it (`fed_em.align`, `fed_em.canonical_order`).
+
     `fit` also takes `fed_em.open_table`'s tables, which need not fit into memory: unless all of a start is given, starts are
     fitted to a sample of `fed_em.row_stream.SAMPLE_ROWS` rows, and the best goes on over all rows.
 

@@ -197,7 +197,7 @@ class TestAnswers:
 WRONG_ROWS: list[tuple[list[Any], str]] = [
     ([{}, {"number 0": "SECRET"}], "row 1, column 'number 0'"),
     ([{"level 0": "SECRET"}], "row 0, column 'level 0'"),
-    ([{"count 0": 1e6}], "row 0, column 'count 0'"),
+    ([{"count 0": 1.5}], "row 0, column 'count 0'"),
     ([{"numbre 0": 1}], "did you mean 'number 0'"),
     ([{}] * 41, "41 rows"),
     ([{"number 0": 1e200}], "row 0: no component"),
