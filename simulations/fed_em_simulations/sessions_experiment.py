@@ -226,7 +226,7 @@ def _given_away(record: SessionRecord) -> Row:
     return {
         "span": found.span,
         "least_support": found.least_support,
-        "least_support_exact": found.exact,
+        "least_support_exact": int(found.exact),
         "exposed": len(found.exposed) / len(record.tenants),
     }
 
