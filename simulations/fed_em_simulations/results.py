@@ -74,7 +74,7 @@ class Results:
             name: "" if isinstance(value, str) else None if isinstance(value, bool) else math.nan
             for name, value in whole.items()
         }
-        lacking = {FAILURE: "", **of_kind, **dict.fromkeys(keys)}
+        lacking: dict[str, Value] = {FAILURE: "", **of_kind, **dict.fromkeys(keys)}
         columns = tuple(dict.fromkeys(name for row in (whole, *rows) for name in row))
         return cls(tuple({name: row.get(name, lacking[name]) for name in columns} for row in rows), keys)
 
