@@ -134,6 +134,7 @@ def _of_pattern(ground: CommonGround) -> Row:
         "cohort_least": min(cohorts),
         "span": given_away.span,
         "least_support": given_away.least_support,
+        "least_support_exact": int(given_away.exact),
     }
 
 

@@ -68,11 +68,14 @@ class Results:
 
     @classmethod
     def of(cls, rows: Sequence[Row], keys: tuple[str, ...]) -> Results:
-        """Results of rows of which some lack columns: no number is in them there, and no name."""
-        columns = tuple(dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row))
-        lacking = {name: None if name in keys else "" if name == FAILURE else math.nan for name in columns}
-        texts = {name for row in rows for name, value in row.items() if isinstance(value, str)}
-        lacking.update(dict.fromkeys(texts - set(keys), ""))
+        """Results of rows of which some lack columns that others have: they have no number there, no name and no truth value."""
+        whole = max(rows, key=len, default={})
+        of_kind = {
+            name: "" if isinstance(value, str) else None if isinstance(value, bool) else math.nan
+            for name, value in whole.items()
+        }
+        lacking: dict[str, Value] = {FAILURE: "", **of_kind, **dict.fromkeys(keys)}
+        columns = tuple(dict.fromkeys(name for row in (whole, *rows) for name in row))
         return cls(tuple({name: row.get(name, lacking[name]) for name in columns} for row in rows), keys)
 
     @property

@@ -23,7 +23,7 @@ import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -166,14 +166,14 @@ def _with(document: Mapping[str, Any], swept: Mapping[str, JsonValue]) -> AnyExp
 def _put(document: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Put a value at a dotted name; numbers in it count from 0 in lists."""
     inner: Any = document
-    for part, following in pairwise((*path, None)):
+    for depth, part in enumerate(path, 1):
         if isinstance(inner, list) and part.isdecimal() and int(part) < len(inner):
             place: Any = int(part)
         elif isinstance(inner, dict):
             place = part
         else:
             raise CallerError(f"'{'.'.join(path)}' names no field: '{part}' is not in a table or list")
-        if following is None:
+        if depth == len(path):
             inner[place] = value
         else:
             inner = inner.setdefault(place, {}) if isinstance(inner, dict) else inner[place]

@@ -61,7 +61,8 @@ _CHARTS: dict[ChartName, Chart] = {
         ),
         Chart(
             "least_support", "Fewest tenants that a combination of sums is about", "tenants",
-            "The same worst case. One: a tenant's own statistics. With blocks in force, never fewer than the smallest block.",
+            "The same worst case. One: a tenant's own statistics. With blocks in force, never "
+            "fewer than the smallest block. A lower bound where `least_support_exact` is below 1.",
         ),
         Chart("accusations", "Accusations", "accusations",
             "How often somebody was found to break the protocol; the Parquet table says who."),
@@ -225,6 +226,7 @@ def _given_away(record: SessionRecord) -> Row:
     return {
         "span": found.span,
         "least_support": found.least_support,
+        "least_support_exact": int(found.exact),
         "exposed": len(found.exposed) / len(record.tenants),
     }
 

@@ -299,6 +299,15 @@ class TestResults:
             "a.b  m             x\n1    m1  1.05 ± 0.05\n2    m2  2.05 ± 0.05"
         )
 
+    def test_rows_without_columns_are_filled_and_written(self, tmp_path: Path) -> None:
+        whole: Row = {"a": 1, "replicate": 0, "failure": "", "ok": True, "who": "t1", "y": 0.5, "m": "x"}
+        found = Results.of([{"a": 2, "replicate": 0, "failure": "no"}, whole], ("a", "m"))
+        assert {name: found.rows[0][name] for name in ("ok", "who", "m")} == {"ok": None, "who": "", "m": None}
+        assert math.isnan(float(found.rows[0]["y"] or 0)) and found.told.rows == (whole,) == found.rows[1:]
+        found.write_parquet(tmp_path / "r.parquet")
+        assert Results.of([{"y": 1.0}, {"failure": "no"}], ()).rows[0] == {"y": 1.0, "failure": ""}
+        assert pq.read_table(tmp_path / "r.parquet").num_rows == 2
+
     def test_numbers_in_tables(self) -> None:
         shown = [text_of(value) for value in (1.0, 3, 0.3, -5.65112, 1.23456e-7, math.nan, None, True, "x")]
         assert shown == ["1", "3", "0.3", "-5.6511", "1.2e-07", "", "", "yes", "x"]

@@ -82,7 +82,7 @@ class TestSession:
         attendance, session = {"share": 0.8, "fixed": False}, {"colluders": 1, "block_size": 3}
         (guarded,) = experiment(attendance=attendance, session=session).run(2)
         (bare,) = experiment(attendance=attendance, session={**session, "difference_guard": "off"}).run(2)
-        assert guarded["exposed"] == 0 and guarded["least_support"] == 3
+        assert guarded["exposed"] == 0 and guarded["least_support"] == 3 and guarded["least_support_exact"] == 1
         assert float(bare["exposed"] or 0) > 0 and bare["least_support"] == 1
         assert float(guarded["stale"] or 0) >= float(bare["stale"] or 0) > 0
 
@@ -205,7 +205,11 @@ ORDER = ("increments", "stepwise", "whoever-came", "averaging")
 
 
 def check_the_table(results: Results) -> None:
-    """The table of the design: the methods' order by what they lose, and hardly a loss for increments."""
+    """Our table: the methods' order by what they lose, and hardly a loss for increments.
+
+    At α = 0.3 and 0.05 it is the order of the design's table. At α = 100 it is not: there it is averaging .0003, increments .0007,
+    whoever came .005, stepwise .010. ADR 30 says why.
+    """
     for row in results.rows:
         if row["method"] == "increments":
             assert abs(float(row["loss"] or 0)) <= 0.002
