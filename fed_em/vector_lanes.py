@@ -145,8 +145,8 @@ def _define(operation: Any, lanes: _Lanes, instruction: str, flags: tuple[str, .
 
     class Typed(AbstractTemplate):
         def generic(self, arguments: Any, _: Any) -> Any:
-            given = tuple(types.unliteral(argument) for argument in arguments)
-            return signature(lanes, *given) if given in admitted else None
+            given = tuple(types.unliteral(argument) for argument in arguments)  # type: ignore[no-untyped-call]
+            return signature(lanes, *given) if given in admitted else None  # type: ignore[no-untyped-call]
 
     def generate(_: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         both = (
@@ -156,9 +156,9 @@ def _define(operation: Any, lanes: _Lanes, instruction: str, flags: tuple[str, .
         return getattr(builder, instruction)(*both, flags=flags)
 
     admitted = ((lanes, lanes), (lanes, lanes.of), (lanes.of, lanes))
-    infer_global(operation)(Typed)
+    infer_global(operation)(Typed)  # type: ignore[no-untyped-call]
     for operands in admitted:
-        lower_builtin(operation, *operands)(generate)
+        lower_builtin(operation, *operands)(generate)  # type: ignore[no-untyped-call]
 
 
 _define(operator.add, _numbers, "fadd", _FUSED)
