@@ -102,7 +102,6 @@ def a_session_as_they_are_by_default_comes_to_the_same_model(folder: Path) -> No
     record = assert_it_ended_right(federation, account, session)
     assert len(record.start_rounds) == ROUNDS and record.selection is not None and record.standard_errors is not None
     assert all(each.complete for each in record.rounds)
-    print(account.told())
 
 
 def checkpoints_in_a_database_that_crashes_lose_nothing(folder: Path, database: PostgreSQL) -> None:
