@@ -76,7 +76,7 @@ def _of_mixture(mixture: HardMixture, most: int) -> RoundsFigures:
         seen = total.objectives
         end = best_of(run) - optimum
         figures.append(OptimiserFigures(name, arrival(seen, optimum), len(seen), end))
-    run = fit_on_tracks(model, TotalOfRows(tracks_of(model), rows), start, Stopping(TOLERANCE, most))
+    run = fit_on_tracks(model, TotalOfRows(tracks_of(model), rows), (start,), Stopping(TOLERANCE, most))
     seen = [iteration.objective for iteration in run.iterations]
     figures.append(OptimiserFigures(ON_TRACKS, arrival(seen, optimum), len(seen), best_of(run) - optimum))
     return RoundsFigures(mixture.name, len(rows), tuple(figures))

@@ -58,7 +58,7 @@ def test_where_one_misses_the_fit_is_the_others(misses: int, mixture: HardMixtur
     assert best_of(alone[misses]) < best_of(alone[1 - misses]) - 0.01
     total = Failing(tracks_of(model), TotalOfRows(tracks_of(model), rows))
     seen: list[Iteration] = []
-    found = fit_on_tracks(model, total, start, STOPPING, seen.append)
+    found = fit_on_tracks(model, total, (start,), STOPPING, seen.append)
     assert found.converged
     assert best_of(found) == pytest.approx(best_of(alone[1 - misses]), abs=1e-7)
     assert tuple(seen) == found.iterations
@@ -71,7 +71,7 @@ def test_where_one_misses_the_fit_is_the_others(misses: int, mixture: HardMixtur
 def test_while_both_take_steps_of_em_it_is_em() -> None:
     model, rows, start, _ = case_of(MISSES[0][1])
     stopping = Stopping(0.0, WARM_UP + 1)
-    found = fit_on_tracks(model, TotalOfRows(tracks_of(model), rows), start, stopping)
+    found = fit_on_tracks(model, TotalOfRows(tracks_of(model), rows), (start,), stopping)
     expected = fit(model, TotalOfRows(model, rows), start, stopping)
     assert [i.objective for i in found.iterations] == pytest.approx([i.objective for i in expected.iterations])
     assert not found.converged and len(found.iterations) == WARM_UP + 1
@@ -81,7 +81,7 @@ def test_while_both_take_steps_of_em_it_is_em() -> None:
 def test_a_track_that_cannot_go_on_leaves_the_fit_to_the_other(candidate: int) -> None:
     model, rows, start, alone = case_of(MISSES[candidate][1])
     candidates = tracks_of(model)
-    found = fit_on_tracks(model, Failing(candidates, TotalOfRows(candidates, rows), candidate, 12), start, STOPPING)
+    found = fit_on_tracks(model, Failing(candidates, TotalOfRows(candidates, rows), candidate, 12), (start,), STOPPING)
     assert found.converged
     assert best_of(found) == pytest.approx(best_of(alone[1 - candidate]), abs=1e-7)
 
@@ -91,7 +91,7 @@ def test_what_neither_can_go_on_from_is_an_error() -> None:
     candidates = tracks_of(model)
     first = Failing(candidates, TotalOfRows(candidates, rows), 0, 12)
     with pytest.raises(NotEvaluated, match="no number"):
-        fit_on_tracks(model, Failing(candidates, first, 1, 14), start, STOPPING)
+        fit_on_tracks(model, Failing(candidates, first, 1, 14), (start,), STOPPING)
 
 
 def test_with_somebody_away_for_some_sums_it_ends_at_the_optimum() -> None:
@@ -101,7 +101,7 @@ def test_with_somebody_away_for_some_sums_it_ends_at_the_optimum() -> None:
     def answering(number: int) -> str:
         return "ac" if 40 <= number < 48 else "abc"
 
-    found = fit_on_tracks(model, IncrementalTotal(tracks_of(model), parts, answering), start, STOPPING)
+    found = fit_on_tracks(model, IncrementalTotal(tracks_of(model), parts, answering), (start,), STOPPING)
     away = [each for each in found.iterations if each.stale]
     assert len(away) == 8 and {each.step for each in away} <= {Step.PAUSED, Step.ABANDONED}
     assert found.converged

@@ -195,7 +195,7 @@ class TestTracks:
             bench.prepared().evaluate(bench.request(broadcast, 2))
 
     def test_what_cannot_have_them_is_refused(self, bench: Bench) -> None:
-        with pytest.raises(CallerError, match="two tracks of its fit, and a mass floor"):
+        with pytest.raises(CallerError, match="tracks of its fit, and a mass floor"):
             bench.work.prepare(bench.description.to_json(), 1)
         for tables in ({"stream": Stream(batches=2)}, {"starts": Starts(n=1)}):
             with pytest.raises(ValueError, match="set tracks = 1"):
