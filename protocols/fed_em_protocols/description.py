@@ -382,6 +382,10 @@ class SessionDescription(Table):
             raise ValueError(
                 "a [stream], or mixing weights of each tenant's own, have no optimiser to run on tracks: set tracks = 1 in [fit]"
             )
+        if self.tracks > TRACKS and self.starts is None:
+            raise ValueError(
+                f"more than {TRACKS} tracks are from several starts, and there are none: set tracks = {TRACKS} in [fit]"
+            )
         if self.starts is not None and self.starts.n < self.tracks:
             raise ValueError(
                 f"{self.tracks} tracks could be summed as {self.starts.n + 1} starts are: set tracks = 1 in [fit], or no more than starts"

@@ -1,4 +1,4 @@
-"""A fit on two tracks: the better end, by as many sums as the slower track takes."""
+"""A fit on two tracks or more: the best end, by as many sums as the slowest track takes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from fed_em.candidates import CandidateNotEvaluated, Candidates
 from fed_em.em import Fit, Iteration, Step, Stopping, Summed, Total, fit
 from fed_em.errors import NotEvaluated
 from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.initialisation import moments_model, standard_gaussian
 from fed_em.lbfgs import LBFGS, WARM_UP
+from fed_em.lloyd import drawn
 from fed_em.parameters import Parameters
 from fed_em.totals import IncrementalTotal, TotalOfRows
 from fed_em.tracks import HEAD_START, TRACKS, fit_on_tracks, tracks_of
-from tests.bench.hard_mixtures import POOR, HardMixture
+from tests.bench.hard_mixtures import POOR, SEPARATED, HardMixture
 from tests.bench.optimiser_rounds import best_of, start_of
 
 STOPPING = Stopping(1e-8, 300)
@@ -66,6 +68,20 @@ def test_where_one_misses_the_fit_is_the_others(misses: int, mixture: HardMixtur
     assert total.n_sums == max(len(each.iterations) for each in alone)
     assert seen[-1].parameters.distance(found.parameters) == 0.0
     assert np.diff([each.objective for each in seen if each.step.is_gone_on_from]).min() > -STOPPING.tolerance
+
+
+def test_of_several_starts_it_is_the_one_that_leads_highest() -> None:
+    mixture = HardMixture(6, 2, SEPARATED, rows=60)
+    rows, model, one = mixture.sample(), GaussianMixtureModel(6, 2), moments_model(2)
+    moments = one.m_step(one.e_step(standard_gaussian(2), rows), standard_gaussian(2))
+    starts = tuple(drawn(model, moments, seed) for seed in (0, 2))
+    total, stopping = TotalOfRows(model, rows), Stopping(1e-6, 200)
+    alone = [best_of(fit(model, total, start, stopping, optimiser=LBFGS(model))) for start in starts]
+    assert alone[0] < alone[1] - 0.01
+    found = fit_on_tracks(model, TotalOfRows(tracks_of(model, 3), rows), starts, stopping)
+    assert found.converged and best_of(found) == pytest.approx(alone[1], abs=1e-7)
+    again = fit(model, total, found.parameters, Stopping(0.0, 1)).iterations[0].objective
+    assert again == pytest.approx(alone[1], abs=1e-5)
 
 
 def test_while_both_take_steps_of_em_it_is_em() -> None:
