@@ -95,12 +95,12 @@ def test_a_session_has_tracks_only_where_they_can_be() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("tracks", "starts", "death"), [(1, 0, 4), (2, 0, 4), (3, 3, 4 + ROUNDS)])
-def test_it_is_off_while_a_tenant_is_away_and_says_so(tmp_path: Path, tracks: int, starts: int, death: int) -> None:
+@pytest.mark.parametrize(("tracks", "starts", "number"), [(1, 0, 8), (2, 0, 8), (3, 3, 8 + ROUNDS)])
+def test_it_is_off_while_a_tenant_is_away_and_says_so(tmp_path: Path, tracks: int, starts: int, number: int) -> None:
     how = f"tracks = {tracks}\n{FIT}"
     session = session_toml(OVERLAPPING, how, TIMES, optimiser="lbfgs", start=f"starts = {starts}")
     federation = write_three_blocks(tmp_path / "f", nine_tenants(), session)
-    outcome, _ = die(federation, Deaths(death, death + 4, back_after=0.05))
+    outcome, _ = die(federation, Deaths(4, number, back_after=0.05))
     for iteration in outcome.result.fit.iterations:
         assert iteration.complete == (iteration.step not in (Step.PAUSED, Step.ABANDONED))
     steps = [iteration.step for iteration in outcome.result.fit.iterations]
