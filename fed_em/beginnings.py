@@ -59,8 +59,8 @@ class Beginning(Protocol):
         """How many sums it takes where none fails."""
         ...
 
-    def begin(self, there: Standardised) -> Parameters:
-        """Where EM starts. Raises `CallerError` if that is not to be had."""
+    def begin(self, there: Standardised) -> tuple[Parameters, ...]:
+        """Where EM may start, the best first; at least one. Raises `CallerError` if that is not to be had."""
         ...
 
 
@@ -73,11 +73,11 @@ class OneDraw:
         """None."""
         return 0
 
-    def begin(self, there: Standardised) -> Parameters:
+    def begin(self, there: Standardised) -> tuple[Parameters, ...]:
         """As `fed_em.lloyd.drawn`, or `StartingModel.start`."""
         if isinstance(there.model, StartingModel):
-            return there.model.start(there.moments["means"][0], there.moments["covariances"][0], there.seed)
-        return drawn(there.mixture, there.moments, there.seed)
+            return (there.model.start(there.moments["means"][0], there.moments["covariances"][0], there.seed),)
+        return (drawn(there.mixture, there.moments, there.seed),)
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ class BestOf:
         """Those of `fed_em.starts`."""
         return rounds_of(self.generations)
 
-    def begin(self, there: Standardised) -> Parameters:
-        """As `fed_em.starts.best_starts` of one model."""
+    def begin(self, there: Standardised) -> tuple[Parameters, ...]:
+        """As `fed_em.starts.best_starts` of one model, and the others that it found."""
         return begin_each(self, there, (there.model,))[0]
 
 
@@ -119,7 +119,7 @@ class BestCentres:
         """Those of `fed_em.centres`."""
         return CENTRE_ROUNDS
 
-    def begin(self, there: Standardised) -> Parameters:
+    def begin(self, there: Standardised) -> tuple[Parameters, ...]:
         """As `fed_em.centres.best_centres`; raises `CallerError` if the model has other columns than Gaussian ones."""
         if not isinstance(there.model, GaussianMixtureModel):
             raise CallerError(f"a model of the family '{there.model.family}' does not start from centres")
@@ -127,9 +127,10 @@ class BestCentres:
         def observe(number: int, explained: tuple[float, ...]) -> None:
             there.observe(StartRound(number, explained))
 
-        return best_centres(
+        found = best_centres(
             there.model, there.total_for, there.moments, self.radius, there.seed, self.n_starts, observe
         )
+        return (found,)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class FromLabels:
         """Those of `fed_em.labelled_start`, if nobody goes away meanwhile."""
         return LABELLED_ROUNDS
 
-    def begin(self, there: Standardised) -> Parameters:
+    def begin(self, there: Standardised) -> tuple[Parameters, ...]:
         """As `fed_em.labelled_start`."""
         numbers = count(1)
 
@@ -155,7 +156,7 @@ class FromLabels:
 
             return observed
 
-        return labelled_start(there.mixture, new_total, there.moments, there.seed)
+        return (labelled_start(there.mixture, new_total, there.moments, there.seed),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,13 +176,13 @@ class FromModel:
         """None."""
         return 0
 
-    def begin(self, there: Standardised) -> Parameters:
+    def begin(self, there: Standardised) -> tuple[Parameters, ...]:
         """As `fed_em.warm_start`."""
-        return warm_start(there.mixture, self.columns, there.coordinates, self.fitted)
+        return (warm_start(there.mixture, self.columns, there.coordinates, self.fitted),)
 
 
-def begin_each(beginning: Beginning, there: Standardised, models: Sequence[Model]) -> list[Parameters]:
-    """A start of each of several models over the same columns: the best of many of all of them in as many sums as of one."""
+def begin_each(beginning: Beginning, there: Standardised, models: Sequence[Model]) -> list[tuple[Parameters, ...]]:
+    """Starts of each of several models over the same columns: the best of many of all of them in as many sums as of one."""
     each = [replace(there, model=model) for model in models]
     if not isinstance(beginning, BestOf):
         return [beginning.begin(one) for one in each]
@@ -195,4 +196,4 @@ def begin_each(beginning: Beginning, there: Standardised, models: Sequence[Model
         there.observe,
         beginning.generations,
     )
-    return [start.parameters for start in best]
+    return [(start.parameters, *start.others) for start in best]

@@ -55,6 +55,12 @@ def component_distances(model: Mixture, parameters: Parameters, other_model: Mix
     return total
 
 
+def hausdorff_distance(model: Mixture, parameters: Parameters, other: Parameters) -> float:
+    """The distance of the component of either of two fits that is farthest from all of the other: 0 where both have the same ones."""
+    distances = component_distances(model, parameters, model, other)
+    return float(max(distances.min(axis=1).max(), distances.min(axis=0).max()))
+
+
 def _schema(model: Mixture) -> ColumnSchema | None:
     return model.schema if isinstance(model, MixedMixtureModel) else None
 

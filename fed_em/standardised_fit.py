@@ -3,7 +3,7 @@
     moments     = M-step of one component over the declared ranges     (one sum; of observed cells, where some may be missing)
     coordinates = mean 0, variance 1, by those moments                 (of Gaussian columns; all others as they are)
     start       = drawn from the moments, by seed; the best of several  (one sum a round, of all of them); or from elsewhere
-    parameters  = EM from there, on one track or two (`fed_em.tracks`)   (one sum an iteration)
+    parameters  = EM from there, on one track or several (`fed_em.tracks`)   (one sum an iteration)
 
 Where there are several models to pick from (`fed_em.selection`), all are started and fitted together before the last step, which is then of
 the picked one, from where it was.
@@ -39,7 +39,7 @@ from fed_em.parameters import Parameters
 from fed_em.selection import Choice, Picked, pick
 from fed_em.starts import StartRound
 from fed_em.statistics import Vector
-from fed_em.tracks import TRACKS, fit_on_tracks, tracks_of
+from fed_em.tracks import fit_on_tracks, tracks_of
 
 TotalFor = Callable[[Summand, Coordinates], Total]
 
@@ -148,7 +148,8 @@ def fit_standardised(
         optimiser: One of `fed_em.optimiser.OPTIMISERS`.
         beginning: Where EM starts; by default from one draw.
         choice: What to pick the model from; None if there is one.
-        tracks: Of the fit of the one model; `fed_em.tracks.TRACKS` or 1, which any other optimiser than L-BFGS has.
+        tracks: Of the fit of the one model at most: two from its best start, and one from each of the next ones that are unlike it. 1 for
+            one from the best start, which any other optimiser than L-BFGS has.
 
     Raises:
         CallerError: a Gaussian column is constant over all rows, or any is missing in all; names it, or its index. Or as the
@@ -165,20 +166,21 @@ def fit_standardised(
     )
     begin, picked = beginning or OneDraw(), None
     if choice is None:
-        start = begin.begin(there)
+        starts = begin.begin(there)
     else:
-        starts = begin_each(begin, there, choice.models)
+        of_each = [starts[0] for starts in begin_each(begin, there, choice.models)]
         total = total_for(choice.candidates, coordinates)
-        picked = pick(choice, total, starts, stopping.tolerance, onlooker.fitted_together, optimiser)
+        picked = pick(choice, total, of_each, stopping.tolerance, onlooker.fitted_together, optimiser)
         onlooker.picked(picked)
-        model, start = picked.model, picked.parameters
-    if tracks == TRACKS and optimiser == L_BFGS and isinstance(model, ChartedModel):
-        total = total_for(tracks_of(model), coordinates)
-        run = fit_on_tracks(model, total, start, stopping, onlooker.iterated)
+        model, starts = picked.model, (picked.parameters,)
+    if tracks > 1 and optimiser == L_BFGS and isinstance(model, ChartedModel):
+        starts = starts[: tracks - 1]
+        total = total_for(tracks_of(model, len(starts) + 1), coordinates)
+        run = fit_on_tracks(model, total, starts, stopping, onlooker.iterated)
     else:
         total, steps = total_for(model, coordinates), optimiser_for(optimiser, model)
-        run = fit(model, total, start, stopping, onlooker.iterated, optimiser=steps)
-    return StandardisedFit(model, coordinates, start, run, picked)
+        run = fit(model, total, starts[0], stopping, onlooker.iterated, optimiser=steps)
+    return StandardisedFit(model, coordinates, starts[0], run, picked)
 
 
 def _standardised(model: Model, moments: Parameters, unit: Coordinates) -> tuple[Coordinates, Parameters]:

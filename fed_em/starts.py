@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from fed_em.candidates import Candidates
 from fed_em.description import check_whole_number
+from fed_em.divergence import hausdorff_distance
 from fed_em.em import Summed
 from fed_em.errors import CallerError, CollapsedComponent
 from fed_em.gaussian_mixture import GaussianMixtureModel
@@ -45,8 +46,8 @@ GENERATION_ROUNDS = 15
 # What tells the draws of moves from those of starts by the same seed.
 _OF_MOVES = 1
 
-# Nats a record within which two candidates count as at one optimum, of which one stays.
-_ALIKE = 1e-5
+# The Bhattacharyya distance of all components up to which two candidates count as on their way to one optimum.
+_ALIKE = 0.08
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,12 @@ class Start:
         parameters: Where EM goes on from.
         objectives: Of every candidate in the last EM round, (log-likelihood + log prior) / records of the model that is to be fitted,
             without the prior of the starts; -inf for one that collapsed. Without generations the last is the split one.
+        others: Where it may go on from too: the candidates that are unlike it and each other, the best first.
     """
 
     parameters: Parameters
     objectives: tuple[float, ...]
+    others: tuple[Parameters, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -187,13 +190,21 @@ def _next_generation(starts: Sequence[_Candidate], generator: np.random.Generato
     model = starts[0].model
     if gaussian_part(model) is None or model.n_components == 1:
         return list(starts)
-    stay = list[_Candidate]()
-    for each in sorted(starts, key=lambda one: -one.objective):
-        if len(stay) < max(len(starts) // 3, 1) and all(one.objective - each.objective > _ALIKE for one in stay):
-            stay.append(each)
+    stay = _unlike(starts, max(len(starts) // 3, 1))
     parents = [each.parameters for each in stay]
     moves = (moved(model, parents, generator) for _ in range(len(starts) - len(stay)))
     return [*stay, *(replace(stay[0], parameters=each, objective=-np.inf) for each in moves)]
+
+
+def _unlike(starts: Sequence[_Candidate], most: int) -> list[_Candidate]:
+    """At most so many of one model's candidates, the best first, without those that are like a better one or have collapsed."""
+    model, kept = starts[0].model, list[_Candidate]()
+    for each in sorted(starts, key=lambda one: -one.objective):
+        if len(kept) == most or (kept and not np.isfinite(each.objective)):
+            break
+        if all(hausdorff_distance(model, each.parameters, one.parameters) > _ALIKE for one in kept):
+            kept.append(each)
+    return kept
 
 
 def _begun(model: Mixture, moments: Parameters, seed: int, n_starts: int) -> list[_Candidate]:
@@ -209,5 +220,5 @@ def _begun(model: Mixture, moments: Parameters, seed: int, n_starts: int) -> lis
 
 
 def _best(starts: Sequence[_Candidate]) -> Start:
-    objectives = tuple(each.objective for each in starts)
-    return Start(starts[int(np.argmax(objectives))].parameters, objectives)
+    best, *others = _unlike(starts, len(starts))
+    return Start(best.parameters, tuple(each.objective for each in starts), tuple(each.parameters for each in others))

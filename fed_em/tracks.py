@@ -1,11 +1,13 @@
-"""One fit on two tracks: L-BFGS from the start and L-BFGS after some steps of EM, by the same sums; the better end is the fit.
+"""One fit on two tracks or more: L-BFGS from the best start, the same after some steps of EM, and L-BFGS from the next starts, by the
+same sums; the best end is the fit.
 
-Where EM crosses a plateau, a long step may leave it on the side of a lower optimum. That is chance, and seldom strikes both tracks.
-They are candidates of one payload (`fed_em.candidates`), so the fit takes at most as many rounds as the slower of them alone: once one has
-converged, it ends as soon as the other is close to that end and no higher.
+Where EM crosses a plateau, a long step may leave it on the side of a lower optimum. That is chance, and seldom strikes both of the first
+two tracks. Which of several starts leads to the best optimum is known at the end, and seldom after the few rounds that starts take.
+They are candidates of one payload (`fed_em.candidates`), so the fit takes at most as many rounds as the slowest of them alone: it ends as
+soon as every track that goes on is close to the end of one that has converged, and no higher.
 
 Each track is a run of the one loop (`fed_em.lock_step`). Whoever has ended waits at its end and is evaluated there, so in every round the
-objectives of both are of the same records, and the track that is ahead speaks for the fit.
+objectives of all are of the same records, and the track that is ahead speaks for the fit.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ from fed_em.parameters import Parameters
 
 TRACKS = 2
 
+# Most that there may be: of a description that came from anyone.
+MAX_TRACKS = 64
+
 # Steps of EM before the second track begins.
 HEAD_START = 25
 
@@ -35,40 +40,42 @@ HEAD_START = 25
 _CLOSE = 0.03
 
 
-def tracks_of(model: Model) -> Candidates:
-    """What every sum of a fit on tracks is of."""
-    return Candidates((model,) * TRACKS)
+def tracks_of(model: Model, n_tracks: int = TRACKS) -> Candidates:
+    """What every sum of a fit on so many tracks is of."""
+    return Candidates((model,) * n_tracks)
 
 
 def fit_on_tracks(
     model: ChartedModel,
     total: Total,
-    start: Parameters,
+    starts: Sequence[Parameters],
     stopping: Stopping,
     observe: Callable[[Iteration], None] = lambda _: None,
 ) -> Fit:
-    """Fit a model on both tracks until each has converged or taken `stopping.max_iterations`, or one of them follows the other.
+    """Fit a model on two tracks from the first start, and one from each other, until each has converged, follows one that has, or has taken
+    `stopping.max_iterations`.
 
     Its iterations are one a sum, each that of the track which is then ahead. Of ends within the tolerance of the best, one that
     converged is preferred.
 
     Args:
         model: The model.
-        total: Of `tracks_of` it.
-        start: Parameters to start from.
+        total: Of `tracks_of` it, one more than there are starts.
+        starts: Parameters to start from, the best first; at least one.
         stopping: When to stop.
         observe: Called with every iteration, before the next one.
 
     Raises:
-        FedEmError: as `fed_em.em.fit`; a track that cannot go on leaves it to the other.
+        FedEmError: as `fed_em.em.fit`; a track that cannot go on leaves it to the others.
     """
-    candidates, iterations = tracks_of(model), list[Iteration]()
-    tracks = [_Track(model, start, stopping, LBFGS(model, head_start=steps)) for steps in (0, HEAD_START)]
+    candidates, iterations = tracks_of(model, len(starts) + 1), list[Iteration]()
+    begun = [(starts[0], 0), (starts[0], HEAD_START), *((other, 0) for other in starts[1:])]
+    tracks = [_Track(model, start, stopping, LBFGS(model, head_start=steps)) for start, steps in begun]
     while True:
         summed = sum_of_all(candidates, total, tracks)
         for track, own in zip(tracks, candidates.statistics_of(summed.statistics), strict=True):
             track.go_on(replace(summed, statistics=own))
-        ended = all(track.outcome is not None for track in tracks) or (summed.whole and _one_follows(model, *tracks))
+        ended = all(track.outcome is not None for track in tracks) or (summed.whole and _the_rest_follow(model, tracks))
         ahead = _the_best(tracks, stopping.tolerance) if ended else max(_going(tracks), key=_objective)
         if ahead.iteration is not None:
             iterations.append(replace(ahead.iteration, number=len(iterations) + 1))
@@ -103,15 +110,19 @@ class _Track(Run):
             self.place, self.objective = evaluated, self.iteration.objective
 
 
-def _one_follows(model: ChartedModel, first: _Track, second: _Track) -> bool:
-    """Whether one has converged, and the other is close to its end and no higher."""
-    end, other = (first, second) if first.outcome is not None else (second, first)
-    converged = isinstance(end.outcome, Fit) and end.outcome.converged and other.outcome is None
-    if not converged or other.place is None or other.objective > end.objective:
+def _the_rest_follow(model: ChartedModel, tracks: Sequence[_Track]) -> bool:
+    """Whether every track that goes on is close to the end of one that has converged, and no higher."""
+    ends = [track for track in tracks if isinstance(track.outcome, Fit) and track.outcome.converged]
+    going = [track for track in tracks if track.outcome is None]
+    return all(any(_follows(model, track, end) for end in ends) for track in going)
+
+
+def _follows(model: ChartedModel, track: _Track, end: _Track) -> bool:
+    if track.place is None or track.objective > end.objective:
         return False
     try:
         chart = model.chart(end.parameters)
-        return float(np.linalg.norm(chart.vector(other.place) - chart.vector(end.parameters))) < _CLOSE
+        return float(np.linalg.norm(chart.vector(track.place) - chart.vector(end.parameters))) < _CLOSE
     except FedEmError:
         return False
 

@@ -49,7 +49,7 @@ from fed_em.starts import start_candidates
 from fed_em.statistic_products import StatisticProducts
 from fed_em.stepwise import StepwiseTotal
 from fed_em.tenant_mixing import has_own_weights
-from fed_em.tracks import tracks_of
+from fed_em.tracks import MAX_TRACKS, TRACKS, tracks_of
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
 from fed_em_protocols.limits import MAX_COMPONENTS
@@ -210,8 +210,8 @@ class SessionDescription(Table):
     stream: Stream | None = None
     starts: Starts | None = None
     selection: Selection | None = None
-    tracks: Literal[2] | None = None
-    """Whether sums of the model are of two tracks of its fit (`fed_em.tracks`)."""
+    tracks: Annotated[int, Field(ge=TRACKS, le=MAX_TRACKS)] | None = None
+    """Of how many tracks of its fit sums of the model may be at most (`fed_em.tracks`); None if they are of the model alone."""
     standard_errors: Literal[True] | None = None
     """Whether, once the model is fitted, one sum of statistic products (`fed_em.statistic_products`) is asked for."""
     bootstrap: Annotated[int, Field(ge=2, le=MAX_REPLICATES)] | None = None
@@ -267,7 +267,7 @@ class SessionDescription(Table):
             "weights": self.weights,
             "a [selection]": self.selection,
             "starts": self.starts,
-            "two tracks of its fit": self.tracks,
+            "tracks of its fit": self.tracks,
             "standard errors": self.standard_errors,
             "a bootstrap": self.bootstrap,
             "[privacy]": self.privacy,
@@ -314,7 +314,7 @@ class SessionDescription(Table):
         counts = sum(column.upper or 0 for column in self.columns)
         refusals = (
             (self.stream is not None, "a [stream]"),
-            (self.tracks is not None, "two tracks of its fit"),
+            (self.tracks is not None, "tracks of its fit"),
             (self.standard_errors is not None, "standard errors"),
             (self.bootstrap is not None, "a bootstrap"),
             (held_out, "held-out rows, whose log-likelihood one record can change without bound"),
@@ -380,15 +380,19 @@ class SessionDescription(Table):
             return
         if self.stream is not None or has_own_weights(self.fitted_model):
             raise ValueError(
-                "a [stream], or mixing weights of each tenant's own, have no optimiser to run on two tracks: set tracks = 1 in [fit]"
+                "a [stream], or mixing weights of each tenant's own, have no optimiser to run on tracks: set tracks = 1 in [fit]"
             )
-        if any(self.tracks_of(model) in self.candidates for model in self.models):
+        if self.tracks > TRACKS and self.starts is None:
             raise ValueError(
-                "two tracks would be summed as two starts are: set tracks = 1 in [fit], or other starts than 1"
+                f"more than {TRACKS} tracks are from several starts, and there are none: set tracks = {TRACKS} in [fit]"
+            )
+        if self.starts is not None and self.starts.n < self.tracks:
+            raise ValueError(
+                f"{self.tracks} tracks could be summed as {self.starts.n + 1} starts are: set tracks = 1 in [fit], or no more than starts"
             )
 
     def _check_candidates(self) -> None:
-        of_models = [each for model in self.models for each in (self.replicates_of(model), self.tracks_of(model))]
+        of_models = [each for model in self.models for each in (self.replicates_of(model), self.most_tracks_of(model))]
         if not all(most_candidates(each) for each in (*self._all_candidates, *of_models) if each is not None):
             raise ValueError(
                 "a round of all candidates is more than one message holds: set fewer starts, replicates or tracks, or fewer models in "
@@ -574,9 +578,9 @@ class SessionDescription(Table):
         assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
         return replicates_of(model, self.bootstrap)
 
-    def tracks_of(self, model: Model) -> Candidates | None:
-        """What the sums of a model that the session fits are of; None if they are of the model itself."""
-        return tracks_of(model) if self.tracks else None
+    def most_tracks_of(self, model: Model) -> Candidates | None:
+        """What the sums of a model that the session fits are of at most; None if they are of the model itself."""
+        return tracks_of(model, self.tracks) if self.tracks else None
 
     @cached_property
     def first_round(self) -> Broadcast:
@@ -629,9 +633,10 @@ class SessionDescription(Table):
 
     def asks_for_tracks(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast is about the tracks of this session's model, or of any that it picks from."""
-        return isinstance(broadcast.model, Candidates) and any(
-            broadcast.model == self.tracks_of(model) for model in self.models
-        )
+        asked = broadcast.model
+        if self.tracks is None or not isinstance(asked, Candidates) or not TRACKS <= len(asked.models) <= self.tracks:
+            return False
+        return any(asked == tracks_of(model, len(asked.models)) for model in self.models)
 
     def asks_for_standard_errors(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast asks for the products that standard errors follow from."""
@@ -724,7 +729,7 @@ def require_gateable(description: SessionDescription, mass_floor: float) -> None
         ),
         (
             description.tracks,
-            "has two tracks of its fit, and a mass floor: their sums would differ by the components that the gate of each holds shut",
+            "has tracks of its fit, and a mass floor: their sums would differ by the components that the gate of each holds shut",
             "set tracks = 1 in [fit]",
         ),
         (

@@ -19,7 +19,7 @@ from fed_em.moderate import LEAST_VARIANCE, MOST_RADIUS
 from fed_em.optimiser import EM, L_BFGS, can_leap
 from fed_em.own_model import StartingModel
 from fed_em.tenant_mixing import has_own_weights
-from fed_em.tracks import TRACKS, tracks_of
+from fed_em.tracks import MAX_TRACKS, TRACKS
 from fed_em_client.observability.settings import LogTable, SessionMetricsTable, TracesTable
 from fed_em_protocols.addresses import Address
 from fed_em_protocols.configuration import Table, complaint_of, read_configuration
@@ -52,6 +52,9 @@ LABELS = "labels"
 # Of a fit with noise in its sums, where nothing else is said.
 PRIVATE_STOPPING = Stopping(tolerance=0.0, max_iterations=10)
 _PRIVATE_STARTS = 5
+
+# Tracks of a fit at most, where nothing else is said: what more of them lead to is hardly ever better (docs/adr/0023).
+_TRACKS = 6
 
 # Of a private measurement, that may fail after the tenants answered.
 _SPARE_MEASUREMENTS = 1
@@ -114,10 +117,11 @@ class FitTable(Table):
     optimiser: Literal["em", "squarem", "lbfgs"] | None = None
     """What proposes the parameters of the next round; in rounds whose sum is not whole it is EM (`fed_em.optimiser`). By default
     L-BFGS, and EM where there is nothing else: in a stream, with mixing weights of each tenant's own, of a model without a `chart`."""
-    tracks: Literal[1, 2] | None = None
-    """On how many tracks L-BFGS runs (`fed_em.tracks`), by as many rounds, each of which is twice the payload on two. By default two
-    where it can be; one with another optimiser, one component, a mass floor or a model of one's own, and where one message does not
-    hold two."""
+    tracks: Annotated[int, Field(ge=1, le=MAX_TRACKS)] | None = None
+    """On how many tracks L-BFGS runs at most (`fed_em.tracks`): two from the best start, and one from each of the next starts that are
+    unlike those before. They are of the same rounds, each of as many times the payload as there are tracks, and at most one for each
+    start that is drawn. By default six where it can be, and two without starts to choose from; one with another optimiser, one component,
+    a mass floor or a model of one's own, and where one message does not hold two."""
     standard_errors: bool = False
     """Whether one more sum, once the model is fitted, gives standard errors of its parameters; never with a mass floor."""
     bootstrap: Annotated[int, Field(ge=2, le=MAX_REPLICATES)] | None = None
@@ -279,8 +283,8 @@ class ServerConfiguration(Table):
 
     @model_validator(mode="after")
     def _has_tracks_of_lbfgs(self) -> Self:
-        if self.fit.tracks == TRACKS and self.optimiser != L_BFGS:
-            raise ValueError(f"two tracks are of L-BFGS, and not of '{self.optimiser}': leave tracks out of [fit]")
+        if (self.fit.tracks or 1) > 1 and self.optimiser != L_BFGS:
+            raise ValueError(f"tracks are of L-BFGS, and not of '{self.optimiser}': leave tracks out of [fit]")
         return self
 
     @property
@@ -337,7 +341,7 @@ class ServerConfiguration(Table):
 
     @property
     def n_tracks(self) -> int:
-        """On how many tracks the model is fitted."""
+        """On how many tracks the model is fitted at most."""
         if self.fit.tracks is not None:
             return self.fit.tracks
         models = self._models
@@ -349,7 +353,11 @@ class ServerConfiguration(Table):
             or isinstance(models[0], StartingModel)
         )
         several = any(isinstance(model, ComponentModel) and model.n_components > 1 for model in models)
-        return TRACKS if several and not unsuited and all(most_candidates(tracks_of(model)) for model in models) else 1
+        held = min(most_candidates(model) for model in models)
+        if unsuited or not several or held < TRACKS:
+            return 1
+        # A model that is picked goes on from where it was picked.
+        return min(_TRACKS, self.n_starts, held) if self.n_starts and self.selection is None else TRACKS
 
     @property
     def description(self) -> SessionDescription:
@@ -370,7 +378,7 @@ class ServerConfiguration(Table):
             stream=self.stream,
             starts=starts,
             selection=self.selection,
-            tracks=None if tracks == 1 else 2,
+            tracks=None if tracks == 1 else tracks,
             standard_errors=True if self.fit.standard_errors else None,
             bootstrap=self.fit.bootstrap,
             privacy=self._promise(starts) if promised else None,

@@ -333,14 +333,16 @@ class StartFigures:
     """How many starts of one mixture lead to the best optimum known.
 
     Attributes:
-        seeds, share: Starts by sums, and the share of them.
-        share_of_searches: Of as many with generations.
+        seeds, share: Starts by sums, and the share of them where six tracks go on, as in sessions.
+        share_of_one: Where the best of the starts alone goes on.
+        share_of_searches: Where generations of moves come before six tracks.
         seeds_of_others, share_of_others: Starts of scikit-learn.
     """
 
     name: str
     seeds: int
     share: float
+    share_of_one: float
     share_of_searches: float
     seeds_of_others: int
     share_of_others: float

@@ -1,4 +1,4 @@
-"""Gaussian mixtures by seed, that overlap or are poorly separated; and some that are separated, for starts."""
+"""Gaussian mixtures by seed, that overlap or are poorly separated; and some that are separated, and handwritten digits, for starts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.datasets import load_digits
 
 Vector = NDArray[np.float64]
 
@@ -46,8 +47,36 @@ class HardMixture:
         return np.asarray((rows - rows.mean(axis=0)) / rows.std(axis=0))
 
 
+@dataclass(frozen=True)
+class Digits:
+    """The first principal components of scikit-learn's 1797 handwritten digits, of which nobody knows what mixture they are.
+
+    Attributes:
+        components: K.
+        columns: How many principal components.
+    """
+
+    components: int = 10
+    columns: int = 8
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        return f"digits, {self.columns} principal components, K = {self.components}"
+
+    def sample(self) -> Vector:
+        """Standardised rows `(1797, D)`."""
+        rows = load_digits().data
+        left, lengths, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+        rows = left[:, : self.columns] * lengths[: self.columns]
+        return np.asarray((rows - rows.mean(axis=0)) / rows.std(axis=0))
+
+
 _SHAPES = ((3, 2), (3, 5), (4, 3), (5, 2), (5, 5), (5, 10), (8, 3), (8, 6), (10, 10))
 OVERLAPPING, POOR, SEPARATED = 1.5, 0.9, 4.0
 
 HARD = tuple(HardMixture(k, d, separation) for separation in (OVERLAPPING, POOR) for k, d in _SHAPES)
-FOR_STARTS = tuple(HardMixture(k, d, SEPARATED, rows=200) for k, d in ((6, 2), (10, 2), (8, 3), (10, 5)))
+FOR_STARTS: tuple[HardMixture | Digits, ...] = (
+    *(HardMixture(k, d, SEPARATED, rows=200) for k, d in ((6, 2), (10, 2), (8, 3), (10, 5))),
+    Digits(),
+)

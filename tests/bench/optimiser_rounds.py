@@ -25,11 +25,11 @@ from fed_em.optimiser import EM, L_BFGS, SQUAREM, optimiser_for
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.row_blocks import use_threads
-from fed_em.starts import best_starts
+from fed_em.starts import Start, best_starts
 from fed_em.totals import TotalOfRows
 from fed_em.tracks import fit_on_tracks, tracks_of
 from tests.bench.figures import OptimiserFigures, RoundsFigures, StartFigures
-from tests.bench.hard_mixtures import HardMixture
+from tests.bench.hard_mixtures import Digits, HardMixture
 
 Vector = NDArray[np.float64]
 
@@ -87,7 +87,7 @@ def _of_mixture(mixture: HardMixture, most: int) -> RoundsFigures:
         total = CountingTotal(tracks_of(model) if name == ON_TRACKS else model, rows)
         stopping = Stopping(TOLERANCE, most)
         if name == ON_TRACKS:
-            run = fit_on_tracks(model, total, start, stopping)
+            run = fit_on_tracks(model, total, (start,), stopping)
         else:
             run = fit(model, total, start, stopping, optimiser=optimiser_for(name, model))
         seen = total.objectives
@@ -98,18 +98,22 @@ def _of_mixture(mixture: HardMixture, most: int) -> RoundsFigures:
 def start_of(
     model: GaussianMixtureModel, rows: Vector, seed: int, n_starts: int = 20, generations: int = 0
 ) -> Parameters:
-    """The start by sums."""
+    """The best start by sums."""
+    return starts_of(model, rows, seed, n_starts, generations).parameters
+
+
+def starts_of(model: GaussianMixtureModel, rows: Vector, seed: int, n_starts: int = 20, generations: int = 0) -> Start:
+    """Starts by sums."""
     one, gaussian = moments_model(model.n_columns), standard_gaussian(model.n_columns)
     moments = one.m_step(one.e_step(gaussian, rows), gaussian)
-    best = best_starts(
+    return best_starts(
         [model],
         lambda candidates: TotalOfRows(candidates, rows),
         moments,
         seed,
         n_starts,
         generations=generations,
-    )
-    return best[0].parameters
+    )[0]
 
 
 def em_and_its_optimum(model: GaussianMixtureModel, rows: Vector, start: Parameters) -> tuple[list[float], float]:
@@ -136,7 +140,9 @@ def arrival(objectives: Sequence[float], optimum: float) -> int | None:
     return int(arrived[0]) + 1 if len(arrived) else None
 
 
-def measure_starts(mixtures: Sequence[HardMixture], seeds: int, seeds_of_others: int) -> tuple[StartFigures, ...]:
+def measure_starts(
+    mixtures: Sequence[HardMixture | Digits], seeds: int, seeds_of_others: int
+) -> tuple[StartFigures, ...]:
     """How many starts lead to within `AS_GOOD` nats of the best optimum that any of them leads to.
 
     Optima are of the posterior under the weak prior: the likelihood is highest where a component is about to collapse onto a few rows
@@ -151,17 +157,21 @@ def measure_starts(mixtures: Sequence[HardMixture], seeds: int, seeds_of_others:
         return tuple(_starts_of(each, seeds, seeds_of_others) for each in mixtures)
 
 
-def _starts_of(mixture: HardMixture, seeds: int, seeds_of_others: int) -> StartFigures:
+def _starts_of(mixture: HardMixture | Digits, seeds: int, seeds_of_others: int) -> StartFigures:
     rows, model = mixture.sample(), guarded_model(mixture)
-    ours = [end_of(model, rows, start_of(model, rows, seed)) for seed in range(seeds)]
-    searched = [end_of(model, rows, start_of(model, rows, seed, *SEARCH)) for seed in range(seeds)]
+    ours = [starts_of(model, rows, seed) for seed in range(seeds)]
+    alone = [end_of(model, rows, start.parameters) for start in ours]
+    on_tracks = [end_on_tracks(model, rows, start) for start in ours]
+    searched = [end_on_tracks(model, rows, starts_of(model, rows, seed, *SEARCH)) for seed in range(seeds)]
     theirs = [end_of(model, rows, _scikit_learn(mixture.components, rows, seed)) for seed in range(seeds_of_others)]
-    best = max(*ours, *searched, *theirs)
-    good, found, others = (float(np.mean(np.array(ends) >= best - AS_GOOD)) for ends in (ours, searched, theirs))
-    return StartFigures(mixture.name, seeds, good, found, seeds_of_others, others)
+    best = max(*alone, *on_tracks, *searched, *theirs)
+    one, several, found, others = (
+        float(np.mean(np.array(ends) >= best - AS_GOOD)) for ends in (alone, on_tracks, searched, theirs)
+    )
+    return StartFigures(mixture.name, seeds, several, one, found, seeds_of_others, others)
 
 
-def guarded_model(mixture: HardMixture) -> GaussianMixtureModel:
+def guarded_model(mixture: HardMixture | Digits) -> GaussianMixtureModel:
     """What is fitted where starts are compared: under the weak prior."""
     k, d = mixture.components, mixture.columns
     return GaussianMixtureModel(k, d, prior=GaussianMixturePrior.weakly_informative(k, [0.0] * d, [1.0] * d))
@@ -171,6 +181,13 @@ def end_of(model: GaussianMixtureModel, rows: Vector, start: Parameters) -> floa
     """The objective where L-BFGS from a start ends, in nats a record."""
     optimiser = optimiser_for(L_BFGS, model)
     return best_of(fit(model, TotalOfRows(model, rows), start, Stopping(1e-7, 300), optimiser=optimiser))
+
+
+def end_on_tracks(model: GaussianMixtureModel, rows: Vector, start: Start, n_tracks: int = 6) -> float:
+    """The objective where the best of so many tracks ends, in nats a record."""
+    starts = (start.parameters, *start.others)[: n_tracks - 1]
+    total = TotalOfRows(tracks_of(model, len(starts) + 1), rows)
+    return best_of(fit_on_tracks(model, total, starts, Stopping(1e-7, 300)))
 
 
 def _scikit_learn(components: int, rows: Vector, seed: int) -> Parameters:

@@ -68,7 +68,7 @@ def runs_of(mixture: HardMixture) -> tuple[int, Mapping[str, Run]]:
 def _run(name: str, model: GaussianMixtureModel, rows: Vector, start: Parameters) -> tuple[CountingTotal, Fit]:
     if name == BOTH:
         total = CountingTotal(tracks_of(model), rows)
-        return total, fit_on_tracks(model, total, start, _STOPPING)
+        return total, fit_on_tracks(model, total, (start,), _STOPPING)
     total, optimiser = CountingTotal(model, rows), LBFGS(model, head_start=HEAD_STARTS[name])
     return total, fit(model, total, start, _STOPPING, optimiser=optimiser)
 

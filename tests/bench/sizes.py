@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tests.bench.hard_mixtures import FOR_STARTS, HARD, OVERLAPPING, SEPARATED, HardMixture
+from tests.bench.hard_mixtures import FOR_STARTS, HARD, OVERLAPPING, SEPARATED, Digits, HardMixture
 from tests.bench.shapes import Shape, sparse_shape
 
 
@@ -158,7 +158,7 @@ class Sizes:
     peers_seconds: float
     hard_mixtures: tuple[HardMixture, ...]
     most_rounds: int
-    start_mixtures: tuple[HardMixture, ...]
+    start_mixtures: tuple[HardMixture | Digits, ...]
     start_seeds: int
     start_seeds_of_others: int
     privacy: PrivateFits

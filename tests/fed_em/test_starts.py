@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from fed_em.candidates import Candidates
 from fed_em.columns import CategoricalColumn, Column, ColumnSchema, GaussianColumn, PoissonColumn
 from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure
+from fed_em.divergence import hausdorff_distance
 from fed_em.em import Stopping, Summed, fit
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
@@ -81,6 +83,20 @@ def test_the_best_goes_on_and_seeds_reproduce() -> None:
     assert len(one.objectives) == 5 and len(set(one.objectives)) > 2
     first = fit(model, TotalOfRows(model, rows), one.parameters, Stopping(1e-6, 1)).iterations[0]
     assert first.objective == pytest.approx(max(one.objectives), abs=1e-3)
+
+
+def test_others_are_unlike_the_best_and_each_other() -> None:
+    """Two of these candidates find the four clusters, and count once."""
+    rows, _ = pairs_of_clusters()
+    model = GaussianMixtureModel(4, 2)
+    start = start_of(model, rows, n_starts=6)
+    best, points = max(start.objectives), [start.parameters, *start.others]
+    assert sum(objective > best - 1e-6 for objective in start.objectives) == 2
+    assert len(points) > 2
+    assert min(hausdorff_distance(model, one, other) for one, other in combinations(points, 2)) > 0.08
+    total = TotalOfRows(model, rows)
+    ends = [fit(model, total, each, Stopping(1e-6, 1)).iterations[0].objective for each in points]
+    assert ends == sorted(ends, reverse=True) and ends[1] < best - 0.1
 
 
 def test_a_start_takes_eighteen_sums_and_only_sums() -> None:

@@ -1,4 +1,4 @@
-"""A fit on two tracks: the better end, by as many sums as the slower track takes."""
+"""A fit on two tracks or more: the best end, by as many sums as the slowest track takes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from fed_em.candidates import CandidateNotEvaluated, Candidates
 from fed_em.em import Fit, Iteration, Step, Stopping, Summed, Total, fit
 from fed_em.errors import NotEvaluated
 from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.initialisation import moments_model, standard_gaussian
 from fed_em.lbfgs import LBFGS, WARM_UP
+from fed_em.lloyd import drawn
 from fed_em.parameters import Parameters
 from fed_em.totals import IncrementalTotal, TotalOfRows
 from fed_em.tracks import HEAD_START, TRACKS, fit_on_tracks, tracks_of
-from tests.bench.hard_mixtures import POOR, HardMixture
+from tests.bench.hard_mixtures import POOR, SEPARATED, HardMixture
 from tests.bench.optimiser_rounds import best_of, start_of
 
 STOPPING = Stopping(1e-8, 300)
@@ -58,7 +60,7 @@ def test_where_one_misses_the_fit_is_the_others(misses: int, mixture: HardMixtur
     assert best_of(alone[misses]) < best_of(alone[1 - misses]) - 0.01
     total = Failing(tracks_of(model), TotalOfRows(tracks_of(model), rows))
     seen: list[Iteration] = []
-    found = fit_on_tracks(model, total, start, STOPPING, seen.append)
+    found = fit_on_tracks(model, total, (start,), STOPPING, seen.append)
     assert found.converged
     assert best_of(found) == pytest.approx(best_of(alone[1 - misses]), abs=1e-7)
     assert tuple(seen) == found.iterations
@@ -76,16 +78,30 @@ def test_a_track_that_follows_the_other_to_its_end_is_not_waited_for(mixture: Ha
     model, rows, start, alone = case_of(mixture)
     ends = [best_of(each) for each in alone]
     assert ends[0] == pytest.approx(ends[1], abs=1e-7)
-    found = fit_on_tracks(model, TotalOfRows(tracks_of(model), rows), start, STOPPING)
+    found = fit_on_tracks(model, TotalOfRows(tracks_of(model), rows), (start,), STOPPING)
     lengths = [len(each.iterations) for each in alone]
     assert found.converged and min(lengths) <= len(found.iterations) < max(lengths)
     assert best_of(found) >= max(ends) - STOPPING.tolerance
 
 
+def test_of_several_starts_it_is_the_one_that_leads_highest() -> None:
+    mixture = HardMixture(6, 2, SEPARATED, rows=60)
+    rows, model, one = mixture.sample(), GaussianMixtureModel(6, 2), moments_model(2)
+    moments = one.m_step(one.e_step(standard_gaussian(2), rows), standard_gaussian(2))
+    starts = tuple(drawn(model, moments, seed) for seed in (2, 0))
+    total, stopping = TotalOfRows(model, rows), Stopping(1e-6, 200)
+    alone = [best_of(fit(model, total, start, stopping, optimiser=LBFGS(model))) for start in starts]
+    assert alone[0] < alone[1] - 0.01
+    found = fit_on_tracks(model, TotalOfRows(tracks_of(model, 3), rows), starts, stopping)
+    assert found.converged and best_of(found) == pytest.approx(alone[1], abs=1e-7)
+    again = fit(model, total, found.parameters, Stopping(0.0, 1)).iterations[0].objective
+    assert again == pytest.approx(alone[1], abs=1e-5)
+
+
 def test_while_both_take_steps_of_em_it_is_em() -> None:
     model, rows, start, _ = case_of(MISSES[0][1])
     stopping = Stopping(0.0, WARM_UP + 1)
-    found = fit_on_tracks(model, TotalOfRows(tracks_of(model), rows), start, stopping)
+    found = fit_on_tracks(model, TotalOfRows(tracks_of(model), rows), (start,), stopping)
     expected = fit(model, TotalOfRows(model, rows), start, stopping)
     assert [i.objective for i in found.iterations] == pytest.approx([i.objective for i in expected.iterations])
     assert not found.converged and len(found.iterations) == WARM_UP + 1
@@ -95,7 +111,7 @@ def test_while_both_take_steps_of_em_it_is_em() -> None:
 def test_a_track_that_cannot_go_on_leaves_the_fit_to_the_other(candidate: int) -> None:
     model, rows, start, alone = case_of(MISSES[candidate][1])
     candidates = tracks_of(model)
-    found = fit_on_tracks(model, Failing(candidates, TotalOfRows(candidates, rows), candidate, 12), start, STOPPING)
+    found = fit_on_tracks(model, Failing(candidates, TotalOfRows(candidates, rows), candidate, 12), (start,), STOPPING)
     assert found.converged
     assert best_of(found) == pytest.approx(best_of(alone[1 - candidate]), abs=1e-7)
 
@@ -105,7 +121,7 @@ def test_what_neither_can_go_on_from_is_an_error() -> None:
     candidates = tracks_of(model)
     first = Failing(candidates, TotalOfRows(candidates, rows), 0, 12)
     with pytest.raises(NotEvaluated, match="no number"):
-        fit_on_tracks(model, Failing(candidates, first, 1, 14), start, STOPPING)
+        fit_on_tracks(model, Failing(candidates, first, 1, 14), (start,), STOPPING)
 
 
 def test_with_somebody_away_for_some_sums_it_ends_at_the_optimum() -> None:
@@ -115,7 +131,7 @@ def test_with_somebody_away_for_some_sums_it_ends_at_the_optimum() -> None:
     def answering(number: int) -> str:
         return "ac" if 40 <= number < 48 else "abc"
 
-    found = fit_on_tracks(model, IncrementalTotal(tracks_of(model), parts, answering), start, STOPPING)
+    found = fit_on_tracks(model, IncrementalTotal(tracks_of(model), parts, answering), (start,), STOPPING)
     away = [each for each in found.iterations if each.stale]
     assert len(away) == 8 and {each.step for each in away} <= {Step.PAUSED, Step.ABANDONED}
     assert found.converged

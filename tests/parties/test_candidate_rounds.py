@@ -187,6 +187,15 @@ class TestTracks:
             with pytest.raises(CallerError, match="is not about"):
                 work.evaluate(bench.request(broadcast, 2))
 
+    def test_as_many_as_are_declared_are_answered_for_or_fewer(self, bench: Bench) -> None:
+        bench.description = with_tables(bench.description, starts=Starts(n=N_STARTS), tracks=N_STARTS)
+        work = bench.prepared()
+        for n in (2, N_STARTS):
+            asked = bench.request(self.tracks(bench, n), 500)
+            assert work.evaluate(asked).size == asked.length > n * (bench.description.fitted_model.layout().size - 1)
+        with pytest.raises(CallerError, match="is not about"):
+            work.evaluate(bench.request(self.tracks(bench, N_STARTS + 2), 500))
+
     def test_none_are_answered_for_where_none_are_declared(self, bench: Bench) -> None:
         broadcast = self.tracks(bench)
         bench.description = with_tables(bench.description, tracks=None)
@@ -195,8 +204,10 @@ class TestTracks:
             bench.prepared().evaluate(bench.request(broadcast, 2))
 
     def test_what_cannot_have_them_is_refused(self, bench: Bench) -> None:
-        with pytest.raises(CallerError, match="two tracks of its fit, and a mass floor"):
+        with pytest.raises(CallerError, match="tracks of its fit, and a mass floor"):
             bench.work.prepare(bench.description.to_json(), 1)
-        for tables in ({"stream": Stream(batches=2)}, {"starts": Starts(n=1)}):
+        for tables in ({"stream": Stream(batches=2)}, {"starts": Starts(n=1)}, {"starts": Starts(n=3), "tracks": 4}):
             with pytest.raises(ValueError, match="set tracks = 1"):
                 with_tables(bench.description, **tables)
+        with pytest.raises(ValueError, match="from several starts, and there are none"):
+            with_tables(bench.description, tracks=3)

@@ -187,7 +187,7 @@ def test_any_of_the_models_may_be_picked_and_then_no_other(bench: Bench) -> None
 
 def test_tracks_are_of_the_picked_model_alone(bench: Bench) -> None:
     bench.description = session_of({"components": [1, 2]}, tracks=2)
-    first, second = (bench.description.tracks_of(model) for model in bench.description.models)
+    first, second = (bench.description.most_tracks_of(model) for model in bench.description.models)
     work = bench.prepared()
     work.changed(SESSION)
     work.evaluate(bench.request(all_models(bench), 2))
