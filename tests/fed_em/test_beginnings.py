@@ -146,7 +146,7 @@ class TestFromLabels:
         records, _ = labelled_rows(known=8)
         model, moments = GaussianMixtureModel(3, 2), moments_of(records)
         of_rows = TotalOfRows(model, records)
-        averaged = FromLabels().begin(
+        (averaged,) = FromLabels().begin(
             Standardised(
                 model, Coordinates.identity(2), moments, lambda _: StepwiseTotal(of_rows, DecayingStep(0.7)), 5
             )

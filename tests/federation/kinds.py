@@ -255,7 +255,7 @@ def replicated(rounds: Sequence[RoundRecord], number: int) -> bool:
     return rounds[-1].iteration == _ITERATIONS and number > rounds[-1].round + 1
 
 
-STREAM = "stream"
+STREAM, MODEL_FILE = "stream", "a model file, own mixing weights"
 KINDS = {
     "generations of starts, held-out rows, two tracks, standard errors": Kind(
         FAMILY + '\n[selection]\ncomponents = [1, 3]\ncriterion = "held-out"\nheld_out = 0.4\nmax_iterations = 4\n',
@@ -274,7 +274,7 @@ KINDS = {
         'start = "labels"',
         mixed=True,
     ),
-    "a model file, own mixing weights": Kind(
+    MODEL_FILE: Kind(
         MODEL + OWN,
         "tolerance = 1e-9\nmax_iterations = 100",
         (iterations_done(3),),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from kinds import KILLED, KINDS, STREAM, Ended, assert_right
+from kinds import KILLED, KINDS, MODEL_FILE, STREAM, Ended, assert_right
 from small_federation import Moment, Recorder, memory_hub
 from test_dropouts import TIMES, Trouble
 
@@ -15,7 +15,12 @@ from fed_em_server.session import run_session
 from fed_em_simulations.memory_hub import Fate, MemoryHub
 
 # A stream's minibatches are told by the logs that processes keep; `test_streams` has one whose tenant is killed.
-NAMES = [name for name in KINDS if name != STREAM]
+NAMES = [
+    # The quickest one has all that sessions do with somebody missing; the others have other features too.
+    pytest.param(name, marks=() if name == MODEL_FILE else pytest.mark.slow)
+    for name in KINDS
+    if name != STREAM
+]
 
 
 class Deaths:

@@ -209,6 +209,7 @@ family = "gaussian-mixture"
 n_components = 1
 covariance = "full"
 covariance_floor = 0.0
+prior = "none"
 """
 HEART_RANGES = {"age": (0, 120), "trestbps": (50, 250), "chol": (50, 700), "thalach": (40, 250), "oldpeak": (-5, 10)}
 

@@ -112,7 +112,7 @@ def test_carcinoma_latent_classes(
     """Seven pathologists (Agresti 2002, table 13.1): poLCA (Linzer and Lewis 2011, J. Stat. Soft. 42/10)."""
     tables = carcinoma_of(shared_data("carcinoma.csv"))
     columns = declared([(name, 'kind = "categorical"\nlevels = ["1", "2"]') for name in "ABCDEFG"])
-    model = f'family = "mixed-mixture"\nn_components = {n_components}'
+    model = f'family = "mixed-mixture"\nn_components = {n_components}\nprior = "none"'
     session = session_toml(model, "tolerance = 1e-9\nmax_iterations = 200", columns=columns)
     federation = write_mixed_federation(tmp_path / "f", tables, session)
     outcome = run(federation)
