@@ -11,7 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_federation import COLUMNS, Recorder, clustered_rows, memory_hub, session_toml, write_three_blocks
+from small_federation import (
+    COLUMNS,
+    LIKELIEST,
+    Recorder,
+    clustered_rows,
+    memory_hub,
+    session_toml,
+    write_three_blocks,
+)
 from test_equals_pooled import assert_same_path, pooled_from_same_start
 
 from fed_em.em import GONE_AFTER, Stopping, fit
@@ -75,7 +83,7 @@ def optimum(outcome: SessionOutcome, rows: Matrix) -> tuple[GaussianMixtureModel
 @pytest.mark.slow
 def test_links_that_break_again_and_again_cost_rounds_and_not_the_fit(tmp_path: Path) -> None:
     tenants, generator = nine_tenants(), np.random.default_rng(1)
-    session = session_toml(fit="tolerance = 1e-6\nmax_iterations = 300", times=TIMES)
+    session = session_toml(LIKELIEST, "tolerance = 1e-6\nmax_iterations = 300", times=TIMES)
     federation = write_three_blocks(tmp_path / "f", tenants, session)
     trouble = Trouble(lambda _tenant, number: Fate.BREAK if number > 1 and generator.random() < 0.02 else Fate.DELIVER)
     # A round takes 0.12 s, and a tenant dials again after 0.2 s.
@@ -134,7 +142,7 @@ def die(federation: FederationFolder, deaths: Deaths) -> tuple[SessionOutcome, T
 @pytest.mark.slow
 def test_with_a_tenant_gone_for_good_the_fit_converges_around_what_its_block_left(tmp_path: Path) -> None:
     tenants = nine_tenants()
-    session = session_toml(fit="tolerance = 1e-8\nmax_iterations = 500", times=TIMES)
+    session = session_toml(LIKELIEST, "tolerance = 1e-8\nmax_iterations = 500", times=TIMES)
     federation = write_three_blocks(tmp_path / "f", tenants, session)
     outcome, _ = die(federation, Deaths(4, 8, back_after=None))
     block = next(block for block in federation.roster.blocks if 4 in block)

@@ -161,7 +161,7 @@ def test_carcinoma_has_three_latent_classes_by_the_published_bic(
     """poLCA (Linzer and Lewis 2011, J. Stat. Soft. 42/10) has BIC 706.0739 and 697.1357 for two and three classes of seven pathologists."""
     tables = carcinoma_of(shared_data("carcinoma.csv"))
     columns = declared([(name, 'kind = "categorical"\nlevels = ["1", "2"]') for name in "ABCDEFG"])
-    model = 'family = "mixed-mixture"\n[selection]\ncomponents = [1, 2, 3, 4]\nmax_iterations = 60'
+    model = 'family = "mixed-mixture"\nprior = "none"\n[selection]\ncomponents = [1, 2, 3, 4]\nmax_iterations = 60'
     session = session_toml(model, "tolerance = 1e-9", columns=columns, optimiser="lbfgs", start="starts = 8")
     federation = write_mixed_federation(tmp_path / "f", tables, session)
     outcome = federate(federation)[0] if over_grpc else run(federation, memory_hub(federation))

@@ -180,11 +180,11 @@ def test_a_transcript_of_version_1_stays_readable() -> None:
 
 GATED = session_toml(fit="max_iterations = 4", trust=TRUST + "\nmass_floor = 5")
 PICKED = session_toml(
-    fit="max_iterations = 8\nstandard_errors = true",
+    fit="max_iterations = 3\nstandard_errors = true",
     optimiser="lbfgs",
     start="starts = 2",
     trust=TRUST,
-    model='family = "gaussian-mixture"\ncovariance = "full"\n[selection]\ncomponents = [1, 2]\nmax_iterations = 4',
+    model='family = "gaussian-mixture"\ncovariance = "full"\nprior = "none"\n[selection]\ncomponents = [1, 2]\nmax_iterations = 4',
 )
 
 
