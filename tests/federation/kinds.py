@@ -107,6 +107,7 @@ class Kind:
         came_right: What the session must have come to, besides right sums from which its model follows.
         optimiser, start: Lines of [fit].
         mixed: Whether its tables have mixed columns.
+        fold: How many times as many rows each tenant has: where secrets say which are held out, so that chance does not pick the model.
     """
 
     model: str
@@ -116,6 +117,7 @@ class Kind:
     optimiser: str = "em"
     start: str = "starts = 0"
     mixed: bool = False
+    fold: int = 1
 
     def federation(
         self,
@@ -126,6 +128,7 @@ class Kind:
         write: Write = write_small_federation,
     ) -> FederationFolder:
         """One on disk that is about to run such a session."""
+        sizes = [self.fold * size for size in sizes]
         tenants = clustered_rows(sizes)
         start = self.start.format(earlier=folder / "earlier")
         columns = COLUMNS if self.mixed else TABLES
@@ -264,6 +267,7 @@ KINDS = {
         picked_by_held_out_rows,
         "lbfgs",
         "starts = 2",
+        fold=3,
     ),
     "labels, SQUAREM, bootstrap": Kind(
         'family = "mixed-mixture"\nn_components = 3\ncovariance = "diag"' + LABELS,
