@@ -127,7 +127,7 @@ def test_a_running_session_is_shown_to_its_end(
     tab.page.wait_for_selector(".stage.done")
     assert tab.text("#doing").startswith("Converged at −")
     assert f"In {tmp_path}: model, record.json." in tab.text("#waiting")
-    assert tab.figure("sums opened") == str(len(record.rounds))
+    until(lambda: tab.figure("sums opened") == str(len(record.rounds)))
     counted = tab.page.locator("#tenants tbody tr").first.locator("td.number").all_inner_texts()
     assert [int(cell) for cell in counted] == [
         sum(r.participation[0] is part for r in record.rounds) for part in Participation
