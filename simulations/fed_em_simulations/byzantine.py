@@ -42,26 +42,35 @@ _LIES: dict[str, tuple[type[Payload], Any]] = {
 
 
 @dataclass(frozen=True)
-class Liars(Trouble):
-    """Tenants that lie to the server; it names them, or their lie comes to light once it would matter.
+class _OfTenants(Trouble):
+    """What tenants do of their own accord, whatever happens.
 
     Attributes:
         tenants: Roster indices.
+    """
+
+    tenants: Sequence[int]
+
+    def begin(self, scene: Scene) -> Mischief:
+        """See `Trouble`. Raises `CallerError` if there is no such tenant."""
+        scene.those(self.tenants)
+        return Mischief()
+
+
+@dataclass(frozen=True)
+class Liars(_OfTenants):
+    """Tenants that lie to the server; it names them, or their lie comes to light once it would matter.
+
+    Attributes:
         about: "shares": what they were dealt by somebody who falls silent; "opening": their own mask; "deposit": they deal shares
             of other secrets than they advertise.
     """
 
-    tenants: Sequence[int]
     about: str = "shares"
 
     def __post_init__(self) -> None:
         if self.about not in _LIES:
             raise CallerError(f"nobody lies about '{self.about}'", remedy=f"one of {', '.join(_LIES)}")
-
-    def begin(self, scene: Scene) -> Mischief:
-        """See `Trouble`."""
-        scene.those(self.tenants)
-        return Mischief()
 
     def session_of(self, tenant: int) -> type[TenantSession] | None:
         """See `Trouble`."""
@@ -69,24 +78,17 @@ class Liars(Trouble):
 
 
 @dataclass(frozen=True)
-class Overstates(Trouble):
+class Overstates(_OfTenants):
     """Tenants whose statistics are those of each of their rows several times over. Nobody can tell.
 
     Attributes:
-        tenants: Roster indices.
         times: At least 2.
     """
 
-    tenants: Sequence[int]
     times: int = 10
 
     def __post_init__(self) -> None:
         check_whole_number("times", self.times, 2)
-
-    def begin(self, scene: Scene) -> Mischief:
-        """See `Trouble`."""
-        scene.those(self.tenants)
-        return Mischief()
 
     def work_of(self, tenant: int, work: TenantWork) -> TenantWork:
         """See `Trouble`."""
@@ -119,19 +121,8 @@ class _Overstated:
 
 
 @dataclass(frozen=True)
-class PoisonedRows(Trouble):
-    """Tenants all of whose rows stand in the corner of the declared ranges: the worst that declared bounds let through. Nobody can tell.
-
-    Attributes:
-        tenants: Roster indices.
-    """
-
-    tenants: Sequence[int]
-
-    def begin(self, scene: Scene) -> Mischief:
-        """See `Trouble`."""
-        scene.those(self.tenants)
-        return Mischief()
+class PoisonedRows(_OfTenants):
+    """Tenants all of whose rows stand in the corner of the declared ranges: the worst that declared bounds let through. Nobody can tell."""
 
     def work_of(self, tenant: int, work: TenantWork) -> TenantWork:
         """See `Trouble`. Raises `CallerError` if the work is not over records in memory."""

@@ -166,11 +166,8 @@ class _InventedTenant(_Twisting):
             if real in self._invented:
                 invented = self._invented[real]
                 quoted[place] = invented.quoted()
-                bound = (
-                    sealed.attachment.replace(real, invented.digest)
-                    if isinstance(sealed.content, SetUp)
-                    else sealed.attachment
-                )
+                # A set-up binds all advertisements by their digests.
+                bound = sealed.attachment.replace(real, invented.digest)
                 return (self.sign(replace(sealed.content, advertisements=tuple(quoted)), bound),)
         return (data,)
 

@@ -213,7 +213,7 @@ def _model_of(target: Target, schema: ColumnSchema, records: Sequence[Records]) 
         "n_components": int(target.n_components),
         "covariance": target.covariance_type,
         "covariance_floor": float(target.reg_covar),
-        "prior": None if prior is None else prior.describe(),
+        **({} if prior is None else {"prior": prior.describe()}),
     }
 
 

@@ -171,23 +171,23 @@ def secret_of(held: Mapping[int, bytes]) -> bytes | None:
     return (value % P).to_bytes(33, "little")[:32] if value % P < 2**256 else None
 
 
-def tree_root(leaves: Sequence[bytes]) -> bytes:
-    """RFC 9162, section 2.1.1, of leaf hashes."""
-    if len(leaves) == 1:
-        return leaves[0]
-    half = next(2**e for e in count() if 2 ** (e + 1) >= len(leaves))
-    return hashlib.sha256(b"\1" + tree_root(leaves[:half]) + tree_root(leaves[half:])).digest()
+def root_of(entries: Sequence[bytes]) -> bytes:
+    """RFC 9162, section 2.1.1."""
+    if len(entries) == 1:
+        return hashlib.sha256(b"\0" + entries[0]).digest()
+    half = next(2**e for e in count() if 2 ** (e + 1) >= len(entries))
+    return hashlib.sha256(b"\1" + root_of(entries[:half]) + root_of(entries[half:])).digest()
 
 
 def deposit_root(setup: bytes, dealer: int, holder: int, salt_seed: bytes, table: bytes) -> bytes:
     """Of the shares in one holder's box."""
     parts = [table[k : k + 33] for k in range(0, len(table), 33)]
     salts = keystream(kdf("salts", salt_seed), 16 * len(parts))
-    entries = (
+    entries = [
         digest("share", setup, dealer, holder, leaf, salts[16 * leaf : 16 * leaf + 16], part)
         for leaf, part in enumerate(parts)
-    )
-    return tree_root([hashlib.sha256(b"\0" + entry).digest() for entry in entries])
+    ]
+    return root_of(entries)
 
 
 # --- the sum, and what is summed ---

@@ -62,15 +62,6 @@ def test_masks_in_both_rings() -> None:
         assert second.prg(_HEX(case["key"]), len(case["mask"]), case["bits"]) == case["mask"]
 
 
-def test_graphs() -> None:
-    for case in cases_of("graph"):
-        if "nonces" in case:
-            ring = second.ring_of(case["members"], _HEX(case["setup"]), [_HEX(nonce) for nonce in case["nonces"]])
-            assert ring == case["ring"]
-            for member, expected in case["neighbours"].items():
-                assert second.neighbours(ring, case["k"], int(member)) == expected
-
-
 def test_boxes() -> None:
     for case in cases_of("box"):
         if "sender_secret" not in case:

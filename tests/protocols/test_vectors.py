@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 from hashlib import sha256
-from itertools import count
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fed_em_protocols.wire import messages_pb2
 from tests.protocols.make_vectors import FILES, FOLDER, text_of
+from tests.protocols.second_implementation import digest, kdf, neighbours, ring_of, root_of
 
 
 def cases_of(name: str) -> list[dict[str, Any]]:
@@ -42,30 +41,11 @@ def test_vectors_include_failures(name: str) -> None:
     assert 0 < len(failing) < len(cases)
 
 
-# --- followed without this implementation: hashing, signatures and protobuf alone ---
-
-
-def hashed(domain: str, *fields: bytes | str | int) -> bytes:
-    """The digest that everything hashed goes through, by its definition."""
-    tag = b"fed-em/1/" + domain.encode()
-    whole = len(tag).to_bytes(8, "little") + tag + len(fields).to_bytes(8, "little")
-    for field in fields:
-        text = field.encode() if isinstance(field, str) else field
-        part = text.to_bytes(8, "little") if isinstance(text, int) else text
-        whole += len(part).to_bytes(8, "little") + part
-    return sha256(whole).digest()
-
-
-def tree_root(leaves: list[bytes]) -> bytes:
-    """RFC 9162, section 2.1.1."""
-    if len(leaves) == 1:
-        return sha256(b"\0" + leaves[0]).digest()
-    half = next(power for power in (2**exponent for exponent in count()) if 2 * power >= len(leaves))
-    return sha256(b"\1" + tree_root(leaves[:half]) + tree_root(leaves[half:])).digest()
+# --- followed without this implementation, by the second one, signatures and protobuf alone ---
 
 
 def signed_digest(kind: int, payload: bytes, attachment: bytes) -> bytes:
-    return hashed("message", kind, payload, sha256(attachment).digest())
+    return digest("message", kind, payload, sha256(attachment).digest())
 
 
 def signs(key: str, signature: bytes, message: bytes) -> bool:
@@ -85,20 +65,18 @@ def test_signed_messages_can_be_verified_from_their_bytes(name: str) -> None:
     for case in cases_of(name):
         if "error" not in case:
             envelope = envelope_of(case["message"])
-            digest = signed_digest(envelope.kind, envelope.payload, envelope.attachment)
-            assert digest.hex() == case.get("ctx", case.get("digest"))
-            assert signs(case["signer"], envelope.signature, digest)
+            signed = signed_digest(envelope.kind, envelope.payload, envelope.attachment)
+            assert signed.hex() == case.get("ctx", case.get("digest"))
+            assert signs(case["signer"], envelope.signature, signed)
 
 
 def test_commitments_follow_from_canonical_policies() -> None:
-    """HKDF of RFC 5869 with one block of output."""
     for case in cases_of("policy"):
         canonical, identity = case["canonical"].encode(), bytes.fromhex(case["identity"])
         policy = sha256(canonical).digest()
         assert (policy.hex(), json.loads(canonical)["round_cap"]) == (case["digest"], 1000)
-        extracted = hmac.digest(bytes(32), identity, "sha256")
-        salt = hmac.digest(extracted, hashed("derive/policy", policy) + b"\1", "sha256")
-        assert (salt.hex(), hashed("policy", salt, policy).hex()) == (case["salt"], case["commitment"])
+        salt = kdf("policy", identity, policy, length=32)
+        assert (salt.hex(), digest("policy", salt, policy).hex()) == (case["salt"], case["commitment"])
 
 
 def test_versions_of_a_roster_hash_and_are_approved_by_their_fields() -> None:
@@ -115,15 +93,15 @@ def test_versions_of_a_roster_hash_and_are_approved_by_their_fields() -> None:
         for tenant in roster["tenants"]:
             fields += [tenant[key] for key in ("name", "identity", "certificate", "row_cap", "block")]
             fields.append(int(tenant["witness"]))
-        found = hashed("roster", *fields)
+        found = digest("roster", *fields)
         if roster["parent"] is not None:
             gone = [
                 each[key]
                 for each in roster["revoked"]
                 for key in ("name", "identity", "tls_key_hash", "reason", "date")
             ]
-            found = hashed("roster version", found, roster["parent"], *gone)
-        statement = hashed("roster approval", found)
+            found = digest("roster version", found, roster["parent"], *gone)
+        statement = digest("roster approval", found)
         assert (found.hex(), statement.hex()) == (case["hash"], case["statement"])
         assert signs(case["signer"], bytes.fromhex(case["approval"]["signature"]), statement)
 
@@ -133,8 +111,8 @@ def test_roots_follow_from_the_uploads_evidence(name: str) -> None:
     for case in cases_of(name):
         if "root" in case:
             evidence = bytes.fromhex(case["evidence"])
-            leaves = [hashed("upload", i, evidence[96 * k : 96 * (k + 1)]) for k, i in enumerate(case["survivors"])]
-            assert case["root"] == (tree_root(leaves) if leaves else bytes(32)).hex()
+            uploads = [digest("upload", i, evidence[96 * k : 96 * (k + 1)]) for k, i in enumerate(case["survivors"])]
+            assert case["root"] == (root_of(uploads) if uploads else bytes(32)).hex()
 
 
 def test_certificates_follow_from_their_endorsements() -> None:
@@ -142,18 +120,18 @@ def test_certificates_follow_from_their_endorsements() -> None:
         if "endorsement" not in case:
             continue
         payload, envelope = bytes.fromhex(case["endorsement"]), envelope_of(case["certificate"])
-        digest = signed_digest(11, payload, b"")
-        assert digest.hex() == case["endorsement_digest"]
+        signed = signed_digest(11, payload, b"")
+        assert signed.hex() == case["endorsement_digest"]
         statement = messages_pb2.Endorsement.FromString(payload)
         certificate = messages_pb2.Certificate.FromString(envelope.payload)
         for field in ("session", "round", "context", "survivors", "root", "setup"):
             assert getattr(statement, field) == getattr(certificate, field)
-        outcome = hashed("outcome", statement.context, statement.survivors, statement.root)
+        outcome = digest("outcome", statement.context, statement.survivors, statement.root)
         assert outcome.hex() == case["outcome"]
         endorsers = [i for i in range(6) if certificate.endorsers[0] >> i & 1]
         assert len(endorsers) == len(certificate.signatures) >= case["quorum"]
         for index, signature in zip(endorsers, certificate.signatures, strict=True):
-            assert signs(case["witness_keys"][index], signature, digest)
+            assert signs(case["witness_keys"][index], signature, signed)
 
 
 def test_rings_follow_from_nonces() -> None:
@@ -162,22 +140,12 @@ def test_rings_follow_from_nonces() -> None:
         if "nonces" not in case:
             continue
         nonces = [bytes.fromhex(nonce) for nonce in case["nonces"]]
-        seed = hashed("graph seed", bytes.fromhex(case["setup"]), *nonces)
-        assert seed.hex() == case["seed"]
-        words = (
-            int.from_bytes(hashed("graph ring", seed, block)[start : start + 4], "little")
-            for block in count()
-            for start in range(0, 32, 4)
-        )
-        ring = sorted(case["members"])
-        for i in range(len(ring) - 1, 0, -1):
-            j = next(number for word in words if (number := word % 2 ** i.bit_length()) <= i)
-            ring[i], ring[j] = ring[j], ring[i]
+        setup = bytes.fromhex(case["setup"])
+        assert digest("graph seed", setup, *nonces).hex() == case["seed"]
+        ring = ring_of(case["members"], setup, nonces)
         assert ring == case["ring"]
-        for member, neighbours in case["neighbours"].items():
-            place, half = ring.index(int(member)), case["k"] // 2
-            around = [ring[(place + d) % len(ring)] for d in range(-half, half + 1) if d]
-            assert sorted(around) == neighbours
+        for member, expected in case["neighbours"].items():
+            assert neighbours(ring, case["k"], int(member)) == expected
 
 
 def test_round_sums_are_those_of_their_survivors() -> None:
