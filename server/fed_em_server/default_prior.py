@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.mixed_priors import MixedMixturePrior
@@ -25,11 +26,19 @@ WEAK, NONE = "weak", "none"
 
 
 def named_prior(model: dict[str, Any]) -> str | None:
-    """The prior that a session's file names for a model, if its family has any and the file does not spell it out."""
+    """The prior that a session's file names for a model, if its family has any and the file does not spell it out.
+
+    Raises:
+        CallerError: no prior has this name.
+    """
     if model.get("family") not in (GAUSSIAN_MIXTURE, MIXED_MIXTURE):
         return None
     prior = model.get("prior", WEAK)
-    return prior if prior in (WEAK, NONE) else None
+    if not isinstance(prior, str):
+        return None
+    if prior not in (WEAK, NONE):
+        raise CallerError(f"no prior '{prior}'", remedy=f'say "{WEAK}", "{NONE}", or its numbers in [model.prior]')
+    return prior
 
 
 def weak_prior(described: SessionDescription) -> GaussianMixturePrior | MixedMixturePrior:

@@ -9,6 +9,7 @@ import pytest
 from small_federation import session_toml
 
 from fed_em.em import Stopping
+from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.priors import GaussianMixturePrior
@@ -57,7 +58,7 @@ def test_there_is_none_where_none_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_unknown_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="prior"):
+    with pytest.raises(CallerError, match=r"no prior 'strong'.*\"weak\", \"none\""):
         described(tmp_path, session_toml(TWO + '\nprior = "strong"'))
 
 
