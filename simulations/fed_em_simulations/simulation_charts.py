@@ -6,6 +6,7 @@ Needs the extra `plots`: import it where that may be missing.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -27,6 +28,8 @@ _WIDE_RANGE = 20.0
 
 _PANELS_ABREAST = 3
 _LEGEND_ABREAST = 5
+# Of four values beside each other in one panel; longer ones go on below.
+_LETTERS_A_TICK = 24
 _MARKERS = "osD^vP*Xhd"
 
 
@@ -156,7 +159,7 @@ def _scale(axes: Axes, across: Sequence[Value], numbers: Sequence[float], chart:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
     if min(numbers) > 0 and max(numbers) / min(numbers) >= _WIDE_RANGE:
         axes.set_xscale("log")
-    axes.set_xticks(list(numbers), [text_of(value) for value in across])
+    axes.set_xticks(list(numbers), [textwrap.fill(text_of(value), _LETTERS_A_TICK) for value in across])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
