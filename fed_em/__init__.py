@@ -142,13 +142,15 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
+    found: object
     if name == "__version__":
         from importlib.metadata import version  # noqa: PLC0415  searches the installed distributions
 
-        return version("fed-em")
-    if name not in _HOME_OF:
+        found = version("fed-em")
+    elif name in _HOME_OF:
+        found = getattr(import_module(f"fed_em.{_HOME_OF[name]}"), name)
+    else:
         raise AttributeError(f"module 'fed_em' has no attribute '{name}'")
-    found = getattr(import_module(f"fed_em.{_HOME_OF[name]}"), name)
     globals()[name] = found
     return found
 
