@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fed_em
 from fed_em.broadcast import Broadcast
 from fed_em.component_counts import component_counts, counts_layout
 from fed_em.coordinates import Coordinates
@@ -21,7 +22,7 @@ from fed_em.model import Model, Rows
 from fed_em.parameters import Parameters
 from fed_em.silence import silence
 from fed_em.statistics import Statistics
-from fed_em_client import fingerprint, rows_work
+from fed_em_client import rows_work
 from fed_em_client.round_marks import FileRoundMarks
 from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
@@ -394,7 +395,7 @@ class TestChanges:
         if change == "value":
             rows[3, 1] = np.nextafter(rows[3, 1], 0)
         if change == "version":
-            monkeypatch.setattr(fingerprint, "version", lambda _: "0.0.7")
+            monkeypatch.setattr(fed_em, "__version__", "0.0.7")
         if change == "columns":
             columns = tuple(
                 column.model_copy(update={"name": column.name + "2"}) for column in bench.description.columns
