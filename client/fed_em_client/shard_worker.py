@@ -28,6 +28,7 @@ from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.row_blocks import use_threads
 from fed_em.statistics import Statistics
+from fed_em_protocols.process_memory import keep_memory_private
 
 _LENGTH_BYTES = 8
 _ROWS, _WEIGHTS, _ADMISSIBLE = "rows", "weights", "admissible"
@@ -122,6 +123,7 @@ def answer_of(model: Summand, parameters: Parameters, shard: Records, number: in
 
 def main() -> None:
     """Serve until the input ends."""
+    keep_memory_private()  # the tenant's process is as private, and a new program begins without that
     # Whatever prints must not get into the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from fed_em.errors import FedEmError
+from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.records import Records
+from fed_em_client import shard_worker
+from fed_em_client.shard_worker import evaluate_frame, read_answer, receive_frame, send_frame, shards_frame
 from fed_em_protocols import process_memory
 from fed_em_protocols.process_memory import check_swap
 from fed_em_simulations.command_line import app
+from tests.fed_em.mixtures import parameters_of
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="prctl and /proc are Linux's")
 
@@ -37,6 +44,23 @@ def test_commands_that_hold_keys_begin_with_it(arguments: tuple[str, ...], monke
     assert begun == ["private"]
 
 
+def test_workers_that_are_sent_rows_begin_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before they read their input, which ends here: what a process has asked for does not outlast the start of another program."""
+    begun: list[str] = []
+    monkeypatch.setattr(shard_worker, "keep_memory_private", lambda: begun.append("private"))
+    monkeypatch.setattr(sys, "argv", ["shard_worker", "1"])
+    with (
+        (tmp_path / "out").open("w") as out,
+        (tmp_path / "errors").open("w") as errors,
+        Path(os.devnull).open() as nothing,
+    ):
+        for name, stream in (("stdin", nothing), ("stdout", out), ("stderr", errors)):
+            monkeypatch.setattr(sys, name, stream)
+        shard_worker.main()
+        monkeypatch.undo()
+    assert begun == ["private"]
+
+
 # A process of a user without privileges, whose memory another process of that user reads: what a debugger begins with.
 _VICTIM = """
 import ctypes, os, resource, sys
@@ -49,6 +73,17 @@ if sys.argv[1] == "private":
     keep_memory_private()
 print("core", *resource.getrlimit(resource.RLIMIT_CORE), "dumpable", ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), flush=True)
 sys.stdin.read()
+"""
+# The same with a worker, which answers nothing before it has begun.
+_WORKER = """
+import ctypes, os, sys
+from fed_em_client import shard_worker
+
+if os.getuid() == 0:
+    os.setgid(65534), os.setuid(65534)
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+sys.argv = ["shard_worker", "1"]
+shard_worker.main()
 """
 _READER = """
 import os, sys
@@ -72,10 +107,29 @@ def test_no_process_of_the_same_user_reads_it(kept: str, dumpable: int, outcome:
         assert victim.stdin is not None and victim.stdout is not None
         told = victim.stdout.readline()
         assert told.endswith(f" dumpable {dumpable}\n") and (dumpable or told.startswith("core 0 0 "))
-        reader = [sys.executable, "-c", _READER, str(victim.pid)]
-        read = subprocess.run(reader, check=False, capture_output=True, text=True, timeout=300)
+        read = _read_by_another(victim.pid)
         victim.stdin.close()
     assert read.stdout == f"{outcome}\n", read.stderr
+
+
+def _read_by_another(process: int) -> subprocess.CompletedProcess[str]:
+    reader = [sys.executable, "-c", _READER, str(process)]
+    return subprocess.run(reader, check=False, capture_output=True, text=True, timeout=300)
+
+
+@on_linux
+@pytest.mark.slow
+def test_no_process_of_the_same_user_reads_a_worker() -> None:
+    model, rows = GaussianMixtureModel(3, 2), np.zeros((4, 2))
+    worker = subprocess.Popen([sys.executable, "-c", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with worker:
+        assert worker.stdin is not None and worker.stdout is not None
+        send_frame(worker.stdin, shards_frame({0: Records(rows)}))
+        send_frame(worker.stdin, evaluate_frame(model, parameters_of("full"), (0,)))
+        assert np.any(read_answer(receive_frame(worker.stdout)))
+        read = _read_by_another(worker.pid)
+        worker.stdin.close()
+    assert read.stdout == "refused\n", read.stderr
 
 
 @pytest.mark.parametrize(
