@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Protocol
 
+from fed_em.candidates import Candidates
 from fed_em.centres import CENTRE_ROUNDS, best_centres
 from fed_em.coordinates import Coordinates
 from fed_em.em import Summed, Total
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.labelled_start import LABELLED_ROUNDS, labelled_start
+from fed_em.labelled_start import LABELLED_ROUNDS, SumsApart, labelled_start, labelled_starts
 from fed_em.lloyd import Mixture, drawn
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import Model, Summand
@@ -99,7 +100,7 @@ class BestOf:
 
     def begin(self, there: Standardised) -> tuple[Parameters, ...]:
         """As `fed_em.starts.best_starts` of one model, and the others that it found."""
-        return begin_each(self, there, (there.model,))[0]
+        return _best_of_each(self, (there,))[0]
 
 
 @dataclass(frozen=True)
@@ -144,10 +145,32 @@ class FromLabels:
 
     def begin(self, there: Standardised) -> tuple[Parameters, ...]:
         """As `fed_em.labelled_start`."""
+        new_total = self._observed(there, there.model)
+        return (labelled_start(there.mixture, new_total, there.moments, there.seed),)
+
+    def begin_together(self, there: Standardised, candidates: Candidates) -> list[Parameters]:
+        """As `fed_em.labelled_start.labelled_starts` of several models, by sums of all of them."""
+        new_total = self._observed(there, candidates)
+
+        def new_sums() -> SumsApart:
+            total = new_total()
+
+            def apart(points: Sequence[Parameters]) -> list[Summed]:
+                summed = total(candidates.joined(points))
+                return [replace(summed, statistics=own) for own in candidates.statistics_of(summed.statistics)]
+
+            return apart
+
+        mixtures = [replace(there, model=model).mixture for model in candidates.models]
+        return labelled_starts(mixtures, new_sums, there.moments, there.seed)
+
+    @staticmethod
+    def _observed(there: Standardised, summand: Summand) -> Callable[[], Total]:
+        """Makes totals whose sums are numbered, and told of."""
         numbers = count(1)
 
         def new_total() -> Total:
-            total = there.total_for(there.model)
+            total = there.total_for(summand)
 
             def observed(parameters: Parameters) -> Summed:
                 summed = total(parameters)
@@ -156,7 +179,7 @@ class FromLabels:
 
             return observed
 
-        return (labelled_start(there.mixture, new_total, there.moments, there.seed),)
+        return new_total
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,19 +204,29 @@ class FromModel:
         return (warm_start(there.mixture, self.columns, there.coordinates, self.fitted),)
 
 
-def begin_each(beginning: Beginning, there: Standardised, models: Sequence[Model]) -> list[tuple[Parameters, ...]]:
-    """Starts of each of several models over the same columns: the best of many of all of them in as many sums as of one."""
-    each = [replace(there, model=model) for model in models]
-    if not isinstance(beginning, BestOf):
-        return [beginning.begin(one) for one in each]
-    mixtures = [one.mixture for one in each]
+def begin_each(beginning: Beginning, there: Standardised, candidates: Candidates) -> list[tuple[Parameters, ...]]:
+    """Starts of each of several models over the same columns, in as many sums as of one.
+
+    Args:
+        beginning: How.
+        there: What is known; its model is any of them.
+        candidates: The models, as they are then fitted together.
+    """
+    if isinstance(beginning, FromLabels):
+        return [(start,) for start in beginning.begin_together(there, candidates)]
+    each = [replace(there, model=model) for model in candidates.models]
+    return _best_of_each(beginning, each) if isinstance(beginning, BestOf) else [beginning.begin(one) for one in each]
+
+
+def _best_of_each(best_of: BestOf, each: Sequence[Standardised]) -> list[tuple[Parameters, ...]]:
+    there = each[0]
     best = best_starts(
-        mixtures,
+        [one.mixture for one in each],
         there.total_for,
         there.moments,
         there.seed,
-        beginning.n_starts,
+        best_of.n_starts,
         there.observe,
-        beginning.generations,
+        best_of.generations,
     )
     return [(start.parameters, *start.others) for start in best]

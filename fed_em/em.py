@@ -132,6 +132,19 @@ class Step(StrEnum):
         return self not in (Step.REFUSED, Step.ABANDONED)
 
 
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Where the loop wants a sum.
+
+    Attributes:
+        parameters: There.
+        leap: Whether they are a proposal, which the loop can do without; else they are the start or an EM point.
+    """
+
+    parameters: Parameters
+    leap: bool
+
+
 @dataclass(frozen=True)
 class Iteration:
     """One turn of the loop, for the convergence record and for anyone who watches.
@@ -175,11 +188,14 @@ class Fit:
     Parameters that stood still because every component was held have not converged. If only some were held in the
     last iteration, the others converged around them. With stale terms in the last iteration, the parameters converged
     around those. A proposal that could not be evaluated leaves no iteration, and its number is missing.
+
+    `ends` are of a fit from several starts (`fed_em.tracks`): the objective that each of them led to; empty of one start.
     """
 
     parameters: Parameters
     converged: bool
     iterations: tuple[Iteration, ...]
+    ends: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,14 +272,14 @@ def fit(
     """
     run = steps(model, start, stopping, observe, previous=previous, optimiser=optimiser)
     try:
-        parameters = next(run)
+        point = next(run)
         while True:
             try:
-                summed = total(parameters)
+                summed = total(point.parameters)
             except NotEvaluated as error:
-                parameters = run.throw(error)
+                point = run.throw(error)
             else:
-                parameters = run.send(summed)
+                point = run.send(summed)
     except StopIteration as end:
         return cast(Fit, end.value)
 
@@ -276,11 +292,11 @@ def steps(
     *,
     previous: Iteration | None = None,
     optimiser: Optimiser | None = None,
-) -> Generator[Parameters, Summed, Fit]:
+) -> Generator[Point, Summed, Fit]:
     """The loop of `fit`, with the sums left to whoever drives it; several can be driven in step (`fed_em.lock_step`).
 
-    It yields the parameters to evaluate next and is sent what the sum at them gave, or thrown the `NotEvaluated` that
-    it raised. Arguments, outcome and errors are those of `fit`.
+    It yields what to evaluate next and is sent what the sum there gave, or thrown the `NotEvaluated` that it raised.
+    Arguments, outcome and errors are those of `fit`.
     """
     model.validate(start)
     fresh = PlainEM() if optimiser is None else optimiser
@@ -290,7 +306,7 @@ def steps(
     parameters = start
     for number in range(1, stopping.max_iterations + 1):
         try:
-            summed = yield course.parameters
+            summed = yield Point(course.parameters, course.on_leap)
             updated = _m_step(model, summed, course.parameters)
             iteration = iteration_of(number, model, summed, course.parameters, updated)
         except NotEvaluated:

@@ -10,7 +10,7 @@ Terms at other weights hold other records: the two sums share no average, and wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -33,29 +33,61 @@ _FEWEST = 0.5
 _COUNTS = "responsibilities"
 
 
+# The sums of several models side by side, given where each is to be evaluated.
+SumsApart = Callable[[Sequence[Parameters]], Sequence[Summed]]
+
+
 def labelled_start(model: Mixture, new_total: Callable[[], Total], moments: Parameters, seed: int) -> Parameters:
-    """The components of the labelled records.
+    """`labelled_starts` of one model, by sums of the model itself.
+
+    Args:
+        model, moments, seed: As there.
+        new_total: Makes a total of the model, over records with labels, that has summed nothing yet.
+    """
+
+    def new_sums() -> SumsApart:
+        total = new_total()
+        return lambda points: [total(points[0])]
+
+    return labelled_starts((model,), new_sums, moments, seed)[0]
+
+
+def labelled_starts(
+    models: Sequence[Mixture], new_sums: Callable[[], SumsApart], moments: Parameters, seed: int
+) -> list[Parameters]:
+    """The components of the labelled records, of several models by as many sums as of one.
 
     Components of which terms are stale after `GONE_AFTER` more sums stay as they were drawn.
 
     Args:
-        model: At least two components.
-        new_total: Makes a total of the model, over records with labels, that has summed nothing yet.
+        models: At least two components each.
+        new_sums: Makes what sums the models, over records with labels, and has summed nothing yet.
         moments: As `fed_em.starts.best_starts`.
         seed: Of components without labels.
 
     Raises:
-        CallerError: no component has labelled records of its own, or the model has one component only, or tenants' own weights.
+        CallerError: no component has labelled records of its own, or a model has one component only, or tenants' own weights.
     """
+    for model in models:
+        _require_suited(model)
+    without_first, of_first = (
+        _fresh(new_sums(), [_leaning(model, moments, component) for model in models])
+        for component in range(LABELLED_ROUNDS)
+    )
+    apart = zip(models, without_first, of_first, strict=True)
+    return [_start_of(model, moments, seed, *sums) for model, *sums in apart]
+
+
+def _require_suited(model: Mixture) -> None:
     if model.n_components < 2:
         raise CallerError("a mixture of one component has no use for labels", remedy="leave the start out")
     if has_own_weights(model):
         raise CallerError(
             "mixing weights of each tenant's own do not lean", remedy='leave start = "labels" out of [fit]'
         )
-    without_first, of_first = (
-        _fresh(new_total(), _leaning(model, moments, component)) for component in range(LABELLED_ROUNDS)
-    )
+
+
+def _start_of(model: Mixture, moments: Parameters, seed: int, without_first: Summed, of_first: Summed) -> Parameters:
     labelled = _of_labelled(model, without_first.statistics, of_first.statistics)
     counts = labelled[_COUNTS].copy()
     for summed, components in ((without_first, slice(1, None)), (of_first, slice(1))):
@@ -71,13 +103,13 @@ def labelled_start(model: Mixture, new_total: Callable[[], Total], moments: Para
     return guarded(model, moments).m_step(labelled, drawn(model, moments, seed), held=unknown)
 
 
-def _fresh(total: Total, parameters: Parameters) -> Summed:
-    """The sum there of everybody who answers, if those of earlier ones come back in time."""
+def _fresh(sums: SumsApart, points: Sequence[Parameters]) -> Sequence[Summed]:
+    """The sums there of everybody who answers, if those of earlier ones come back in time."""
     for _ in range(GONE_AFTER):
-        summed = total(parameters)
-        if not summed.stale:
+        summed = sums(points)
+        if not summed[0].stale:
             return summed
-    return total(parameters)
+    return sums(points)
 
 
 def _leaning(model: Mixture, moments: Parameters, component: int) -> Parameters:

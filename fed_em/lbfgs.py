@@ -6,7 +6,8 @@ Liu and Nocedal (1989), "On the limited memory BFGS method for large scale optim
 * The memory keeps what was *seen* (parameters and statistics) and not differences of vectors. So the chart follows: every `REWHITEN` steps
   there is a new one about the latest parameters, and the gradients of all that is remembered are computed in it, exactly and without a sum.
 * A step is not searched for along a line, as each try is a round. It is cut to a radius, which grows while the gain is what the
-  gradient promised, and is a quarter of the last step after a fall; after two falls in a row comes the EM point.
+  gradient promised, and is a quarter of the last step after a fall; after two falls in a row, or where a step could not be evaluated,
+  comes the EM point.
 * What was seen at a refused proposal counts: gradients there tell of the curvature as well as any.
 """
 
@@ -112,11 +113,12 @@ class LBFGS:
         return replace(state, best=seen, radius=radius, risen_steps=number, falls=0)._proposing()
 
     def fallen(self, seen: Evaluation | None) -> LBFGS:
-        """Remember what was seen beyond, and propose less; after a second fall in a row nothing."""
-        state = self if seen is None else self._with_secant(seen, renew=False)
-        radius = self._length_of_proposal() / 4
-        state = replace(state, radius=radius, falls=self.falls + 1)
-        return replace(state, proposal=None) if state.falls > 1 else state._proposing()
+        """Remember what was seen beyond, and propose less; nothing after a second fall in a row, or where nothing could be seen."""
+        radius, falls = self._length_of_proposal() / 4, self.falls + 1
+        if seen is None:
+            return replace(self, radius=radius, falls=falls, proposal=None)
+        state = replace(self._with_secant(seen, renew=False), radius=radius, falls=falls)
+        return replace(state, proposal=None) if falls > 1 else state._proposing()
 
     def _with_secant(self, seen: Evaluation, renew: bool) -> LBFGS:
         """With the step from the best to `seen` in memory, and if asked in a new chart about `seen`."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from fed_em.candidates import CandidateNotEvaluated, Candidates
-from fed_em.em import GONE_AFTER, Fit, Iteration, Stopping, Summed, Total, steps
+from fed_em.em import GONE_AFTER, Fit, Iteration, Point, Stopping, Summed, Total, steps
 from fed_em.errors import NotEvaluated
 from fed_em.model import Model
 from fed_em.optimiser import EM, Optimiser, optimiser_for
@@ -78,12 +78,21 @@ def fit_together(
 
 
 def sum_of_all(candidates: Candidates, total: Total, runs: Sequence[Run]) -> Summed:
-    """The sum at what all of them try; whoever cannot be evaluated there tries something else."""
+    """The sum at what all of them try; whoever cannot be evaluated there tries something else.
+
+    Where nobody knows whose parameters it was, all that leap go back to EM points, which are known.
+    """
     while True:
         try:
             return total(candidates.joined([run.parameters for run in runs]))
         except CandidateNotEvaluated as error:
             runs[error.candidate].failed(error)
+        except NotEvaluated as error:
+            leaping = [run for run in runs if run.leaps]
+            if not leaping:
+                raise
+            for run in leaping:
+                run.failed(error)
 
 
 def _advanced(candidates: Candidates, runs: Sequence[Run], summed: Summed) -> RoundOfFits:
@@ -101,6 +110,7 @@ class Run:
 
     Attributes:
         parameters: What to evaluate next; once it has ended, the final ones.
+        leaps: Whether these are a proposal that it can do without.
         outcome: None while it runs.
     """
 
@@ -109,7 +119,10 @@ class Run:
         self._evaluated: Parameters | None = None
         self._iteration: Iteration | None = None
         self.outcome: Fit | NotEvaluated | None = None
-        self.parameters = next(self._loop)
+        self._go_to(next(self._loop))
+
+    def _go_to(self, point: Point) -> None:
+        self.parameters, self.leaps = point.parameters, point.leap
 
     def _observe(self, iteration: Iteration) -> None:
         self._iteration = iteration
@@ -130,16 +143,17 @@ class Run:
         else:
             self._end(error)
 
-    def _go_on(self, advance: Callable[[], Parameters]) -> None:
+    def _go_on(self, advance: Callable[[], Point]) -> None:
         try:
-            self.parameters = advance()
+            self._go_to(advance())
         except StopIteration as end:
             self.outcome = cast(Fit, end.value)
-            self.parameters = self.outcome.parameters
+            self._go_to(Point(self.outcome.parameters, leap=False))
         except NotEvaluated as error:
             self._end(error)
 
     def _end(self, error: NotEvaluated) -> None:
         if self._evaluated is None:
             raise error
-        self.outcome, self.parameters = error, self._evaluated
+        self.outcome = error
+        self._go_to(Point(self._evaluated, leap=False))

@@ -168,7 +168,7 @@ def fit_standardised(
     if choice is None:
         starts = begin.begin(there)
     else:
-        of_each = [starts[0] for starts in begin_each(begin, there, choice.models)]
+        of_each = [starts[0] for starts in begin_each(begin, there, choice.candidates)]
         total = total_for(choice.candidates, coordinates)
         picked = pick(choice, total, of_each, stopping.tolerance, onlooker.fitted_together, optimiser)
         onlooker.picked(picked)

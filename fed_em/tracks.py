@@ -36,6 +36,9 @@ MAX_TRACKS = 64
 # Steps of EM before the second track begins.
 HEAD_START = 25
 
+# Nats a record within which ends are one optimum, or as good: who follows another to its end is not waited for.
+AS_GOOD = 1e-3
+
 # How near an end a track is on its way there, in the chart about it: 0.03 is half a thousandth of a nat a record, were all of it known.
 _CLOSE = 0.03
 
@@ -81,7 +84,19 @@ def fit_on_tracks(
             iterations.append(replace(ahead.iteration, number=len(iterations) + 1))
             observe(iterations[-1])
         if isinstance(ahead.outcome, Fit) and ended:
-            return replace(ahead.outcome, iterations=tuple(iterations))
+            return replace(ahead.outcome, iterations=tuple(iterations), ends=_ends(tracks))
+
+
+def agreeing(ends: Sequence[float]) -> int:
+    """How many of the starts of a fit led to its optimum, by the objectives that each led to."""
+    return sum(end >= max(ends) - AS_GOOD for end in ends)
+
+
+def _ends(tracks: Sequence[_Track]) -> tuple[float, ...]:
+    """Of each start; the first has the first two tracks. None of one start, nor of tracks that were nowhere."""
+    of_starts = [max(tracks[:TRACKS], key=_objective), *tracks[TRACKS:]]
+    found = tuple(track.objective for track in of_starts if math.isfinite(track.objective))
+    return found if len(of_starts) > 1 else ()
 
 
 class _Track(Run):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from fed_em_client.configuration import TenantConfiguration
 
 
 def tenant(
@@ -33,6 +36,7 @@ def tenant(
     from fed_em_client.configuration import read_tenant_configuration
     from fed_em_client.observability.observed_tenant import observing_tenant
     from fed_em_client.observability.settings import told_otherwise
+    from fed_em_client.take_part import OWN_MODEL_FOLDER
     from fed_em_protocols.process_memory import keep_memory_private
 
     keep_memory_private()
@@ -47,8 +51,21 @@ def tenant(
             from fed_em_client.take_part import take_part
 
             folder = take_part(parsed, report, patience, server, watcher, loyalty)
+    if folder is not None and folder.name == OWN_MODEL_FOLDER and parsed.fresh is not None:
+        report(f"{parsed.name}: {_of_own_weights(parsed)}")
     came_to = "it measured models, and fitted none" if folder is None else f"its model is in {folder}"
     report(f"{parsed.name}: the session is over; {came_to}")
+
+
+def _of_own_weights(parsed: TenantConfiguration) -> str:
+    """What they gained on `fresh` rows, or why that is not known: the session is over, and its model kept."""
+    from fed_em.errors import FedEmError
+    from fed_em_client.own_weights import compare_weights
+
+    try:
+        return compare_weights(parsed).in_words
+    except FedEmError as error:
+        return f"own weights are not compared: {error}"
 
 
 def _unsaid(sentence: str) -> None:

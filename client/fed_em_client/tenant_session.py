@@ -93,9 +93,9 @@ class TenantSession:
     Attributes:
         watcher: The same.
         closed: How the session ended, once it has.
-        fault: The last reason why statistics could not be computed, if there was one. The server is not told: whether a row is
-            out of bounds at parameters that the server chose would say something on it. The sum tells everybody that some
-            tenant is at fault.
+        fault: Why the statistics that were asked for last could not be computed, if so: a fit may do without them, and go on elsewhere.
+            The server is not told: whether a row is out of bounds at parameters that the server chose would say something on it. The sum
+            tells everybody that some tenant is at fault.
     """
 
     def __init__(
@@ -121,6 +121,7 @@ class TenantSession:
         self.state: TenantState = tenant_start(me, randomness)
         self.closed: Sealed[Close] | None = None
         self.fault: CallerError | None = None
+        self._lacks_base = False
 
     @property
     def over(self) -> bool:
@@ -184,11 +185,14 @@ class TenantSession:
             ring = self._work.evaluate(asked)
         except CallerError as error:
             self.fault = error
+            self._lacks_base = asked.recall
             self._complain(error)
             kind = ring_of(asked.ring, asked.mode == Mode.COUNTS)
             fault = kind.fault_vector(self._randomness(kind.word_bytes * (asked.length - kind.tail_words)))
             # A base is taken off: minus one there is one more in the sum, whether this round can be computed or not.
             ring = np.negative(fault) if asked.recall else fault
+        else:
+            self._forgive(asked)
         self.watcher.evaluated(asked.round, self._clock() - began)
         self._require_permit()  # an E-step may take hours
         if asked.recall:
@@ -197,6 +201,12 @@ class TenantSession:
         step = tenant_upload(self.state, ring, self._marks)
         self.watcher.uploaded(asked.round, self._clock() - began)
         return step
+
+    def _forgive(self, asked: Evaluate) -> None:
+        """What could not be computed in an earlier round is no matter any more; a base of this round still is."""
+        if not (asked.recall or self._lacks_base):
+            self.fault = None
+        self._lacks_base = False
 
     def _accept(self, description: bytes) -> TenantStep:
         try:

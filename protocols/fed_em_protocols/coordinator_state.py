@@ -94,6 +94,7 @@ class NoticeKind(Enum):
     PAUSED = "paused"
     SUMMED = "summed"
     ROUND_FAILED = "round-failed"
+    NOT_COMPUTED = "not-computed"
     FAULT = "fault"
     RESTARTED = "restarted"
 

@@ -6,7 +6,7 @@ against somebody else. A `PeerFault` always names the peer and says what the fau
 
 from __future__ import annotations
 
-from fed_em.errors import CallerError, EnvironmentFault, FedEmError
+from fed_em.errors import CallerError, EnvironmentFault, FedEmError, NotEvaluated
 from fed_em_protocols.policy_rules import PolicyRule
 
 SERVER = "server"
@@ -70,3 +70,7 @@ class IllegalStep(CallerError):
 
 class SumFailed(EnvironmentFault):
     """A round ended without a sum: too few answered, or a share threshold was missed. Nothing was decoded."""
+
+
+class NotComputed(SumFailed, NotEvaluated):
+    """A sum in which some tenant could not compute its statistics: it is noise. At other parameters there may be one."""

@@ -107,6 +107,7 @@ EVENTS: Mapping[str, Event] = {
     "paused": Event(Level.ERROR, _WHY),
     "restarted": Event(Level.WARNING, _WHO),
     "round_failed": Event(Level.WARNING, _WHY),
+    "not_computed": Event(Level.WARNING, _WHY),
     "fault": Event(Level.ERROR, _WHY),
     # A tenant's.
     "link_up": Event(Level.INFO, {}),

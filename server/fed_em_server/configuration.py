@@ -253,8 +253,11 @@ class ServerConfiguration(Table):
             )
         if self.fit.generations and self.privacy is not None:
             raise ValueError("each sum of a [privacy] session is paid for: leave generations out of [fit]")
-        if self.fit.start is not None and self.selection is not None:
-            raise ValueError("each model of a [selection] starts by itself: leave `start` out of [fit]")
+        if self.fit.start is not None and self.selection is not None and len(self.selection.components) > 1:
+            raise ValueError(
+                "models with different numbers of components do not start from one model, or from the same labels: leave `start` out of "
+                "[fit], or name one number in `components` of [selection]"
+            )
         if self.fit.start == LABELS and (self.labels is None or has_own_weights(self.description.fitted_model)):
             raise ValueError(
                 'start = "labels" needs [labels], and mixing weights that all tenants share: leave it out of [fit]'

@@ -75,6 +75,9 @@ class FederatedSum(RepeatedSums):
         finally:
             self._hub.close()
 
+    def _noted(self, notice: Notice) -> None:
+        self._watch(notice)
+
     def _repeated(self, attempt: Callable[[], SumOpened | SumNotOpened]) -> SumOpened:
         self._waited = 0.0
         return super()._repeated(attempt)

@@ -16,11 +16,14 @@ from fed_em.statistics import Statistics
 from fed_em_protocols.coordinator_state import SumOpened, SumRequest
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
 from fed_em_protocols.encoding import Encoding
-from fed_em_protocols.errors import SumFailed
+from fed_em_protocols.errors import NotComputed, SumFailed
 from fed_em_protocols.mass_gate import held_components, held_to_bitmap, least_supporters, shortage
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms
 from fed_em_server.repeated_sums import RepeatedSums
+
+# Sums of a session that may come to nothing as a tenant could not compute its statistics, where the fit can do without them.
+MOST_NOT_COMPUTED = 10
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class FederatedTotal:
         """The statistics at some parameters.
 
         Raises:
-            SumFailed: no sum can be opened, or a tenant could not compute its statistics.
+            NotComputed: a tenant could not compute its statistics: at other parameters it may.
+            SumFailed: no sum can be opened, or there were too many of these.
             CallerError: an encoding's range cannot be proved, a model without components has a mass gate, or the gate keeps the
                 moments of the columns shut: names what there is too little of.
         """
@@ -67,11 +71,21 @@ class FederatedTotal:
             as_one = self.description.asks_for_moments(broadcast) or self.description.asks_to_measure(broadcast)
             opened, held = self._behind_gate(request, as_one)
         else:
-            opened = self.sums.sum(request)
+            opened = self._without_old_noise(request, encoding)
         self._require_no_faults(opened, encoding)
         self.opened(opened)
         missing, stale = self.roster.names(opened.missing), self.roster.names(opened.stale)
         return Summed(encoding.decode(opened.vector), missing, stale, held)
+
+    def _without_old_noise(self, request: SumRequest, encoding: Encoding) -> SumOpened:
+        """The sum; a base round where increments do not take off what a tenant sent in place of statistics in the sum before: it is away,
+        or has started anew and cannot compute them again.
+        """
+        after_noise = self.sums.noisy
+        opened = self.sums.sum(request)
+        if after_noise and not request.whole and encoding.ring.faults_in(opened.vector):
+            return self.sums.sum(replace(request, whole=True))
+        return opened
 
     def _behind_gate(self, request: SumRequest, as_one: bool) -> tuple[SumOpened, tuple[int, ...]]:
         """The moments of the components that are large enough, and the others; of those that standardise the columns, and of a measurement,
@@ -107,6 +121,8 @@ class FederatedTotal:
 
     def _require_no_faults(self, opened: SumOpened, encoding: Encoding) -> None:
         faults, summed = encoding.ring.faults_in(opened.vector), len(opened.survivors) + len(opened.stale)
+        said = f"{faults} of {summed} tenants could not compute their statistics" if faults else ""
+        self.sums.count_faults(opened, said)
         if not faults:
             return
         if faults > summed:
@@ -115,8 +131,10 @@ class FederatedTotal:
                 f"no statistics",
                 remedy="ask the tenants to run the same version of fed-em",
             )
-        raise SumFailed(
-            f"round {opened.round}: {faults} of {summed} tenants could not compute their statistics{self._of_spent_sums(opened)}",
+        # Each tells a number of tenants, at parameters that the server chose.
+        kind = NotComputed if self.sums.not_computed <= MOST_NOT_COMPUTED else SumFailed
+        raise kind(
+            f"round {opened.round}: {said}{self._of_spent_sums(opened)}",
             remedy="ask the tenants' operators: each one's own log says whether it was it, and why; no message does",
         )
 

@@ -239,6 +239,8 @@ class SessionRecord(Table):
     standard_errors: ErrorRound | None = None
     """None if the session was to have none."""
     converged: bool = False
+    ends: tuple[FiniteFloat, ...] = ()
+    """The objective that the fit from each of several starts led to, nats a row; empty where it went on from one."""
     seconds: float = 0.0
     comparison: tuple[Comparison, ...] = ()
     selection: SelectionRecord | None = None

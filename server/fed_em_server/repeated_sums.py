@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from fed_em_protocols.coordinator_state import SumNotOpened, SumOpened, SumRequest
+from fed_em_protocols.coordinator_state import Notice, NoticeKind, SumNotOpened, SumOpened, SumRequest
 from fed_em_protocols.errors import SumFailed
 
 # A sum is attempted this often; who fell silent is late by then, and not waited for.
@@ -17,9 +17,28 @@ class RepeatedSums(ABC):
 
     Attributes:
         essential: Whether the session comes to nothing without the sums that are asked for next.
+        not_computed: How many opened sums had tenants in them that could not compute their statistics.
+        noisy: Whether the last one had: what these sent is in the running total until they answer again.
     """
 
     essential = True
+    not_computed = 0
+    noisy = False
+
+    def count_faults(self, opened: SumOpened, said: str) -> None:
+        """Take note of the last opened sum.
+
+        Args:
+            opened: The sum.
+            said: How many tenants could not compute their statistics; empty if all could.
+        """
+        self.noisy = bool(said)
+        if said:
+            self.not_computed += 1
+            self._noted(Notice(NoticeKind.NOT_COMPUTED, opened.round, text=said))
+
+    def _noted(self, notice: Notice) -> None:  # noqa: B027  nobody watches a transcript
+        """Tell whoever watches, if anybody does."""
 
     @abstractmethod
     def _attempt(self, request: SumRequest) -> SumOpened | SumNotOpened:

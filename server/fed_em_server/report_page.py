@@ -31,7 +31,7 @@ from fed_em_server.report_participation import participation_chart
 from fed_em_server.report_profile import profile_of
 from fed_em_server.report_selection import selection_chart, selection_section
 from fed_em_server.report_svg import N_PALETTE
-from fed_em_server.report_words import banner_in_words, privacy_in_words, starts_in_words
+from fed_em_server.report_words import banner_in_words, doubt_of_ends, ends_in_words, privacy_in_words, starts_in_words
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -69,6 +69,8 @@ def _contents(record: SessionRecord, fitted: FittedModel, images: NDArray[np.flo
         "estimates": estimate_lines(fitted),
         "charts": _charts(record, fitted),
         "starts": starts_in_words(record),
+        "ends": ends_in_words(record.ends),
+        "doubt_of_ends": doubt_of_ends(record.ends),
         "stale_rounds": sum(opened.stale > 0 for opened in record.rounds),
     }
 

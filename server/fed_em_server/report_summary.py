@@ -15,7 +15,9 @@ from fed_em_server.report_words import (
     blocks_in_words,
     bytes_in_words,
     decimal,
+    doubt_of_ends,
     ending_in_words,
+    ends_in_words,
     names_in_words,
     privacy_in_words,
     seconds_in_words,
@@ -59,7 +61,7 @@ def summary_panel(record: SessionRecord, folder: Path, files: Sequence[str]) -> 
     up, down = sum(r.bytes_up for r in rounds), sum(r.bytes_down for r in rounds)
     how = ending_in_words(record)
     last = next((r.log_likelihood for r in reversed(rounds) if r.log_likelihood is not None), None)
-    starts = starts_in_words(record)
+    starts = "; ".join(filter(None, (starts_in_words(record), ends_in_words(record.ends))))
     lines = {
         **({"start": starts} if starts else {}),
         "fit": how if last is None else f"{how}, at {decimal(last)} nats a row",
@@ -75,7 +77,8 @@ def summary_panel(record: SessionRecord, folder: Path, files: Sequence[str]) -> 
     grid = Table.grid(padding=(0, 2))
     for name, value in (*lines.items(), *_stale_blocks(record)):
         grid.add_row(Text(name, "dim"), Text(value, overflow="fold"))
-    for warning in (*([] if record.certified else [record.banner]), *record.warnings, *record.doubts):
+    of_ends = filter(None, [doubt_of_ends(record.ends)])
+    for warning in (*([] if record.certified else [record.banner]), *record.warnings, *record.doubts, *of_ends):
         grid.add_row(Text("!", "bold red"), Text(warning, overflow="fold"))
     return Panel(grid, title=record.title, title_align="left", box=box.ROUNDED, expand=False, padding=(1, 2))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fed_em.em import Step
+from fed_em.tracks import agreeing
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.record import Happening, RoundRecord, SessionRecord
 
@@ -24,8 +25,11 @@ _PREFIXES = ("", "k", "M", "G", "T")
 HAPPENINGS = frozenset(
     {NoticeKind.LEFT, NoticeKind.JOINED, NoticeKind.REFUSED, NoticeKind.WINDOW_OPENED, NoticeKind.WINDOW_ABANDONED,
      NoticeKind.LATE, NoticeKind.RECOVERING, NoticeKind.PAUSED, NoticeKind.ROUND_FAILED, NoticeKind.FAULT,
-     NoticeKind.RESTARTED}
+     NoticeKind.NOT_COMPUTED, NoticeKind.RESTARTED}
 )  # fmt: skip
+
+# Ends of fewer starts say nothing on whether they agree.
+_STARTS_THAT_TELL = 2
 
 # Names in one sentence before the rest is counted.
 _NAMES_AT_MOST = 4
@@ -153,6 +157,28 @@ def starts_in_words(record: SessionRecord) -> str:
     )
 
 
+def ends_in_words(ends: Sequence[float]) -> str:
+    """`3 of 5 starts that went on ended at this likelihood`; empty if one start did.
+
+    Args:
+        ends: The objective that each led to.
+    """
+    if len(ends) < _STARTS_THAT_TELL:
+        return ""
+    return f"{agreeing(ends)} of {len(ends)} starts that went on ended at this likelihood"
+
+
+def doubt_of_ends(ends: Sequence[float]) -> str:
+    """What to do where one start alone found the best optimum; empty where several did, or one start went on."""
+    if len(ends) < _STARTS_THAT_TELL or agreeing(ends) > 1:
+        return ""
+    lower = max(ends) - sorted(ends)[-2]
+    return (
+        f"Of {len(ends)} starts that went on, one alone found this optimum, and the next best is {lower:.4f} nats a row below it: "
+        "more starts may find a better one (`starts = 60` and `generations = 4` in [fit])."
+    )
+
+
 def happening_of(notice: Notice, second: float) -> Happening:
     """A notice as a record keeps it."""
     return Happening(
@@ -234,6 +260,10 @@ def _round_failed(happening: Happening) -> str:
     return f"no sum was opened: {happening.text.removeprefix(f'round {happening.round}: ')}"
 
 
+def _not_computed(happening: Happening) -> str:
+    return f"no statistics: {happening.text}"
+
+
 def _fault(happening: Happening) -> str:
     return f"fault of {names_in_words(happening.tenants)}: {happening.text}"
 
@@ -260,6 +290,7 @@ _SENTENCES: dict[NoticeKind, Callable[[Happening], str]] = {
     NoticeKind.PAUSED: _paused,
     NoticeKind.RECOVERING: _recovering,
     NoticeKind.ROUND_FAILED: _round_failed,
+    NoticeKind.NOT_COMPUTED: _not_computed,
     NoticeKind.FAULT: _fault,
     NoticeKind.RESTARTED: _restarted,
 }

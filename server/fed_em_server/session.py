@@ -246,6 +246,7 @@ class _RecordKeeper:
         self._asked: frozenset[str] = frozenset()
         self._uploaded: set[str] = set()
         self._summed: tuple[int, ...] = ()
+        self._in_sum: frozenset[str] = frozenset()
         self._bases = (0,) * plan.roster.n
         self._mark = (hub.now(), *hub.traffic())
         self._rounds: list[RoundRecord] = []
@@ -302,6 +303,8 @@ class _RecordKeeper:
 
     def noticed(self, notice: Notice) -> None:
         """Keep what happened, and pass it on."""
+        if notice.kind is NoticeKind.NOT_COMPUTED and not self._has_come_to_nothing(notice.round):
+            return
         self._standings = self._standings.after(notice)
         if notice.kind is NoticeKind.ROUND_STARTED:
             self._asked, self._recovered, self._uploaded = frozenset(notice.tenants), frozenset(), set()
@@ -312,10 +315,21 @@ class _RecordKeeper:
             self._recovered = frozenset(notice.tenants)
         if notice.kind is NoticeKind.SUMMED:
             self._summed += (notice.round,)
+            self._in_sum = frozenset(notice.tenants)
         if notice.kind in HAPPENINGS:
             self._happenings.append(happening_of(notice, self._hub.now() - self._start))
             self._new.append(RecordLine(happened=self._happenings[-1]))
         self._watcher.noticed(notice)
+
+    def _has_come_to_nothing(self, number: int) -> bool:
+        """Note that a sum that was opened holds no statistics; False if that is known, in a session that goes on."""
+        before = (one.round for one in self._happenings if one.kind == NoticeKind.NOT_COMPUTED.value)
+        if number in before:
+            return False
+        self._summed = tuple(one for one in self._summed if one != number)
+        bases = zip(self._plan.roster.tenants, self._bases, strict=True)
+        self._bases = tuple(number if tenant.name in self._in_sum else base for tenant, base in bases)
+        return True
 
     def projected(self, components: int) -> None:
         """Noise made the sum that was opened last inadmissible in so many components."""
@@ -414,6 +428,7 @@ class _RecordKeeper:
                 "rounds": tuple(self._rounds),
                 "happenings": tuple(self._happenings),
                 "converged": result.fit.converged,
+                "ends": result.fit.ends,
                 "seconds": self._hub.now() - self._start,
             }
         )

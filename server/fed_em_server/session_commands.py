@@ -125,6 +125,7 @@ def fit(
     """
     from fed_em.model_file import save_model
     from fed_em_server.configuration import read_server_configuration
+    from fed_em_server.report_words import doubt_of_ends, ends_in_words
 
     parsed = read_server_configuration(configuration)
     fitted, result = _fit(parsed, data, progress)
@@ -140,6 +141,8 @@ def fit(
     typer.echo(
         f"{fitted.provenance['rows']} rows, log-likelihood {last.log_likelihood:.6f} nats a row of standardised columns"
     )
+    for said in filter(None, (ends_in_words(result.fit.ends), doubt_of_ends(result.fit.ends))):
+        typer.echo(said)
     unfinished = "not converged" if parsed.stream is None else "a stream ended"
     ending = "converged" if result.fit.converged else unfinished
     typer.echo(f"{ending} after {len(result.fit.iterations)} iterations; the model is in {output}")

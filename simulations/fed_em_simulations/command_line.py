@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fed_em_client.own_weights_command import own_weights
 from fed_em_client.policy_commands import policy
 from fed_em_client.privacy_commands import privacy
 from fed_em_client.roster_command import accept
@@ -49,6 +50,7 @@ for command in (
     doctor,
     server,
     tenant,
+    own_weights,
     shard,
     shard_keys,
     flower_app,

@@ -16,7 +16,7 @@ from fed_em.lbfgs import LBFGS, WARM_UP
 from fed_em.lloyd import drawn
 from fed_em.parameters import Parameters
 from fed_em.totals import IncrementalTotal, TotalOfRows
-from fed_em.tracks import HEAD_START, TRACKS, fit_on_tracks, tracks_of
+from fed_em.tracks import AS_GOOD, HEAD_START, TRACKS, agreeing, fit_on_tracks, tracks_of
 from tests.bench.hard_mixtures import POOR, SEPARATED, HardMixture
 from tests.bench.optimiser_rounds import best_of, start_of
 
@@ -96,6 +96,20 @@ def test_of_several_starts_it_is_the_one_that_leads_highest() -> None:
     assert found.converged and best_of(found) == pytest.approx(alone[1], abs=1e-7)
     again = fit(model, total, found.parameters, Stopping(0.0, 1)).iterations[0].objective
     assert again == pytest.approx(alone[1], abs=1e-5)
+    # Each start's own end is told, of the first the better of its two.
+    late = best_of(fit(model, total, starts[0], stopping, optimiser=LBFGS(model, head_start=HEAD_START)))
+    assert found.ends == pytest.approx((max(alone[0], late), alone[1]), abs=AS_GOOD)
+    assert agreeing(found.ends) == 1 + (late > alone[1] - AS_GOOD)
+
+
+def test_starts_that_lead_to_one_optimum_agree_and_one_start_says_nothing() -> None:
+    model, rows, start, _ = case_of(HardMixture(3, 2, POOR, rows=60, seed=1))
+    moved = Parameters({**start, "means": start["means"] + 0.01})
+    total = TotalOfRows(tracks_of(model, 3), rows)
+    found = fit_on_tracks(model, total, (start, moved), STOPPING)
+    assert len(found.ends) == 2 and agreeing(found.ends) == 2
+    assert fit_on_tracks(model, TotalOfRows(tracks_of(model), rows), (start,), STOPPING).ends == ()
+    assert agreeing((-3.0, -3.0 - 0.9 * AS_GOOD, -3.0 - 1.1 * AS_GOOD)) == 2
 
 
 def test_while_both_take_steps_of_em_it_is_em() -> None:

@@ -21,6 +21,7 @@ from small_federation import (
     write_three_blocks,
 )
 from test_dropouts import TIMES, Trouble, nine_tenants, pool
+from test_refused_leaps import Asked
 
 from fed_em.beginnings import BestOf
 from fed_em.errors import CallerError
@@ -41,6 +42,7 @@ from fed_em_server.session import SessionOutcome, run_session
 from fed_em_simulations.federation_folder import FederationFolder
 from fed_em_simulations.memory_hub import Fate
 
+SELECTION = '\n[selection]\ncomponents = [3]\ncovariances = ["full", "diag"]\nmax_iterations = 3\n'
 FOUR, FIT = "starts = 4", "tolerance = 1e-7\nmax_iterations = 5"
 
 
@@ -146,6 +148,28 @@ class TestFromLabels:
             expected = shares @ there / (shares.sum() + 0.01)
             np.testing.assert_allclose(outcome.result.start["means"][k], expected, rtol=1e-5)
 
+    def test_models_that_differ_in_their_covariances_begin_there_together(self, tmp_path: Path) -> None:
+        """In as many sums as one; each where it would begin alone."""
+        session = mixed_session("diag", SELECTION + LABELS, "max_iterations = 2")
+        session = session.replace('n_components = 3\ncovariance = "diag"', "")
+        session = session.replace("starts = 0", 'start = "labels"')
+        tables = mixed_tables((60, 75, 65), missing=0.0)
+        federation = write_mixed_federation(tmp_path / "f", tables, session)
+        asked = Asked()
+        hub = memory_hub(federation, interfere=asked)
+        outcome = run_session(open_server(federation.server).plan("memory"), hub, Recorder())
+        assert_same_end(outcome, pooled_of(federation))
+        assert [opened.start for opened in outcome.record.start_rounds] == [1, 2]
+        first = asked.points[outcome.record.start_rounds[-1].round + 1]
+        assert outcome.result.picked is not None
+        for covariance, start in zip(("full", "diag"), first.model.parameters_of(first.parameters), strict=True):
+            alone = mixed_session(covariance, LABELS, "max_iterations = 1").replace("starts = 0", 'start = "labels"')
+            path = tmp_path / covariance
+            path.mkdir()
+            server, records = configured(path, alone), records_of(federation)
+            how = (server.fit.stopping, server.fit.seed, server.optimiser, server.beginning())
+            assert start.distance(fit_pooled(server.description, records, *how)[1].start) < 1e-6
+
     def test_without_labels_it_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(CallerError, match=r"needs \[labels\]"):
             configured(tmp_path, session_toml(start='start = "labels"'))
@@ -172,6 +196,24 @@ class TestFromAModel:
         assert outcome.record.converged and len(outcome.result.fit.iterations) <= 3
         assert outcome.result.start.distance(earlier.parameters) < 1e-8
         assert_same_end(outcome, pooled_of(federation))
+
+    def test_models_that_differ_in_their_covariances_may_all_begin_at_one_model(self, tmp_path: Path) -> None:
+        tenants = clustered_rows((40, 50, 60))
+        save_model(
+            tmp_path / "earlier", pooled_of(write_small_federation(tmp_path / "a", tenants, session_toml(fit=FIT)))
+        )
+        start = f'start = "{tmp_path / "earlier"}"'
+        session = session_toml('family = "gaussian-mixture"\n' + SELECTION, "max_iterations = 2", start=start)
+        federation = write_small_federation(tmp_path / "b", tenants, session)
+        outcome = run_session(open_server(federation.server).plan("memory"), memory_hub(federation), Recorder())
+        assert outcome.result.picked is not None and not outcome.record.start_rounds
+        assert_same_end(outcome, pooled_of(federation))
+
+    def test_models_with_other_numbers_of_components_do_not(self, tmp_path: Path) -> None:
+        several = SELECTION.replace("[3]", "[2, 3]")
+        session = session_toml('family = "gaussian-mixture"\n' + several, start='start = "earlier"')
+        with pytest.raises(CallerError, match="name one number in `components`"):
+            configured(tmp_path, session)
 
     def test_another_model_is_refused_and_said_why(self, tmp_path: Path) -> None:
         federation = write_small_federation(tmp_path / "f", clustered_rows((30, 30, 30)), session_toml(fit=FIT))

@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from mixed_federation import mixed_session, mixed_tables, write_mixed_federation
 from small_federation import (
+    COLUMNS,
     Recorder,
     clustered_rows,
     memory_hub,
@@ -17,6 +20,7 @@ from small_federation import (
     write_small_federation,
     write_three_blocks,
 )
+from test_dropouts import TIMES
 
 from fed_em.em import Fit, Stopping, Summed, fit
 from fed_em.errors import CallerError
@@ -29,7 +33,7 @@ from fed_em_client.rows import read_records
 from fed_em_client.take_part import open_tenant
 from fed_em_protocols.envelope import unseal
 from fed_em_protocols.keys import KEY_BYTES, derive
-from fed_em_protocols.messages import Header, Mode, Upload
+from fed_em_protocols.messages import Certificate, Header, Mode, Upload
 from fed_em_protocols.stream import Stream
 from fed_em_server.configuration import ServerConfiguration, read_server_configuration
 from fed_em_server.pooled import fit_pooled
@@ -187,6 +191,60 @@ def test_whoever_is_away_is_left_out_and_comes_back_without_a_base_round(tmp_pat
         "its own, those of its block, which missed a round, and the others'"
     )
     assert_equal(outcome, in_one_place(plan, federation, outcome.result, rounds, batches))
+
+
+class Drifting:
+    """Populations that change between two rounds: from the third third of a session on, all clusters have moved.
+
+    Rows come with each process, so every tenant is started anew at the change, with other rows under the same file.
+    """
+
+    MOVED = np.array([1.5, -1.5, 1.5])
+
+    def __init__(self, folder: Path, stream: str, changes_in: int, rounds: int) -> None:
+        self.before = clustered_rows((150, 120, 130), seed=1)
+        self.after = {name: rows + self.MOVED for name, rows in clustered_rows((150, 120, 130), seed=2).items()}
+        session = session_toml(MODEL + stream, f"max_iterations = {rounds}\nseed = 2", times=TIMES)
+        self.federation = write_small_federation(folder / "f", self.before, session)
+        self.changes_in, self.changed = changes_in, set[int]()
+        self.hub = memory_hub(self.federation, interfere=self)
+
+    def __call__(self, passing: Passing) -> Fate:
+        content = unseal(passing.data, "").content
+        late = isinstance(content, Certificate) and content.round >= self.changes_in
+        if not late or passing.direction is not Direction.TO_TENANT or passing.tenant in self.changed:
+            return Fate.DELIVER
+        self.changed.add(passing.tenant)
+        name = f"t{passing.tenant}"
+        columns = dict(zip(COLUMNS, self.after[name].T, strict=True))
+        pq.write_table(pa.table(columns), self.federation.tenant(name).data)
+        self.hub.restart(passing.tenant, 0.01)
+        return Fate.KILL
+
+    def gaps(self) -> tuple[float, float]:
+        """How far the model is below the best one of the rows of now, and of those before, in nats a row."""
+        _, outcome, _ = run(self.federation, self.hub)
+        assert self.changed == {0, 1, 2} and len(outcome.result.fit.iterations) > self.changes_in
+        description = self.federation.server.description.model_copy(update={"stream": None})
+        found = []
+        for tenants in (self.after, self.before):
+            rows = np.concatenate(list(tenants.values()))
+            best, _ = fit_pooled(description, rows, Stopping(1e-9, 500), 2)
+            found.append(float((best.score_samples(rows) - outcome.fitted.score_samples(rows)).mean()))
+        return found[0], found[1]
+
+
+@pytest.mark.slow
+def test_a_constant_step_follows_populations_that_change_between_rounds(tmp_path: Path) -> None:
+    now, before = Drifting(tmp_path, "\n[stream]\nbatches = 4\nstep_size = 0.3\n", 20, 60).gaps()
+    assert now < 0.05 and before > 0.5
+
+
+@pytest.mark.slow
+def test_steps_that_shrink_stay_behind_with_what_they_averaged_before(tmp_path: Path) -> None:
+    """1/t weighs all rounds alike: a third of them are of populations that are no more."""
+    now, _ = Drifting(tmp_path, "\n[stream]\nbatches = 4\ndecay = 1.0\n", 20, 60).gaps()
+    assert now > 0.1
 
 
 class TestConfiguration:

@@ -18,12 +18,13 @@ from fed_em.component_counts import component_counts, counts_layout
 from fed_em.em import Fit, Stopping, fit
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.model_file import load_model
+from fed_em.model_file import load_model, save_model
 from fed_em.records import Records
 from fed_em.standardised_fit import StandardisedFit
 from fed_em.statistics import Statistics
 from fed_em.tenant_mixing import at_home
 from fed_em.totals import IncrementalTotal
+from fed_em_client.own_weights import compare_weights
 from fed_em_client.take_part import MODEL_FOLDER, OWN_MODEL_FOLDER, keep_model, open_tenant
 from fed_em_protocols.mass_gate import held_components
 from fed_em_protocols.messages import Mode
@@ -150,6 +151,33 @@ def test_the_weights_of_a_tenant_stay_in_its_folder(tmp_path: Path) -> None:
         assert own.score_samples(rows).mean() > received.score_samples(rows).mean()
         for weight in own.parameters["weights"]:
             assert weight.tobytes() not in traffic
+    assert_compared_at_home(federation, tmp_path)
+
+
+def assert_compared_at_home(federation: FederationFolder, states: Path) -> None:
+    """Held-out rows of t0's kind are likelier at its own weights, those of t1's at the shared ones; told by its command alone."""
+    tenant = federation.tenant("t0").model_copy(update={"state": states / "t0"})
+    shared, own = (load_model(tenant.state / name) for name in (MODEL_FOLDER, OWN_MODEL_FOLDER))
+    held_out = clustered_rows((300, 300, 300), seed=9)
+    for name, sign in (("t0", 1), ("t1", -1)):
+        path = states / f"{name}.npy"
+        np.save(path, held_out[name])
+        found = compare_weights(tenant, [path])
+        gains = own.score_samples(held_out[name]) - shared.score_samples(held_out[name])
+        assert found.rows == 300 and sign * (found.own - found.shared) > 3 * found.error
+        assert found.own - found.shared == pytest.approx(gains.mean())
+        assert found.error == pytest.approx(gains.std(ddof=1) / np.sqrt(300))
+    assert compare_weights(tenant.model_copy(update={"fresh": (path, path)})).rows == 600
+    assert f"own weights lose {-gains.mean():.4f} (standard error" in found.in_words
+    with pytest.raises(CallerError, match="names no rows that no model was fitted to"):
+        compare_weights(tenant)
+    with pytest.raises(CallerError, match="no model with mixing weights of this tenant's own"):
+        compare_weights(tenant.model_copy(update={"state": states}), [path])
+    save_model(tenant.state / "other", replace(shared, provenance={"session": "another"}))
+    (tenant.state / MODEL_FOLDER).rename(tenant.state / "before")
+    (tenant.state / "other").rename(tenant.state / MODEL_FOLDER)
+    with pytest.raises(CallerError, match="of different sessions"):
+        compare_weights(tenant, [path])
 
 
 def test_a_stream_has_none(tmp_path: Path) -> None:

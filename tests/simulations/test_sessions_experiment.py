@@ -235,3 +235,17 @@ def test_heterogeneity_and_participation_small() -> None:
     lost = [results.mean("loss", **{SWEPT: a, "method": "whoever-came"}) for a in (100.0, 0.3)]
     assert 0 < lost[0] < lost[1] and lost[1] > 0.01
     assert results.where(method="increments").summary("loss").high < 2e-3
+
+
+def test_own_weights_gain_the_more_the_less_alike_tenants_are() -> None:
+    """The shipped scenario, smaller: on rows that nobody trained on, for the tenant that fares worst and on average."""
+    changes = {"replicates": 1, "methods": ["increments", "own-weights"], "data.tenants": 8, "rounds": 30, "starts": 3}
+    results = simulate(read_scenario(scenario_path("own-weights"), {**changes, SWEPT: [100.0, 0.05]}))
+    for column in ("held_out", "held_out_worst"):
+        gains = [
+            results.mean(column, **{SWEPT: a, "method": "own-weights"})
+            - results.mean(column, **{SWEPT: a, "method": "increments"})
+            for a in (100.0, 0.05)
+        ]
+        assert abs(gains[0]) < 0.05
+        assert gains[1] > 0.3

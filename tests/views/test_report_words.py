@@ -9,6 +9,8 @@ from fed_em_server.record import Participation, RoundRecord
 from fed_em_server.report_words import (
     bytes_in_words,
     decimal,
+    doubt_of_ends,
+    ends_in_words,
     happening_of,
     lacking_in_words,
     names_in_words,
@@ -106,3 +108,13 @@ def test_tenants_that_join_together_are_told_together() -> None:
     assert [told(h) for h in happenings] == ["ash and elm joined the session"]
     happenings = with_happening(happenings, happening_of(Notice(NoticeKind.JOINED, 4, ("oak",)), 0.2))
     assert len(happenings) == 2
+
+
+def test_starts_that_agree_and_one_that_is_alone() -> None:
+    assert ends_in_words(()) == ends_in_words((-3.0,)) == doubt_of_ends((-3.0,)) == ""
+    assert ends_in_words((-3.1, -3.0, -3.0005)) == "2 of 3 starts that went on ended at this likelihood"
+    assert doubt_of_ends((-3.1, -3.0, -3.0005)) == ""
+    assert ends_in_words((-3.1, -3.0, -3.05)) == "1 of 3 starts that went on ended at this likelihood"
+    assert "the next best is 0.0500 nats a row below it: more starts may find a better one" in doubt_of_ends(
+        (-3.1, -3.0, -3.05)
+    )

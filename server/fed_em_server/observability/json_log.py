@@ -14,7 +14,9 @@ from fed_em_server.observability.refusals import code_of
 from fed_em_server.plain_log import ORDINARY
 from fed_em_server.record import RoundRecord, SessionRecord
 
-_REASONED = frozenset({NoticeKind.WINDOW_ABANDONED, NoticeKind.PAUSED, NoticeKind.ROUND_FAILED, NoticeKind.FAULT})
+_REASONED = frozenset(
+    {NoticeKind.WINDOW_ABANDONED, NoticeKind.PAUSED, NoticeKind.ROUND_FAILED, NoticeKind.NOT_COMPUTED, NoticeKind.FAULT}
+)
 
 
 class JsonLog(AbstractContextManager["JsonLog"]):

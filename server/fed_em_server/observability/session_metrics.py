@@ -13,7 +13,7 @@ from fed_em_client.observability.metric_set import MetricSet
 from fed_em_client.observability.party_costs import PartyCosts
 from fed_em_client.observability.settings import SessionMetricsTable
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
-from fed_em_protocols.errors import SERVER
+from fed_em_protocols.errors import SERVER, NotComputed
 from fed_em_protocols.metric_catalogue import MOST_NAMED_TENANTS, Bound, Side
 from fed_em_protocols.privacy.accounting import Spend, epsilon_of
 from fed_em_protocols.privacy.promise import SAMPLING_SLACK, Privacy
@@ -172,7 +172,7 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, NotEvaluated):
+        if isinstance(error, NotEvaluated) and not isinstance(error, NotComputed):  # which was noticed
             self.metrics.add("not_evaluated", where="fit")
         if isinstance(error, CollapsedComponent):
             self.metrics.add("collapses")
@@ -275,5 +275,6 @@ _COUNTS: Mapping[NoticeKind, Callable[[MetricSet, Notice], None]] = {
     NoticeKind.LATE: lambda metrics, notice: metrics.add("stragglers", 0 if notice.text else len(notice.tenants)),
     NoticeKind.SUMMED: lambda metrics, _: metrics.add("rounds", outcome="opened"),
     NoticeKind.ROUND_FAILED: lambda metrics, _: metrics.add("rounds", outcome="failed"),
+    NoticeKind.NOT_COMPUTED: lambda metrics, _: metrics.add("not_evaluated", where="fit"),
     NoticeKind.FAULT: lambda metrics, _: metrics.add("faults"),
 }

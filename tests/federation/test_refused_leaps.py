@@ -1,0 +1,196 @@
+"""A leap at which a tenant cannot compute its statistics is refused: the session goes on from the EM point that it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from small_federation import clustered_rows, memory_hub, session_toml, write_small_federation, write_three_blocks
+from test_dropouts import TIMES, Deaths, Trouble, nine_tenants, pool, run
+from test_optimised_session import OVERLAPPING, gap
+
+from fed_em.broadcast import Broadcast
+from fed_em.em import Step
+from fed_em.errors import CallerError, NotEvaluated
+from fed_em_client.rows_work import RowsWork
+from fed_em_protocols.envelope import unseal
+from fed_em_protocols.errors import NotComputed, SumFailed
+from fed_em_protocols.masks import RingVector
+from fed_em_protocols.messages import Header, Mode
+from fed_em_protocols.tenant_state import Evaluate
+from fed_em_protocols.transcript.memory_transcript import MemoryTranscript
+from fed_em_server import federated_total
+from fed_em_server.audit.verify import Verdict, verify
+from fed_em_server.federated_total import FederatedTotal
+from fed_em_server.serve import open_server
+from fed_em_server.session import SessionOutcome, run_session
+from fed_em_simulations.federation_folder import FederationFolder, Matrix
+from fed_em_simulations.memory_hub import Fate, MemoryHub, Passing
+
+FIT = "tolerance = 1e-7\nmax_iterations = 100"
+NOT_COMPUTED = "not-computed"
+
+
+@pytest.fixture
+def fail_in(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Has tenant 1 fail to compute its statistics in the rounds that are named later."""
+    failing = SimpleNamespace(tenant=1, rounds=frozenset[int]())
+    evaluate = RowsWork.evaluate
+
+    def at(work: RowsWork, asked: Evaluate) -> RingVector:
+        if work._index == failing.tenant and asked.round in failing.rounds:
+            raise CallerError("the covariance of component 2 is singular on these rows")
+        return evaluate(work, asked)
+
+    monkeypatch.setattr(RowsWork, "evaluate", at)
+    return failing
+
+
+@dataclass
+class Asked:
+    """What was asked for in each round."""
+
+    points: dict[int, Broadcast] = field(default_factory=dict)
+
+    def __call__(self, passing: Passing) -> Fate:
+        sealed = unseal(passing.data, "")
+        if isinstance(sealed.content, Header) and sealed.content.round not in self.points:
+            self.points[sealed.content.round] = Broadcast.from_bytes(sealed.attachment, "a header")
+        return Fate.DELIVER
+
+
+def three_tenants(folder: Path, tracks: int, fit: str = FIT) -> tuple[FederationFolder, dict[str, Matrix]]:
+    tenants = clustered_rows((60, 50, 70))
+    session = session_toml(OVERLAPPING, f"tracks = {tracks}\n{fit}", optimiser="lbfgs")
+    return write_small_federation(folder / "f", tenants, session), tenants
+
+
+def first_leap(outcome: SessionOutcome) -> int:
+    """Its place among the rounds, which are of the moments and then of iterations."""
+    return [opened.step for opened in outcome.record.rounds].index(Step.LEAP)
+
+
+def told_of(outcome: SessionOutcome) -> list[tuple[int, tuple[str, ...], str]]:
+    found = [each for each in outcome.record.happenings if each.kind == NOT_COMPUTED]
+    return [(each.round, each.tenants, each.text) for each in found]
+
+
+@pytest.mark.parametrize("tracks", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_it_goes_on_from_the_em_point_and_comes_to_the_optimum(
+    tmp_path: Path, fail_in: SimpleNamespace, tracks: int
+) -> None:
+    federation, tenants = three_tenants(tmp_path, tracks)
+    plain = run(federation, memory_hub(federation))
+    leap = first_leap(plain)
+    number, known = plain.record.rounds[leap].round, plain.result.fit.iterations[leap - 2].parameters
+    fail_in.rounds = {number}
+    asked, store = Asked(), MemoryTranscript()
+    hub = memory_hub(federation, interfere=asked)
+    ours = run_session(open_server(federation.server).plan("memory"), hub, SilentWatcher(), store=store)
+    # Who it was is nowhere, and a round without statistics is none of the fit's.
+    assert told_of(ours) == [(number, (), "1 of 3 tenants could not compute their statistics")]
+    assert [opened.round for opened in ours.record.rounds][leap - 1 : leap + 1] == [number - 1, number + 1]
+    back = asked.points[number + 1]
+    of_tracks = back.model.parameters_of(back.parameters) if tracks > 1 else [back.parameters]
+    assert min(each.distance(known) for each in of_tracks) == 0.0
+    assert Step.LEAP in {each.step for each in ours.result.fit.iterations}
+    assert ours.result.fit.converged and gap(ours, pool(tenants)) < 1e-7
+    for index in range(3):
+        session = hub.session_of(index)
+        assert session is not None and session.fault is None, "it could be done without"
+    found = verify(store.files, federation.roster, {})
+    assert found.passed, [check for check in found.checks if check.verdict is Verdict.FAILED]
+
+
+class SilentWatcher:
+    """Hears nothing."""
+
+    def session_started(self, record: object) -> None: ...
+
+    def noticed(self, notice: object) -> None: ...
+
+    def round_opened(self, record: object) -> None: ...
+
+
+def test_not_too_often_and_never_where_there_is_no_other_point(
+    tmp_path: Path, fail_in: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation, _ = three_tenants(tmp_path, 1, "tolerance = 1e-7\nmax_iterations = 12")
+    leap = first_leap(run(federation, memory_hub(federation)))
+    fail_in.rounds = {leap + 1}
+    assert len(told_of(run(federation, memory_hub(federation)))) == 1
+    said = f"round {leap + 1}: 1 of 3 tenants could not compute their statistics"
+    monkeypatch.setattr(federated_total, "MOST_NOT_COMPUTED", 0)
+    with pytest.raises(SumFailed, match=said) as too_often:
+        run(federation, memory_hub(federation))
+    assert not isinstance(too_often.value, NotEvaluated)
+    monkeypatch.undo()
+    monkeypatch.setattr(RowsWork, "evaluate", failing_in(RowsWork.evaluate, {leap}))
+    with pytest.raises(NotComputed, match=f"round {leap}: 1 of 3"):  # an EM point
+        run(federation, memory_hub(federation))
+
+
+def failing_in(evaluate: object, rounds: Collection[int]) -> object:
+    def at(work: RowsWork, asked: Evaluate) -> RingVector:
+        if work._index == 1 and asked.round in rounds:
+            raise CallerError("the covariance of component 2 is singular on these rows")
+        return evaluate(work, asked)  # type: ignore[operator, no-any-return]
+
+    return at
+
+
+class AwayAfterwards:
+    """A federation of nine, of whom t4 cannot compute its statistics at the first leap and dies with its next upload."""
+
+    def __init__(self, folder: Path, fail_in: SimpleNamespace) -> None:
+        self.tenants = nine_tenants()
+        session = session_toml(OVERLAPPING, f"tracks = 1\n{FIT}", TIMES, optimiser="lbfgs")
+        self.federation = write_three_blocks(folder / "f", self.tenants, session)
+        plain = run(self.federation, memory_hub(self.federation))
+        self.leap = plain.record.rounds[first_leap(plain)].round
+        fail_in.tenant, fail_in.rounds = 4, {self.leap}
+        self.deaths = Deaths(4, self.leap + 1, back_after=0.05)
+        self.trouble = Trouble(self.deaths)
+        self.deaths.hub = memory_hub(self.federation, interfere=self.trouble)
+
+    @property
+    def hub(self) -> MemoryHub:
+        assert self.deaths.hub is not None
+        return self.deaths.hub
+
+
+@pytest.mark.slow
+def test_noise_of_who_is_away_afterwards_is_left_by_a_base_round(tmp_path: Path, fail_in: SimpleNamespace) -> None:
+    away = AwayAfterwards(tmp_path, fail_in)
+    outcome = run(away.federation, away.hub)
+    assert [number for number, mode in away.trouble.modes.items() if mode is Mode.WHOLE] == [1, 2, away.leap + 2]
+    said = "could not compute their statistics"
+    assert told_of(outcome) == [(away.leap + k, (), f"1 of 9 tenants {said}") for k in (0, 1)]
+    after = next(i for i, opened in zip(iterations_of(outcome), outcome.record.rounds[1:], strict=True)
+                 if opened.round == away.leap + 2)  # fmt: skip
+    assert len(after.missing) == 3 and after.step is Step.PAUSED
+    assert outcome.result.fit.converged and gap(outcome, pool(away.tenants)) < 1e-6
+    last, before = iterations_of(outcome)[-1], iterations_of(outcome)[-2]
+    assert last.complete
+    model, rows = outcome.fitted.model, outcome.result.coordinates.apply(pool(away.tenants))
+    expected = model.log_prob(before.parameters, rows).mean()  # type: ignore[attr-defined]
+    if last.step is Step.EM and before.step.is_gone_on_from:
+        np.testing.assert_allclose(last.log_likelihood, expected, rtol=1e-10)
+
+
+def iterations_of(outcome: SessionOutcome) -> list:  # type: ignore[type-arg]
+    return list(outcome.result.fit.iterations)
+
+
+@pytest.mark.slow
+def test_without_the_base_round_the_noise_would_end_the_session(
+    tmp_path: Path, fail_in: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = AwayAfterwards(tmp_path, fail_in)
+    monkeypatch.setattr(FederatedTotal, "_without_old_noise", lambda self, request, _: self.sums.sum(request))
+    with pytest.raises(NotComputed, match=f"round {away.leap + 1}: 1 of 9"):
+        run(away.federation, away.hub)
