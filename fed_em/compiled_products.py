@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fed_em.compilation import compiled
 from fed_em.covariance import CovarianceStructure
-from fed_em.feature_map import feature_factors, write_points
+from fed_em.feature_map import FeatureMap, feature_factors, write_points
 from fed_em.vector_lanes import LANES, load, spread, store, summed
 
 Vector = NDArray[np.float64]
@@ -111,7 +111,7 @@ def _log_densities(points: Vector, factors: Factors, coefficients: Vector, out: 
 _log_densities = compiled(_log_densities)
 
 
-def write_log_densities(structure: CovarianceStructure, points: Vector, coefficients: Vector, out: Vector) -> None:
+def write_log_densities(structure: FeatureMap, points: Vector, coefficients: Vector, out: Vector) -> None:
     """As `Kernels.write_log_densities`."""
     _log_densities(points, feature_factors(structure, len(points) - 1), coefficients, out)
 
@@ -174,6 +174,6 @@ def _add_sums(points: Vector, factors: Factors, responsibilities: Vector, total:
 _add_sums = compiled(_add_sums)
 
 
-def add_sums(structure: CovarianceStructure, points: Vector, responsibilities: Vector, total: Vector) -> None:
+def add_sums(structure: FeatureMap, points: Vector, responsibilities: Vector, total: Vector) -> None:
     """As `Kernels.add_sums`."""
     _add_sums(points, feature_factors(structure, len(points) - 1), responsibilities, total)

@@ -37,13 +37,16 @@ LOG_FACTORIALS = "log_factorials"
 LEVEL_PROBABILITIES, SUCCESS_PROBABILITIES, RATES = "level_probabilities", "success_probabilities", "rates"
 
 # In a matrix product log 0 must stay finite, as 0 · ∞ is not a number; any sum that holds one is below the second.
-_LOG_OF_ZERO, _IMPOSSIBLE = -1e200, -1e150
+LOG_OF_ZERO, IMPOSSIBLE = -1e200, -1e150
 
 # Observed records below which a component's parameters of a column stay as they are: all are maximisers for none, and
 # an encoded sum of none may differ from zero by its rounding.
 _NO_RECORDS = 1e-9
 
 _SUM_TOLERANCE = 1e-6
+
+# log x! of small counts.
+LOG_FACTORIALS_OF = gammaln(np.arange(1024) + 1.0)
 
 
 @dataclass(frozen=True)
@@ -129,12 +132,16 @@ class DiscreteColumns:
 
     def features(self, rows: Vector) -> Vector:
         """φ(x) of rows `(n, D)` of the whole schema, `(F, n)`; a cell that is no value of its column counts as missing."""
-        schema, out = self.schema, np.empty((self.n_features, len(rows)))
-        columns = np.ascontiguousarray(rows.T)
+        out = np.empty((self.n_features, len(rows)))
+        self.write_features(np.ascontiguousarray(rows.T), out)
+        return out
+
+    def write_features(self, columns: Vector, out: Vector) -> None:
+        """As `features`, of columns `(D, n)` of the whole schema, into `(F, n)`."""
+        schema, slices = self.schema, self.statistic_slices
         for d, levels in zip(schema.categorical, schema.level_slices, strict=True):
             for code, shown in enumerate(out[levels]):
                 np.equal(columns[d], code, out=shown)
-        slices = self.statistic_slices
         if SUCCESSES in slices:
             cells = columns[schema.bernoulli]
             np.equal(cells, 1, out=out[slices[SUCCESSES]])
@@ -142,25 +149,29 @@ class DiscreteColumns:
         if EVENTS in slices:
             cells = columns[schema.poisson]
             out[slices[EVENTS]], out[slices[EXPOSURE]] = np.nan_to_num(cells), ~np.isnan(cells)
-        return out
 
-    def all_fit(self, rows: Vector, features: Vector) -> bool:
-        """Whether all discrete cells of rows `(n, D)` are values of their columns or missing, from the features: quicker than
-        `ColumnSchema.check_rows`, which says which are not.
+    def all_fit(self, columns: Vector, features: Vector) -> bool:
+        """Whether all discrete cells of columns `(D, n)`, none infinite, are values of them or missing, from the features: quicker
+        than `ColumnSchema.check_rows`, which says which are not.
         """
         schema = self.schema
         indicators = schema.n_levels + 2 * len(schema.bernoulli)
         # Each such cell shows exactly one of them.
-        seen = np.count_nonzero(~np.isnan(rows), axis=0)
-        if features[:indicators].sum() != seen[schema.categorical].sum() + seen[schema.bernoulli].sum():
+        seen = sum(np.count_nonzero(columns[d] == columns[d]) for d in (*schema.categorical, *schema.bernoulli))
+        if features[:indicators].sum() != seen:
             return False
-        counts = features[self.statistic_slices[EVENTS]] if len(schema.poisson) else np.empty((0, len(rows)))
-        whole = (counts >= 0) & (counts < np.inf) & (counts == np.floor(counts))
+        counts = features[self.statistic_slices[EVENTS]] if len(schema.poisson) else np.empty((0, columns.shape[1]))
+        whole = (counts >= 0) & (counts == np.floor(counts))
         return bool(whole.all())
 
-    def log_factorials(self, rows: Vector) -> Vector:
-        """Σ log x! over the Poisson cells of each row, `(n,)`."""
-        return np.asarray(gammaln(np.nan_to_num(rows[:, self.schema.poisson]) + 1).sum(axis=1))
+    def log_factorials(self, columns: Vector) -> Vector:
+        """Σ log x! over the Poisson cells of columns `(D, n)` of the whole schema, `(n,)`."""
+        if not len(self.schema.poisson):
+            return np.zeros(columns.shape[1])
+        counts = np.nan_to_num(columns[self.schema.poisson])
+        small = counts.max(initial=0.0) < len(LOG_FACTORIALS_OF)
+        each = LOG_FACTORIALS_OF[counts.astype(np.intp)] if small else gammaln(counts + 1)
+        return np.asarray(each.sum(axis=0))
 
     def coefficients(self, parameters: Parameters) -> Vector:
         """θ `(K, F)`; -inf for what a component cannot show."""
@@ -183,8 +194,8 @@ class DiscreteColumns:
     @staticmethod
     def log_densities(coefficients: Vector, features: Vector) -> Vector:
         """θ_k · φ(x), `(K, n)`: log-densities but for the factorials; -inf where a component cannot show the record."""
-        densities = np.maximum(coefficients, _LOG_OF_ZERO) @ features
-        densities[densities < _IMPOSSIBLE] = -np.inf
+        densities = np.maximum(coefficients, LOG_OF_ZERO) @ features
+        densities[densities < IMPOSSIBLE] = -np.inf
         return np.asarray(densities)
 
     def sums(self, statistics: Statistics) -> Vector:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from fed_em.covariance import CovarianceStructure, n_second_moments
 
 Vector = NDArray[np.float64]
 
+# What a product of features is of: those of a covariance structure, or "linear": [1, y] alone, for features that come ready made.
+FeatureMap = CovarianceStructure | Literal["linear"]
+
 
 def n_features(structure: CovarianceStructure, n_columns: int) -> int:
     """F, the length of Φ."""
@@ -18,12 +22,16 @@ def n_features(structure: CovarianceStructure, n_columns: int) -> int:
 
 
 @functools.lru_cache(maxsize=16)
-def feature_factors(structure: CovarianceStructure, n_columns: int) -> NDArray[np.int64]:
+def feature_factors(structure: FeatureMap, n_columns: int) -> NDArray[np.int64]:
     """How Φ is made of products, `(F, 2)`: with ỹ = [1, y], a feature is the product of the two entries of ỹ given here."""
     columns = np.arange(1 + n_columns)
-    left, right = np.concatenate((0 * columns, columns[1:])), np.concatenate((columns, columns[1:]))
-    if structure in ("full", "tied"):
-        left, right = np.triu_indices(1 + n_columns)
+    match structure:
+        case "full" | "tied":
+            left, right = np.triu_indices(1 + n_columns)
+        case "linear":
+            left, right = 0 * columns, columns
+        case _:
+            left, right = np.concatenate((0 * columns, columns[1:])), np.concatenate((columns, columns[1:]))
     factors = np.stack((left, right), axis=1)
     factors.flags.writeable = False  # it is kept for the next call
     return factors

@@ -1,4 +1,4 @@
-"""The inner loops of a Gaussian E-step, compiled or in NumPy, behind one interface.
+"""The inner loops of E-steps, compiled or in NumPy, behind one interface.
 
 Both give the same numbers to within rounding. Which of them runs follows from the number of rows and from the
 environment alone, so that equal input gives equal bits.
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.cell_features import CellFeatures
 from fed_em.compilation import compiler_admitted
 from fed_em.covariance import CovarianceStructure
-from fed_em.feature_map import n_features, write_features
+from fed_em.feature_map import FeatureMap, n_features, write_features
 from fed_em.posterior import normalise_in_place
 
 Vector = NDArray[np.float64]
@@ -38,14 +39,16 @@ class Kernels:
         prepare: Given the structure, rows `(n, D)` and a shift c `(D,)` or None, writes `(n_entries, n)`.
         write_log_densities: Given the structure, a prepared block and Θᵀ `(F, K)`, writes Θ Φ `(K, n)`.
         add_sums: Given the structure, a prepared block and r `(K, n)`, adds Φ rᵀ to a total `(F, K)`.
+        write_cells: Given features of mixed rows and rows, as `fed_em.cell_features.CellFeatures.write`.
         normalise_in_place: As `fed_em.posterior.normalise_in_place`. Responsibilities below 10^-307 may come out as 0.
     """
 
     name: str
     n_entries: Callable[[CovarianceStructure, int], int]
     prepare: Callable[[CovarianceStructure, Vector, Vector | None, Vector], None]
-    write_log_densities: Callable[[CovarianceStructure, Vector, Vector, Vector], None]
-    add_sums: Callable[[CovarianceStructure, Vector, Vector, Vector], None]
+    write_log_densities: Callable[[FeatureMap, Vector, Vector, Vector], None]
+    add_sums: Callable[[FeatureMap, Vector, Vector, Vector], None]
+    write_cells: Callable[[CellFeatures, Vector, Vector], tuple[Vector, bool]]
     normalise_in_place: Callable[[Vector], tuple[Vector, Vector]]
 
 
@@ -60,7 +63,7 @@ def kernels_for(n_rows: int) -> Kernels:
 def _compiled() -> Kernels | None:
     """The compiled kernels; None where numba cannot be imported."""
     try:
-        from fed_em import compiled_posterior, compiled_products  # noqa: PLC0415  only E-steps of many rows need the compiler
+        from fed_em import compiled_cells, compiled_posterior, compiled_products  # noqa: PLC0415  only E-steps of many rows need the compiler
     except ImportError:
         return None
     return Kernels(
@@ -69,16 +72,19 @@ def _compiled() -> Kernels | None:
         compiled_products.prepare,
         compiled_products.write_log_densities,
         compiled_products.add_sums,
+        compiled_cells.write_cells,
         compiled_posterior.normalise_in_place,
     )
 
 
-def _write_log_densities(_: CovarianceStructure, features: Vector, coefficients: Vector, out: Vector) -> None:
+def _write_log_densities(_: FeatureMap, features: Vector, coefficients: Vector, out: Vector) -> None:
     np.matmul(coefficients.T, features, out=out)
 
 
-def _add_sums(_: CovarianceStructure, features: Vector, responsibilities: Vector, total: Vector) -> None:
+def _add_sums(_: FeatureMap, features: Vector, responsibilities: Vector, total: Vector) -> None:
     total += features @ responsibilities.T
 
 
-NUMPY = Kernels("numpy", n_features, write_features, _write_log_densities, _add_sums, normalise_in_place)
+NUMPY = Kernels(
+    "numpy", n_features, write_features, _write_log_densities, _add_sums, CellFeatures.write, normalise_in_place
+)

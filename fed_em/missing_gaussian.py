@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from fed_em.covariance import CovarianceStructure, Whitening, covariance_matrices, n_second_moments
 from fed_em.errors import CallerError
-from fed_em.expected_moments import LOG_2PI, ExpectedMoments
+from fed_em.expected_moments import ExpectedMoments
 from fed_em.gaussian_densities import LARGEST_CONDITION, conditions
 from fed_em.missing_blocks import MissingBlocks
 from fed_em.missing_patterns import PatternBatch, pattern_batches
@@ -42,6 +42,7 @@ from fed_em.observed_blocks import ObservedBlocks, cholesky
 from fed_em.posterior import normalise_in_place
 from fed_em.records import Records
 from fed_em.row_blocks import over_segments, rows_in_block
+from fed_em.uncorrelated import UncorrelatedComponents
 
 Vector = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -119,6 +120,13 @@ class GaussianComponents:
         _ = self._whitening
         return self._as_matrices(self.covariances)
 
+    @cached_property
+    def uncorrelated(self) -> UncorrelatedComponents:
+        """The components, of diag or spherical structure; raises as `log_factors`."""
+        _ = self._whitening
+        variances = np.broadcast_to(self.covariances.reshape(len(self.means), -1), self.means.shape)
+        return UncorrelatedComponents(self.means, variances, self._accurate_about_origin)
+
     @property
     def block_rows(self) -> int:
         """Rows to be treated at one time."""
@@ -190,7 +198,7 @@ class GaussianComponents:
             CollapsedComponent: a covariance is not positive definite, naming the component.
         """
         if self.structure in ("diag", "spherical"):
-            expected, variances = _Uncorrelated.of(self, rows).conditional()
+            expected, variances = _Uncorrelated.of(self.uncorrelated, rows).conditional()
             return expected, expected**2 + variances
         n_components, n_columns = self.means.shape
         upper, right = np.triu_indices(n_columns)
@@ -261,7 +269,7 @@ class GaussianComponents:
     def _groups(self, rows: Vector) -> Iterator[tuple[Places | slice, Sequence[tuple[Which, _Group]]]]:
         """Places of rows, with what treats them for each set of components."""
         if self.structure in ("diag", "spherical"):
-            yield slice(None), [(slice(None), _Uncorrelated.of(self, rows))]
+            yield slice(None), [(slice(None), _Uncorrelated.of(self.uncorrelated, rows))]
             return
         for batch in pattern_batches(rows, self.means.size * rows.shape[1]):
             yield batch.places, self._of_batch(batch)
@@ -293,60 +301,32 @@ class GaussianComponents:
 class _Uncorrelated:
     """Rows of any patterns under components without covariances. Implements `_Group`.
 
-    Log-densities are linear in x, x² and whether x is observed, and so are the moments: one matrix product each. Components for
-    which the former would cancel, by the bound of `fed_em.gaussian_densities`, are computed from differences.
-
     Attributes:
-        means, variances: `(K, D)`.
-        accurate: Of which components the product is accurate, `(K,)`.
-        features: `(n, 4 D)`: x, x², 1 where observed, 1 where missing; the first two are 0 there.
+        components: The components.
+        features: Of the rows, `(4 D, n)`.
     """
 
-    means: Vector
-    variances: Vector
-    accurate: NDArray[np.bool_]
+    components: UncorrelatedComponents
     features: Vector
 
     @classmethod
-    def of(cls, components: GaussianComponents, rows: Vector) -> _Uncorrelated:
-        """The variances of either structure, with the rows `(n, D)`."""
-        n_components = len(components.means)
-        _ = components.log_factors  # checks them
-        variances = np.broadcast_to(components.covariances.reshape(n_components, -1), components.means.shape)
-        missing = np.isnan(rows)
-        cells = np.where(missing, 0.0, rows)
-        features = np.concatenate((cells, cells**2, ~missing, missing), axis=1)
-        return cls(components.means, variances, components._accurate_about_origin, features)
-
-    @property
-    def cells(self) -> Vector:
-        """`(n, D)`, 0 where missing."""
-        return self.features[:, : self.means.shape[1]]
+    def of(cls, components: UncorrelatedComponents, rows: Vector) -> _Uncorrelated:
+        """The features of rows `(n, D)`."""
+        features = np.empty((components.n_features, len(rows)))
+        components.write_features(rows.T, features)
+        return cls(components, features)
 
     def log_densities(self) -> Vector:
-        n_columns = self.means.shape[1]
-        constants = np.log(self.variances) + LOG_2PI
-        scaled = self.means / self.variances
-        coefficients = (scaled, -0.5 / self.variances, -0.5 * (scaled * self.means + constants))
-        out = np.asarray(np.concatenate(coefficients, axis=1) @ self.features[:, : 3 * n_columns].T)
-        observed = self.features[:, 2 * n_columns : 3 * n_columns]
-        for k in np.flatnonzero(~self.accurate):
-            deviations = (self.cells - self.means[k]) * observed
-            out[k] = -0.5 * (deviations**2 @ (1.0 / self.variances[k]) + observed @ constants[k])
-        return out
+        return self.components.log_densities(self.features)
 
     def conditional(self) -> tuple[Vector, Vector]:
         """Mean and variance of every cell given the observed ones, `(K, n, D)` each."""
-        unseen = self.features[:, 3 * self.means.shape[1] :] > 0
-        expected = np.where(unseen, self.means[:, np.newaxis], self.cells)
-        return expected, np.where(unseen, self.variances[:, np.newaxis], 0.0)
+        cells, _, observed, _ = (part.T for part in np.split(self.features, 4))
+        expected = np.where(observed > 0, cells, self.components.means[:, np.newaxis])
+        return expected, np.where(observed > 0, 0.0, self.components.variances[:, np.newaxis])
 
     def moments(self, responsibilities: Vector) -> ExpectedMoments:
-        first, second, _, unseen = np.split(responsibilities @ self.features, 4, axis=1)
-        first = first + unseen * self.means
-        second = second + unseen * (self.means**2 + self.variances)
-        entropy = 0.5 * unseen * (1 + LOG_2PI + np.log(self.variances))
-        return ExpectedMoments(first, second, float(entropy.sum()))
+        return self.components.moments(responsibilities @ self.features.T)
 
 
 def expected_sums(

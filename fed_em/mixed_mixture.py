@@ -11,35 +11,32 @@ and `fed_em.discrete_columns`.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, xlogy
 
-from fed_em.blas import one_blas_thread
 from fed_em.chart import Chart, PartialChart
 from fed_em.columns import ColumnSchema
 from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure, covariance_matrices, covariance_shape
 from fed_em.description import check_real, check_whole_number, nearest, read_mapping
 from fed_em.discrete_chart import DiscreteChart
 from fed_em.discrete_columns import LOG_FACTORIALS, DiscreteColumns
-from fed_em.errors import CallerError, FedEmError, NotEvaluated
-from fed_em.expected_moments import ExpectedMoments
+from fed_em.errors import CallerError
 from fed_em.gaussian_chart import GaussianChart
 from fed_em.gaussian_mixture import LOG_DENSITY_BOUND, GaussianMixtureModel
 from fed_em.kernels import kernels_for
 from fed_em.layout import Block, Layout
-from fed_em.missing_gaussian import GaussianComponents, weighted_sum
+from fed_em.missing_gaussian import GaussianComponents
+from fed_em.mixed_e_step import MixedEStep
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import COUNT, ENTROPY, LOG_LIKELIHOOD, MISSING_ENTROPY, Rows
 from fed_em.parameters import Parameters
 from fed_em.records import Records
-from fed_em.row_blocks import over_segments, rows_in_block
 from fed_em.silence import check_held, keep_held, silence
 from fed_em.sphere_chart import WeightsChart
 from fed_em.statistics import Statistics
@@ -53,7 +50,6 @@ from fed_em.tenant_mixing import (
 )
 
 Vector = NDArray[np.float64]
-T = TypeVar("T")
 
 FAMILY = "mixed-mixture"
 
@@ -64,58 +60,6 @@ _WEIGHTS, _MEANS, _COVARIANCES = "weights", "means", "covariances"
 _EMPTY_COMPONENT = 10 * np.finfo(np.float64).eps
 
 _WEIGHT_SUM_TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class _Posterior:
-    """What an E-step finds in one block of records.
-
-    Attributes:
-        part: Which records.
-        log_densities, entropies: `(n,)`, in nats, unweighted.
-        responsibilities: `(K, n)`, times the weights.
-        features: Of the discrete columns, `(F, n)`.
-        log_factorials: `(n,)`.
-        moments: Of the Gaussian columns, None if there are none.
-    """
-
-    part: slice
-    log_densities: Vector
-    entropies: Vector
-    responsibilities: Vector
-    features: Vector
-    log_factorials: Vector
-    moments: ExpectedMoments | None
-
-    def sums(self, weights: Vector | None) -> _Sums:
-        """What the records add to the statistics; weights `(n,)`, None for ones."""
-        return _Sums(
-            weighted_sum(self.log_densities, weights),
-            weighted_sum(self.entropies, weights),
-            weighted_sum(self.log_factorials, weights),
-            self.responsibilities.sum(axis=1),
-            self.responsibilities @ self.features.T,
-            self.moments,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """Sums over a block of records.
-
-    Attributes:
-        log_likelihood, entropy, log_factorials: Weighted, in nats.
-        responsibilities: `(K,)`.
-        features: `(K, F)`, of the discrete columns.
-        moments: As in the posterior.
-    """
-
-    log_likelihood: float
-    entropy: float
-    log_factorials: float
-    responsibilities: Vector
-    features: Vector
-    moments: ExpectedMoments | None
 
 
 @dataclass(frozen=True)
@@ -310,68 +254,34 @@ class MixedMixtureModel:
         """
         if self.mixing is not None:
             return e_step_at_home(self, parameters, rows, layout)
-        records = Records.of(rows).of_positive_weight()
-        statistics = Statistics.zero(self.layout() if layout is None else layout)
-        sums = np.zeros((self.n_components, self.discrete.n_features))
+        records = self._checked(rows).of_positive_weight()
+        sums = self._e_step(parameters, records).sums(records)
+        parts: dict[str, Vector | float] = {
+            COUNT: records.total_weight,
+            LOG_LIKELIHOOD: sums.log_likelihood,
+            ENTROPY: sums.entropy,
+            RESPONSIBILITIES: sums.responsibilities,
+        }
+        if sums.moments is not None:
+            parts |= {"first": sums.moments.first, "second": sums.moments.second}
+            parts[MISSING_ENTROPY] = sums.moments.missing_entropy
+        if len(self.schema.poisson):
+            parts[LOG_FACTORIALS] = sums.log_factorials
+        parts |= {name: sums.discrete[:, place] for name, place in self.discrete.statistic_slices.items()}
+        return Statistics.of(self.layout() if layout is None else layout, parts)
 
-        def of_block(block: _Posterior) -> _Sums:
-            return block.sums(None if records.weights is None else records.weights[block.part])
-
-        for part in self._over_blocks(of_block, parameters, records):
-            statistics[LOG_LIKELIHOOD][...] += part.log_likelihood
-            statistics[ENTROPY][...] += part.entropy
-            statistics[RESPONSIBILITIES][...] += part.responsibilities
-            if part.moments is not None:
-                statistics["first"][...] += part.moments.first
-                statistics["second"][...] += part.moments.second
-                statistics[MISSING_ENTROPY][...] += part.moments.missing_entropy
-            if len(self.schema.poisson):
-                statistics[LOG_FACTORIALS][...] += part.log_factorials
-            sums += part.features
-        statistics[COUNT][...] = records.total_weight
-        for name, place in self.discrete.statistic_slices.items():
-            statistics[name][...] = sums[:, place]
-        return statistics
-
-    def _over_blocks(self, work: Callable[[_Posterior], T], parameters: Parameters, records: Records) -> Iterator[T]:
-        """`work` of the posterior of each block of the records, in their order, over threads (`fed_em.row_blocks`)."""
+    def _checked(self, rows: Rows | Records) -> Records:
+        records = Records.of(rows)
         self.schema.check_width(records.rows)
-        coefficients = self.discrete.coefficients(parameters)
+        records.check_labels(self.n_components)
+        return records
+
+    def _e_step(self, parameters: Parameters, records: Records) -> MixedEStep:
         components = None
         if self.gaussian is not None:
             components = GaussianComponents(self.covariance, parameters[_MEANS], parameters[_COVARIANCES])
-
-        def of_block(block: tuple[slice, Records]) -> T:
-            part, shown = block
-            with np.errstate(all="ignore"):
-                features = self.discrete.features(shown.rows)
-                if not self.discrete.all_fit(shown.rows, features) or np.isinf(shown.rows).any():
-                    self.schema.check_rows(records.rows)
-                joint = shown.log_prior_joint(parameters[_WEIGHTS])
-                joint += self.discrete.log_densities(coefficients, features)
-                return work(self._posterior(part, shown, joint, features, components))
-
-        entries = self.discrete.n_features + self.n_components * (len(self.schema.gaussian) + 3)
-        with one_blas_thread():
-            yield from over_segments(of_block, list(records.blocks(rows_in_block(entries))))
-
-    def _posterior(
-        self, part: slice, block: Records, joint: Vector, features: Vector, components: GaussianComponents | None
-    ) -> _Posterior:
-        """The posterior of a block, from `joint` `(K, n)`, log density of all but the Gaussian columns; it is overwritten."""
-        log_factorials = self.discrete.log_factorials(block.rows)
-        moments = None
-        if components is not None:
-            of_gaussian = block.rows[:, self.schema.gaussian]
-            log_densities, entropies, moments = components.posterior(joint, of_gaussian, block.weights)
-        else:
-            log_densities, entropies = kernels_for(len(block)).normalise_in_place(joint)
-            if block.weights is not None:
-                joint *= block.weights
-        if not np.isfinite(log_densities).all():
-            raise _no_density()
-        log_densities -= log_factorials
-        return _Posterior(part, log_densities, entropies, joint, features, log_factorials, moments)
+        coefficients, kernels = self.discrete.coefficients(parameters), kernels_for(len(records))
+        return MixedEStep(self.discrete, coefficients, components, parameters[_WEIGHTS], kernels)
 
     def m_step(self, statistics: Statistics, parameters: Parameters, held: tuple[int, ...] = ()) -> Parameters:
         """The maximiser: the posterior modes of `fed_em.priors` and `fed_em.mixed_priors`, without a prior the likelihood's.
@@ -502,25 +412,13 @@ class MixedMixtureModel:
 
     def log_prob(self, parameters: Parameters, rows: Rows | Records) -> Vector:
         """Log density of the observed cells of each row, and its label, `(n,)`, in nats; raises as `e_step` does."""
-        records = replace(Records.of(rows), weights=None)
-        out = np.empty(len(records))
-
-        def keep(block: _Posterior) -> None:
-            out[block.part] = block.log_densities
-
-        deque(self._over_blocks(keep, parameters, records), maxlen=0)
-        return out
+        records = self._checked(rows)
+        return self._e_step(parameters, records).posterior(records)[0]
 
     def responsibilities(self, parameters: Parameters, rows: Rows | Records) -> Vector:
         """Posterior probabilities of the components, `(n, K)`, rows summing to 1, without weights; raises as `e_step` does."""
-        records = replace(Records.of(rows), weights=None)
-        out = np.empty((len(records), self.n_components))
-
-        def keep(block: _Posterior) -> None:
-            out[block.part] = block.responsibilities.T
-
-        deque(self._over_blocks(keep, parameters, records), maxlen=0)
-        return out
+        records = self._checked(rows)
+        return self._e_step(parameters, records).posterior(records)[1]
 
     def sample(self, parameters: Parameters, n: int, generator: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
         """`n` independent complete rows `(n, D)` and the component `(n,)` that each was drawn from."""
@@ -546,10 +444,3 @@ def bound_of_log_density(schema: ColumnSchema) -> Block:
     upper = schema.upper_counts
     of_counts = float((upper + gammaln(upper + 1)).sum()) if len(upper) else 0.0
     return Block(LOG_LIKELIHOOD, (), LOG_DENSITY_BOUND + of_counts, "declared bound of a log-density")
-
-
-def _no_density() -> FedEmError:
-    return NotEvaluated(
-        "no component can show a row: its density is zero",
-        remedy="use a prior, which leaves no probability at zero, scale the columns, or start elsewhere",
-    )

@@ -155,7 +155,7 @@ class MixedMomentsModel:
             weights = np.ones(len(block)) if block.weights is None else block.weights
             sums += self.discrete.features(block.rows) @ weights
             if len(self.schema.poisson):
-                statistics[LOG_FACTORIALS][...] += self.discrete.log_factorials(block.rows) @ weights
+                statistics[LOG_FACTORIALS][...] += self.discrete.log_factorials(block.rows.T) @ weights
         for name, places in self.discrete.statistic_slices.items():
             statistics[name][...] = sums[places]
         return statistics
@@ -223,7 +223,7 @@ class MixedMomentsModel:
         coefficients, out = self.discrete.coefficients(parameters), np.zeros(len(records))
         for part, block in self._blocks(records):
             out[part] = self.discrete.log_densities(coefficients, self.discrete.features(block.rows))[0]
-            out[part] -= self.discrete.log_factorials(block.rows)
+            out[part] -= self.discrete.log_factorials(block.rows.T)
         if self.gaussian is not None:
             out += self.gaussian.log_prob(_of_gaussian(parameters), records.rows[:, self.schema.gaussian])
         return out

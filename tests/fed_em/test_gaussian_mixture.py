@@ -20,6 +20,7 @@ from fed_em.priors import GaussianMixturePrior
 from fed_em.totals import TotalOfRows
 from tests.fed_em.conformance import ModelConformance
 from tests.fed_em.kernel_choice import both_kernels as both_kernels  # noqa: PLC0414  every test runs twice
+from tests.fed_em.row_statistics import gaussian_statistics
 
 Vector = NDArray[np.float64]
 
@@ -80,6 +81,9 @@ class GaussianMixtureConformance(ModelConformance):
             for weight, mean, matrix in components(self.structure, parameters)
         ]
         return math.log(sum(densities))
+
+    def statistics_by_definition(self, parameters: Parameters, row: Vector, component: int) -> dict[str, Vector]:
+        return gaussian_statistics(self.structure, parameters, row, component, self.model().missing)
 
     def nearby(self, parameters: Parameters, generator: np.random.Generator, size: float) -> Parameters:
         weights = parameters["weights"] * np.exp(size * generator.standard_normal(2))

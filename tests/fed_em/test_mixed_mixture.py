@@ -8,8 +8,6 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import bernoulli, beta, dirichlet, gamma, multivariate_normal, poisson
 
@@ -19,6 +17,7 @@ from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure, covari
 from fed_em.em import Stopping, Summed, fit
 from fed_em.errors import CallerError, FedEmError
 from fed_em.gaussian_mixture import GaussianMixtureModel
+from fed_em.mixed_e_step import MixedEStep
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import COUNT, LOG_LIKELIHOOD, ComponentModel
@@ -29,7 +28,8 @@ from fed_em.silence import held_entries, silence
 from fed_em.statistics import Statistics
 from fed_em.totals import IncrementalTotal, TotalOfRows
 from fed_em_protocols.encoding import Encoding
-from tests.fed_em.conformance import INHERITED, ModelConformance
+from tests.fed_em.conformance import ModelConformance
+from tests.fed_em.row_statistics import discrete_statistics, gaussian_statistics
 
 Vector = NDArray[np.float64]
 
@@ -118,6 +118,22 @@ def density_by_definition(model: MixedMixtureModel, parameters: Parameters, row:
     return float(density)
 
 
+def cells_at_the_ends(schema: ColumnSchema, bounds: Vector, n: int, generator: np.random.Generator) -> Vector:
+    """Complete rows `(n, D)` of the extreme values that the columns admit; bounds `(D,)`."""
+    rows = np.empty((n, len(schema.columns)))
+    for d, column in enumerate(schema.columns):
+        match column:
+            case GaussianColumn():
+                rows[:, d] = generator.choice([-1.0, 1.0], n) * bounds[d]
+            case CategoricalColumn():
+                rows[:, d] = generator.integers(len(column.levels), size=n)
+            case BernoulliColumn():
+                rows[:, d] = generator.integers(2, size=n)
+            case PoissonColumn():
+                rows[:, d] = generator.choice([0.0, column.upper], n)
+    return rows
+
+
 class MixedConformance(ModelConformance):
     structure: CovarianceStructure = "full"
     prior: MixedMixturePrior | None = None
@@ -152,28 +168,15 @@ class MixedConformance(ModelConformance):
                 arrays["level_probabilities"][:, levels] = part / part.sum(axis=1, keepdims=True)
         return Parameters(arrays)
 
-    @given(bounds=st.lists(st.floats(0.1, 3.0), min_size=2, max_size=2), n=st.integers(1, 40), seed=st.integers(0, 999))
-    @INHERITED
-    def test_statistics_stay_within_the_bounds_of_the_layout(self, bounds: list[float], n: int, seed: int) -> None:
-        """Complete rows at the corners of what the columns can hold."""
-        model, generator = self.model(), np.random.default_rng(seed)
-        schema, column_bounds = model.schema, np.ones(model.n_columns)
-        rows = np.empty((n, model.n_columns))
-        for d, column in enumerate(schema.columns):
-            match column:
-                case GaussianColumn():
-                    column_bounds[d] = bounds[d % 2]
-                    rows[:, d] = generator.choice([-1.0, 1.0], n) * column_bounds[d]
-                case CategoricalColumn():
-                    rows[:, d] = generator.integers(len(column.levels), size=n)
-                case BernoulliColumn():
-                    rows[:, d] = generator.integers(2, size=n)
-                case PoissonColumn():
-                    rows[:, d] = generator.choice([0.0, column.upper], n)
-        layout = model.layout(column_bounds)
-        statistics = model.e_step(self.start(), rows, layout)
-        for block in layout:
-            assert np.abs(statistics[block.name]).max() <= n * block.bound * (1 + 1e-12), block.name
+    def statistics_by_definition(self, parameters: Parameters, row: Vector, component: int) -> dict[str, Vector]:
+        schema = self.model().schema
+        sums = discrete_statistics(schema, row, component, len(parameters["weights"]))
+        if not len(schema.gaussian):
+            return sums
+        return sums | gaussian_statistics(self.structure, parameters, row[schema.gaussian], component, missing=True)
+
+    def rows_at_the_ends(self, column_bounds: Vector, n: int, generator: np.random.Generator) -> Vector:
+        return cells_at_the_ends(self.model().schema, column_bounds, n, generator)
 
     def test_the_free_energy_at_the_parameters_of_the_e_step_is_the_log_likelihood(self) -> None:
         model, rows, at = self.model(), self.rows(300), self.start()
@@ -555,6 +558,8 @@ def test_the_number_of_threads_changes_no_bit(
     structure: CovarianceStructure | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(row_blocks, "_MEMORY_ENTRIES", 1)  # blocks of 256 rows
+    monkeypatch.setattr(row_blocks, "_CACHE_ENTRIES", 1)  # and of 216
+    monkeypatch.setattr(row_blocks, "_BLOCKS_IN_SEGMENT", 1)
     generator = np.random.default_rng(4)
     model = mixed(structure) if structure else TestLatentClass().model()
     at = parameters_of(structure) if structure else TestLatentClass().truth()
@@ -562,10 +567,8 @@ def test_the_number_of_threads_changes_no_bit(
     rows[generator.random(rows.shape) < 0.2] = np.nan
     records = Records(rows, generator.random(2000))
     found, threads_seen = [], set[int]()
-    posterior = MixedMixtureModel._posterior
-    monkeypatch.setattr(
-        MixedMixtureModel, "_posterior", lambda *all: threads_seen.add(threading.get_ident()) or posterior(*all)
-    )
+    joint = MixedEStep._write_joint
+    monkeypatch.setattr(MixedEStep, "_write_joint", lambda *all: threads_seen.add(threading.get_ident()) or joint(*all))
     for threads in (1, 2, 5):
         with row_blocks.use_threads(threads):
             arrays = model.e_step(at, records).vector, model.responsibilities(at, rows), model.log_prob(at, rows)

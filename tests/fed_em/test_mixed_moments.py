@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fed_em.broadcast import Broadcast
-from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, GaussianColumn, PoissonColumn
+from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, PoissonColumn
 from fed_em.coordinates import Coordinates
 from fed_em.em import Stopping
 from fed_em.errors import CallerError
@@ -19,12 +19,20 @@ from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_moments import MixedMomentsModel, possible, standard_columns, start_from_mixed_moments
 from fed_em.model import Model
 from fed_em.parameters import Parameters
-from fed_em.records import Records
 from fed_em.standardised_fit import StandardisedFit, first_round, fit_standardised
 from fed_em.statistics import Statistics
 from fed_em.totals import TotalOfRows
 from tests.fed_em.conformance import INHERITED, ModelConformance
-from tests.fed_em.test_mixed_mixture import ITEMS, SCHEMA, blanked, density_by_definition, mixed, parameters_of
+from tests.fed_em.row_statistics import discrete_statistics
+from tests.fed_em.test_mixed_mixture import (
+    ITEMS,
+    SCHEMA,
+    blanked,
+    cells_at_the_ends,
+    density_by_definition,
+    mixed,
+    parameters_of,
+)
 
 Vector = NDArray[np.float64]
 
@@ -60,18 +68,14 @@ class TestMixedMoments(ModelConformance):
             arrays["level_probabilities"][:, levels] = part / part.sum(axis=1, keepdims=True)
         return Parameters(arrays)
 
-    @given(n=st.integers(1, 40), seed=st.integers(0, 999))
-    @INHERITED
-    def test_statistics_stay_within_the_bounds_of_the_layout(self, n: int, seed: int) -> None:
-        generator, bounds = np.random.default_rng(seed), np.full(SCHEMA.gaussian.size, 2.5)
-        rows = blanked(cells_at_the_ends(SCHEMA, bounds, n, generator), 0.3, seed)
-        model, column_bounds = self.model(), np.ones(len(SCHEMA.columns))
-        column_bounds[SCHEMA.gaussian] = bounds
-        layout = model.layout(column_bounds)
-        for row in rows:
-            statistics = model.e_step(self.start(), row[np.newaxis], layout)
-            for block in layout:
-                assert np.abs(statistics[block.name]).max() <= block.bound * (1 + 1e-12), block.name
+    def statistics_by_definition(self, parameters: Parameters, row: Vector, component: int) -> dict[str, Vector]:
+        sums, cells = discrete_statistics(SCHEMA, row, component, 1), row[SCHEMA.gaussian]
+        del sums["responsibilities"]
+        values = {"observed": ~np.isnan(cells), "first": np.nan_to_num(cells), "second": np.nan_to_num(cells) ** 2}
+        return sums | values
+
+    def rows_at_the_ends(self, column_bounds: Vector, n: int, generator: np.random.Generator) -> Vector:
+        return blanked(cells_at_the_ends(SCHEMA, column_bounds, n, generator), 0.3)
 
     def test_one_step_gives_frequencies_and_moments_of_observed_cells(self) -> None:
         model, rows = self.model(), self.rows(300)
@@ -84,12 +88,6 @@ class TestMixedMoments(ModelConformance):
         np.testing.assert_allclose(moments["level_probabilities"][0, :3], shares, rtol=1e-12)
         np.testing.assert_allclose(moments["success_probabilities"][0], np.nanmean(rows[:, [3, 6]], axis=0), rtol=1e-12)
         assert moments["rates"][0, 0] == pytest.approx(np.nanmean(rows[:, 2]), rel=1e-12)
-
-    def test_a_weight_counts_as_so_many_rows(self) -> None:
-        model, rows = self.model(), self.rows(30)
-        weighted = model.e_step(self.start(), Records(rows, np.full(30, 2.0), weight_bound=2.0))
-        twice = model.e_step(self.start(), np.concatenate([rows, rows]))
-        np.testing.assert_allclose(weighted.vector, twice.vector, rtol=1e-12)
 
     def test_the_free_energy_is_the_log_likelihood(self) -> None:
         model, rows = self.model(), self.rows(300)
@@ -119,22 +117,6 @@ class TestOfLatentClasses:
         assert set(moments) == {"weights", "level_probabilities"}
         assert moments["level_probabilities"][0, 1] == pytest.approx(np.nanmean(rows[:, 0]))
         assert model.free_energy(statistics, moments) == pytest.approx(model.log_prob(moments, rows).sum())
-
-
-def cells_at_the_ends(schema: ColumnSchema, bounds: Vector, n: int, generator: np.random.Generator) -> Vector:
-    """Rows of the extreme values that the columns admit."""
-    rows, of_gaussian = np.empty((n, len(schema.columns))), iter(bounds)
-    for d, column in enumerate(schema.columns):
-        match column:
-            case GaussianColumn():
-                rows[:, d] = generator.choice([-1.0, 1.0], n) * next(of_gaussian)
-            case CategoricalColumn():
-                rows[:, d] = generator.integers(len(column.levels), size=n)
-            case BernoulliColumn():
-                rows[:, d] = generator.integers(2, size=n)
-            case PoissonColumn():
-                rows[:, d] = generator.choice([0.0, column.upper], n)
-    return rows
 
 
 class TestStarts:
