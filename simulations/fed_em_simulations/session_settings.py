@@ -14,7 +14,7 @@ from fed_em.em import Stopping
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.parameters import Parameters
 from fed_em_protocols.configuration import Table
-from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
+from fed_em_protocols.limits import MAX_TENANTS, MAX_WINDOW_ROUNDS
 from fed_em_server.configuration import TimesTable
 from fed_em_server.session import Watcher
 from fed_em_simulations.attendance import WAITING
@@ -49,14 +49,12 @@ class SessionSettings(Table):
     trouble: tuple[AnyTrouble, ...] = ()
     """What else happens, in the order in which each draws and twists."""
     costs: CostSettings = CostSettings()
-    cipher: Literal["real", "costed"] = "real"
-    """`costed`: cryptography is replaced by what it costs, so that there may be thousands of tenants."""
-    costed_from: Annotated[int, Field(ge=3)] | None = None
-    """With so many tenants or more it is `costed`, whatever else is said; results and report say of which sessions."""
+    costed_from: Annotated[int, Field(ge=3, le=MAX_TENANTS + 1)] = MAX_TENANTS + 1
+    """With so many tenants or more, cryptography is replaced by what it costs, and report and table say so. With fewer it is real."""
 
     def cipher_of(self, n: int) -> Literal["real", "costed"]:
         """The cipher of a session of n tenants."""
-        return "costed" if self.costed_from is not None and n >= self.costed_from else self.cipher
+        return "costed" if n >= self.costed_from else "real"
 
     def federation(
         self, ground: CommonGround, trouble: Sequence[Trouble] = (), watchers: Sequence[Watcher] = ()
