@@ -52,16 +52,19 @@ class DividedTable(Table):
     label: str | None = None
     """A column with each row's class: spread over tenants by `mixing`, and what components are compared with (ARI)."""
     mixing: DirichletMixing | None = None
+    """How the rows of each class are spread."""
     tilt: Annotated[FiniteFloat, Field(gt=0)] | None = None
     """Spreads rows by what they are: by about how many standard deviations a tenant's mean is off, up to 1 or so (`homes_by_tilt`)."""
     tenants: Annotated[int, Field(ge=1, le=MOST_TENANTS)] = 20
     """How many; without meaning where `by` says who they are."""
     sizes: SizeSkew = SizeSkew()
+    """How unlike the sizes of tenants are to be; without meaning where `by` says who they are."""
     features: FeatureShift | None = None
     """Numbers that are measured otherwise at each site. Other kinds of columns are shifted by `tilt`."""
     missing: MissingCells | None = None
     """Cells of rows to train on that go missing, besides those that are."""
     held_out: Annotated[FiniteFloat, Field(gt=0, lt=1)] = 0.2
+    """Probability that a row is kept out of the training."""
 
     @model_validator(mode="after")
     def _is_divided_once(self) -> Self:

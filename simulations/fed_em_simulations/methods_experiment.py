@@ -71,14 +71,21 @@ class MethodsExperiment(Experiment):
     )  # fmt: skip
 
     experiment: Literal["methods"] = "methods"
+    """Which experiment it is."""
     data: Data
+    """The tenants and their rows."""
     attendance: Attendance = Attendance()
+    """Who answers in each round."""
     model: MixtureToFit = MixtureToFit()
+    """What is fitted."""
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 60
+    """Of the methods that have any."""
     starts: Annotated[int, Field(ge=0)] = 10
     """Starts that run side by side, of which every method begins at the best; 0: at the one that a session draws."""
     methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = METHODS
+    """Which are run; `protocol` is a session of the real protocol, and needs `starts = 0`."""
     costs: CostSettings = CostSettings()
+    """What messages and work cost in virtual time."""
 
     @property
     def charts(self) -> tuple[Chart, ...]:

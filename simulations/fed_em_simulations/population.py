@@ -87,17 +87,24 @@ class Heterogeneity(Table):
     """In what tenants differ; in nothing by default."""
 
     mixing: DirichletMixing | None = None
+    """In the shares of the components."""
     features: FeatureShift | None = None
+    """In how they measure numbers, and in what labels, yes and no, and counts are drawn by."""
     shapes: CovarianceShift | None = None
+    """In the shapes of the components."""
     sizes: SizeSkew = SizeSkew()
+    """In how many rows they have."""
     missing: MissingCells | None = None
+    """In which cells they lack."""
     labels: LabelAvailability | None = None
+    """In whether they know the components of their rows."""
 
 
 class Population(Table):
     """Tenants to be drawn."""
 
     tenants: Annotated[int, Field(ge=1, le=MOST_TENANTS)] = 20
+    """How many."""
     rows: Annotated[int, Field(ge=1)] = 3000
     """To train on, of all tenants together."""
     held_out: Annotated[int, Field(ge=1)] = 200
@@ -105,6 +112,7 @@ class Population(Table):
     truth: KnownTruth = KnownMixture()
     """A Gaussian mixture; with `kind = "mixed"` one over columns of mixed kinds."""
     heterogeneity: Heterogeneity = Heterogeneity()
+    """In what tenants differ."""
 
     @model_validator(mode="after")
     def _has_rows_enough(self) -> Self:

@@ -40,10 +40,12 @@ class SessionSettings(Table):
     mass_floor: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     """In records; 0: no gate."""
     window_rounds: Annotated[int, Field(ge=1, le=MAX_WINDOW_ROUNDS)] = 64
+    """W, rounds that one set-up of keys serves."""
     optimiser: Literal["em", "squarem", "lbfgs"] = "em"
     workers: Annotated[int, Field(ge=1)] = 1
     """Processes that play the tenants of one session, besides those that play several sessions at a time."""
     times: TimesTable = WAITING
+    """How long the server waits, in virtual seconds."""
     stragglers: OverTenants | None = None
     """Seconds by which uploads are late, drawn anew in every sum."""
     trouble: tuple[AnyTrouble, ...] = ()

@@ -102,11 +102,17 @@ class SessionsExperiment(Experiment):
     keys: ClassVar[tuple[str, ...]] = ()
 
     experiment: Literal["session"] = "session"
+    """Which experiment it is."""
     data: Data
+    """The tenants and their rows."""
     attendance: Attendance = Attendance()
+    """Who uploads in each round."""
     model: MixtureToFit = MixtureToFit()
+    """What is fitted."""
     session: SessionSettings = SessionSettings()
+    """Trust, deadlines, trouble and costs."""
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 40
+    """Sums behind the first, which is of the moments."""
     show: Annotated[tuple[ChartName, ...], Field(min_length=1)] = ("first_attempt", "loss")
     """Charts of the report; the table has everything."""
 
