@@ -2,6 +2,7 @@
 
 protocols/fed_em_protocols/wire/*_pb2.py, .pyi    from wire/*.proto
 docs/transitions.md                               from the tables in transitions.py
+docs/scenario-fields.md                           from the settings of simulations
 deploy/observability/, docs/observability.md      from metric_catalogue.py and the objectives
 """
 
@@ -31,6 +32,8 @@ from fed_em_protocols.transitions import (
 )
 from fed_em_server.observability.alert_rules import DOCUMENTATION
 from fed_em_server.observability.generate import generated as observability
+from tests.scenario_fields import PAGE as SCENARIO_FIELDS
+from tests.scenario_fields import scenario_fields_page
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROTOCOLS = REPOSITORY / "protocols"
@@ -60,6 +63,7 @@ def generate(folder: Path) -> None:
         raise SystemExit(f"protoc failed with status {status}")
     (folder / "docs").mkdir(exist_ok=True)
     (folder / TRANSITIONS).write_text(transitions_page(), encoding="utf-8")
+    (folder / SCENARIO_FIELDS).write_text(scenario_fields_page(), encoding="utf-8")
     for name, text in _observability().items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
@@ -179,7 +183,7 @@ def main() -> None:
         generate(Path(folder))
         stale = [
             name
-            for name in (*WIRE, TRANSITIONS, *_observability())
+            for name in (*WIRE, TRANSITIONS, SCENARIO_FIELDS, *_observability())
             if (REPOSITORY / name).read_bytes() != (Path(folder) / name).read_bytes()
         ]
     if stale:

@@ -23,6 +23,7 @@ from fed_em.records import Records
 from fed_em.standardised_fit import fit_standardised
 from fed_em.totals import TotalOfRows
 from fed_em_simulations.attendance import Pattern
+from fed_em_simulations.costs import TYPICAL, CostModel
 from fed_em_simulations.population import Tenants
 
 Vector = NDArray[np.float64]
@@ -45,6 +46,7 @@ class CommonGround:
         optimum: Where pooled EM ends from there.
         optimum_rounds: How many sums that took.
         seed: Of the start, and of what a method draws itself.
+        costs: What messages and work cost in virtual time.
     """
 
     model: Mixture
@@ -56,6 +58,7 @@ class CommonGround:
     optimum: Parameters
     optimum_rounds: int
     seed: int
+    costs: CostModel = TYPICAL
 
 
 def _ranges(tenants: Tenants) -> tuple[Vector, Vector]:
@@ -66,7 +69,9 @@ def _ranges(tenants: Tenants) -> tuple[Vector, Vector]:
     return low - margin, high + margin
 
 
-def common_ground(model: Mixture, tenants: Tenants, pattern: Pattern, starts: int, seed: int) -> CommonGround:
+def common_ground(
+    model: Mixture, tenants: Tenants, pattern: Pattern, starts: int, seed: int, costs: CostModel = TYPICAL
+) -> CommonGround:
     """Standardise, find the best of so many starts, and the optimum from there.
 
     Args:
@@ -75,6 +80,7 @@ def common_ground(model: Mixture, tenants: Tenants, pattern: Pattern, starts: in
         pattern: Who will answer.
         starts: How many; 0: one draw, that of a session of this seed without `starts`.
         seed: Of the starts; at least 0.
+        costs: What messages and work cost.
 
     Raises:
         FedEmError: a column is constant, or a fit fails.
@@ -91,4 +97,6 @@ def common_ground(model: Mixture, tenants: Tenants, pattern: Pattern, starts: in
     coordinates, optimum = pooled.coordinates, pooled.fit
     parts = {name: replace(one, rows=coordinates.apply(one.rows)) for name, one in tenants.parts.items()}
     rounds = len(optimum.iterations)
-    return CommonGround(model, tenants, parts, pattern, coordinates, pooled.start, optimum.parameters, rounds, seed)
+    return CommonGround(
+        model, tenants, parts, pattern, coordinates, pooled.start, optimum.parameters, rounds, seed, costs
+    )

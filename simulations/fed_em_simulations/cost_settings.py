@@ -18,6 +18,7 @@ class ConstantSettings(Table):
 
     over_tenants: Literal["constant"]
     value: _NotNegative
+    """Of every tenant."""
 
     def distribution(self) -> Distribution:
         """As the cost model takes it."""
@@ -25,7 +26,7 @@ class ConstantSettings(Table):
 
 
 class LognormalSettings(Table):
-    """exp(N(log median, σ²)) over tenants."""
+    """exp(N(log median, σ²)) over tenants: `fed_em_simulations.distributions.Lognormal`."""
 
     over_tenants: Literal["lognormal"]
     median: PositiveFloat
@@ -37,7 +38,7 @@ class LognormalSettings(Table):
 
 
 class ParetoSettings(Table):
-    """A heavy tail over tenants."""
+    """A heavy tail over tenants: `fed_em_simulations.distributions.Pareto`."""
 
     over_tenants: Literal["pareto"]
     least: PositiveFloat
@@ -49,7 +50,7 @@ class ParetoSettings(Table):
 
 
 class OneApartSettings(Table):
-    """The same for all tenants but one."""
+    """The same for all tenants but one: `fed_em_simulations.distributions.OneApart`."""
 
     over_tenants: Literal["one-apart"]
     usual: _NotNegative

@@ -18,8 +18,8 @@ from fed_em_simulations.work import Work
 class UnitPrices:
     """Seconds of one core for a unit of each kind of work (`Work`).
 
-    The defaults are those of a core of an x86-64 server, as this repository's benches measure them: AES-CTR at 9 GB/s; an E-step of
-    twelve columns with full covariances.
+    The defaults are those of a core of an x86-64 server, as this repository's benches measure them: AES-CTR at 9 GB/s; E-steps over two
+    thousand rows of one to thirty columns with full covariances, what each E-step costs at least included (`tests/bench/e_step_prices.py`).
     """
 
     agreements: float = 31e-6
@@ -29,7 +29,8 @@ class UnitPrices:
     masks: float = 6e-6
     mask_bytes: float = 1 / 9e9
     shares: float = 9e-6
-    densities: float = 50e-9
+    densities: float = 40e-9
+    statistics: float = 0.6e-9
 
     def __post_init__(self) -> None:
         for each in fields(self):

@@ -9,7 +9,7 @@ from typing import ClassVar
 from fed_em.errors import EnvironmentFault, FedEmError
 from fed_em_protocols.configuration import Table
 from fed_em_protocols.errors import SumFailed
-from fed_em_simulations.results import Row
+from fed_em_simulations.results import Results, Row
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,8 @@ class Experiment(Table):
     """Columns of the results that tell the rows of one run apart, such as the method."""
     every_chart: ClassVar[tuple[Chart, ...]] = ()
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader must know of all results, in whole sentences; shown before them."""
+    def notes(self, results: Results) -> tuple[str, ...]:  # noqa: ARG002  of experiments that have any
+        """What a reader must know of these results, in whole sentences; shown before them."""
         return ()
 
     @property

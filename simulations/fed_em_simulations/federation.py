@@ -3,7 +3,8 @@
     outcome = Federation([X1, X2, X3, ...], dropout=0.1, seed=0).fit(GaussianMixture(3))
     outcome.model.predict(rows)
 
-Everything follows from the seed, byte by byte. Nothing is written to disk, and nobody's keys are worth anything.
+Everything follows from the seed, byte by byte, and nobody's keys are worth anything. Nothing is written to disk, but for the
+checkpoints of a server that is to crash, which are in a temporary folder.
 """
 
 from __future__ import annotations
@@ -48,12 +49,13 @@ from fed_em_server.configuration import (
     TrustTable,
 )
 from fed_em_server.default_prior import NONE
+from fed_em_server.federated_sum import FederatedSum
 from fed_em_server.measurement import measuring_plan, run_measuring
 from fed_em_server.session import SessionOutcome, SessionPlan, Summing, Watcher, plan_session, run_session
 from fed_em_server.watchers import Watchers
 from fed_em_simulations.costed_cipher import MOST_TENANTS, WARNING, costed_cipher
 from fed_em_simulations.costs import TYPICAL, CostModel
-from fed_em_simulations.crashing_sum import CrashingSum
+from fed_em_simulations.crashing_server import crashes, require_no_crash, run_with_crashes
 from fed_em_simulations.federation_outcome import FederationOutcome
 from fed_em_simulations.few_collections import few_collections
 from fed_em_simulations.flower_federation import fit_under_flower
@@ -184,6 +186,8 @@ class Federation:
                 f"a federation of {len(self.tables)} tenants cannot sum",
                 remedy=f'give {MIN_TENANTS} to {most} tables; more than {MAX_TENANTS} take cipher = "costed"',
             )
+        if self.listener is not None:
+            require_no_crash(self.trouble, "a listener")
         if self.optimiser is not None:
             check_optimiser(self.optimiser)
         if self.starts is not None:
@@ -270,6 +274,7 @@ class Federation:
         """
         if self.engine != "memory":
             raise CallerError("measurements are simulated by the memory engine alone", remedy='set engine = "memory"')
+        require_no_crash(self.trouble, "a measurement")
         if not models:
             raise CallerError("there is no model to measure", remedy="give one, or two to be compared")
         tables = list(self.tables.values()) if isinstance(self.tables, Mapping) else self.tables
@@ -419,7 +424,7 @@ class _Run:
         """What it gave, or why it gave nothing."""
         watchers = Watchers([memory, *self._federation.watchers])
         try:
-            finished = run_session(self._plan, hub, watchers, self._summing, self._federation.transcript)
+            finished = self._finished(hub, watchers)
         except FedEmError as error:
             # What is wrong with the caller's own fields comes to light before there is any sum.
             if isinstance(error, CallerError) and not memory.record.rounds:
@@ -429,10 +434,16 @@ class _Run:
             memory.finished()
         return finished, ""
 
+    def _finished(self, hub: MemoryHub, watchers: Watcher) -> SessionOutcome:
+        transcript = self._federation.transcript
+        if crashes(self._federation.trouble):
+            return run_with_crashes(self._plan, hub, watchers, transcript)
+        return run_session(self._plan, hub, watchers, self._summing, transcript)
+
     @property
     def _summing(self) -> Summing:
         listener = self._federation.listener
-        return CrashingSum if listener is None else partial(OverheardSum, listener, self._plan.description)
+        return FederatedSum if listener is None else partial(OverheardSum, listener, self._plan.description)
 
     def _host(self, stack: ExitStack) -> tuple[TenantHost, int]:
         starts, workers = [self._start(index) for index in range(self._plan.roster.n)], self._federation.workers
@@ -482,6 +493,7 @@ class _Run:
             terms=self._plan.terms,
             failure=failure,
             seconds=sum(memory.seconds.values()),
+            seconds_to_last_sum=memory.seconds_to_last_sum,
             seconds_by_phase=memory.seconds,
             bytes_up=tuple(up for up, _ in traffic),
             bytes_down=tuple(down for _, down in traffic),

@@ -25,6 +25,7 @@ class FederationOutcome:
         terms: What all agreed on: k, τ and the suite among it; None under Flower.
         failure: Why it ended without a model; empty if it did not.
         seconds: Virtual, of the whole session.
+        seconds_to_last_sum: Until its last sum was opened; afterwards the last late messages still arrive.
         seconds_by_phase: The same, apart; see `fed_em_simulations.session_memory`.
         bytes_up, bytes_down: Bytes of each tenant's messages to and from the server; empty under Flower, where the record's rounds have
             those of all.
@@ -39,6 +40,7 @@ class FederationOutcome:
     terms: SessionTerms | None
     failure: str
     seconds: float
+    seconds_to_last_sum: float
     seconds_by_phase: Mapping[str, float]
     bytes_up: tuple[int, ...]
     bytes_down: tuple[int, ...]

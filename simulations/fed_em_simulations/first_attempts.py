@@ -11,11 +11,11 @@ from scipy.stats import binom
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.record import RoundRecord, SessionRecord
 
-_TRIED_AGAIN = frozenset({NoticeKind.ROUND_FAILED, NoticeKind.PAUSED})
+_TRIED_AGAIN = frozenset({NoticeKind.ROUND_FAILED, NoticeKind.PAUSED, NoticeKind.RESTARTED})
 
 
 class FirstAttempts:
-    """Counts sums of E-steps, and those before which no round failed and the session did not pause. A `Watcher`.
+    """Counts sums of E-steps, and those before which no round failed, the session did not pause and no server crashed. A `Watcher`.
 
     Attributes:
         sums: How many were opened, without the first, which is of moments.

@@ -54,6 +54,7 @@ def fit_under_flower(
         terms=None,
         failure="",
         seconds=record.seconds,
+        seconds_to_last_sum=sum(opened.seconds for opened in record.rounds),
         seconds_by_phase={},
         bytes_up=(),
         bytes_down=(),

@@ -39,16 +39,21 @@ class KnownMixedMixture(Table):
     """A mixture over columns of mixed kinds to be drawn, with equal weights: Gaussian columns first, then the others in this order."""
 
     kind: Literal["mixed"]
+    """Columns of mixed kinds."""
     components: Annotated[int, Field(ge=2)] = 3
+    """K."""
     gaussian: Annotated[int, Field(ge=0)] = 2
     """How many Gaussian columns."""
     categorical: tuple[Annotated[int, Field(ge=2)], ...] = (3, 4)
     """How many levels each categorical column has."""
     bernoulli: Annotated[int, Field(ge=0)] = 0
+    """How many columns of yes and no."""
     poisson: Annotated[int, Field(ge=0)] = 0
+    """How many columns of counts."""
     overlap: Annotated[FiniteFloat, Field(gt=0, lt=1)] = 0.1
     """The largest Bhattacharyya coefficient of any two components."""
     covariance: CovarianceStructure = "full"
+    """Of the Gaussian columns, within a component."""
 
     @model_validator(mode="after")
     def _has_columns(self) -> Self:

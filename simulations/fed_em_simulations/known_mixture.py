@@ -98,10 +98,13 @@ class KnownMixture(Table):
     """A Gaussian mixture to be drawn, with equal weights and components of volume 1."""
 
     components: Annotated[int, Field(ge=1)] = 4
+    """K."""
     columns: Annotated[int, Field(ge=1)] = 3
+    """D."""
     overlap: Annotated[FiniteFloat, Field(gt=0, lt=1)] = 0.1
     """The largest Bhattacharyya coefficient of any two components; of one component nothing."""
     covariance: CovarianceStructure = "full"
+    """Of the components."""
 
     def truth(self, seed: int) -> Truth:
         """The mixture of this seed.

@@ -53,7 +53,7 @@ Interference = Callable[[Passing], Fate]
 
 
 class ServerCrashed(Exception):
-    """The server's process ended, as a simulation had it, and begins anew: raised where it listens, once it is up again."""
+    """The server's process ended, as a simulation had it: raised where it next sends or listens, at the time at which another begins."""
 
 
 class Meddler(Protocol):
@@ -184,6 +184,7 @@ class MemoryHub:
         self._tenants = [_Tenant() for _ in range(n)]
         self._meddler: Meddler = HonestWorld(interfere) if callable(interfere) else interfere
         self._down_until: float | None = None
+        self._died = False
         self._serving = serving
         self._served = serving()
         self._done = Measure()
@@ -223,8 +224,7 @@ class MemoryHub:
             ServerCrashed: it crashed, and is up again.
         """
         self._charge_server()
-        if self._down_until is not None:
-            self._come_up(self._down_until)
+        self._live()
         while self._is_due(math.inf if until is None else max(until, self._busy_until)):
             event = self._next()
             if isinstance(event, Arrived):
@@ -237,11 +237,11 @@ class MemoryHub:
         return None
 
     def send(self, tenant: int, data: bytes) -> None:
-        """Queue a message to a tenant."""
+        """Queue a message to a tenant. Raises `ServerCrashed` likewise: it never leaves."""
         self._charge_server()
-        if self._down_until is None:
-            for each in self._meddler.forged(tenant, data):
-                self._send(tenant, each)
+        self._live()
+        for each in self._meddler.forged(tenant, data):
+            self._send(tenant, each)
 
     def _send(self, tenant: int, data: bytes) -> None:
         party = self._tenants[tenant]
@@ -298,20 +298,25 @@ class MemoryHub:
             self._dial(tenant, 0.0)
 
     def crash(self, seconds: float) -> None:
-        """End the server's process, and have it up again after some seconds; until then nobody is linked, and nothing is sent."""
+        """End the server's process once it sends or listens, and have another up after some seconds; until then nobody is linked."""
         self._down_until = self.now() + seconds
         for index in range(len(self._tenants)):
             self.cut(index)
 
-    def _come_up(self, time: float) -> None:
-        """Let happen what happens while nobody listens."""
-        while self._is_due(time) and self._queue[0][0] < time:
-            self._next()
-        self._now, self._down_until = max(self._now, time), None
-        raise ServerCrashed
+    def _live(self) -> None:
+        """End the server's process if it is to end, once what happens while nobody listens has happened. Whoever does anything lives."""
+        self._died = self._down_until is not None
+        if self._down_until is not None:
+            time = self._down_until
+            while self._is_due(time) and self._queue[0][0] < time:
+                self._next()
+            self._now, self._down_until = max(self._now, time), None
+            raise ServerCrashed
 
     def close(self) -> None:
-        """Let everything that is under way arrive."""
+        """Let everything that is under way arrive; of a process that crashed there is nothing to close, the next one goes on."""
+        if self._died:
+            return
         while self._is_due(math.inf):
             self._next()
         self._host.close()

@@ -37,6 +37,7 @@ from fed_em_simulations.attendance import Attended, answering
 from fed_em_simulations.common_ground import CommonGround
 from fed_em_simulations.one_shot import fit_alone, reduced_by_moments, refitted_to_samples
 from fed_em_simulations.parameter_averaging import average_parameters
+from fed_em_simulations.plain_exchanges import Exchange, Spent, e_steps, spent_on
 from fed_em_simulations.random_streams import stream
 from fed_em_simulations.session_settings import SessionSettings, in_other_coordinates
 from fed_em_simulations.whoever_came import WhoeverCame
@@ -73,14 +74,12 @@ class Fitted:
     Attributes:
         parameters: In the coordinates of the common ground; None if there are none for all.
         of_tenants: Of tenants that have their own, by name.
-        rounds: How many there were.
-        bytes_up: What all tenants sent together. In memory, 8 a number: masks, signatures and keys come on top in a session.
+        spent: What it took; in memory as numbers are, in a session with masks, signatures and keys.
     """
 
     parameters: Parameters | None
     of_tenants: Mapping[str, Parameters] = field(default_factory=dict)
-    rounds: int = 0
-    bytes_up: int = 0
+    spent: Spent = field(default_factory=Spent)
 
     def of(self, tenant: str) -> Parameters | None:
         """What a tenant uses on its rows; None if it has nothing."""
@@ -97,7 +96,14 @@ def run_method(name: MethodName, ground: CommonGround) -> Fitted:
 
 
 def _pooled(ground: CommonGround) -> Fitted:
-    return Fitted(ground.optimum, rounds=ground.optimum_rounds)
+    rows, rounds = sum(map(len, ground.parts.values())), ground.optimum_rounds
+    return Fitted(ground.optimum, spent=Spent(rounds, seconds=_at_the_server(ground, rows, rounds)))
+
+
+def _at_the_server(ground: CommonGround, rows: float, passes: int) -> float:
+    """Seconds that E-steps over rows in one place take."""
+    prices = ground.costs.of_federation(len(ground.parts), ground.seed)
+    return prices.of_server(e_steps(ground, rows, passes))
 
 
 def _by_rounds(ground: CommonGround, total: Total, model: Mixture) -> Parameters:
@@ -105,15 +111,16 @@ def _by_rounds(ground: CommonGround, total: Total, model: Mixture) -> Parameters
     return fit(model, total, ground.start, Stopping(0.0, len(ground.pattern))).parameters
 
 
-def _sent(ground: CommonGround, parameters: Parameters | None, model: Mixture | None = None) -> Fitted:
-    """A vector of statistics from everybody who answered, in every round."""
-    size = (model or ground.model).layout().size
-    return Fitted(parameters, rounds=len(ground.pattern), bytes_up=8 * size * sum(map(len, ground.pattern)))
+def _in_rounds(ground: CommonGround, parameters: Parameters, up: int, passes: int = 1) -> Fitted:
+    """Parameters to everybody who answers, in every round, and a vector of `up` numbers back."""
+    of_each = dict.fromkeys(ground.parts, passes)
+    exchanges = [Exchange(names, _numbers_of(parameters), up, of_each) for names in ground.pattern]
+    return Fitted(parameters, spent=spent_on(ground, exchanges))
 
 
 def _increments(ground: CommonGround) -> Fitted:
     total = IncrementalTotal(ground.model, ground.parts, answering(ground.pattern))
-    return _sent(ground, _by_rounds(ground, total, ground.model))
+    return _in_rounds(ground, _by_rounds(ground, total, ground.model), ground.model.layout().size)
 
 
 def _own_weights(ground: CommonGround) -> Fitted:
@@ -121,50 +128,73 @@ def _own_weights(ground: CommonGround) -> Fitted:
     total = IncrementalTotal(model, ground.parts, answering(ground.pattern))
     shared = _by_rounds(ground, total, model)
     at_homes = {name: at_home(model, shared, records) for name, records in ground.parts.items()}
-    return replace(_sent(ground, shared, model), of_tenants=at_homes)
+    return replace(_in_rounds(ground, shared, model.layout().size), of_tenants=at_homes)
 
 
 def _whoever_came(ground: CommonGround) -> Fitted:
     total = WhoeverCame(ground.model, ground.parts, answering(ground.pattern))
-    return _sent(ground, _by_rounds(ground, total, ground.model))
+    return _in_rounds(ground, _by_rounds(ground, total, ground.model), ground.model.layout().size)
 
 
 def _stepwise(ground: CommonGround) -> Fitted:
     total = StepwiseTotal(WhoeverCame(ground.model, ground.parts, answering(ground.pattern)), DecayingStep())
-    return _sent(ground, _by_rounds(ground, total, ground.model))
+    return _in_rounds(ground, _by_rounds(ground, total, ground.model), ground.model.layout().size)
 
 
 def _averaging(ground: CommonGround) -> Fitted:
     averaged = average_parameters(ground.model, ground.parts, ground.pattern, ground.start, _LOCAL_STEPS)
-    sent = 8 * _numbers_of(averaged) * sum(map(len, ground.pattern))
-    return Fitted(averaged, rounds=len(ground.pattern), bytes_up=sent)
+    return _in_rounds(ground, averaged, _numbers_of(averaged), _LOCAL_STEPS)
+
+
+def _fitted_alone(ground: CommonGround) -> tuple[dict[str, Parameters], dict[str, int]]:
+    """Each tenant's own parameters, and how many E-steps they took it."""
+    fits = fit_alone(ground.model, ground.parts, ground.start, _ALONE)
+    return (
+        {name: one.parameters for name, one in fits.items()},
+        {name: len(one.iterations) for name, one in fits.items()},
+    )
 
 
 def _alone(ground: CommonGround) -> Fitted:
-    return Fitted(None, of_tenants=fit_alone(ground.model, ground.parts, ground.start, _ALONE))
+    parameters, passes = _fitted_alone(ground)
+    prices = ground.costs.of_federation(len(ground.parts), ground.seed)
+    seconds = [
+        prices.of_tenant(index, e_steps(ground, len(records), passes.get(name, 0)))
+        for index, (name, records) in enumerate(ground.parts.items())
+    ]
+    return Fitted(None, of_tenants=parameters, spent=Spent(seconds=max(seconds)))
 
 
 def _one_shot_moments(ground: CommonGround) -> Fitted:
-    alone = _alone(ground).of_tenants
-    return _sent_once(alone, reduced_by_moments(ground.model, alone, _sizes(ground)))
+    alone, passes = _fitted_alone(ground)
+    return _sent_once(ground, reduced_by_moments(ground.model, alone, _sizes(ground)), passes)
 
 
 def _one_shot_samples(ground: CommonGround) -> Fitted:
-    alone, generator = _alone(ground).of_tenants, stream(ground.seed, "one-shot samples")
-    found = refitted_to_samples(ground.model, alone, _sizes(ground), ground.start, _ALONE, generator)
-    return _sent_once(alone, found)
+    (alone, passes), generator = _fitted_alone(ground), stream(ground.seed, "one-shot samples")
+    refit = refitted_to_samples(ground.model, alone, _sizes(ground), ground.start, _ALONE, generator)
+    sent = _sent_once(ground, refit.parameters, passes)
+    rows = sum(_sizes(ground)[name] for name in alone)
+    seconds = sent.spent.seconds + _at_the_server(ground, rows, len(refit.iterations))
+    return replace(sent, spent=replace(sent.spent, seconds=seconds))
 
 
-def _sent_once(alone: Mapping[str, Parameters], found: Parameters) -> Fitted:
-    return Fitted(found, rounds=1, bytes_up=8 * len(alone) * _numbers_of(found))
+def _sent_once(ground: CommonGround, found: Parameters, passes: Mapping[str, int]) -> Fitted:
+    """The start to everybody, and parameters back from whoever has any; what merging costs the server is left out."""
+    numbers = _numbers_of(found)
+    return Fitted(found, spent=spent_on(ground, [Exchange(passes.keys(), numbers, numbers, passes)]))
 
 
 def _protocol(ground: CommonGround) -> Fitted:
     # Half of the tenants make neither whole blocks nor a quorum. What a session does about that is the matter of other experiments.
     session = SessionSettings(trust="semi-honest", colluders=0, difference_guard="off", minimum_survivors=MIN_TENANTS)
-    outcome = session.run(ground, (Attended(ground.pattern),))
+    federation = session.federation(ground, (Attended(ground.pattern),))
+    outcome = replace(federation, costs=ground.costs).fit(ground.model)
     moved = in_other_coordinates(ground.model, outcome.model.parameters, outcome.model.coordinates, ground.coordinates)
-    return Fitted(moved, rounds=len(outcome.rounds) - 1, bytes_up=outcome.total_bytes_up)
+    spent = Spent(
+        len(outcome.rounds) - 1, outcome.total_bytes_up, outcome.total_bytes_down, outcome.seconds_to_last_sum
+    )
+    return Fitted(moved, spent=spent)
 
 
 def _sizes(ground: CommonGround) -> dict[str, float]:

@@ -14,6 +14,7 @@ from fed_em_protocols.limits import MAX_TENANTS
 from fed_em_simulations.attacks.survivor_exposure import exposure
 from fed_em_simulations.attendance import Attendance
 from fed_em_simulations.common_ground import CommonGround, common_ground
+from fed_em_simulations.cost_settings import CostSettings
 from fed_em_simulations.experiment import Chart, Experiment, reason_of
 from fed_em_simulations.fit_measures import ParameterError, held_out, loss, parameter_error
 from fed_em_simulations.known_mixed_mixture import KnownMixedMixture
@@ -23,8 +24,13 @@ from fed_em_simulations.population import Population
 from fed_em_simulations.results import Row
 from fed_em_simulations.tenants_data import Data
 
-# Methods that sum or average over the pattern, so that who answered matters.
+# Methods that sum or average over the pattern, so that who answered matters; and those in which each tenant sends its own model once.
 _IN_ROUNDS: frozenset[str] = frozenset({"increments", "own-weights", "whoever-came", "stepwise", "averaging", PROTOCOL})
+_ONE_SHOT: frozenset[str] = frozenset({"one-shot-moments", "one-shot-samples"})
+
+_WITHOUT_MESSAGES = ("pooled", "alone")
+
+_GIVEN_AWAY = ("cohort", "cohort_least", "span", "least_support", "least_support_exact", "exposed")
 
 
 class MethodsExperiment(Experiment):
@@ -53,16 +59,33 @@ class MethodsExperiment(Experiment):
             "Of levels, or of yes and no, from the true ones: mean over components and columns, components matched.",
             logarithmic=True, leave_out=("alone",),
         ),
+        Chart(
+            "seconds", "Virtual time", "seconds",
+            "By the prices of messages and work. Numbers are sent as they are; only the method `protocol` is charged for cryptography.",
+            logarithmic=True, leave_out=_WITHOUT_MESSAGES,
+        ),
+        Chart(
+            "bytes_up", "From all tenants to the server", "bytes", "Likewise: eight a number.",
+            logarithmic=True, leave_out=_WITHOUT_MESSAGES,
+        ),
     )  # fmt: skip
 
     experiment: Literal["methods"] = "methods"
+    """Which experiment it is."""
     data: Data
+    """The tenants and their rows."""
     attendance: Attendance = Attendance()
+    """Who answers in each round."""
     model: MixtureToFit = MixtureToFit()
+    """What is fitted."""
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 60
+    """Of the methods that have any."""
     starts: Annotated[int, Field(ge=0)] = 10
     """Starts that run side by side, of which every method begins at the best; 0: at the one that a session draws."""
     methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = METHODS
+    """Which are run; `protocol` is a session of the real protocol, and needs `starts = 0`."""
+    costs: CostSettings = CostSettings()
+    """What messages and work cost in virtual time."""
 
     @property
     def charts(self) -> tuple[Chart, ...]:
@@ -88,14 +111,14 @@ class MethodsExperiment(Experiment):
         tenants = self.data.draw(seed)
         model = self.model.over(tenants)
         pattern = self.attendance.pattern(tenants.names, self.rounds, seed)
-        ground = common_ground(model, tenants, pattern, self.starts, seed)
+        ground = common_ground(model, tenants, pattern, self.starts, seed, self.costs.model())
         return rows_of(ground, self.methods)
 
 
 def rows_of(ground: CommonGround, methods: Sequence[MethodName]) -> list[Row]:
     """Each method on a common ground, and everything that is measured of it; why it failed, if it did, and nothing else."""
-    of_pattern = _of_pattern(ground)
-    return [{"method": name, **_outcome(ground, name), **_if(name, of_pattern)} for name in methods]
+    given_away = {_sums(name): _given_away(ground, _sums(name)) for name in methods}
+    return [{"method": name, **_outcome(ground, name), **given_away[_sums(name)]} for name in methods]
 
 
 def _outcome(ground: CommonGround, name: MethodName) -> Row:
@@ -120,23 +143,28 @@ def _measures(ground: CommonGround, fitted: Fitted) -> Row:
         "lacking": outside.lacking,
         "ari": outside.ari,
         **of_error,
-        "rounds": fitted.rounds,
-        "bytes_up": fitted.bytes_up,
+        **asdict(fitted.spent),
     }
 
 
-def _of_pattern(ground: CommonGround) -> Row:
-    """How many came, and what sums over those who came would give away were nobody's statistics to change."""
-    cohorts = [len(names) for names in ground.pattern]
-    given_away = exposure(ground.pattern, ground.tenants.names)
-    return {
-        "cohort": sum(cohorts) / len(cohorts),
-        "cohort_least": min(cohorts),
-        "span": given_away.span,
-        "least_support": given_away.least_support,
-        "least_support_exact": int(given_away.exact),
-    }
+def _sums(name: MethodName) -> Literal["rounds", "one shot", "none"]:
+    """Over whom a method's server sees sums."""
+    return "rounds" if name in _IN_ROUNDS else "one shot" if name in _ONE_SHOT else "none"
 
 
-def _if(name: MethodName, of_pattern: Row) -> Row:
-    return of_pattern if name in _IN_ROUNDS else dict.fromkeys(of_pattern, math.nan)
+def _given_away(ground: CommonGround, sums: Literal["rounds", "one shot", "none"]) -> Row:
+    """How many came, and what sums over those who came would give away were nobody's statistics to change. One shot shows each tenant's."""
+    names = ground.tenants.names
+    if sums == "none":
+        return dict.fromkeys(_GIVEN_AWAY, math.nan)
+    cohorts = [len(here) for here in ground.pattern] if sums == "rounds" else [len(names)]
+    found = exposure(ground.pattern if sums == "rounds" else [{name} for name in names], names)
+    measured = (
+        sum(cohorts) / len(cohorts),
+        min(cohorts),
+        found.span,
+        found.least_support,
+        int(found.exact),
+        len(found.exposed) / len(names),
+    )
+    return dict(zip(_GIVEN_AWAY, measured, strict=True))

@@ -32,6 +32,7 @@ class MissingCells(Table):
     rate: Annotated[FiniteFloat, Field(ge=0, lt=1)]
     """Share of the cells of a column that are missing, over all tenants."""
     mechanism: Literal["mcar", "mar", "mnar"] = "mcar"
+    """Completely at random; at random given the first column; or by the very value that is missing."""
     strength: Annotated[FiniteFloat, Field()] = 1.0
     """Log-odds of being missing for one standard deviation more; nothing to `mcar`."""
     concentration: Annotated[FiniteFloat, Field(gt=0)] | None = None

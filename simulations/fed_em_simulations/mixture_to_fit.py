@@ -22,7 +22,9 @@ class MixtureToFit(Table):
     """A mixture, in standardised columns where these are Gaussian."""
 
     components: Annotated[int, Field(ge=1)] = 4
+    """K."""
     covariance: Literal["full", "diag", "spherical"] = "full"
+    """Of the Gaussian columns, within a component."""
     floor: Annotated[FiniteFloat, Field(ge=0)] = 1e-3
     """Added to variances, in standardised columns."""
     prior: bool = False

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from fed_em.divergence import Mixture
-from fed_em.em import Stopping, fit
+from fed_em.em import Fit, Stopping, fit
 from fed_em.errors import CollapsedComponent
 from fed_em.parameters import Parameters
 from fed_em.pruning import merge_to, prune
@@ -23,16 +23,14 @@ from fed_em.records import Records
 from fed_em.totals import TotalOfRows
 
 
-def fit_alone(
-    model: Mixture, parts: Mapping[str, Records], start: Parameters, stopping: Stopping
-) -> dict[str, Parameters]:
+def fit_alone(model: Mixture, parts: Mapping[str, Records], start: Parameters, stopping: Stopping) -> dict[str, Fit]:
     """Each tenant's own fit, by name. One without rows, or in whose fit a component collapses, is left out."""
-    fitted: dict[str, Parameters] = {}
+    fitted: dict[str, Fit] = {}
     for name, records in parts.items():
         if not records.total_weight > 0:
             continue
         try:
-            fitted[name] = fit(model, TotalOfRows(model, records), start, stopping).parameters
+            fitted[name] = fit(model, TotalOfRows(model, records), start, stopping)
         except CollapsedComponent:
             continue
     return fitted
@@ -64,8 +62,8 @@ def refitted_to_samples(
     start: Parameters,
     stopping: Stopping,
     generator: np.random.Generator,
-) -> Parameters:
+) -> Fit:
     """The model fitted, from `start`, to as many rows drawn from the union as there are true ones."""
     joined, parameters = union(model, fitted, sizes)
     rows, _ = joined.sample(parameters, round(sum(sizes[name] for name in fitted)), generator)
-    return fit(model, TotalOfRows(model, rows), start, stopping).parameters
+    return fit(model, TotalOfRows(model, rows), start, stopping)

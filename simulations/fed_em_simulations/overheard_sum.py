@@ -15,8 +15,8 @@ from fed_em_protocols.terms import SessionTerms
 from fed_em_protocols.transcript.recorder import TranscriptRecorder
 from fed_em_protocols.transcript.released import ReleasedSum
 from fed_em_protocols.transcript.walk import encoding_asked
+from fed_em_server.federated_sum import FederatedSum
 from fed_em_server.hub import Hub
-from fed_em_simulations.crashing_sum import CrashingSum
 
 
 class Listener(Protocol):
@@ -31,8 +31,8 @@ class Listener(Protocol):
         ...
 
 
-class OverheardSum(CrashingSum):
-    """See `CrashingSum`.
+class OverheardSum(FederatedSum):
+    """See `FederatedSum`.
 
     Args:
         listener: Who listens.

@@ -1,4 +1,4 @@
-"""Rows of any table divided among tenants: by what a column says, by Dirichlet shares of labels, by a power law of sizes.
+"""Rows of any table divided among tenants: by what a column says, by Dirichlet shares of labels, by a power law of sizes, by a tilt.
 
 Each gives the rows' homes, `(n,)`: the index of the tenant that each row goes to; `parted` then gives the parts.
 """
@@ -65,6 +65,25 @@ def homes_by_size(n_rows: int, n_tenants: int, skew: SizeSkew, generator: np.ran
     """
     sizes = skew.sizes(n_rows, n_tenants, generator)
     return np.asarray(generator.permutation(np.repeat(np.arange(n_tenants), sizes)))
+
+
+def homes_by_tilt(z: Vector, sizes: Vector, strength: float, generator: np.random.Generator) -> Homes:
+    """Sites that other rows come to: row i goes to tenant c with probability ∝ q_c exp(strength u_c · z_i), u_c ~ N(0, I / D).
+
+    A site's rows are all true ones, of whatever kind their columns are; it is the populations that are shifted. If z is about normal and
+    the strength small, the mean of z at a site is strength · (u_c − Σ q u); less where it is large, as sites share one table.
+
+    Args:
+        z: `(n, D)`, in standard deviations from the columns' means.
+        sizes: `(C,)`, positive: how large tenants are to be, relative to each other, before the tilt.
+        strength: 0: none.
+        generator: Where directions and homes are drawn from.
+    """
+    check_real("strength", strength, 0.0)
+    directions = generator.standard_normal((z.shape[1], len(sizes))) / np.sqrt(z.shape[1])
+    logits = np.log(sizes) + strength * (z @ directions)
+    # The largest of logits plus Gumbel noise is distributed as their softmax.
+    return np.asarray((logits + generator.gumbel(size=logits.shape)).argmax(axis=1).astype(np.int64))
 
 
 def parted(rows: Vector, homes: Homes, names: Sequence[str]) -> dict[str, Vector]:

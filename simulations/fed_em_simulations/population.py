@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from fed_em.columns import ColumnSchema
+from fed_em.columns import ColumnSchema, PoissonColumn
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.records import Records
 from fed_em_protocols.configuration import Table
@@ -86,17 +87,24 @@ class Heterogeneity(Table):
     """In what tenants differ; in nothing by default."""
 
     mixing: DirichletMixing | None = None
+    """In the shares of the components."""
     features: FeatureShift | None = None
+    """In how they measure numbers, and in what labels, yes and no, and counts are drawn by."""
     shapes: CovarianceShift | None = None
+    """In the shapes of the components."""
     sizes: SizeSkew = SizeSkew()
+    """In how many rows they have."""
     missing: MissingCells | None = None
+    """In which cells they lack."""
     labels: LabelAvailability | None = None
+    """In whether they know the components of their rows."""
 
 
 class Population(Table):
     """Tenants to be drawn."""
 
     tenants: Annotated[int, Field(ge=1, le=MOST_TENANTS)] = 20
+    """How many."""
     rows: Annotated[int, Field(ge=1)] = 3000
     """To train on, of all tenants together."""
     held_out: Annotated[int, Field(ge=1)] = 200
@@ -104,6 +112,7 @@ class Population(Table):
     truth: KnownTruth = KnownMixture()
     """A Gaussian mixture; with `kind = "mixed"` one over columns of mixed kinds."""
     heterogeneity: Heterogeneity = Heterogeneity()
+    """In what tenants differ."""
 
     @model_validator(mode="after")
     def _has_rows_enough(self) -> Self:
@@ -113,9 +122,13 @@ class Population(Table):
         return self
 
     @model_validator(mode="after")
-    def _shifts_numbers(self) -> Self:
-        if isinstance(self.truth, KnownMixedMixture) and (self.heterogeneity.features or self.heterogeneity.shapes):
-            raise ValueError("labels and counts have no offset, scale or shape: leave `features` and `shapes` out")
+    def _shifts_what_there_is(self) -> Self:
+        truth, differ = self.truth, self.heterogeneity
+        if isinstance(truth, KnownMixedMixture):
+            if differ.shapes is not None:
+                raise ValueError("only a Gaussian mixture has components of other shapes: leave `shapes` out")
+            if differ.features is not None and differ.features.scale and not truth.gaussian:
+                raise ValueError("labels, yes and no, and counts have no scale: leave `features.scale` out")
         return self
 
     @property
@@ -142,8 +155,25 @@ class Population(Table):
             _Site(self, truth, shares[c], seed, c).draw(int(size), None if labelled is None else labelled[c])
             for c, size in enumerate(sizes)
         )
+        if isinstance(truth.model, MixedMixtureModel) and differ.features is not None:
+            roomy = replace(truth.model, schema=_with_room_for(truth.model.schema, members))
+            truth = replace(truth, model=roomy)
         schema = truth.model.schema if isinstance(truth.model, MixedMixtureModel) else None
         return Tenants(members, truth.with_weights(sizes @ shares / sizes.sum()), schema)
+
+
+def _with_room_for(schema: ColumnSchema, members: Sequence[TenantRows]) -> ColumnSchema:
+    """A schema whose largest counts are no less than any that a site came to."""
+    counted = [np.nanmax(rows, axis=0) for one in members for rows in (one.records.rows, one.held_out) if len(rows)]
+    most = np.max(counted, axis=0)
+    return ColumnSchema(
+        tuple(
+            replace(column, upper=max(column.upper, float(most[place])))
+            if isinstance(column, PoissonColumn)
+            else column
+            for place, column in enumerate(schema.columns)
+        )
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +199,7 @@ class _Site:
         return stream(self.seed, *path, self.index)
 
     def _rows(self, what: str, n: int) -> tuple[Vector, Components]:
-        truth, differ = self.truth.with_weights(self.share), self.population.heterogeneity
+        truth, differ = self._truth_here(), self.population.heterogeneity
         rows, components = truth.model.sample(truth.parameters, n, self._stream(what))
         if differ.shapes is not None:
             means = truth.parameters["means"][components]
@@ -177,11 +207,20 @@ class _Site:
         shift = self._shift()
         return rows if shift is None else shift.apply(rows), components
 
+    def _truth_here(self) -> Truth:
+        """What this site's rows are drawn from, before numbers are measured otherwise."""
+        truth, features = self.truth.with_weights(self.share), self.population.heterogeneity.features
+        if features is None or not isinstance(truth.model, MixedMixtureModel):
+            return truth
+        levels, generator = truth.model.schema.level_slices, self._stream("discrete features")
+        return Truth(truth.model, features.of_discrete_columns(truth.parameters, levels, generator))
+
     def _shift(self) -> SiteShift | None:
-        features = self.population.heterogeneity.features
-        return (
-            None if features is None else features.draw(self.truth.mean, self.truth.deviation, self._stream("features"))
-        )
+        features, model = self.population.heterogeneity.features, self.truth.model
+        if features is None:
+            return None
+        shift = features.draw(self.truth.mean, self.truth.deviation, self._stream("features"))
+        return shift.of_columns(model.schema.gaussian) if isinstance(model, MixedMixtureModel) else shift
 
     def _with_holes(self, rows: Vector) -> Vector:
         missing = self.population.heterogeneity.missing

@@ -50,7 +50,8 @@ class RecordsWork(RowsWork):
         return self._made_of(self._records, description)
 
     def evaluate(self, asked: Evaluate) -> RingVector:
-        """As any tenant's; its densities are counted."""
+        """As any tenant's; its densities and statistics are counted."""
         vector = super().evaluate(asked)
         current().densities += len(self._records) * self.components_asked
+        current().statistics += len(self._records) * len(vector)
         return vector

@@ -53,6 +53,7 @@ class Cell:
     """
 
     experiment: AnyExperiment
+    """What is run."""
     swept: Mapping[str, JsonValue]
     replicate: int
     seed: int
@@ -73,12 +74,17 @@ class Scenario(Table):
     """What a file states. Every combination of swept values is checked when it is made."""
 
     title: Annotated[str, Field(min_length=1)]
+    """Of the report."""
     question: str = ""
     """What it answers, in a sentence or two; the report begins with it."""
     replicates: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How often everything is run, each time from the next seed."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of the first replicate; everything that is drawn follows from it."""
     experiment: AnyExperiment
+    """What is run."""
     sweep: Annotated[dict[str, Annotated[tuple[JsonValue, ...], Field(min_length=1)]], Field(default_factory=dict)]
+    """Values of fields of the experiment, by dotted name; every combination is run."""
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -38,14 +38,19 @@ class SensitivityExperiment(Experiment):
     )  # fmt: skip
 
     experiment: Literal["sensitivity"] = "sensitivity"
+    """Which experiment it is."""
     data: Population
+    """The tenants and their rows, of which cells are missing."""
     model: MixtureToFit = MixtureToFit()
+    """What is fitted."""
     starts: Annotated[int, Field(ge=1)] = 10
+    """Starts that run side by side, of which the best goes on."""
     delta: tuple[FiniteFloat, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
     """In standard deviations of the columns."""
     columns: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """Which are adjusted, counted from 0; all by default."""
     draws: Annotated[int, Field(ge=1)] = 5
+    """Of the missing cells, for each δ."""
 
     @model_validator(mode="after")
     def _has_something_missing(self) -> Self:

@@ -52,6 +52,7 @@ class SessionMemory:
 
     Attributes:
         accusations: What the server said of tenants.
+        seconds_to_last_sum: Virtual seconds until the last sum was opened, times in which no server was up included.
         seconds: Virtual seconds by phase. What passes before a window opens is its set-up's, unless it is set up beside a round.
     """
 
@@ -64,6 +65,7 @@ class SessionMemory:
         self._happenings: list[Happening] = []
         self._phase, self._since = _BETWEEN, now()
         self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.seconds_to_last_sum = 0.0
 
     def session_started(self, record: SessionRecord) -> None:
         """Keep what the session begins with."""
@@ -83,7 +85,9 @@ class SessionMemory:
         self._tell(notice)
 
     def round_opened(self, record: RoundRecord) -> None:
-        """Keep a round; it comes again once its M-step is done."""
+        """Keep a round; it comes again once its M-step is done, and from another process of the server."""
+        if record.round not in self._rounds:
+            self.seconds_to_last_sum = self._now()
         self._rounds[record.round] = record
 
     def finished(self) -> None:

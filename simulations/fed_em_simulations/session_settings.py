@@ -14,7 +14,7 @@ from fed_em.em import Stopping
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.parameters import Parameters
 from fed_em_protocols.configuration import Table
-from fed_em_protocols.limits import MAX_WINDOW_ROUNDS
+from fed_em_protocols.limits import MAX_TENANTS, MAX_WINDOW_ROUNDS
 from fed_em_server.configuration import TimesTable
 from fed_em_server.session import Watcher
 from fed_em_simulations.attendance import WAITING
@@ -40,23 +40,23 @@ class SessionSettings(Table):
     mass_floor: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     """In records; 0: no gate."""
     window_rounds: Annotated[int, Field(ge=1, le=MAX_WINDOW_ROUNDS)] = 64
+    """W, rounds that one set-up of keys serves."""
     optimiser: Literal["em", "squarem", "lbfgs"] = "em"
     workers: Annotated[int, Field(ge=1)] = 1
     """Processes that play the tenants of one session, besides those that play several sessions at a time."""
     times: TimesTable = WAITING
+    """How long the server waits, in virtual seconds."""
     stragglers: OverTenants | None = None
     """Seconds by which uploads are late, drawn anew in every sum."""
     trouble: tuple[AnyTrouble, ...] = ()
     """What else happens, in the order in which each draws and twists."""
     costs: CostSettings = CostSettings()
-    cipher: Literal["real", "costed"] = "real"
-    """`costed`: cryptography is replaced by what it costs, so that there may be thousands of tenants."""
-    costed_from: Annotated[int, Field(ge=3)] | None = None
-    """With so many tenants or more it is `costed`, whatever else is said; results and report say of which sessions."""
+    costed_from: Annotated[int, Field(ge=3, le=MAX_TENANTS + 1)] = MAX_TENANTS + 1
+    """With so many tenants or more, cryptography is replaced by what it costs, and report and table say so. With fewer it is real."""
 
     def cipher_of(self, n: int) -> Literal["real", "costed"]:
         """The cipher of a session of n tenants."""
-        return "costed" if self.costed_from is not None and n >= self.costed_from else self.cipher
+        return "costed" if n >= self.costed_from else "real"
 
     def federation(
         self, ground: CommonGround, trouble: Sequence[Trouble] = (), watchers: Sequence[Watcher] = ()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from fed_em.standardised_fit import first_round
-from fed_em_protocols.graph_parameters import malicious_server_parameters, semi_honest_parameters
-from fed_em_protocols.limits import COMPLETE_GRAPH_TENANTS, MAX_TENANTS
+from fed_em_protocols.limits import COMPLETE_GRAPH_TENANTS
 from fed_em_protocols.ring import RING_64
-from fed_em_protocols.roster_shape import default_witnesses
 from fed_em_protocols.terms import certificate_quorum_of
 from fed_em_server.record import SessionRecord
 from fed_em_simulations.attacks.survivor_exposure import exposure
@@ -25,7 +23,8 @@ from fed_em_simulations.first_attempts import FirstAttempts, predicted_share
 from fed_em_simulations.fit_measures import loss
 from fed_em_simulations.methods import Fitted
 from fed_em_simulations.mixture_to_fit import MixtureToFit
-from fed_em_simulations.results import Row
+from fed_em_simulations.predicted_costs import PredictedCosts
+from fed_em_simulations.results import Results, Row
 from fed_em_simulations.session_settings import SessionSettings, in_other_coordinates
 from fed_em_simulations.tenants_data import Data
 
@@ -68,15 +67,31 @@ _CHARTS: dict[ChartName, Chart] = {
             "How often somebody was found to break the protocol; the Parquet table says who."),
         Chart("departed", "Tenants that left of their own accord", "tenants", "By an error that accuses nobody."),
         Chart("failed", "Sessions without a model", "share"),
-        Chart("bytes_up", "From a tenant to the server, a sum", "bytes", "Setting up windows included.", logarithmic=True),
-        Chart("bytes_down", "From the server to a tenant, a sum", "bytes", "Setting up windows included.", logarithmic=True),
+        Chart(
+            "bytes_up", "From a tenant to the server, a sum", "bytes",
+            "Setting up windows included. Dashed, here and below: by formula, if everybody is there "
+            "(fed_em_simulations.predicted_costs). Up: the masked vector, the keys of a window, and a box for each neighbour.",
+            predicted="bytes_up_predicted", logarithmic=True,
+        ),
+        Chart(
+            "bytes_down", "From the server to a tenant, a sum", "bytes",
+            "Dashed: parameters, keys and boxes of all neighbours, certificates, and what witnesses check.",
+            predicted="bytes_down_predicted", logarithmic=True,
+        ),
         Chart(
             "mask_bytes", "Keystream of a tenant, a sum", "bytes",
             "Dashed: k + 1 keystreams of the vector's 64-bit words, k the neighbours.",
             predicted="mask_bytes_predicted", logarithmic=True,
         ),
-        Chart("tenant_seconds", "Work of a tenant, a sum", "seconds of one core", "By unit prices.", logarithmic=True),
-        Chart("server_seconds", "Work of the server, a sum", "seconds of one core", "By unit prices.", logarithmic=True),
+        Chart(
+            "tenant_seconds", "Work of a tenant, a sum", "seconds of one core",
+            "Units of work that were counted, times their prices. Dashed: units by formula.",
+            predicted="tenant_seconds_predicted", logarithmic=True,
+        ),
+        Chart(
+            "server_seconds", "Work of the server, a sum", "seconds of one core", "Likewise.",
+            predicted="server_seconds_predicted", logarithmic=True,
+        ),
     )
 }  # fmt: skip
 
@@ -87,11 +102,17 @@ class SessionsExperiment(Experiment):
     keys: ClassVar[tuple[str, ...]] = ()
 
     experiment: Literal["session"] = "session"
+    """Which experiment it is."""
     data: Data
+    """The tenants and their rows."""
     attendance: Attendance = Attendance()
+    """Who uploads in each round."""
     model: MixtureToFit = MixtureToFit()
+    """What is fitted."""
     session: SessionSettings = SessionSettings()
+    """Trust, deadlines, trouble and costs."""
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 40
+    """Sums behind the first, which is of the moments."""
     show: Annotated[tuple[ChartName, ...], Field(min_length=1)] = ("first_attempt", "loss")
     """Charts of the report; the table has everything."""
 
@@ -100,29 +121,20 @@ class SessionsExperiment(Experiment):
         """Those that are to be shown."""
         return tuple(_CHARTS[name] for name in self.show)
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Where cryptography is replaced by its cost."""
-        if self.session.cipher == "costed":
-            return (WARNING,)
-        least = self.session.costed_from
-        return () if least is None else (f"{WARNING} So it is with {least} tenants or more, where 'costed' is 1.",)
-
-    @model_validator(mode="after")
-    def _has_no_more_tenants_than_its_cipher(self) -> Self:
-        tenants = self.data.tenants
-        if tenants > MAX_TENANTS and self.session.cipher_of(tenants) == "real":
-            raise ValueError(
-                f"{tenants} tenants are more than the {MAX_TENANTS} of the real cipher: set session.costed_from"
-            )
-        return self
+    def notes(self, results: Results) -> tuple[str, ...]:
+        """Where cryptography was replaced by its cost."""
+        costed = [row["costed"] for row in results.rows if row.get("costed") is not None]
+        if not any(costed):
+            return ()
+        return (WARNING if all(costed) else f"{WARNING} So it is where 'costed' is 1.",)
 
     def run(self, seed: int) -> list[Row]:
         """One row."""
         tenants = self.data.draw(seed)
         model = self.model.over(tenants)
         pattern = self.attendance.pattern(tenants.names, self.rounds, seed)
-        ground, attempts = common_ground(model, tenants, pattern, 0, seed), FirstAttempts()
+        ground = common_ground(model, tenants, pattern, 0, seed, self.session.costs.model())
+        attempts = FirstAttempts()
         outcome = self.session.run(ground, (Attended(pattern),), (attempts,))
         return [
             {
@@ -172,33 +184,41 @@ class SessionsExperiment(Experiment):
         return self.session.trust == "malicious-server"
 
     def _costs(self, ground: CommonGround, outcome: FederationOutcome) -> Row:
-        """Of one tenant, on average, and one sum; of the server, and one sum."""
-        n, sums, prices = len(ground.parts), max(len(outcome.rounds), 1), self.session.costs.model().prices
-        # The first sum is of moments.
-        low, high = np.zeros(ground.model.n_columns), np.ones(ground.model.n_columns)
-        moments = first_round(ground.model, low, high).model
-        words = moments.layout().size + (sums - 1) * ground.model.layout().size
-        words += sums * RING_64.tail_words
+        """Of one tenant, on average, and one sum; of the server, and one sum; and by formula, if everybody is there."""
+        n, sums, prices = len(ground.parts), max(len(outcome.rounds), 1), ground.costs.prices
+        expected = _predicted(ground, outcome, sums)
         return {
-            # To the last sum: afterwards the last late messages still arrive.
-            "seconds": sum(opened.seconds for opened in outcome.rounds),
-            "seconds_a_sum": sum(opened.seconds for opened in outcome.rounds) / sums,
+            "seconds": outcome.seconds_to_last_sum,
+            "seconds_a_sum": outcome.seconds_to_last_sum / sums,
             "bytes_up": outcome.total_bytes_up / n / sums,
+            "bytes_up_predicted": expected.bytes_up / sums,
             "bytes_down": outcome.total_bytes_down / n / sums,
+            "bytes_down_predicted": expected.bytes_down / sums,
             "mask_bytes": outcome.tenant_work.mask_bytes / n / sums,
-            "mask_bytes_predicted": 8 * (self._neighbours(outcome.record) + 1) * words / sums,
+            "mask_bytes_predicted": expected.tenants_work.mask_bytes / n / sums,
             "tenant_seconds": prices.of(outcome.tenant_work) / n / sums,
+            "tenant_seconds_predicted": prices.of(expected.tenants_work) / n / sums,
             "server_seconds": prices.of(outcome.server_work) / sums,
+            "server_seconds_predicted": prices.of(expected.server_work) / sums,
         }
 
-    def _neighbours(self, record: SessionRecord) -> int:
-        """k, if everybody is there."""
-        n, least, f = len(record.tenants), record.minimum_survivors, record.colluders
-        if n <= COMPLETE_GRAPH_TENANTS:
-            return n - 1
-        if self._certified:
-            return malicious_server_parameters(least, default_witnesses(n), f, n - least).neighbours
-        return semi_honest_parameters(least, f, n - least).neighbours
+
+def _predicted(ground: CommonGround, outcome: FederationOutcome, sums: int) -> PredictedCosts:
+    assert outcome.terms is not None  # this is the memory engine
+    model, later = ground.model, sums - 1
+    # The first sum is of moments.
+    moments = first_round(model, np.zeros(model.n_columns), np.ones(model.n_columns)).model.layout().size
+    size, rows = model.layout().size, sum(map(len, ground.parts.values()))
+    words = moments + later * size + sums * RING_64.tail_words
+    return PredictedCosts.of_terms(
+        outcome.terms,
+        len(ground.parts),
+        sums,
+        words,
+        parameters=later * sum(array.size for array in ground.start.values()),
+        densities=rows * (1 + later * model.n_components),
+        statistics=rows * words,
+    )
 
 
 def _troubled(outcome: FederationOutcome) -> Row:

@@ -58,7 +58,7 @@ def simulate(
 
         require_plots()
     results = _with_progress(console, found, folder, jobs or allowed_cores(), fresh)
-    for note in filter(None, (*found.experiment.notes, results.failures)):
+    for note in filter(None, (*found.experiment.notes(results), results.failures)):
         typer.echo(f"{note}\n")
     typer.echo(str(results))
     if report:

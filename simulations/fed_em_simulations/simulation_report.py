@@ -64,7 +64,7 @@ def simulation_page(scenario: Scenario, results: Results) -> str:
         .render(
             scenario=scenario,
             kind=experiment.experiment,
-            notes=[*experiment.notes, *([results.failures] if results.failures else [])],
+            notes=[*experiment.notes(results), *([results.failures] if results.failures else [])],
             about=(type(experiment).__doc__ or "").split("\n\n")[0],
             charts=[
                 (chart, Markup(results_chart(results, chart, experiment.keys, number)))

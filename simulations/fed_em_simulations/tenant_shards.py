@@ -82,10 +82,6 @@ class TenantShards:
         for worker in self._workers:
             worker.close()
 
-    def memory(self) -> int:
-        """Bytes that the workers have in memory; see `resident`."""
-        return sum(resident(worker.process.pid) for worker in self._workers if worker.process.pid is not None)
-
 
 class _Worker:
     """This side of one worker."""
@@ -135,15 +131,6 @@ class _Worker:
         return EnvironmentFault(
             "a worker process of the simulation was lost", remedy="see whether the machine runs out of memory"
         )
-
-
-def resident(process: int) -> int:
-    """Bytes of memory of a process that are its own, or its share of what it shares; 0 if the system does not tell."""
-    try:
-        with open(f"/proc/{process}/smaps_rollup", encoding="ascii") as lines:
-            return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    except OSError:
-        return 0
 
 
 def _work(mine: socket.socket, other: socket.socket, starts: Sequence[Callable[[], TenantSession]]) -> None:

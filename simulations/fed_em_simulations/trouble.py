@@ -325,9 +325,9 @@ class _LateUploads(Sums):
 
 @dataclass(frozen=True)
 class ServerCrash(Trouble):
-    """The server's process ends in the middle of a sum and begins anew from the state that it kept before it last sent anything.
+    """The server's process ends in the middle of a sum, and another goes on from the checkpoints, by production's own code.
 
-    What a server keeps for good is not written yet: the loop around the sums goes on as if it had kept all.
+    What it has just noticed is kept, if it is of what is kept, and no message that follows from it leaves.
 
     Attributes:
         sum: In which, the moments being 0.

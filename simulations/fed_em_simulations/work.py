@@ -29,6 +29,8 @@ class Work:
         mask_bytes: Their bytes.
         shares: Shares that secrets were split into, and that secrets were rebuilt from.
         densities: Rows times components of E-steps.
+        statistics: Rows times numbers of their statistics, which grow with columns as the work on a row does: with D (D + 3) / 2 + 1
+            of a component with full covariances.
         remembered: Checks of public bytes that a process had made before (`fed_em_simulations.shared_reading`): their work is counted here
             as everybody's own, and was done once.
     """
@@ -41,6 +43,7 @@ class Work:
     mask_bytes: int = 0
     shares: int = 0
     densities: int = 0
+    statistics: int = 0
     remembered: int = 0
 
 
@@ -52,7 +55,7 @@ class Measure:
 
     def __init__(self) -> None:
         self.agreements = self.signatures = self.verifications = self.derivations = 0
-        self.masks = self.mask_bytes = self.shares = self.densities = self.remembered = 0
+        self.masks = self.mask_bytes = self.shares = self.densities = self.statistics = self.remembered = 0
 
     def add(self, work: Work) -> None:
         """So much more."""

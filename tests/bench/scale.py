@@ -12,6 +12,7 @@ import argparse
 import math
 import multiprocessing
 import os
+import re
 import resource
 import sys
 import textwrap
@@ -30,10 +31,13 @@ from fed_em_protocols.terms import Trust
 from fed_em_server.configuration import TimesTable
 from fed_em_server.record import RoundRecord, SessionRecord
 from fed_em_simulations import Federation
-from fed_em_simulations.tenant_shards import resident
 
 # Nobody is late: keys of ten thousand tenants' neighbours keep the server's virtual line busy for longer than the usual deadlines.
 _DEADLINES = TimesTable(gather=3600, set_up=3600, upload=3600, straggler=3600, open=3600, pause=3600)
+
+# What is told on standard error, and how often memory is looked at besides.
+_DONE = {NoticeKind.WINDOW_OPENED: "the window is set up", NoticeKind.SUMMED: "round {} is summed"}
+_SECONDS_BETWEEN = 1.0
 
 _COMPONENTS, _COLUMNS, _ROWS = 11, 12, 20
 _LENGTH = _COMPONENTS * (1 + _COLUMNS + _COLUMNS * (_COLUMNS + 1) // 2)
@@ -48,7 +52,8 @@ class ScaleFigures:
         failure: Why there are no more.
         wall: Seconds.
         server_cpu, tenants_cpu: Processor seconds of this process, which plays the server, and of the workers.
-        memory: The most bytes of all processes together, as seen whenever a round was opened or a window was.
+        memory: The peaks of all processes' resident memory, added up, in bytes: no less than the most that they ever had together. Pages
+            that they share count in each.
         virtual: Seconds of the simulated session.
         agreements, remembered: X25519 operations of all tenants, and checks that a process had made before.
     """
@@ -90,35 +95,54 @@ class _TimeIsUp(EnvironmentFault):
 
 
 class _Scales:
-    """A watcher that weighs all processes now and then, says so on standard error, and ends the session when its time is up."""
+    """A watcher that adds up the peaks of all processes, says so on standard error, and ends the session when its time is up."""
 
     def __init__(self, seconds: float) -> None:
-        self.memory = 0
-        self._began = time.monotonic()
+        _forget_peak()
+        self._peaks: dict[int, int] = {}
+        self._began = self._weighed = time.monotonic()
         self._until = self._began + seconds
+
+    @property
+    def memory(self) -> int:
+        """Bytes, as far as the processes' peaks have been read."""
+        return sum(self._peaks.values())
 
     def session_started(self, record: SessionRecord) -> None:
         """Nothing to weigh yet."""
 
     def noticed(self, notice: Notice) -> None:
-        """Weigh; look at the clock."""
-        if notice.kind in (NoticeKind.WINDOW_OPENED, NoticeKind.SUMMED):
+        """Look at the clock; weigh now and then, and whenever a step is done. Peaks do not fall, so none is missed in between."""
+        now = time.monotonic()
+        done = _DONE.get(notice.kind)
+        if done or now > self._weighed + _SECONDS_BETWEEN:
+            self._weighed = now
             workers = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
-            weighed = sum(map(resident, [os.getpid(), *workers]))
-            self.memory = max(self.memory, weighed)
-            what = (
-                "the window is set up" if notice.kind is NoticeKind.WINDOW_OPENED else f"round {notice.round} is summed"
-            )
-            print(
-                f"{time.monotonic() - self._began:6.0f} s: {what}; {weighed / 2**20:.0f} MiB",
-                file=sys.stderr,
-                flush=True,
-            )
-        if time.monotonic() > self._until and notice.kind is NoticeKind.SUMMED:
+            self._peaks |= {each: _peak(each) for each in (os.getpid(), *workers)}
+        if done:
+            said = f"{now - self._began:6.0f} s: {done.format(notice.round)}; {self.memory / 2**20:.0f} MiB"
+            print(said, file=sys.stderr, flush=True)
+        if now > self._until:
+            self._until = math.inf  # what follows is the end, of which there are notices as well
             raise _TimeIsUp("time is up")
 
     def round_opened(self, record: RoundRecord) -> None:
         """Nothing to weigh."""
+
+
+def _peak(process: int) -> int:
+    """The most memory that a process of this machine ever had resident, in bytes; 0 if it is gone."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
+
+
+def _forget_peak() -> None:
+    """Let this process' peak begin at what it has now; a smaller federation may come behind a larger one."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def measure_scale(n: int, rounds: int, workers: int, trust: Trust, share: float, seconds: float) -> ScaleFigures:
@@ -200,7 +224,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--trust", choices=[each.label for each in Trust], default=Trust.SEMI_HONEST.label)
     parser.add_argument("--share", type=float, default=0.05, help="of corrupt tenants, and of missing ones")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="no round begins later")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="the session ends at the first notice behind them"
+    )
     parser.add_argument("--plot", type=Path, help="an image of costs a tenant")
     given = parser.parse_args()
     trust = next(each for each in Trust if each.label == given.trust)

@@ -72,6 +72,7 @@ def test_who_joins_late_is_in_later_sums() -> None:
     assert outcome.rounds[0].missing == 3 and outcome.rounds[-1].missing == 0
 
 
+@pytest.mark.slow
 def test_a_server_that_crashes_goes_on_with_the_sum_it_was_at() -> None:
     clean, crashed = run(6), run(6, ServerCrash(sum=2, at=NoticeKind.UPLOADED, seconds=7.0))
     assert not crashed.failure and not crashed.accusations

@@ -9,16 +9,20 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from fed_em.discrete_columns import LEVEL_PROBABILITIES, RATES, SUCCESS_PROBABILITIES
 from fed_em.errors import CallerError
 from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.parameters import Parameters
 from fed_em_simulations.attendance import Attendance
 from fed_em_simulations.common_ground import common_ground
+from fed_em_simulations.feature_shift import FeatureShift
 from fed_em_simulations.fit_measures import in_coordinates, parameter_error
 from fed_em_simulations.known_mixed_mixture import KnownMixedMixture
 from fed_em_simulations.methods import METHODS
 from fed_em_simulations.methods_experiment import MethodsExperiment, rows_of
 from fed_em_simulations.mixture_to_fit import MixtureToFit
 from fed_em_simulations.population import Population
+from fed_em_simulations.random_streams import stream
 from fed_em_simulations.sensitivity_experiment import SensitivityExperiment
 
 ALL_KINDS = {"kind": "mixed", "gaussian": 2, "categorical": (3, 4), "bernoulli": 2, "poisson": 1, "overlap": 0.15}
@@ -110,9 +114,61 @@ def test_the_truth_has_no_error_in_other_coordinates() -> None:
     assert max(error.weights, error.means, error.covariances, error.probabilities, error.rates) < 1e-12
 
 
+def test_a_site_shifts_what_labels_answers_and_counts_are_drawn_by() -> None:
+    """Log-odds and log-rates of all components alike by offsets of one standard deviation; of held-out rows by the same."""
+    truth = mixed(**ALL_KINDS).truth(0)
+    assert isinstance(truth.model, MixedMixtureModel)
+    levels, shift = truth.model.schema.level_slices, FeatureShift(offset=0.5)
+
+    def logits(parameters: Parameters) -> dict[str, np.ndarray]:
+        yes = parameters[SUCCESS_PROBABILITIES]
+        of_levels = [np.log(parameters[LEVEL_PROBABILITIES][:, part]) for part in levels]
+        relative = [each[:, 1:] - each[:, :1] for each in of_levels]
+        return {"levels": np.hstack(relative), "yes": np.log(yes / (1 - yes)), "rates": np.log(parameters[RATES])}
+
+    generator, before = stream(0, "sites"), logits(truth.parameters)
+    moves: dict[str, list[np.ndarray]] = {name: [] for name in before}
+    for _ in range(500):
+        site = shift.of_discrete_columns(truth.parameters, levels, generator)
+        truth.model.validate(site)
+        for name, after in logits(site).items():
+            move = after - before[name]
+            np.testing.assert_allclose(move, np.tile(move[:1], (3, 1)), atol=1e-9)
+            moves[name].append(move[0])
+    # Standard deviations within 5 of their standard errors; of two levels' difference it is the square root of two times that of one.
+    for name, expected in (("levels", 0.5 * math.sqrt(2)), ("yes", 0.5), ("rates", 0.5)):
+        found = np.array(moves[name]).std(axis=0)
+        assert (np.abs(found / expected - 1) < 5 / math.sqrt(2 * 500)).all(), name
+    assert (
+        shift.of_discrete_columns(truth.parameters, levels, stream(1, "s")).distance(
+            shift.of_discrete_columns(truth.parameters, levels, stream(1, "s"))
+        )
+        == 0
+    )
+
+
+def test_shifted_sites_are_drawn_and_fitted() -> None:
+    """Numbers move as before, labels and counts by their logits; the truth has room for all counts that came."""
+    shifted, plain = (population(ALL_KINDS, **differ).draw(2) for differ in ({"features": {"offset": 1.0}}, {}))
+    assert shifted.schema is not None and plain.schema is not None
+    numbers = shifted.members[0].held_out[:, :2] - plain.members[0].held_out[:, :2]
+    assert np.abs(numbers).max() > 0.1
+    spread, alike = (
+        np.std([one.held_out.mean(axis=0) for one in tenants.members], axis=0) for tenants in (shifted, plain)
+    )
+    assert (spread[2:] > 1.2 * alike[2:]).sum() >= 4, "labels, yes and no, and counts differ more"
+    uppers = [tenants.schema.columns[-1].upper for tenants in (shifted, plain)]
+    assert max(one.records.rows[:, -1].max() for one in shifted.members) <= uppers[0] and uppers[0] >= uppers[1]
+    ground = common_ground(MixtureToFit(components=3).over(shifted), shifted, (frozenset(shifted.names),) * 3, 1, 2)
+    (row,) = rows_of(ground, ("increments",))
+    assert row["failure"] == "" and math.isfinite(float(row["rates_error"] or 0))
+
+
 def test_what_labels_do_not_have_is_refused() -> None:
-    with pytest.raises(ValidationError, match="no offset, scale or shape"):
-        population(CLASSES, features={"offset": 1.0})
+    with pytest.raises(ValidationError, match="have no scale"):
+        population(CLASSES, features={"offset": 1.0, "scale": 0.1})
+    with pytest.raises(ValidationError, match="components of other shapes"):
+        population(ALL_KINDS, shapes={"strength": 0.1})
     data = {"truth": CLASSES, "heterogeneity": {"missing": {"rate": 0.1}}}
     with pytest.raises(ValidationError, match="give a Gaussian truth"):
         SensitivityExperiment.model_validate({"data": data})

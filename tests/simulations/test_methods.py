@@ -103,12 +103,12 @@ class TestHalfOfThem:
 
     def test_alone_everybody_has_something_of_their_own(self, half: CommonGround, fits: dict[str, Fitted]) -> None:
         alone = fits["alone"]
-        assert set(alone.of_tenants) == set(NAMES) and alone.parameters is None and alone.bytes_up == 0
+        assert set(alone.of_tenants) == set(NAMES) and alone.parameters is None and alone.spent.bytes_up == 0
         assert loss(half, alone) < 0
 
     def test_what_is_sent_is_counted(self, fits: dict[str, Fitted]) -> None:
         # 1 + 1 + 1 + 3 + 6 + 9 statistics of three components in two columns; 3 + 6 + 12 parameters.
-        sent = {name: fits[name].bytes_up for name in ("increments", "averaging", "one-shot-moments")}
+        sent = {name: fits[name].spent.bytes_up for name in ("increments", "averaging", "one-shot-moments")}
         in_rounds = 8 * 21 * 4 * ROUNDS
         assert sent == {"increments": in_rounds, "averaging": in_rounds, "one-shot-moments": 8 * 21 * 8}
 
@@ -125,7 +125,13 @@ def test_the_protocol_ends_where_the_sums_in_memory_do() -> None:
     ground = ground_of(0.5, 10, starts=0)
     real, memory = run_method("protocol", ground), run_method("increments", ground)
     assert real.parameters is not None and memory.parameters is not None
-    assert real.rounds == 10 and real.bytes_up > 5 * memory.bytes_up
+    spent, plain = real.spent, memory.spent
+    assert spent.rounds == plain.rounds == 10
+    assert (
+        spent.bytes_up > 5 * plain.bytes_up
+        and spent.bytes_down > 5 * plain.bytes_down
+        and spent.seconds > plain.seconds
+    )
     assert real.parameters.distance(memory.parameters) < 1e-6
     assert abs(loss(ground, real) - loss(ground, memory)) < 1e-6
     # Far from where it began, and from what others end at.

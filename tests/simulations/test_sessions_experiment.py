@@ -15,10 +15,12 @@ from small_tables import tables_of
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
+from fed_em_protocols.limits import MAX_TENANTS
 from fed_em_simulations import Results, read_scenario, simulate
 from fed_em_simulations.attendance import Attended
 from fed_em_simulations.byzantine import Liars, Overstates, PoisonedRows
 from fed_em_simulations.cost_settings import CostSettings
+from fed_em_simulations.costed_cipher import WARNING
 from fed_em_simulations.costs import CostModel
 from fed_em_simulations.dishonest_server import ChangedParameters, InventedTenant, SplitBlock, TwoHeaders
 from fed_em_simulations.distributions import Constant, Lognormal, OneApart, Pareto
@@ -78,6 +80,14 @@ class TestSession:
         assert row["stale"] == 0 and row["mask_bytes"] == row["mask_bytes_predicted"]
         assert float(row["loss"] or 0) >= 0 and float(row["seconds_a_sum"] or 0) > 0
 
+    @pytest.mark.parametrize("session", [{}, {"trust": "semi-honest", "difference_guard": "off", "colluders": 1}])
+    def test_what_is_counted_is_a_little_more_than_by_formula(self, session: dict[str, object]) -> None:
+        """Up to a third at six tenants; what is left out is the less the more tenants there are (`test_costs_of_scale`)."""
+        (row,) = experiment(session={**session, "costed_from": 3}).run(0)
+        for name in ("bytes_up", "bytes_down", "tenant_seconds", "server_seconds"):
+            ratio = float(row[name] or 0) / float(row[f"{name}_predicted"] or 0)
+            assert 1 < ratio < 1.35, (name, ratio)
+
     def test_blocks_hide_whom_differences_single_out(self) -> None:
         attendance, session = {"share": 0.8, "fixed": False}, {"colluders": 1, "block_size": 3}
         (guarded,) = experiment(attendance=attendance, session=session).run(2)
@@ -119,8 +129,15 @@ class TestSession:
         ((first,), (second,)) = real.run(0), costed.run(0)
         assert (first["costed"], second["costed"]) == (False, True)
         assert first["mask_bytes"] == second["mask_bytes"] and first["bytes_up"] == second["bytes_up"]
-        assert "Costed cipher" in costed.notes[0] and "with 6 tenants or more" in costed.notes[0]
-        assert not experiment().notes
+        assert real.notes(Results.of([first], ())) == () and costed.notes(Results.of([second], ())) == (WARNING,)
+        (mixed,) = costed.notes(Results.of([first, second, {"failure": "lost"}], ()))
+        assert WARNING in mixed and "where 'costed' is 1" in mixed
+
+    def test_cryptography_is_real_up_to_as_many_tenants_as_real_federations_have(self) -> None:
+        session = experiment().session
+        assert session.cipher_of(MAX_TENANTS) == "real" and session.cipher_of(MAX_TENANTS + 1) == "costed"
+        with pytest.raises(ValidationError, match="costed_from"):
+            experiment(session={"costed_from": MAX_TENANTS + 2})
 
     def test_strangers_do_not_attend(self) -> None:
         with pytest.raises(CallerError, match="'zoe'"):
@@ -198,6 +215,18 @@ def test_sums_open_as_often_as_the_binomial_distribution_says() -> None:
         share, expected, sums = (float(row[name] or 0) for name in ("first_attempt", "first_attempt_predicted", "sums"))
         assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / sums)
     assert results.mean("first_attempt_predicted", **{"session.colluders": 5}) < 0.4
+
+
+@pytest.mark.slow
+def test_costs_of_scale() -> None:
+    """On the complete graph and on sparse ones, what a tenant and the server do is what formulas say, to eight and fifteen hundredths."""
+    changes = {"data.tenants": [30, 64, 100, 200], "session.costed_from": 3}
+    more = {"data.tenants": [30], "session.costed_from": 3, "session.window_rounds": 20, "rounds": 30}
+    several = [simulate(read_scenario(scenario_path("cost-of-scale"), each)).rows for each in (changes, more)]
+    for row in [*several[0], *several[1]]:
+        assert row["mask_bytes"] == row["mask_bytes_predicted"]
+        for name, most in (("bytes_up", 1.08), ("bytes_down", 1.1), ("tenant_seconds", 1.08), ("server_seconds", 1.15)):
+            assert 1 < float(row[name] or 0) / float(row[f"{name}_predicted"] or 0) < most, (row["data.tenants"], name)
 
 
 SWEPT = "data.heterogeneity.mixing.concentration"
