@@ -232,7 +232,7 @@ def propose(
     """Ask the witnesses to endorse the one outcome of a round."""
     data = proposal_message(state, header, outcome)
     moved = replace(state, phase=phase, cut_off=now + state.timetable.open)
-    whom = endorsers_of(state, cast(Window, state.window), header.content, outcome)
+    whom = endorsers_of(state, cast(Window, state.window), header.content).difference(outcome.endorsements)
     return CoordinatorStep(moved, tuple((index, data) for index in sorted(whom) if state.members[index].here))
 
 
@@ -254,7 +254,7 @@ def on_endorsement(state: CoordinatorState, index: int, sealed: Sealed[Endorseme
     content = sealed.content
     if content.setup != outcome.setup:
         return CoordinatorStep(state)
-    if not endorsers_of(state, window, header.content, outcome, among=frozenset({index})):
+    if index in outcome.endorsements or index not in endorsers_of(state, window, header.content):
         return CoordinatorStep(state)
     sealed.require_signature(window.fixed.window_key(index), name)
     if outcome_digest(content) != outcome_digest(_statement(state, header, outcome)):
@@ -616,7 +616,8 @@ def close_round(state: CoordinatorState, now: float) -> CoordinatorStep | None:
     outcome = unresolved.outcome
     if outcome.setup != window.fixed.digest:
         outcome = replace(outcome, setup=window.fixed.digest, endorsements={})
-    able = hopeful(state, endorsers_of(state, window, unresolved.header.content, outcome), now) & state.here
+    owing = endorsers_of(state, window, unresolved.header.content).difference(outcome.endorsements)
+    able = hopeful(state, owing, now) & state.here
     quorum = least_quorum(state.terms.content, unresolved.header.content, state.roster)
     if len(able) + len(outcome.endorsements) < quorum:
         return None

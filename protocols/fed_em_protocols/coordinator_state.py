@@ -255,16 +255,17 @@ class Attendance(Mapping[int, Member]):
 
     def of_processes(self, boots: Mapping[int, bytes]) -> frozenset[int]:
         """Those whose process is still the one with this boot number."""
-        known, same = self._asked_for
-        if known is not boots:
-            same = frozenset(index for index, boot in boots.items() if self[index].boot == boot)
-            self._asked_for = boots, same
+        for known, same in self._asked_for:
+            if known is boots:
+                return same
+        same = frozenset(index for index, boot in boots.items() if self[index].boot == boot)
+        self._asked_for = ((boots, same), *self._asked_for[:1])
         return same
 
     @cached_property
-    def _asked_for(self) -> tuple[Mapping[int, bytes] | None, frozenset[int]]:
-        """The processes asked for last: while a window is set up they are the same at each message."""
-        return None, frozenset()
+    def _asked_for(self) -> tuple[tuple[Mapping[int, bytes], frozenset[int]], ...]:
+        """The processes asked for last: of the window in use and of that being set up they are the same at each message."""
+        return ()
 
 
 def _with_or_without(those: frozenset[int], index: int, inside: bool) -> frozenset[int]:
@@ -327,6 +328,11 @@ class Window:
         if self.setup is None:
             raise IllegalStep("the set-up of this window is not fixed")
         return self.setup
+
+    @cached_property
+    def confirmed(self) -> Mapping[int, bytes]:
+        """The processes that have confirmed the set-up."""
+        return {index: self.advertisements[index].content.boot for index in self.held}
 
 
 @dataclass(frozen=True)
@@ -571,20 +577,18 @@ class CoordinatorState:
     def awaited(self) -> Awaited:
         """Tenants whose answer the present phase of the round still needs."""
         window, current, unresolved = self.window, self.round, self.unresolved
-        expected: frozenset[int] = frozenset()
         if window is None:
             return Awaited()
         if self.phase is CoordinatorPhase.CLOSING and unresolved:
-            expected = endorsers_of(self, window, unresolved.header.content, unresolved.outcome)
-        elif self.phase is CoordinatorPhase.UPLOADING and current:
+            return Awaited(endorsers_of(self, window, unresolved.header.content), unresolved.outcome.endorsements)
+        if self.phase is CoordinatorPhase.UPLOADING and current:
             return Awaited(_both(current.participants, window.active), current.uploads)
-        elif self.phase is CoordinatorPhase.CERTIFYING and current and current.outcome:
-            expected = endorsers_of(self, window, current.header.content, current.outcome)
-        elif self.phase is CoordinatorPhase.OPENING and current:
+        if self.phase is CoordinatorPhase.CERTIFYING and current and current.outcome:
+            return Awaited(endorsers_of(self, window, current.header.content), current.outcome.endorsements)
+        if self.phase is CoordinatorPhase.OPENING and current:
             return Awaited(_both(current.survivors, window.active), current.self_seeds)
-        elif self.phase is CoordinatorPhase.RECOVERING and current:
-            expected = current.asked & window.active
-        return Awaited(expected)
+        asked = current.asked if current and self.phase is CoordinatorPhase.RECOVERING else frozenset()
+        return Awaited(asked & window.active)
 
     @property
     def involved(self) -> frozenset[int]:
@@ -643,14 +647,10 @@ def require_policy(member: Member, policy: bytes, name: str) -> None:
         )
 
 
-def endorsers_of(
-    state: CoordinatorState, window: Window, header: Header, outcome: Outcomes, among: frozenset[int] | None = None
-) -> frozenset[int]:
-    """Witnesses of a round, all or some, that can endorse under a window's keys (its set-up is over for them) and have not."""
+def endorsers_of(state: CoordinatorState, window: Window, header: Header) -> frozenset[int]:
+    """Witnesses of a round that can endorse under a window's keys: those whose processes have confirmed its set-up."""
     witnesses = _witnesses(header.witnesses, state.roster.n)
-    asked = (witnesses if among is None else witnesses & among).intersection(window.fixed.witnesses)
-    able = frozenset(index for index in asked if index in window.held and index not in outcome.endorsements)
-    return same_process(state, window, able)
+    return witnesses.intersection(window.fixed.witnesses) & state.members.of_processes(window.confirmed)
 
 
 def setup_awaited(state: CoordinatorState, window: Window) -> Awaited:
@@ -665,11 +665,10 @@ def setup_awaited(state: CoordinatorState, window: Window) -> Awaited:
     return Awaited(same, window.held) if window.phase is SetUpPhase.CONFIRMING else Awaited()
 
 
-def same_process(state: CoordinatorState, window: Window, whom: frozenset[int] | None = None) -> frozenset[int]:
-    """Members, of all or of some, that advertised and are still the process that did."""
+def same_process(state: CoordinatorState, window: Window) -> frozenset[int]:
+    """Members that advertised and are still the process that did."""
     advertised, members = window.advertisements, state.members
-    of = advertised if whom is None else (index for index in whom if index in advertised)
-    return frozenset(index for index in of if members[index].boot == advertised[index].content.boot)
+    return frozenset(index for index in advertised if members[index].boot == advertised[index].content.boot)
 
 
 def hopeful(state: CoordinatorState, whom: frozenset[int], now: float) -> frozenset[int]:

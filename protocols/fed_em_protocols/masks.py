@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import mmap
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any, cast
 
@@ -49,6 +50,9 @@ def _zeros(size: int) -> memoryview:
 
 _ZEROS = _zeros(_ROOMS_OF_THREADS)
 
+# Rooms of masks that are done, kept for the next ones: the system takes longer to hand out a page than the cipher to fill it.
+_unused: list[NDArray[np.uint8]] = []
+
 # With less keystream than this to make, some 0.4 ms of work, a thread of its own costs more than it saves.
 _LEAST_BYTES_A_THREAD = 4 * 1024 * 1024
 # Cipher objects at a time: each takes about a kilobyte.
@@ -82,7 +86,7 @@ def add_masks(
         vector: One dimension, of type uint64 or uint32.
         added, subtracted: Keys of `MASK_KEY_BYTES` bytes.
         threads: The most that may work at it; fewer do where the masks are small. The result is the same.
-        out: Where the result goes, of the same shape and type; `vector` itself if None.
+        out: Where the result goes, of the same shape and type, at any address; `vector` itself if None.
 
     Raises:
         CallerError: `vector` holds no ring integers.
@@ -166,28 +170,26 @@ def _add_share(
     Where others work at the same vector, masks are summed apart and each piece of it is touched once, in turn: addition commutes,
     so threads may come in any order.
     """
-    rooms = _rooms(step * out.itemsize)
-    words = rooms.view(out.dtype.newbyteorder("<"))
-    total, keystreams = words[0], words[1:]
-    groups = _groups(signed, rooms[1:], out.dtype)
-    for start in range(0, len(out), step):
-        piece = out[start : start + step]
-        zeros = _ZEROS[: piece.nbytes]
-        summed = piece if turn is None else total[: len(piece)]
-        if turn is not None:
-            summed[:] = 0
-        elif out is not vector:
-            summed[:] = vector[start : start + step]
-        for streams, signs in groups:
-            for update_into, room in streams:
-                update_into(zeros, room)
-            if add_four is not None and len(streams) == _TOGETHER:
-                add_four(summed, keystreams, signs)
+    with _rooms(step * out.itemsize) as rooms:
+        words = rooms.view(out.dtype.newbyteorder("<"))
+        total, keystreams = words[0], words[1:]
+        groups = _groups(signed, rooms[1:], out.dtype)
+        for start in range(0, len(out), step):
+            piece = out[start : start + step]
+            zeros, summed = _ZEROS[: piece.nbytes], total[: len(piece)]
+            summed[:] = vector[start : start + step] if turn is None else 0
+            for streams, signs in groups:
+                for update_into, room in streams:
+                    update_into(zeros, room)
+                if add_four is not None and len(streams) == _TOGETHER:
+                    add_four(summed, keystreams, signs)
+                else:
+                    _add_each(summed, keystreams, signs)
+            if turn is None:
+                piece[:] = summed
             else:
-                _add_each(summed, keystreams, signs)
-        if turn is not None:
-            with turn:
-                np.add(piece, summed, out=piece)
+                with turn:
+                    np.add(piece, summed, out=piece)
 
 
 _Stream = tuple[Callable[[memoryview, memoryview], int], memoryview]
@@ -214,12 +216,21 @@ def _piece_length(vector: RingVector, workers: int) -> int:
     return max(1, lines) * _CACHE_LINE // vector.itemsize
 
 
-def _rooms(size: int) -> NDArray[np.uint8]:
-    """A buffer for the sum and for each keystream of a group, each of `size` bytes and spare ones at its end.
+@contextmanager
+def _rooms(size: int) -> Iterator[NDArray[np.uint8]]:
+    """A buffer for the sum and for each keystream of a group, each of `size` bytes and spare ones at its end; wiped afterwards.
 
     They begin on cache lines, since additions that straddle lines take a quarter longer, and not at the same place of a page.
     """
     each = -(-(size + _SPARE_BYTES) // _CACHE_LINE) * _CACHE_LINE + _CACHE_LINE
-    room = np.empty((1 + _TOGETHER) * each + _CACHE_LINE, dtype=np.uint8)
-    start = -room.ctypes.data % _CACHE_LINE
-    return room[start : start + (1 + _TOGETHER) * each].reshape(1 + _TOGETHER, each)
+    wanted = (1 + _TOGETHER) * each
+    room = _unused.pop() if _unused else np.empty(0, dtype=np.uint8)
+    if room.size < wanted:
+        room = np.empty(wanted + _CACHE_LINE, dtype=np.uint8)
+        room = room[-room.ctypes.data % _CACHE_LINE :]
+    used = room[:wanted]
+    try:
+        yield used.reshape(1 + _TOGETHER, each)
+    finally:
+        used[:] = 0
+        _unused.append(room)

@@ -233,6 +233,7 @@ class SumFigures:
         tenant_cpu: A tenant and sum (the mean over tenants), keys agreed where `set_up_cpu` tells their price.
         server_cpu: A sum.
         tenant_set_up_cpu, server_set_up_cpu: The share of one sum in the set-up of its window; 0 where every sum agrees on keys anew.
+        estimated_from: The two lengths that it is a straight line through, if it was not measured.
     """
 
     system: str
@@ -245,6 +246,7 @@ class SumFigures:
     server_cpu: Spread
     tenant_set_up_cpu: float = 0.0
     server_set_up_cpu: float = 0.0
+    estimated_from: tuple[int, int] | None = None
 
     @property
     def tenant_whole(self) -> float:

@@ -39,6 +39,7 @@ from tests.bench.privacy_utility import measure_utility
 from tests.bench.serving import measure_serving
 from tests.bench.shapes import Shape
 from tests.bench.sizes import Sizes, SumsOfSize
+from tests.bench.straight_lines import with_estimates
 from tests.bench.traffic import measure_traffic
 
 
@@ -137,13 +138,13 @@ def _sums(sizes: Sizes, folder: Path) -> tuple[SumFigures | AbsentSum, ...]:
         for size in sizes.sums
         for each in _flower_sums(size, size.shares if shares else 0, deadline)
     )
-    return (*measured, *theirs)
+    return (*measured, *with_estimates(tuple(theirs)))
 
 
 def _flower_sums(size: SumsOfSize, shares: int, deadline: float) -> Iterator[SumFigures | AbsentSum]:
-    for dropout, lengths in ((LOST_UPLOADS, size.theirs_complete), (NO_DROPOUT, size.theirs_whole)):
+    for dropout in (LOST_UPLOADS, NO_DROPOUT):
         for length in size.lengths:
-            wanted, late = shares or length in lengths, time.monotonic() > deadline
+            wanted, late = shares or length in size.theirs_complete, time.monotonic() > deadline
             if wanted and not late:
                 yield measure_flower(size.tenants, length, dropout, shares, size.theirs)
                 continue

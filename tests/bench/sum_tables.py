@@ -111,6 +111,11 @@ def print_sums(sums: Sequence[SumFigures | AbsentSum], page: Page) -> None:
     for left_out in absent:
         size = f"n = {left_out.tenants}, L = {number(left_out.length)}"
         page.print(f"Not measured: {left_out.system}, {left_out.graph}, {size}, {left_out.dropout}: {left_out.reason}.")
+    for lengths in sorted({each.estimated_from for each in measured if each.estimated_from}):
+        page.print(
+            f"≈: not measured, as it takes up to hours: a straight line through L = {' and '.join(map(number, lengths))} of the same case, "
+            "which masks alone grow with. Longer vectors leave the caches and cost more. `--full` measures it."
+        )
     page.print(_ABOUT_SUMS)
 
 
@@ -137,12 +142,13 @@ def _costs(each: SumFigures, ours: Sequence[SumFigures]) -> tuple[str, ...]:
         return f"{1e3 * seconds:.2f}" if _is_ours(each) else "in it"
 
     def ratios(theirs: float, our: Sequence[float]) -> str:
-        return "" if _is_ours(each) else " / ".join(f"{theirs / one:,.1f}" for one in our)
+        return "" if _is_ours(each) else about + " / ".join(f"{theirs / one:,.1f}" for one in our)
 
+    about = "≈ " if each.estimated_from else ""
     return (
-        f"{1e3 * each.tenant_cpu.median:.2f}",
+        f"{about}{1e3 * each.tenant_cpu.median:,.2f}",
         keys(each.tenant_set_up_cpu),
-        f"{1e3 * each.server_cpu.median:.1f}",
+        f"{about}{1e3 * each.server_cpu.median:,.1f}",
         keys(each.server_set_up_cpu),
         ratios(each.tenant_whole, [one.tenant_whole for one in ours]),
         ratios(each.server_whole, [one.server_whole for one in ours]),

@@ -105,8 +105,8 @@ LIES = [
     Mutation(
         "other serialisations of uploads and endorsements are taken",
         envelope.restored,
-        "payload = bytes(_to_protobuf(content).SerializeToString(deterministic=True))",
-        "payload = bytes(_to_protobuf(content).SerializeToString(deterministic=True)) + bytes(1)",
+        "Sealed(content, _payload(content),",
+        "Sealed(content, _payload(content) + bytes(1),",
         (test_of(test_coordinator_rules.test_only_one_serialisation_of_what_others_must_rebuild_is_taken),),
     ),
     Mutation(
@@ -258,8 +258,8 @@ WAITING = [
     Mutation(
         "whoever was too slow for the set-up is asked to endorse",
         coordinator_state.endorsers_of,
-        "index in window.held and index not in",
-        "index not in",
+        "state.members.of_processes(window.confirmed)",
+        "same_process(state, window)",
         (test_of(test_links.test_a_tenant_that_was_too_slow_for_the_set_up_is_not_asked_to_endorse),),
     ),
 ]  # fmt: skip
