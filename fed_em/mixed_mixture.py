@@ -34,11 +34,11 @@ from fed_em.gaussian_chart import GaussianChart
 from fed_em.gaussian_mixture import LOG_DENSITY_BOUND, GaussianMixtureModel
 from fed_em.kernels import kernels_for
 from fed_em.layout import Block, Layout
-from fed_em.missing_gaussian import GaussianComponents, weighted_sum
+from fed_em.missing_gaussian import GaussianComponents
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import COUNT, ENTROPY, LOG_LIKELIHOOD, MISSING_ENTROPY, Rows
 from fed_em.parameters import Parameters
-from fed_em.records import Records
+from fed_em.records import Records, weighted_sum
 from fed_em.row_blocks import over_segments, rows_in_block
 from fed_em.silence import check_held, keep_held, silence
 from fed_em.sphere_chart import WeightsChart
