@@ -1,12 +1,22 @@
-"""Loops compiled with numba, where it is to be had and worth its start-up."""
+"""Loops compiled with numba, where it is to be had and worth its start-up.
+
+Compiled code is kept for the next process under a name that has a digest of all that it may be made of: numba itself looks at the file of
+the outermost function alone, and after an upgrade would run code with the old version of a loop from another file inside.
+"""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+# What compiled functions call that are in another file, or that says how they are compiled.
+_SHARED = tuple(Path(__file__).with_name(name) for name in ("compilation.py", "lane_functions.py", "vector_lanes.py"))
 
 # Set to 1, no numba is imported.
 NO_NUMBA_VARIABLE = "FED_EM_NO_NUMBA"
@@ -25,9 +35,20 @@ def compiled(function: Function, **options: Any) -> Function:
     """
     import numba  # noqa: PLC0415  0.3 s and 40 MB, for those alone who compile
 
+    # numba writes files of this name.
+    function.__qualname__ = f"{function.__name__}_{_digest(_SHARED)}"
     options |= {"nogil": True, "error_model": "numpy"}
     try:
         found: Function = numba.njit(function, cache=True, **options)
     except RuntimeError:  # neither the package's folder nor the user's can be written to
         found = numba.njit(function, cache=False, **options)
     return found
+
+
+@functools.cache
+def _digest(files: tuple[Path, ...]) -> str:
+    """Of the content of these files; empty where they cannot be read, as nothing can be kept beside them."""
+    try:
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    except OSError:
+        return ""

@@ -25,12 +25,11 @@ from fed_em.fit_progress import fit_progress
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.held_out import HeldOut, summed_log_density
 from fed_em.imputation import Imputation
-from fed_em.missing_gaussian import weighted_sum
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import Rows
 from fed_em.model_file import FittedModel
 from fed_em.partial_labels import checked_components
-from fed_em.records import Records
+from fed_em.records import Records, weighted_sum
 from fed_em.row_stream import RecordStream, TableStream, TotalOfStream
 from fed_em.standard_errors import standard_errors
 from fed_em.statistic_products import StatisticProducts

@@ -269,6 +269,9 @@ class GaussianMixtureModel:
     def e_step(self, parameters: Parameters, rows: Rows | Records, layout: Layout | None = None) -> Statistics:
         """Expected sufficient statistics of `rows`; bit for bit the same for the same input.
 
+        Complete rows are added in the order of their blocks (`fed_em.gaussian_e_step`), then those with missing cells in that of theirs
+        (`fed_em.missing_gaussian`).
+
         Args:
             parameters: As `validate` admits them.
             rows: `(n, D)`, finite, or NaN where a cell is missing if the model admits that; n may be 0. Or
@@ -282,28 +285,36 @@ class GaussianMixtureModel:
         """
         if self.mixing is not None:
             return e_step_at_home(self, parameters, rows, layout)
-        if isinstance(rows, Records) and rows.bare:
-            rows = rows.rows
-        if isinstance(rows, Records) or (self.missing and np.isnan(rows).any()):
-            return self._e_step_of_records(parameters, Records.of(rows), layout)
-        rows = self._checked_rows(rows)
-        sums = self._e_step(parameters, rows).sums(rows)
-        return self._statistics(rows, sums.features, sums.log_likelihoods[0], sums.entropies[0], layout)
+        return self._e_steps([parameters], rows, layout)[0]
 
     def e_steps(self, points: Sequence[Parameters], rows: Rows | Records) -> list[Statistics]:
-        """E-steps at several parameters, for bare rows by one product of all; arguments and errors are those of `e_step`."""
-        bare = rows.rows if isinstance(rows, Records) and rows.bare else rows
-        if len(points) < 2 or self.mixing is not None or isinstance(bare, Records) or np.isnan(bare).any():
+        """E-steps at several parameters, of complete rows by one product of all; arguments and errors are those of `e_step`."""
+        if len(points) < 2 or self.mixing is not None:
             return [self.e_step(each, rows) for each in points]
-        bare, n = self._checked_rows(bare), len(points)
-        together, parameters = self._side_by_side(points)
-        sums = replace(together._e_step(parameters, bare), n_mixtures=n).sums(bare)
+        return self._e_steps(points, rows, None)
+
+    def _e_steps(self, points: Sequence[Parameters], rows: Rows | Records, layout: Layout | None) -> list[Statistics]:
+        records, n = self._checked(rows).of_positive_weight(), len(points)
+        together, parameters = self._side_by_side(points) if n > 1 else (self, points[0])
+        sums = replace(together._e_step(parameters, records), n_mixtures=n).sums(records)
+        incomplete = records[sums.incomplete]
+        if len(incomplete) and not self.missing:
+            raise _not_finite()
         # Each one's weights are an n-th of its own.
-        log_likelihoods, features = sums.log_likelihoods + len(bare) * math.log(n), np.split(sums.features, n)
-        return [
-            self._statistics(bare, own, log_likelihood, entropy, None)
-            for own, log_likelihood, entropy in zip(features, log_likelihoods, sums.entropies, strict=True)
-        ]
+        complete_weight = records.total_weight - incomplete.total_weight
+        log_likelihoods, features = sums.log_likelihoods + complete_weight * math.log(n), np.split(sums.features, n)
+        found = []
+        for at, own, log_likelihood, entropy in zip(points, features, log_likelihoods, sums.entropies, strict=True):
+            parts = self._of_complete_rows(own, log_likelihood, entropy)
+            if len(incomplete):
+                with one_blas_thread(), np.errstate(all="ignore"):
+                    others = expected_sums(self._components(at), at["weights"], incomplete)
+                parts = {name: part + others[name] for name, part in parts.items()}
+            if not math.isfinite(parts[LOG_LIKELIHOOD]):
+                raise _no_density(records.rows)
+            parts[COUNT] = records.total_weight
+            found.append(Statistics.of(self._unit_layout if layout is None else layout, parts))
+        return found
 
     def _side_by_side(self, points: Sequence[Parameters]) -> tuple[GaussianMixtureModel, Parameters]:
         """One mixture of the components of all, in their order; tied covariances as full ones, whose statistics are the same."""
@@ -315,15 +326,10 @@ class GaussianMixtureModel:
         together = replace(self, n_components=n * k, covariance="full" if tied else self.covariance, prior=None)
         return together, Parameters({**arrays, "weights": arrays["weights"] / n})
 
-    def _statistics(
-        self, rows: Rows, features: Vector, log_likelihood: float, entropy: float, layout: Layout | None
-    ) -> Statistics:
-        """Of complete rows."""
-        if not math.isfinite(log_likelihood):
-            raise _no_density(rows)
+    def _of_complete_rows(self, features: Vector, log_likelihood: float, entropy: float) -> dict[str, Vector | float]:
+        """The statistics by name, without the count."""
         columns = slice(1, 1 + self.n_columns)
-        parts: dict[str, Vector | float] = {
-            COUNT: float(len(rows)),
+        return {
             LOG_LIKELIHOOD: log_likelihood,
             ENTROPY: entropy,
             "responsibilities": features[:, 0],
@@ -331,19 +337,6 @@ class GaussianMixtureModel:
             "second": features[:, columns.stop :],
             **({MISSING_ENTROPY: 0.0} if self.missing else {}),
         }
-        return Statistics.of(self._unit_layout if layout is None else layout, parts)
-
-    def _e_step_of_records(self, parameters: Parameters, records: Records, layout: Layout | None) -> Statistics:
-        rows = self._checked_rows(records.rows)
-        if not self.missing and np.isnan(rows).any():
-            raise _no_density(rows)
-        check_no_infinity(rows)
-        with one_blas_thread(), np.errstate(all="ignore"):
-            sums = expected_sums(self._components(parameters), parameters["weights"], records)
-        if not math.isfinite(sums[LOG_LIKELIHOOD]):
-            raise _no_density(rows[:0])
-        layout = self._unit_layout if layout is None else layout
-        return Statistics.of(layout, {block.name: sums[block.name] for block in layout})
 
     def _components(self, parameters: Parameters) -> GaussianComponents:
         return GaussianComponents(self.covariance, parameters["means"], parameters["covariances"])
@@ -537,29 +530,20 @@ class GaussianMixtureModel:
         return self._posterior(parameters, rows)[1]
 
     def _posterior(self, parameters: Parameters, rows: Rows | Records) -> tuple[Vector, Vector]:
-        if isinstance(rows, Records) and rows.bare:
-            rows = rows.rows
-        if isinstance(rows, Records) or np.isnan(rows).any():
-            return self._posterior_of_records(parameters, Records.of(rows))
-        rows = self._checked_rows(rows)
-        log_densities, responsibilities = self._e_step(parameters, rows).posterior(rows)
+        records = self._checked(rows)
+        log_densities, responsibilities, incomplete = self._e_step(parameters, records).posterior(records)
+        if len(incomplete):
+            with one_blas_thread(), np.errstate(all="ignore"):
+                log_densities[incomplete], responsibilities[incomplete] = posterior_of_records(
+                    self._components(parameters), parameters["weights"], records[incomplete]
+                )
         if not np.isfinite(log_densities).all():
-            raise _no_density(rows)
+            raise _no_density(records.rows)
         return log_densities, responsibilities
 
-    def _posterior_of_records(self, parameters: Parameters, records: Records) -> tuple[Vector, Vector]:
-        check_no_infinity(self._checked_rows(records.rows))
-        with one_blas_thread(), np.errstate(all="ignore"):
-            log_densities, responsibilities = posterior_of_records(
-                self._components(parameters), parameters["weights"], records
-            )
-        if not np.isfinite(log_densities).all():
-            raise _no_density(records.rows[:0])
-        return log_densities, responsibilities
-
-    def _e_step(self, parameters: Parameters, rows: Rows) -> GaussianEStep:
+    def _e_step(self, parameters: Parameters, records: Records) -> GaussianEStep:
         densities = GaussianDensities.of(parameters, self.whitening(parameters))
-        return GaussianEStep(self.covariance, densities, kernels_for(len(rows)))
+        return GaussianEStep(self.covariance, densities, kernels_for(len(records)))
 
     def sample(self, parameters: Parameters, n: int, generator: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
         """`n` independent rows `(n, D)` and the component `(n,)` that each was drawn from."""
@@ -572,6 +556,12 @@ class GaussianMixtureModel:
             rows[members] = means[k] + rows[members] @ lower.T
         return rows, labels
 
+    def _checked(self, rows: Rows | Records) -> Records:
+        self._checked_rows(rows.rows if isinstance(rows, Records) else rows)
+        records = Records.of(rows)
+        records.check_labels(self.n_components)
+        return records
+
     def _checked_rows(self, rows: Rows) -> Rows:
         rows = np.asarray(rows, dtype=np.float64)
         if rows.ndim != 2 or rows.shape[1] != self.n_columns:
@@ -579,12 +569,16 @@ class GaussianMixtureModel:
         return rows
 
 
+def _not_finite() -> FedEmError:
+    return CallerError(
+        "the rows hold values that are not finite",
+        remedy="give a model that admits missing cells if they are missing, or leave out such rows",
+    )
+
+
 def _no_density(rows: Rows) -> FedEmError:
-    if not np.isfinite(rows).all():
-        return CallerError(
-            "the rows hold values that are not finite",
-            remedy="give a model that admits missing cells if they are missing, or leave out such rows",
-        )
+    """Why rows have no density."""
+    check_no_infinity(rows)
     return NotEvaluated(
         "a row is so far from every component that its density is zero",
         remedy="scale the columns, raise the covariance floor, or start elsewhere",

@@ -37,10 +37,10 @@ from fed_em.expected_moments import ExpectedMoments
 from fed_em.gaussian_densities import LARGEST_CONDITION, conditions
 from fed_em.missing_blocks import MissingBlocks
 from fed_em.missing_patterns import PatternBatch, pattern_batches
-from fed_em.model import COUNT, ENTROPY, LOG_LIKELIHOOD, MISSING_ENTROPY
+from fed_em.model import ENTROPY, LOG_LIKELIHOOD, MISSING_ENTROPY
 from fed_em.observed_blocks import ObservedBlocks, cholesky
 from fed_em.posterior import normalise_in_place
-from fed_em.records import Records
+from fed_em.records import Records, weighted_sum
 from fed_em.row_blocks import over_segments, rows_in_block
 from fed_em.uncorrelated import UncorrelatedComponents
 
@@ -332,20 +332,20 @@ class _Uncorrelated:
 def expected_sums(
     components: GaussianComponents, mixture_weights: Vector, records: Records
 ) -> dict[str, Vector | float]:
-    """The E-step of a Gaussian mixture over records with missing values, weights or labels.
+    """The E-step of a Gaussian mixture over records with missing values.
 
     Args:
         components: The components.
         mixture_weights: `(K,)`.
-        records: n may be 0; no infinity among the rows.
+        records: Of positive weights; n may be 0.
 
     Returns:
-        The sums, named as the statistics of a Gaussian mixture are; the log-likelihood is not finite if a record is beyond every component.
+        The sums, named as the statistics of a Gaussian mixture are, without the count. The log-likelihood is not finite if a record
+        is beyond every component, or holds an infinity.
 
     Raises:
         CollapsedComponent: a covariance is not positive definite, naming the component.
     """
-    records = records.of_positive_weight()
 
     def of_block(block: Records) -> tuple[float, float, Vector, ExpectedMoments]:
         joint = block.log_prior_joint(mixture_weights)
@@ -364,7 +364,6 @@ def expected_sums(
         counts += of_counts
         total = total + moments
     return {
-        COUNT: records.total_weight,
         LOG_LIKELIHOOD: log_likelihood,
         ENTROPY: entropy,
         "responsibilities": counts,
@@ -391,11 +390,6 @@ def posterior_of_records(
     for _ in over_segments(of_block, list(records.blocks(components.block_rows))):
         pass
     return log_densities, responsibilities
-
-
-def weighted_sum(values: Vector, weights: Vector | None) -> float:
-    """Σ_i w_i v_i; None for weights of one."""
-    return float(values.sum() if weights is None else values @ weights)
 
 
 def check_no_infinity(rows: Vector) -> None:

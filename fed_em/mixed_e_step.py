@@ -24,8 +24,8 @@ from fed_em.discrete_columns import IMPOSSIBLE, LOG_OF_ZERO, DiscreteColumns
 from fed_em.errors import NotEvaluated
 from fed_em.expected_moments import ExpectedMoments
 from fed_em.kernels import Kernels
-from fed_em.missing_gaussian import GaussianComponents, weighted_sum
-from fed_em.records import Records
+from fed_em.missing_gaussian import GaussianComponents
+from fed_em.records import Records, weighted_sum
 from fed_em.row_blocks import Segment, cut_into_segments, over_segments, rows_in_block
 from fed_em.uncorrelated import UncorrelatedComponents
 

@@ -31,13 +31,12 @@ from fed_em.discrete_columns import (
 from fed_em.errors import CallerError
 from fed_em.initialisation import standard_gaussian, start_from_moments
 from fed_em.layout import Block, Layout
-from fed_em.missing_gaussian import weighted_sum
 from fed_em.mixed_mixture import MixedMixtureModel, bound_of_log_density
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import COUNT, LOG_LIKELIHOOD, Rows
 from fed_em.observed_moments import OBSERVED, ObservedMomentsModel
 from fed_em.parameters import Parameters
-from fed_em.records import Records
+from fed_em.records import Records, weighted_sum
 from fed_em.row_blocks import rows_in_block
 from fed_em.statistics import Statistics
 

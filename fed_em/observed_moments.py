@@ -21,10 +21,10 @@ from fed_em.description import check_whole_number, read_mapping
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import LOG_DENSITY_BOUND, GaussianMixtureModel
 from fed_em.layout import Block, Layout
-from fed_em.missing_gaussian import check_no_infinity, weighted_sum
+from fed_em.missing_gaussian import check_no_infinity
 from fed_em.model import COUNT, LOG_LIKELIHOOD, Rows
 from fed_em.parameters import Parameters
-from fed_em.records import Records
+from fed_em.records import Records, weighted_sum
 from fed_em.statistics import Statistics
 
 Vector = NDArray[np.float64]

@@ -151,3 +151,8 @@ class Records:
         if self.admissible is not None:
             joint[~self.admissible.T] = -np.inf
         return joint
+
+
+def weighted_sum(values: Vector, weights: Vector | None) -> float:
+    """Σ_i w_i v_i; None for weights of one."""
+    return float(values.sum() if weights is None else values @ weights)

@@ -106,12 +106,12 @@ def cut_into_segments(n_rows: int, n_entries: int) -> list[Segment]:
     return [blocks[first : first + _BLOCKS_IN_SEGMENT] for first in range(0, len(blocks), _BLOCKS_IN_SEGMENT)]
 
 
-def aligned_empty(n_arrays: int, n_rows: int) -> NDArray[np.float64]:
-    """Arrays of a block `(n_arrays, n_rows)`, unset, that begin with a line of a cache: vectors across two lines are slow to load."""
+def aligned_empty(n: int) -> NDArray[np.float64]:
+    """An array `(n,)`, unset, that begins with a line of a cache: vectors across two lines are slow to load."""
     spare = _CACHE_LINE // 8
-    memory = np.empty(n_arrays * n_rows + spare)
+    memory = np.empty(n + spare)
     start = -memory.ctypes.data % _CACHE_LINE // 8
-    return memory[start : start + n_arrays * n_rows].reshape(n_arrays, n_rows)
+    return memory[start : start + n]
 
 
 def over_segments(work: Callable[[S], T], segments: Sequence[S]) -> Iterator[T]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import subprocess
 import sys
 import threading
@@ -222,10 +224,45 @@ def test_code_that_cannot_be_kept_is_compiled_all_the_same(monkeypatch: pytest.M
 
     njit = numba.njit
 
-    def refusing(function: object, *, cache: bool, **options: object) -> object:
+    def refusing(function: object, *, cache: bool = False, **options: object) -> object:
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return njit(function, **options)
 
     monkeypatch.setattr(numba, "njit", refusing)
     assert compiled(lambda x: x + 1.0)(1.0) == 2.0
+
+
+def test_code_that_was_kept_is_not_run_with_another_version_of_what_it_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an upgrade that changed `vector_lanes.py` and not the file of the loop: numba looks at the latter alone."""
+    pytest.importorskip("numba")
+    from fed_em import compilation
+
+    loop, shared = tmp_path / "outer_loop.py", tmp_path / "inner_loop.py"
+    loop.write_text("from inner_loop import inner\ndef outer(x):\n    return inner(x)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(compilation, "_SHARED", (shared,))
+    for added in ("1.0", "2.0", "1.0"):
+        shared.write_text(f"import numba\n@numba.njit\ndef inner(x):\n    return x + {added}\n")
+        for module in ("outer_loop", "inner_loop"):
+            sys.modules.pop(module, None)
+        importlib.invalidate_caches()
+        compilation._digest.cache_clear()
+        outer = compilation.compiled(importlib.import_module("outer_loop").outer)
+        assert outer(0.0) == float(added)
+    assert sum(outer.stats.cache_hits.values()) == 1
+
+
+def test_whatever_compiled_loops_call_is_in_the_name_of_kept_code() -> None:
+    """Every file that has compiled functions for others: those that import the compiler, or make lanes of numbers."""
+    from fed_em import compilation
+
+    called = {"compilation.py"}
+    for file in Path(fed_em.__path__[0]).glob("*.py"):
+        for found in re.findall(
+            r"^from fed_em\.(vector_lanes|lane_functions|compiled_\w+) import", file.read_text(), re.M
+        ):
+            called.add(f"{found}.py")
+    assert {file.name for file in compilation._SHARED} == called
