@@ -20,9 +20,11 @@ from fed_em.columns import ColumnSchema, GaussianColumn
 from fed_em.coordinates import Coordinates
 from fed_em.covariance import CovarianceStructure, Whitening, covariance_shape
 from fed_em.description import check_real, check_whole_number, nearest
+from fed_em.divergence import Mixture
 from fed_em.em import Fit, Iteration, Stopping, Total
 from fed_em.em import fit as run_em
 from fed_em.errors import CallerError, FedEmError
+from fed_em.final_components import Simplified
 from fed_em.fit_progress import FitProgress, fit_progress
 from fed_em.fitted_mixture import FittedMixture, columns_of_rows, objective_of, plain, stream_of, training_records
 from fed_em.gaussian_mixture import GaussianMixtureModel
@@ -30,7 +32,7 @@ from fed_em.mixed_start import within_labels
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM, check_optimiser, optimiser_for
 from fed_em.parameters import Parameters
-from fed_em.priors import GaussianMixturePrior
+from fed_em.priors import NONE, GaussianMixturePrior, check_prior_name
 from fed_em.records import Records
 from fed_em.row_stream import RecordStream, TableStream, TotalOfStream, survey
 from fed_em.rows_start import responsibilities_by_sums
@@ -70,9 +72,12 @@ class GaussianMixture(FittedMixture):
         weights_init: `(K,)`, overrides the start's weights.
         means_init: `(K, D)`, overrides the start's means.
         precisions_init: Overrides the start's precisions, in the shape of `precisions_`.
-        prior: Conjugate prior in the units of the rows, for MAP estimates; None for maximum likelihood.
+        prior: For MAP estimates: 'weak' (`GaussianMixturePrior.weakly_informative`, about the moments of the rows), as sessions fit by
+            default, or a `GaussianMixturePrior` in the units of the rows. None, or 'none', for maximum likelihood.
         optimiser: 'em', 'squarem' or 'lbfgs' (`fed_em.optimiser`), of `fit`. With EM the steps are scikit-learn's; the others take
             fewer, to an optimum that is usually the same.
+        least_weight: Components of less weight are left out of the best fit, which then goes on; in [0, 1).
+        least_distance: Components nearer than this Bhattacharyya distance are merged, likewise; at least 0.
         step_size: Of `partial_fit`: `DecayingStep`, `ConstantStep` or its number in (0, 1]; None for `DecayingStep()`.
         random_state: Seed or `numpy.random.RandomState` of the starts and of `sample`.
         warm_start: Continue from the last fit instead of starting anew; then `n_init` counts as 1.
@@ -89,6 +94,8 @@ class GaussianMixture(FittedMixture):
         n_iter_: Its number of iterations; after `partial_fit`, of batches.
         lower_bounds_: Its (log-likelihood + log prior) / n before every M-step, in nats a record.
         lower_bound_: The last of them.
+        n_components_: K of the fit, after pruning and merging.
+        n_pruned_, n_merged_: Components that were left out and merged.
         n_collapsed_: Starts of `fit` that ended in a singular covariance.
         n_not_finite_: Starts that ended because an objective or a density was no number.
         log_densities_: Log-densities of the training rows, ascending, `(n,)`, in nats; labels are not counted. Of the
@@ -110,8 +117,10 @@ class GaussianMixture(FittedMixture):
         weights_init: ArrayLike | None = None,
         means_init: ArrayLike | None = None,
         precisions_init: ArrayLike | None = None,
-        prior: GaussianMixturePrior | None = None,
+        prior: GaussianMixturePrior | str | None = None,
         optimiser: str = EM,
+        least_weight: float = 0.0,
+        least_distance: float = 0.0,
         step_size: StepSize | float | None = None,
         random_state: int | np.random.RandomState | None = None,
         warm_start: bool = False,
@@ -130,6 +139,8 @@ class GaussianMixture(FittedMixture):
         self.precisions_init = precisions_init
         self.prior = prior
         self.optimiser = optimiser
+        self.least_weight = least_weight
+        self.least_distance = least_distance
         self.step_size = step_size
         self.random_state = random_state
         self.warm_start = warm_start
@@ -157,6 +168,7 @@ class GaussianMixture(FittedMixture):
             CallerError: a parameter is out of its range or the rows do not fit; it is a `ValueError`.
             FedEmError: every start ended in a covariance that is not positive definite, naming the component, or in no number.
         """
+        self._check_simplification(labelled=admissible is not None)
         if isinstance(X, TableStream):
             names = columns_of_rows(X, sample_weight, admissible)
             schema, k = ColumnSchema(tuple(map(GaussianColumn, names))), plain(self.n_components)
@@ -176,8 +188,13 @@ class GaussianMixture(FittedMixture):
     def _fit_records(self, records: Records) -> None:
         means = _means_of_observed(records)
         coordinates = Coordinates(means, np.ones(len(means)))
-        model = self._model(coordinates, bool(np.isnan(records.rows).any()))
-        self._keep(model, coordinates, self._best(model, coordinates, records))
+        model = self._model(coordinates, bool(np.isnan(records.rows).any()), _moments_of(records))
+        inner = _inner(coordinates, records)
+
+        def go_on(fewer: Mixture, start: Parameters) -> Fit:
+            return self._run(fewer, TotalOfRows(fewer, inner), start, None, self._report)
+
+        self._keep_final(self._simplified(model, self._best(model, coordinates, records), go_on), coordinates)
         self.log_densities_ = np.sort(self._fitted.score_samples(records.of_positive_weight().rows))
 
     def _fit_table(self, names: tuple[str, ...], stream: RecordStream, shown: FitProgress) -> None:
@@ -187,7 +204,7 @@ class GaussianMixture(FittedMixture):
         seen.moments.require_values(names)
         self.n_collapsed_ = self.n_not_finite_ = 0
         coordinates = Coordinates(seen.moments.mean, np.ones(stream.n_columns))
-        model, previous = self._model(coordinates, seen.has_missing), None
+        model, previous = self._model(coordinates, seen.has_missing, lambda: seen.moments), None
         if self._warm:
             start, previous = self._last(coordinates), self._last_iteration
         else:
@@ -196,7 +213,11 @@ class GaussianMixture(FittedMixture):
         shown.says("iteration 1")
         run = self._run(model, TotalOfStream(model, coordinates, stream), start, previous, shown.iterated)
         self.n_features_in_, self.feature_names_in_ = stream.n_columns, np.array(names, dtype=object)
-        self._keep(model, coordinates, run)
+
+        def go_on(fewer: Mixture, at: Parameters) -> Fit:
+            return self._run(fewer, TotalOfStream(fewer, coordinates, stream), at, None, shown.iterated)
+
+        self._keep_final(self._simplified(model, run, go_on), coordinates)
         self.log_densities_ = np.sort(self._fitted.score_samples(seen.sample.of_positive_weight().rows))
 
     def _best(
@@ -207,9 +228,7 @@ class GaussianMixture(FittedMixture):
         says: Callable[[str], None] = lambda _: None,
     ) -> Fit:
         """EM over rows in memory from every start; the best run."""
-        inner = replace(records, rows=coordinates.apply(records.rows))
-        bare = records.weights is None and records.admissible is None
-        total = TotalOfRows(model, inner.rows if bare else inner)
+        total = TotalOfRows(model, _inner(coordinates, records))
         if self._warm:
             last = self._last(coordinates)
             return self._best_of(lambda _: self._run(model, total, last, self._last_iteration, self._report), 1)
@@ -243,6 +262,7 @@ class GaussianMixture(FittedMixture):
             CallerError: a parameter is out of its range or the rows do not fit; it is a `ValueError`.
             FedEmError: a covariance is not positive definite, naming the component.
         """
+        self._check_stream()
         first = not hasattr(self, "_fitted")
         rows = validate_data(self, X, dtype=np.float64, reset=first, ensure_all_finite="allow-nan")
         step_size = step_size_of(plain(self.step_size))
@@ -264,7 +284,7 @@ class GaussianMixture(FittedMixture):
         means = _means_of_observed(batch)
         coordinates = Coordinates(means, np.ones(len(means)))
         # Whether later batches miss a cell is not known yet; complete ones are none the worse for it.
-        model = self._model(coordinates, missing=True)
+        model = self._model(coordinates, True, _moments_of(batch))
         self._running = RunningStatistics()
         filled = replace(batch, rows=np.where(np.isnan(batch.rows), means, batch.rows))
         return model, coordinates, self._start(model, coordinates, filled, check_random_state(self.random_state))
@@ -283,20 +303,27 @@ class GaussianMixture(FittedMixture):
             remedy = nearest(str(self.init_params), INITIALISATIONS)
             raise CallerError(f"no init_params '{self.init_params}'", remedy=remedy)
         check_optimiser(self.optimiser)
+        if isinstance(self.prior, str):
+            check_prior_name(self.prior, "a GaussianMixturePrior")
         if n_rows < self.n_components:
             raise CallerError(
                 f"n_samples = {n_rows} rows cannot make n_components = {self.n_components} components",
                 remedy="fit fewer components",
             )
 
-    def _model(self, coordinates: Coordinates, missing: bool) -> GaussianMixtureModel:
-        prior = self.prior
+    def _model(
+        self, coordinates: Coordinates, missing: bool, moments: Callable[[], ColumnMoments]
+    ) -> GaussianMixtureModel:
+        # What a warm start goes on from may have lost components.
+        k = self.n_components_ if self._warm and self.n_pruned_ + self.n_merged_ else plain(self.n_components)
+        prior = None if self.prior == NONE else self.prior
+        if isinstance(prior, str):
+            seen = moments()
+            prior = GaussianMixturePrior.weakly_informative(k, seen.mean.tolist(), seen.variance.tolist())
         if isinstance(prior, GaussianMixturePrior):
             prior = prior.in_coordinates(coordinates)
         floor = plain(self.reg_covar)
-        return GaussianMixtureModel(
-            plain(self.n_components), coordinates.n_columns, self.covariance_type, floor, prior, missing
-        )
+        return GaussianMixtureModel(k, coordinates.n_columns, self.covariance_type, floor, prior, missing)
 
     def _last(self, coordinates: Coordinates) -> Parameters:
         """The parameters of the last fit, in other coordinates."""
@@ -361,7 +388,7 @@ class GaussianMixture(FittedMixture):
 
     def _run(
         self,
-        model: GaussianMixtureModel,
+        model: Mixture,
         total: Total,
         start: Parameters,
         previous: Iteration | None,
@@ -377,8 +404,13 @@ class GaussianMixture(FittedMixture):
         if self.verbose:
             print(f"iteration {iteration.number}: {iteration.objective:.9f} nats a record")
 
+    def _keep_final(self, done: Simplified, coordinates: Coordinates) -> None:
+        assert isinstance(done.model, GaussianMixtureModel)
+        self._keep(done.model, coordinates, done.fit)
+
     def _keep(self, model: GaussianMixtureModel, coordinates: Coordinates, run: Fit) -> None:
         whitening = model.whitening(run.parameters)
+        self.n_components_ = model.n_components
         self.weights_ = run.parameters["weights"].copy()
         self.means_ = coordinates.restore(run.parameters["means"])
         self.covariances_ = run.parameters["covariances"].copy()
@@ -433,6 +465,15 @@ class GaussianMixture(FittedMixture):
         if len(names) != self.n_features_in_:
             raise CallerError(f"the table has {len(names)} columns, the rows of the fit had {self.n_features_in_}")
         return ColumnSchema(tuple(GaussianColumn(str(name)) for name in names))
+
+
+def _moments_of(records: Records) -> Callable[[], ColumnMoments]:
+    return lambda: ColumnMoments.of(records.rows, records.weights)
+
+
+def _inner(coordinates: Coordinates, records: Records) -> Vector | Records:
+    inner = replace(records, rows=coordinates.apply(records.rows))
+    return inner.rows if inner.bare else inner
 
 
 def _means_of_observed(records: Records) -> Vector:

@@ -18,9 +18,11 @@ from fed_em.column_cells import cells_of
 from fed_em.columns import ColumnSchema
 from fed_em.criteria import Evidence
 from fed_em.description import check_real, check_whole_number
+from fed_em.divergence import Mixture
 from fed_em.em import Fit, Total
 from fed_em.errors import CallerError, CollapsedComponent, FedEmError
 from fed_em.estimates import Estimates
+from fed_em.final_components import Simplification, Simplified, simplified
 from fed_em.fit_progress import fit_progress
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.held_out import HeldOut, summed_log_density
@@ -28,6 +30,7 @@ from fed_em.imputation import Imputation
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import Rows
 from fed_em.model_file import FittedModel
+from fed_em.parameters import Parameters
 from fed_em.partial_labels import checked_components
 from fed_em.records import Records, weighted_sum
 from fed_em.row_stream import RecordStream, TableStream, TotalOfStream
@@ -51,6 +54,10 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     log_densities_: Vector
     n_collapsed_: int
     n_not_finite_: int
+    n_pruned_: int
+    n_merged_: int
+    least_weight: float
+    least_distance: float
     random_state: RandomState
     progress: bool
 
@@ -111,6 +118,29 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         if not runs and fault is not None:
             raise fault
         return max(runs, key=objective_of)
+
+    @property
+    def _simplification(self) -> Simplification:
+        return Simplification(plain(self.least_weight), plain(self.least_distance))
+
+    def _check_simplification(self, *, labelled: bool) -> None:
+        if self._simplification.wanted and labelled:
+            raise CallerError(
+                "components that labels name cannot be pruned or merged",
+                remedy="leave least_weight and least_distance at 0",
+            )
+
+    def _check_stream(self) -> None:
+        if self._simplification.wanted:
+            raise CallerError(
+                "components of a stream are not pruned or merged", remedy="leave least_weight and least_distance at 0"
+            )
+
+    def _simplified(self, model: Mixture, run: Fit, go_on: Callable[[Mixture, Parameters], Fit]) -> Simplified:
+        """The best run without components that are too light or too near, run on until none is."""
+        done = simplified(self._simplification, Simplified(model, run.parameters, run), go_on)
+        self.n_pruned_, self.n_merged_ = done.n_pruned, done.n_merged
+        return done
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """The most probable component of each row, `(n,)`; of `fed_em.open_table`'s tables too, as all that follows."""

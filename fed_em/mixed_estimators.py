@@ -14,7 +14,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from fed_em.alignment import canonical_order, reordered
 from fed_em.column_evidence import ColumnEvidence
 from fed_em.column_moments import ColumnMoments
 from fed_em.columns import ColumnSchema, Table, evidence_of
@@ -22,9 +21,11 @@ from fed_em.coordinates import Coordinates
 from fed_em.covariance import CovarianceStructure
 from fed_em.description import check_real, check_whole_number
 from fed_em.discrete_columns import LEVEL_PROBABILITIES, RATES, SUCCESS_PROBABILITIES
+from fed_em.divergence import Mixture
 from fed_em.em import Fit, Iteration, Stopping, Total
 from fed_em.em import fit as run_em
 from fed_em.errors import CallerError
+from fed_em.final_components import Simplified, in_canonical_order
 from fed_em.fit_progress import FitProgress, fit_progress
 from fed_em.fitted_mixture import (
     FittedMixture,
@@ -45,7 +46,7 @@ from fed_em.mixed_start import (
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM, check_optimiser, optimiser_for
 from fed_em.parameters import Parameters
-from fed_em.pruning import merge, prune
+from fed_em.priors import NONE, WEAK, check_prior_name
 from fed_em.records import Records
 from fed_em.row_stream import RecordStream, TableStream, TotalOfStream, survey
 from fed_em.step_size import StepSize, step_size_of
@@ -53,8 +54,6 @@ from fed_em.stepwise import RunningStatistics, StepwiseTotal
 from fed_em.totals import TotalOfRows
 
 Vector = NDArray[np.float64]
-
-WEAK = "weak"
 
 
 class MixedMixture(FittedMixture):
@@ -74,7 +73,7 @@ class MixedMixture(FittedMixture):
             that come later may hold counts greater than any in the table; levels that it did not show are refused, and so is what is
             neither 0 nor 1 in a Bernoulli column.
         covariance_type: 'full', 'tied', 'diag' or 'spherical', of the Gaussian columns.
-        prior: 'weak', a `MixedMixturePrior` in the units of the table, or None.
+        prior: 'weak', a `MixedMixturePrior` in the units of the table, or None or 'none' for maximum likelihood.
         tol: Converged when the objective changes by less than this, in nats a record; at least 0.
         reg_covar: Added to every variance; at least 0. Above 0 the objective may fall by as little.
         max_iter: EM iterations at most, of each start; at least 1.
@@ -163,16 +162,12 @@ class MixedMixture(FittedMixture):
             FedEmError: every start ended in a singular covariance or in no number.
         """
         self._check_parameters()
-        if admissible is not None and (self.least_weight > 0 or self.least_distance > 0):
-            raise CallerError(
-                "components that labels name cannot be pruned or merged",
-                remedy="leave least_weight and least_distance at 0",
-            )
+        self._check_simplification(labelled=admissible is not None)
         if isinstance(X, TableStream):
             with fit_progress(None, self.progress) as shown:
                 schema = self._schema_of(lambda: _evidence(X, shown, sample_weight, admissible))
                 stream = stream_of(X, schema, sample_weight, admissible, self.n_components)
-                self._fit_table(schema, shown.watching(stream), shown, labelled=admissible is not None)
+                self._fit_table(schema, shown.watching(stream), shown)
         else:
             schema = self._schema_of(lambda: evidence_of(X))
             records = training_records(schema.encode(X), sample_weight, admissible, self.n_components)
@@ -189,12 +184,10 @@ class MixedMixture(FittedMixture):
         model = self._model(schema, moments, coordinates)
         inner = replace(records, rows=coordinates.apply(records.rows))
         run = self._best(model, inner, check_random_state(self.random_state))
-        model, run = self._simplified(model, run, lambda fewer: TotalOfRows(fewer, inner))
-        if records.admissible is None:
-            run = _in_canonical_order(model, run)
-        self._keep(model, run, coordinates, records)
+        done = self._simplified(model, run, lambda fewer, start: self._run(fewer, TotalOfRows(fewer, inner), start))
+        self._keep_final(done, coordinates, records)
 
-    def _fit_table(self, schema: ColumnSchema, stream: RecordStream, shown: FitProgress, labelled: bool) -> None:
+    def _fit_table(self, schema: ColumnSchema, stream: RecordStream, shown: FitProgress) -> None:
         shown.says("moments of the columns, and a sample")
         seen = survey(stream)
         seen.moments.require_values(schema.names)
@@ -204,14 +197,11 @@ class MixedMixture(FittedMixture):
         start = self._best(model, inner, check_random_state(self.random_state), shown.says)
         shown.says("iteration 1")
 
-        def total_of(fewer: MixedMixtureModel) -> Total:
-            return TotalOfStream(fewer, coordinates, stream)
+        def go_on(fewer: Mixture, at: Parameters) -> Fit:
+            return self._run(fewer, TotalOfStream(fewer, coordinates, stream), at, shown.iterated)
 
-        run = self._run(model, total_of(model), start.parameters, shown.iterated)
-        model, run = self._simplified(model, run, total_of)
-        if not labelled:
-            run = _in_canonical_order(model, run)
-        self._keep(model, run, coordinates, seen.sample)
+        done = self._simplified(model, go_on(model, start.parameters), go_on)
+        self._keep_final(done, coordinates, seen.sample)
 
     def partial_fit(
         self,
@@ -233,10 +223,7 @@ class MixedMixture(FittedMixture):
         """
         self._check_parameters()
         step_size = step_size_of(self.step_size)
-        if self.least_weight > 0 or self.least_distance > 0:
-            raise CallerError(
-                "components of a stream are not pruned or merged", remedy="leave least_weight and least_distance at 0"
-            )
+        self._check_stream()
         schema = self.schema_ if hasattr(self, "_fitted") else self._schema_of(lambda: evidence_of(X))
         n_components = self.n_components_ if hasattr(self, "_fitted") else self.n_components
         records = training_records(schema.encode(X), sample_weight, admissible, n_components)
@@ -280,13 +267,11 @@ class MixedMixture(FittedMixture):
         check_whole_number("n_init", self.n_init, 1)
         check_optimiser(self.optimiser)
         check_real("tol", self.tol, 0.0)
-        check_real("least_weight", self.least_weight, 0.0)
-        check_real("least_distance", self.least_distance, 0.0)
-        if isinstance(self.prior, str) and self.prior != WEAK:
-            raise CallerError(f"no prior '{self.prior}'", remedy=f"give '{WEAK}', a MixedMixturePrior, or None")
+        if isinstance(self.prior, str):
+            check_prior_name(self.prior, "a MixedMixturePrior")
 
     def _model(self, schema: ColumnSchema, moments: ColumnMoments, coordinates: Coordinates) -> MixedMixtureModel:
-        prior = self.prior
+        prior = None if self.prior == NONE else self.prior
         if isinstance(prior, str):
             prior = MixedMixturePrior.weakly_informative(schema, self.n_components, moments.mean, moments.variance)
         model = MixedMixtureModel(self.n_components, schema, self.covariance_type, self.reg_covar, prior)
@@ -328,7 +313,7 @@ class MixedMixture(FittedMixture):
 
     def _run(
         self,
-        model: MixedMixtureModel,
+        model: Mixture,
         total: Total,
         start: Parameters,
         observe: Callable[[Iteration], None] = lambda _: None,
@@ -336,20 +321,11 @@ class MixedMixture(FittedMixture):
         stopping, steps = Stopping(self.tol, self.max_iter), optimiser_for(self.optimiser, model)
         return run_em(model, total, start, stopping, observe, optimiser=steps)
 
-    def _simplified(
-        self, model: MixedMixtureModel, run: Fit, total_of: Callable[[MixedMixtureModel], Total]
-    ) -> tuple[MixedMixtureModel, Fit]:
-        """The fit without components that are too light or too near, run on until none is."""
-        self.n_pruned_ = self.n_merged_ = 0
-        while True:
-            fewer, parameters = prune(model, run.parameters, self.least_weight)
-            self.n_pruned_ += model.n_components - fewer.n_components
-            merged, parameters = merge(fewer, parameters, self.least_distance)
-            self.n_merged_ += fewer.n_components - merged.n_components
-            if merged.n_components == model.n_components:
-                return model, run
-            assert isinstance(merged, MixedMixtureModel)
-            model, run = merged, self._run(merged, total_of(merged), parameters)
+    def _keep_final(self, done: Simplified, coordinates: Coordinates, records: Records) -> None:
+        """Keep what is left, in canonical order; components that labels name stay where they are."""
+        done = done if records.admissible is not None else in_canonical_order(done)
+        assert isinstance(done.model, MixedMixtureModel)
+        self._keep(done.model, done.fit, coordinates, records)
 
     def _keep(self, model: MixedMixtureModel, run: Fit, coordinates: Coordinates, records: Records) -> None:
         schema, parameters = model.schema, _restored(model, run.parameters, coordinates)
@@ -457,10 +433,6 @@ def _restored(model: MixedMixtureModel, parameters: Parameters, coordinates: Coo
     return Parameters(
         {**parameters, "means": parameters["means"] + coordinates.location[np.newaxis, model.schema.gaussian]}
     )
-
-
-def _in_canonical_order(model: MixedMixtureModel, run: Fit) -> Fit:
-    return replace(run, parameters=reordered(model, run.parameters, canonical_order(run.parameters)))
 
 
 def _by_column(names: NDArray[Any], parameters: Parameters, array: str) -> dict[str, Vector]:

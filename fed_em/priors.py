@@ -42,6 +42,16 @@ from fed_em.feature_map import features_of
 Vector = NDArray[np.float64]
 
 
+# Priors by name, as sessions and estimators take them: the weak ones of `weakly_informative`, and maximum likelihood.
+WEAK, NONE = "weak", "none"
+
+
+def check_prior_name(name: str, otherwise: str) -> None:
+    """Raise `CallerError` unless a prior has this name; `otherwise` says what may be given besides."""
+    if name not in (WEAK, NONE):
+        raise CallerError(f"no prior '{name}'", remedy=f"give '{WEAK}', '{NONE}', or {otherwise}")
+
+
 @dataclass(frozen=True)
 class GaussianMixturePrior:
     """Dirichlet and normal-inverse-Wishart prior; the symbols are those of the module's formulas.

@@ -4,6 +4,7 @@
     coordinates = mean 0, variance 1, by those moments                 (of Gaussian columns; all others as they are)
     start       = drawn from the moments, by seed; the best of several  (one sum a round, of all of them); or from elsewhere
     parameters  = EM from there, on one track or several (`fed_em.tracks`)   (one sum an iteration)
+    components  = numbered in canonical order; before, those too light or too near go (`fed_em.final_components`), and EM goes on
 
 Where there are several models to pick from (`fed_em.selection`), all are started and fitted together before the last step, which is then of
 the picked one, from where it was.
@@ -16,7 +17,7 @@ differs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -25,8 +26,10 @@ from fed_em.beginnings import Beginning, OneDraw, Standardised, begin_each
 from fed_em.broadcast import Broadcast
 from fed_em.chart import ChartedModel
 from fed_em.coordinates import Coordinates
+from fed_em.divergence import Mixture
 from fed_em.em import Fit, Iteration, Stopping, Total, fit
 from fed_em.errors import CallerError
+from fed_em.final_components import Simplification, Simplified, in_canonical_order, simplified
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import moments_model, standard_gaussian
 from fed_em.lock_step import RoundOfFits
@@ -51,9 +54,10 @@ class StandardisedFit:
     Attributes:
         model: What was fitted in the end.
         coordinates: The standardised coordinates, in which all parameters here are.
-        start: Where EM started; of a picked model, where it was when it was picked.
+        start: Where EM started; of a picked model, where it was when it was picked; of what is left of more components, how it was left.
         fit: How it went from there.
         picked: Why this model; None if it was the only one.
+        n_pruned, n_merged, order: Of components, as in `fed_em.final_components.Simplified`.
     """
 
     model: Model
@@ -61,6 +65,9 @@ class StandardisedFit:
     start: Parameters
     fit: Fit
     picked: Picked | None = None
+    n_pruned: int = 0
+    n_merged: int = 0
+    order: tuple[int, ...] | None = None
 
 
 class Onlooker(Protocol):
@@ -134,6 +141,7 @@ def fit_standardised(
     beginning: Beginning | None = None,
     choice: Choice | None = None,
     tracks: int = 1,
+    final: Simplification | None = None,
 ) -> StandardisedFit:
     """Standardise, start and fit, by sums alone.
 
@@ -150,6 +158,8 @@ def fit_standardised(
         choice: What to pick the model from; None if there is one.
         tracks: Of the fit of the one model at most: two from its best start, and one from each of the next ones that are unlike it. 1 for
             one from the best start, which any other optimiser than L-BFGS has.
+        final: Which components of a mixture are too light or too near, as long as `stopping` leaves iterations to go on without them; the
+            others are put in canonical order. None: all stay, in the order of the start.
 
     Raises:
         CallerError: a Gaussian column is constant over all rows, or any is missing in all; names it, or its index. Or as the
@@ -180,7 +190,35 @@ def fit_standardised(
     else:
         total, steps = total_for(model, coordinates), optimiser_for(optimiser, model)
         run = fit(model, total, starts[0], stopping, onlooker.iterated, optimiser=steps)
-    return StandardisedFit(model, coordinates, starts[0], run, picked)
+    if final is None or not isinstance(model, Mixture):
+        return StandardisedFit(model, coordinates, starts[0], run, picked)
+    done = Simplified(model, starts[0], run)
+    done = _final(final, done, lambda fewer: total_for(fewer, coordinates), stopping, onlooker, optimiser)
+    found = StandardisedFit(done.model, coordinates, done.start, done.fit, picked)
+    return replace(found, n_pruned=done.n_pruned, n_merged=done.n_merged, order=done.order)
+
+
+def _final(
+    rule: Simplification,
+    done: Simplified,
+    total_of: Callable[[Model], Total],
+    stopping: Stopping,
+    onlooker: Onlooker,
+    optimiser: str,
+) -> Simplified:
+    """The components that a fit ends with; all its runs together have as many iterations as one may have."""
+    left = stopping.max_iterations - done.fit.iterations[-1].number
+
+    def go_on(fewer: Mixture, start: Parameters) -> Fit | None:
+        nonlocal left
+        if left < 1:
+            return None
+        steps, rest = optimiser_for(optimiser, fewer), Stopping(stopping.tolerance, left)
+        run = fit(fewer, total_of(fewer), start, rest, onlooker.iterated, optimiser=steps)
+        left -= run.iterations[-1].number
+        return run
+
+    return in_canonical_order(simplified(rule, done, go_on))
 
 
 def _standardised(model: Model, moments: Parameters, unit: Coordinates) -> tuple[Coordinates, Parameters]:

@@ -454,7 +454,7 @@ class RowsWork:
                 remedy="ask the server's operator; this tenant answers for the agreed model only",
             )
         of = None if candidates else _one_model_of(broadcast.model)
-        if of is not None and self._picked not in (None, of):
+        if of is not None and self._picked is not None and not description.may_go_on(self._picked, of):
             raise CallerError(
                 f"the server asks for another model than the one that it picked in session '{description.title}'",
                 remedy="ask the server's operator; once a model is picked, this tenant answers for that one only",

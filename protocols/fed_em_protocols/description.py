@@ -35,6 +35,7 @@ from fed_em.coordinates import Coordinates
 from fed_em.em import Total
 from fed_em.errors import CallerError
 from fed_em.families import build_model
+from fed_em.final_components import Simplification
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.measured_models import MeasuredModels
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
@@ -52,6 +53,7 @@ from fed_em.tenant_mixing import has_own_weights
 from fed_em.tracks import MAX_TRACKS, TRACKS, tracks_of
 from fed_em_protocols.configuration import Table, complaint_of
 from fed_em_protocols.encoding import Encoding
+from fed_em_protocols.final_components import FinalComponents, has_fewer_components
 from fed_em_protocols.limits import MAX_COMPONENTS
 from fed_em_protocols.measured import Measured
 from fed_em_protocols.privacy.noise import private_encoding
@@ -216,6 +218,8 @@ class SessionDescription(Table):
     """Whether, once the model is fitted, one sum of statistic products (`fed_em.statistic_products`) is asked for."""
     bootstrap: Annotated[int, Field(ge=2, le=MAX_REPLICATES)] | None = None
     """How many replicates (`fed_em.bootstrap`) are fitted once the model is; None for no bootstrap."""
+    final_components: FinalComponents | None = None
+    """What becomes of components at the end; None: all stay, in the order of the start."""
     privacy: Privacy | None = None
     """What noise in every sum promises of records or tenants; None if sums are opened as they are."""
     measured: Measured | None = None
@@ -251,6 +255,7 @@ class SessionDescription(Table):
                 "a bootstrap is of a fit to all rows, and gives standard errors: leave out [stream] and standard_errors"
             )
         self._check_tracks()
+        self._check_final_components()
         for model in self.models:
             self.products_of(model)  # making them says what there are no standard errors of
         if self.most_components > MAX_COMPONENTS:
@@ -270,6 +275,7 @@ class SessionDescription(Table):
             "tracks of its fit": self.tracks,
             "standard errors": self.standard_errors,
             "a bootstrap": self.bootstrap,
+            "components that are left out or merged": self.final_components,
             "[privacy]": self.privacy,
             "measurements": self.measured,
         }
@@ -389,6 +395,20 @@ class SessionDescription(Table):
         if self.starts is not None and self.starts.n < self.tracks:
             raise ValueError(
                 f"{self.tracks} tracks could be summed as {self.starts.n + 1} starts are: set tracks = 1 in [fit], or no more than starts"
+            )
+
+    def _check_final_components(self) -> None:
+        if self.final_components is None:
+            return
+        if self.labels is not None or has_own_weights(self.fitted_model):
+            raise ValueError(
+                "components that [labels] name, or that tenants have mixing weights of their own of, keep their numbers: "
+                "set least_weight = 0 and least_distance = 0 in [fit]"
+            )
+        if self.simplifies and (self.stream is not None or self.privacy is not None):
+            raise ValueError(
+                "components of a [stream] or of a session with [privacy] are not left out or merged, as no sums come after its last: "
+                "set least_weight = 0 and least_distance = 0 in [fit]"
             )
 
     def _check_candidates(self) -> None:
@@ -620,7 +640,28 @@ class SessionDescription(Table):
 
     def asks_for_the_model(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast is about this session's model, or any that it picks from; in a session that measures, none is."""
-        return self.measured is None and any(broadcast.model.describe() == model.describe() for model in self.models)
+        return self.measured is None and self._may_end_with(broadcast.model)
+
+    @property
+    def final(self) -> Simplification | None:
+        """As the fit takes it."""
+        return None if self.final_components is None else self.final_components.simplification
+
+    @property
+    def simplifies(self) -> bool:
+        """Whether the fit may go on with fewer components."""
+        return self.final is not None and self.final.wanted
+
+    def may_go_on(self, before: Summand, after: Summand) -> bool:
+        """Whether rounds of one model may be followed by rounds of another: of the same, or of what is left of it."""
+        return before == after or (self.simplifies and has_fewer_components(after, before))
+
+    def _may_end_with(self, model: Summand) -> bool:
+        """Whether it is this session's model, any that it picks from, or what may be left of one."""
+        described = model.describe()
+        if any(described == each.describe() for each in self.models):
+            return True
+        return self.simplifies and any(has_fewer_components(model, each) for each in self.models)
 
     def asks_for_candidates(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast is about candidates that the session has, without anybody's key."""
@@ -640,8 +681,11 @@ class SessionDescription(Table):
 
     def asks_for_standard_errors(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast asks for the products that standard errors follow from."""
-        return isinstance(broadcast.model, StatisticProducts) and any(
-            broadcast.model == self.products_of(model) for model in self.models
+        asked = broadcast.model
+        return (
+            isinstance(asked, StatisticProducts)
+            and self._may_end_with(asked.model)
+            and asked == self.products_of(asked.model)
         )
 
     def asks_to_measure(self, broadcast: Broadcast) -> bool:
@@ -650,8 +694,11 @@ class SessionDescription(Table):
 
     def asks_for_replicates(self, broadcast: Broadcast) -> bool:
         """Whether a broadcast is about replicates of a model that the session may end with."""
-        return isinstance(broadcast.model, Candidates) and any(
-            broadcast.model == self.replicates_of(model) for model in self.models
+        asked = broadcast.model
+        return (
+            isinstance(asked, Candidates)
+            and self._may_end_with(asked.models[0])
+            and asked == self.replicates_of(asked.models[0])
         )
 
 
@@ -736,6 +783,11 @@ def require_gateable(description: SessionDescription, mass_floor: float) -> None
             description.bootstrap,
             "has a bootstrap and a mass floor: how much a component holds in a replicate is no number of records",
             "leave bootstrap out of [fit]",
+        ),
+        (
+            description.simplifies,
+            "leaves out or merges components, and has a mass floor: the gate of what is left would let other moments through",
+            "set least_weight = 0 and least_distance = 0 in [fit]",
         ),
         (
             description.standard_errors,

@@ -13,11 +13,14 @@ from fed_em.beginnings import Beginning, BestCentres, BestOf, FromLabels, FromMo
 from fed_em.candidates import Candidates
 from fed_em.em import Stopping
 from fed_em.errors import CallerError
+from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
+from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.model import ComponentModel, Model
 from fed_em.model_file import load_model
 from fed_em.moderate import LEAST_VARIANCE, MOST_RADIUS
 from fed_em.optimiser import EM, L_BFGS, can_leap
 from fed_em.own_model import StartingModel
+from fed_em.priors import NONE
 from fed_em.tenant_mixing import has_own_weights
 from fed_em.tracks import MAX_TRACKS, TRACKS
 from fed_em_client.observability.settings import LogTable, SessionMetricsTable, TracesTable
@@ -32,6 +35,7 @@ from fed_em_protocols.description import (
     WeightsColumn,
     require_gateable,
 )
+from fed_em_protocols.final_components import FinalComponents
 from fed_em_protocols.graph_parameters import CORRECTNESS_BITS, SECURITY_BITS
 from fed_em_protocols.limits import MAX_GRAPH_BITS, MAX_WINDOW_ROUNDS
 from fed_em_protocols.privacy.accounting import noise_for
@@ -41,7 +45,7 @@ from fed_em_protocols.selection import Selection
 from fed_em_protocols.starts import MAX_GENERATIONS, MAX_STARTS, Starts, most_candidates, starts_by_centres
 from fed_em_protocols.stream import Stream
 from fed_em_protocols.terms import Trust
-from fed_em_server.default_prior import NONE, named_prior, weak_prior
+from fed_em_server.default_prior import named_prior, weak_prior
 from fed_em_server.registry.canary_rule import CanaryRule
 
 _SQLITE = "sqlite:///"
@@ -126,6 +130,11 @@ class FitTable(Table):
     """Whether one more sum, once the model is fitted, gives standard errors of its parameters; never with a mass floor."""
     bootstrap: Annotated[int, Field(ge=2, le=MAX_REPLICATES)] | None = None
     """How many replicates of the rows give them instead, by some thirty sums more of all of them; never with a mass floor."""
+    least_weight: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.0
+    """Components of less weight are left out once the fit has ended, and it goes on without them, within max_iterations in all; never with
+    labels, a mass floor, mixing weights of each tenant's own, in a stream or a private session."""
+    least_distance: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    """Components nearer to each other than this Bhattacharyya distance are merged, likewise."""
 
     @property
     def stopping(self) -> Stopping:
@@ -384,8 +393,17 @@ class ServerConfiguration(Table):
             tracks=None if tracks == 1 else tracks,
             standard_errors=True if self.fit.standard_errors else None,
             bootstrap=self.fit.bootstrap,
+            final_components=self._final_components,
             privacy=self._promise(starts) if promised else None,
         )
+
+    @property
+    def _final_components(self) -> FinalComponents | None:
+        """Canonical order of a mixture's components, unless they have numbers already; what cannot be is for the description to refuse."""
+        asked = FinalComponents(least_weight=self.fit.least_weight, least_distance=self.fit.least_distance)
+        numbered = self.labels is not None or self.model.get("mixing", "shared") != "shared"
+        mixture = self.model.get("family") in (GAUSSIAN_MIXTURE, MIXED_MIXTURE)
+        return asked if asked.simplification.wanted or (mixture and not numbered) else None
 
     def _model_under_a_prior(self) -> dict[str, Any]:
         """The model's description with a prior that the file names in numbers."""

@@ -14,15 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.mixed_priors import MixedMixturePrior
-from fed_em.priors import GaussianMixturePrior
+from fed_em.priors import WEAK, GaussianMixturePrior, check_prior_name
 from fed_em.tenant_mixing import has_own_weights
 from fed_em_protocols.description import SessionDescription
-
-WEAK, NONE = "weak", "none"
 
 
 def named_prior(model: dict[str, Any]) -> str | None:
@@ -36,8 +33,7 @@ def named_prior(model: dict[str, Any]) -> str | None:
     prior = model.get("prior", WEAK)
     if not isinstance(prior, str):
         return None
-    if prior not in (WEAK, NONE):
-        raise CallerError(f"no prior '{prior}'", remedy=f'say "{WEAK}", "{NONE}", or its numbers in [model.prior]')
+    check_prior_name(prior, "its numbers in [model.prior]")
     return prior
 
 

@@ -133,7 +133,17 @@ def _fit(
     model, ranges = description.fitted_model, (description.low, description.high)
     choice = description.choice(_key(seed))
     result = fit_standardised(
-        model, ranges, total_for, stopping, seed, onlooker, optimiser, beginning, choice, description.tracks or 1
+        model,
+        ranges,
+        total_for,
+        stopping,
+        seed,
+        onlooker,
+        optimiser,
+        beginning,
+        choice,
+        description.tracks or 1,
+        description.final,
     )
     # Without weights, records are rows.
     n = int(result.fit.iterations[-1].records) if n_rows is None else n_rows

@@ -103,8 +103,8 @@ def _draw_curve(axes: Axes, curve: Sequence[_Point]) -> None:
 
 
 def weights_chart(rounds: Sequence[RoundRecord], names: Sequence[str]) -> str:
-    """Mixing weights after every iteration, stacked."""
-    weighted = [r for r in rounds if r.weights]
+    """Mixing weights after every iteration with the final components, stacked."""
+    weighted = [r for r in rounds if len(r.weights) == len(names)]
     iterations = [r.iteration for r in weighted]
     weights = np.array([r.weights for r in weighted])
     edges = np.concatenate([np.zeros((len(weights), 1)), np.cumsum(weights, axis=1)], axis=1)

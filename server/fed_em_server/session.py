@@ -228,6 +228,8 @@ def _fitted_model(plan: SessionPlan, result: StandardisedFit, record: SessionRec
     }
     if record.selection is not None:
         provenance |= {"picked_by": record.selection.criterion, "picked_from": len(record.selection.candidates)}
+    if result.n_pruned or result.n_merged:
+        provenance |= {"components_left_out": result.n_pruned, "components_merged": result.n_merged}
     return FittedModel(result.model, result.coordinates, plan.description.names, result.fit.parameters, provenance)
 
 
@@ -425,10 +427,11 @@ class _RecordKeeper:
         """The whole record."""
         return self._record.model_copy(
             update={
-                "rounds": tuple(self._rounds),
+                "rounds": tuple(_in_order(opened, result.order) for opened in self._rounds),
                 "happenings": tuple(self._happenings),
                 "converged": result.fit.converged,
                 "ends": result.fit.ends,
+                **({"model": model_in_words(result.model)} if result.n_pruned or result.n_merged else {}),
                 "seconds": self._hub.now() - self._start,
             }
         )
@@ -439,6 +442,15 @@ def _of_candidate(opened: RoundRecord, number: int) -> RoundRecord:
     if not opened.fitted_together:
         return opened
     return opened.model_copy(update={"log_likelihood": opened.fitted_together[number]})
+
+
+def _in_order(opened: RoundRecord, order: tuple[int, ...] | None) -> RoundRecord:
+    """A round of the components that the session ends with, by their final numbers."""
+    if order is None or len(opened.weights) != len(order):
+        return opened
+    weights = tuple(opened.weights[k] for k in order)
+    held = tuple(sorted(order.index(k) for k in opened.held))
+    return opened.model_copy(update={"weights": weights, "held": held})
 
 
 def first_record(plan: SessionPlan) -> SessionRecord:

@@ -90,6 +90,7 @@ def fit_session(
             plan.beginning,
             description.choice(),
             description.tracks or 1,
+            description.final,
         )
         final = Broadcast(result.model, result.coordinates, result.fit.parameters)
         errors, error_round = sum_standard_errors(

@@ -25,6 +25,7 @@ from fed_em.measurement import Measurement
 from fed_em.model_file import FittedModel
 from fed_em.optimiser import EM, L_BFGS, can_leap, check_optimiser
 from fed_em.own_model import StartingModel
+from fed_em.priors import NONE
 from fed_em.reference import edges_of
 from fed_em.reference_edges import ReferenceEdges
 from fed_em_client.privacy_account import PrivacyAccount
@@ -48,7 +49,6 @@ from fed_em_server.configuration import (
     TimesTable,
     TrustTable,
 )
-from fed_em_server.default_prior import NONE
 from fed_em_server.federated_sum import FederatedSum
 from fed_em_server.measurement import measuring_plan, run_measuring
 from fed_em_server.session import SessionOutcome, SessionPlan, Summing, Watcher, plan_session, run_session

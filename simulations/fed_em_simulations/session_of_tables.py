@@ -23,11 +23,12 @@ from fed_em.errors import CallerError
 from fed_em.estimators import GaussianMixture
 from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.mixed_estimators import WEAK, LatentClass, MixedMixture
+from fed_em.mixed_estimators import LatentClass, MixedMixture
 from fed_em.mixed_mixture import FAMILY as MIXED_MIXTURE
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.own_model import StartingModel
+from fed_em.priors import NONE, GaussianMixturePrior, check_prior_name
 from fed_em.records import Records
 from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.description import Column, LabelsColumn, SessionDescription, WeightsColumn
@@ -219,14 +220,20 @@ def _model_of(target: Target, schema: ColumnSchema, records: Sequence[Records]) 
 
 def _prior_of(
     target: GaussianMixture | MixedMixture, schema: ColumnSchema, records: Sequence[Records]
-) -> MixedMixturePrior | None:
+) -> GaussianMixturePrior | MixedMixturePrior | None:
     prior = target.prior
-    if prior is None:
-        return None
-    if isinstance(prior, str) and prior == WEAK:
+    if isinstance(prior, str):
+        check_prior_name(prior, f"numbers in a model, not in a {type(target).__name__}")
+        if prior == NONE:
+            return None
+        ones = np.ones(len(schema.columns))
+        if isinstance(target, GaussianMixture):
+            return GaussianMixturePrior.weakly_informative(target.n_components, (0.0 * ones).tolist(), ones.tolist())
         means = np.nanmean(np.concatenate([each.rows for each in records]), axis=0)
         means[schema.gaussian] = 0.0
-        return MixedMixturePrior.weakly_informative(schema, target.n_components, means, np.ones(len(schema.columns)))
+        return MixedMixturePrior.weakly_informative(schema, target.n_components, means, ones)
+    if prior is None:
+        return None
     if isinstance(prior, MixedMixturePrior) and prior.gaussian is None:
         return prior
     raise CallerError(

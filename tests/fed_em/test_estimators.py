@@ -284,7 +284,7 @@ class TestFittedModel:
         ({"max_iter": -1}, "max_iter"),
         ({"n_init": 0}, "n_init"),
         ({"init_params": "kmean"}, "kmean"),
-        ({"prior": "weak"}, "prior"),
+        ({"prior": "strong"}, "no prior .strong."),
         ({"prior": GaussianMixturePrior.weakly_informative(3, [0.0], [1.0])}, "the prior has 1 columns"),
         ({"weights_init": [0.5, 0.5]}, "weights"),
         ({"weights_init": [0.5, 0.4, 0.2]}, "weights"),
@@ -467,3 +467,72 @@ class TestOfWeightsAndLabels:
             self.fitted(estimator, rows, admissible=["0", "1", "2", None, "3"] * 24)
         with pytest.raises(CallerError, match="do not fit"):
             self.fitted(estimator, rows, admissible=np.ones(120, dtype=bool))
+
+
+class TestFewerComponents:
+    """Three groups apart, fitted with five components."""
+
+    ROWS = np.concatenate([np.random.default_rng(k).normal(6.0 * k, 1.0, size=(200, 2)) for k in range(3)])
+
+    def crowded(self, **options: Any) -> GaussianMixture:
+        return GaussianMixture(5, tol=1e-6, max_iter=500, random_state=0, **options)
+
+    def test_those_that_are_too_near_are_merged_and_the_fit_goes_on(self) -> None:
+        rows = self.ROWS
+        fitted = self.crowded(least_distance=0.5).fit(rows)
+        assert fitted.n_components_ == len(fitted.weights_) == 5 - fitted.n_pruned_ - fitted.n_merged_ == 3
+        again = GaussianMixture(3, tol=1e-9, max_iter=500, means_init=fitted.means_, random_state=0).fit(rows)
+        assert fitted.score(rows) == pytest.approx(again.score(rows), abs=1e-5)
+        assert fitted.to_fitted_model().model.n_components == 3
+
+    def test_those_that_are_too_light_are_left_out(self) -> None:
+        few = 40.0 + np.random.default_rng(0).normal(size=(6, 2))
+        rows = np.concatenate((self.ROWS, few))
+        full = GaussianMixture(4, random_state=0).fit(rows)
+        assert full.weights_.min() < 0.02
+        fitted = GaussianMixture(4, random_state=0, least_weight=0.02).fit(rows)
+        assert (fitted.n_components_, fitted.n_pruned_, fitted.n_merged_) == (3, 1, 0)
+        assert fitted.weights_.min() > 0.02
+
+    def test_a_warm_start_goes_on_with_what_is_left(self) -> None:
+        rows = self.ROWS
+        fitted = self.crowded(least_distance=0.5, warm_start=True).fit(rows)
+        before = fitted.lower_bound_
+        assert fitted.fit(rows).n_components_ == 3
+        assert fitted.lower_bound_ >= before - 1e-9
+
+    def test_nothing_is_left_out_unless_asked_for(self) -> None:
+        fitted = self.crowded().fit(self.ROWS)
+        assert (fitted.n_components_, fitted.n_pruned_, fitted.n_merged_) == (5, 0, 0)
+
+    def test_labels_and_streams_keep_their_components(self) -> None:
+        rows = self.ROWS
+        with pytest.raises(CallerError, match="components that labels name cannot be pruned"):
+            self.crowded(least_weight=0.1).fit(rows, admissible=np.ones((len(rows), 5), dtype=bool))
+        with pytest.raises(CallerError, match="not pruned or merged"):
+            self.crowded(least_weight=0.1).partial_fit(rows)
+
+    @pytest.mark.parametrize("options", [{"least_weight": 1.0}, {"least_weight": -0.1}, {"least_distance": -1.0}])
+    def test_what_is_out_of_range_is_named(self, options: dict[str, float]) -> None:
+        with pytest.raises(CallerError, match=next(iter(options))):
+            self.crowded(**options).fit(self.ROWS)
+
+
+class TestPriorsByName:
+    def test_weak_is_the_prior_about_the_moments_of_the_rows(self) -> None:
+        rows = blobs() * [1.0, 30.0, 0.1, 2.0] + [5.0, -200.0, 0.0, 3.0]
+        weak = GaussianMixturePrior.weakly_informative(3, rows.mean(axis=0).tolist(), rows.var(axis=0).tolist())
+        named, given = (GaussianMixture(3, prior=prior, random_state=0).fit(rows) for prior in ("weak", weak))
+        np.testing.assert_allclose(named.means_, given.means_, rtol=1e-9)
+        np.testing.assert_allclose(named.covariances_, given.covariances_, rtol=1e-9)
+        unlike = GaussianMixture(3, random_state=0).fit(rows)
+        assert np.abs(unlike.covariances_ / named.covariances_ - 1).max() > 1e-3
+
+    def test_none_is_maximum_likelihood(self) -> None:
+        named, without = (GaussianMixture(3, prior=prior, random_state=0).fit(blobs()) for prior in ("none", None))
+        np.testing.assert_array_equal(named.means_, without.means_)
+
+    @pytest.mark.parametrize("estimator", [GaussianMixture(2, prior="strong"), MixedMixture(2, prior="strong")])
+    def test_another_name_is_refused_with_those_that_there_are(self, estimator: Any) -> None:
+        with pytest.raises(CallerError, match=r"no prior 'strong'.*'weak', 'none'"):
+            estimator.fit(blobs())

@@ -58,7 +58,7 @@ def test_there_is_none_where_none_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_unknown_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CallerError, match=r"no prior 'strong'.*\"weak\", \"none\""):
+    with pytest.raises(CallerError, match=r"no prior 'strong'.*'weak', 'none'"):
         described(tmp_path, session_toml(TWO + '\nprior = "strong"'))
 
 

@@ -211,6 +211,16 @@ def test_generations_of_starts_are_replayed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_fit_that_goes_on_with_fewer_components_is_replayed(tmp_path: Path) -> None:
+    """Of tenants whose rows are of three groups, fitted with four components: which go is in the description."""
+    model = 'family = "gaussian-mixture"\nn_components = 4\ncovariance = "full"\nprior = "none"'
+    fit = "tolerance = 1e-3\nmax_iterations = 60\nleast_weight = 0.25"
+    whole = record(tmp_path / "f", session=session_toml(model=model, fit=fit, trust=TRUST))
+    said = said_of(whole, FIT)
+    assert "on the recorded platform and versions, every parameter bit for bit" in said
+
+
+@pytest.mark.slow
 def test_a_session_over_grpc_is_verified_with_the_logs_of_its_tenants(tmp_path: Path) -> None:
     federation = write_small_federation(tmp_path / "f", clustered_rows(SIZES), session_toml(fit="max_iterations = 5"))
     server = open_server(federation.server.model_copy(update={"transcript_uploads": True}))
