@@ -84,8 +84,16 @@ class FederatedTotal:
         after_noise = self.sums.noisy
         opened = self.sums.sum(request)
         if after_noise and not request.whole and encoding.ring.faults_in(opened.vector):
+            self._faults_told_of(opened, encoding)
             return self.sums.sum(replace(request, whole=True))
         return opened
+
+    def _faults_told_of(self, opened: SumOpened, encoding: Encoding) -> str:
+        """How many tenants of a sum could not compute their statistics, in words that whoever watches is told; empty if all could."""
+        faults = encoding.ring.faults_in(opened.vector)
+        said = f"{faults} of {_summed(opened)} tenants could not compute their statistics" if faults else ""
+        self.sums.count_faults(opened, said)
+        return said
 
     def _behind_gate(self, request: SumRequest, as_one: bool) -> tuple[SumOpened, tuple[int, ...]]:
         """The moments of the components that are large enough, and the others; of those that standardise the columns, and of a measurement,
@@ -120,14 +128,12 @@ class FederatedTotal:
         )
 
     def _require_no_faults(self, opened: SumOpened, encoding: Encoding) -> None:
-        faults, summed = encoding.ring.faults_in(opened.vector), len(opened.survivors) + len(opened.stale)
-        said = f"{faults} of {summed} tenants could not compute their statistics" if faults else ""
-        self.sums.count_faults(opened, said)
-        if not faults:
+        said, faults = self._faults_told_of(opened, encoding), encoding.ring.faults_in(opened.vector)
+        if not said:
             return
-        if faults > summed:
+        if faults > _summed(opened):
             raise SumFailed(
-                f"round {opened.round}: the tenants at fault number {faults} by the sum, which has {summed}: one of them sent "
+                f"round {opened.round}: the tenants at fault number {faults} by the sum, which has {_summed(opened)}: one of them sent "
                 f"no statistics",
                 remedy="ask the tenants to run the same version of fed-em",
             )
@@ -147,3 +153,8 @@ class FederatedTotal:
             f"; all {privacy.sums} sums that the session promised noise for were asked for: each round that failed, or in which the "
             "server died, was one of its `spare_sums`"
         )
+
+
+def _summed(opened: SumOpened) -> int:
+    """How many tenants a sum has terms of."""
+    return len(opened.survivors) + len(opened.stale)

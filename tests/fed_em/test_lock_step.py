@@ -119,6 +119,21 @@ def test_a_leap_that_cannot_be_evaluated_is_that_candidates_own_matter() -> None
         assert parameters.distance(expected.parameters) == 0.0
 
 
+def test_where_nobody_knows_whose_leap_it_was_all_go_back_to_em_points() -> None:
+    """Each goes as it would alone with the same gap, but whoever was at an EM point, which had converged, as if there were none."""
+    error, alone_with_it = NotEvaluated("a gap"), [1, 2, 3]
+    outcome = together(Gap(TotalOfRows(CANDIDATES, ROWS), error), "lbfgs")
+    for number, parameters in enumerate(outcome.parameters):
+        whole = TotalOfRows(CANDIDATES.models[number], ROWS)
+        expected = alone(number, Gap(whole, error) if number in alone_with_it else whole, "lbfgs")
+        assert parameters.distance(expected.parameters) == 0.0
+
+
+def test_where_nobody_leaps_there_is_no_other_point() -> None:
+    with pytest.raises(NotEvaluated, match="a gap"):
+        together(Gap(TotalOfRows(CANDIDATES, ROWS), NotEvaluated("a gap")), "em")
+
+
 def test_with_some_absent_now_and_then_each_is_incremental_em_and_the_last_sum_waits_for_them() -> None:
     parts = {"a": ROWS[:100], "b": ROWS[100:170], "c": ROWS[170:]}
 

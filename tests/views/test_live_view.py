@@ -14,6 +14,7 @@ from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_server.live_view import FRAMES_A_SECOND, Frame, LiveView, sparkline, watching
 from fed_em_server.plain_log import PlainLog
 from fed_em_server.record import Participation, SessionRecord
+from fed_em_server.report import write_report
 from fed_em_server.report_summary import comparison_table, summary_panel
 from fed_em_server.report_words import bytes_in_words, decimal
 from tests.views.clinics import tell
@@ -258,6 +259,18 @@ def test_comparison_and_summary_tell_the_end(session: Session) -> None:
     assert "malicious-server, f = 1, 3 blocks of 3" in text
     stale = sum(0 < opened.bases[0] < opened.round for opened in session.record.rounds)
     assert f"ash, elm and larch in {stale} sums, for elm: the terms that they gave before stood" in text
+
+
+def test_a_lone_best_start_is_warned_of_in_the_summary_and_the_report(session: Session, tmp_path: Path) -> None:
+    lone = session.record.model_copy(update={"ends": (-3.0, -3.25, -3.5)})
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(summary_panel(lone, Path("result"), ()))
+    said, page = console.export_text(), write_report(tmp_path, lone, session.fitted).read_text(encoding="utf-8")
+    for text in (said, page):
+        assert "one alone found this optimum, and the next best is 0.2500 nats a row below it" in text
+    assert "1 of 3 starts that went on ended at this likelihood" in said
+    console.print(summary_panel(session.record, Path("result"), ()))
+    assert "starts that went on" not in console.export_text()
 
 
 def test_the_summary_repeats_what_was_exposed(exposed: Session) -> None:
