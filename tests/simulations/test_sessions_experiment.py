@@ -268,6 +268,7 @@ def test_heterogeneity_and_participation_small() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_more_than_ten_thousand_tenants_are_summed_and_their_output_says_how() -> None:
     """By the settings' own default, and as cheap as it gets: one component in one column, a sum besides the moments, few neighbours."""
     tenants = MAX_TENANTS + 1
