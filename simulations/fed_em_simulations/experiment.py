@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,6 +23,7 @@ class Chart:
         unit: Of the vertical axis.
         note: How to read it.
         predicted: A column with what is expected of this one, dashed; None if there is none.
+        dashed: What that is, told where it is known of any row.
         logarithmic: Whether the vertical axis is; values that are not positive are shown at its foot.
         leave_out: Rows of these methods are not shown.
     """
@@ -31,8 +33,14 @@ class Chart:
     unit: str
     note: str = ""
     predicted: str | None = None
+    dashed: str = ""
     logarithmic: bool = False
     leave_out: tuple[str, ...] = ()
+
+    def note_on(self, results: Results) -> str:
+        """How to read it where these results are shown."""
+        known = self.predicted in results.columns and not math.isnan(results.summary(str(self.predicted)).mean)
+        return f"{self.note} Dashed: {self.dashed}.".lstrip() if known and self.dashed else self.note
 
 
 def reason_of(error: FedEmError) -> str:

@@ -28,8 +28,6 @@ from fed_em_simulations.tenants_data import Data
 _IN_ROUNDS: frozenset[str] = frozenset({"increments", "own-weights", "whoever-came", "stepwise", "averaging", PROTOCOL})
 _ONE_SHOT: frozenset[str] = frozenset({"one-shot-moments", "one-shot-samples"})
 
-_WITHOUT_MESSAGES = ("pooled", "alone")
-
 _GIVEN_AWAY = ("cohort", "cohort_least", "span", "least_support", "least_support_exact", "exposed")
 
 
@@ -58,15 +56,6 @@ class MethodsExperiment(Experiment):
             "probabilities_error", "Error of the probabilities", "total variation",
             "Of levels, or of yes and no, from the true ones: mean over components and columns, components matched.",
             logarithmic=True, leave_out=("alone",),
-        ),
-        Chart(
-            "seconds", "Virtual time", "seconds",
-            "By the prices of messages and work. Numbers are sent as they are; only the method `protocol` is charged for cryptography.",
-            logarithmic=True, leave_out=_WITHOUT_MESSAGES,
-        ),
-        Chart(
-            "bytes_up", "From all tenants to the server", "bytes", "Likewise: eight a number.",
-            logarithmic=True, leave_out=_WITHOUT_MESSAGES,
         ),
     )  # fmt: skip
 

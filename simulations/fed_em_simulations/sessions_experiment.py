@@ -38,9 +38,9 @@ _CHARTS: dict[ChartName, Chart] = {
     for chart in (
         Chart(
             "first_attempt", "Sums that were opened at the first attempt", "share",
-            "Dashed: the probability that whole blocks of u_min tenants or more are there, and a quorum to certify them, if each tenant "
-            "is there by a toss of its own.",
             predicted="first_attempt_predicted",
+            dashed="the probability that whole blocks of u_min tenants or more are there, and a quorum to certify them, if each tenant "
+            "is there by a toss of its own",
         ),
         Chart(
             "loss", "Lost against all rows in one place", "nats a row",
@@ -49,9 +49,9 @@ _CHARTS: dict[ChartName, Chart] = {
         Chart("seconds_a_sum", "Time from one sum to the next", "virtual seconds", "Failed rounds and pauses included."),
         Chart(
             "stale", "Terms of an earlier round", "share",
-            "Of all terms in the sums. Dashed: if each tenant is gone by a toss of its own, a block's terms are stale "
-            "unless all of it is there. A sum that failed at first is taken again with everybody, which makes fewer.",
+            "Of all terms in the sums. A sum that failed at first is taken again with everybody, which makes fewer.",
             predicted="stale_predicted",
+            dashed="if each tenant is gone by a toss of its own, a block's terms are stale unless all of it is there",
         ),
         Chart("cohort", "Tenants that answered", "tenants", "Mean over the sums."),
         Chart(
@@ -69,28 +69,28 @@ _CHARTS: dict[ChartName, Chart] = {
         Chart("failed", "Sessions without a model", "share"),
         Chart(
             "bytes_up", "From a tenant to the server, a sum", "bytes",
-            "Setting up windows included. Dashed, here and below: by formula, if everybody is there "
-            "(fed_em_simulations.predicted_costs). Up: the masked vector, the keys of a window, and a box for each neighbour.",
+            "Setting up windows included.",
             predicted="bytes_up_predicted", logarithmic=True,
+            dashed="by formula, the masked vector, the keys of a window, and a box for each neighbour",
         ),
         Chart(
             "bytes_down", "From the server to a tenant, a sum", "bytes",
-            "Dashed: parameters, keys and boxes of all neighbours, certificates, and what witnesses check.",
             predicted="bytes_down_predicted", logarithmic=True,
+            dashed="by formula, parameters, keys and boxes of all neighbours, certificates, and what witnesses check",
         ),
         Chart(
             "mask_bytes", "Keystream of a tenant, a sum", "bytes",
-            "Dashed: k + 1 keystreams of the vector's 64-bit words, k the neighbours.",
             predicted="mask_bytes_predicted", logarithmic=True,
+            dashed="k + 1 keystreams of the vector's 64-bit words, k the neighbours",
         ),
         Chart(
             "tenant_seconds", "Work of a tenant, a sum", "seconds of one core",
-            "Units of work that were counted, times their prices. Dashed: units by formula.",
-            predicted="tenant_seconds_predicted", logarithmic=True,
+            "Units of work that were counted, times their prices.",
+            predicted="tenant_seconds_predicted", logarithmic=True, dashed="units by formula",
         ),
         Chart(
             "server_seconds", "Work of the server, a sum", "seconds of one core", "Likewise.",
-            predicted="server_seconds_predicted", logarithmic=True,
+            predicted="server_seconds_predicted", logarithmic=True, dashed="units by formula",
         ),
     )
 }  # fmt: skip
@@ -140,7 +140,7 @@ class SessionsExperiment(Experiment):
             {
                 "failed": bool(outcome.failure),
                 "failure": outcome.failure,
-                **_troubled(outcome),
+                **_accused(outcome),
                 "costed": self.session.cipher_of(len(tenants.members)) == "costed",
                 "sums": attempts.sums,
                 "first_attempt": attempts.share,
@@ -177,30 +177,40 @@ class SessionsExperiment(Experiment):
     @property
     def _otherwise(self) -> bool:
         """Whether something else than tosses of their own says who comes: then nothing is predicted."""
-        return self.attendance.fixed or bool(self.session.trouble) or self.session.stragglers is not None
+        return self.attendance.fixed or self._troubled
+
+    @property
+    def _troubled(self) -> bool:
+        return bool(self.session.trouble) or self.session.stragglers is not None
 
     @property
     def _certified(self) -> bool:
         return self.session.trust == "malicious-server"
 
     def _costs(self, ground: CommonGround, outcome: FederationOutcome) -> Row:
-        """Of one tenant, on average, and one sum; of the server, and one sum; and by formula, if everybody is there."""
+        """Of one tenant, on average, and one sum; of the server, and one sum; by formula, too, if everybody is there."""
         n, sums, prices = len(ground.parts), max(len(outcome.rounds), 1), ground.costs.prices
-        expected = _predicted(ground, outcome, sums)
-        return {
-            "seconds": outcome.seconds_to_last_sum,
-            "seconds_a_sum": outcome.seconds_to_last_sum / sums,
+        tenants, server = outcome.tenant_work, outcome.server_work
+        counted = {
             "bytes_up": outcome.total_bytes_up / n / sums,
-            "bytes_up_predicted": expected.bytes_up / sums,
             "bytes_down": outcome.total_bytes_down / n / sums,
-            "bytes_down_predicted": expected.bytes_down / sums,
-            "mask_bytes": outcome.tenant_work.mask_bytes / n / sums,
-            "mask_bytes_predicted": expected.tenants_work.mask_bytes / n / sums,
-            "tenant_seconds": prices.of(outcome.tenant_work) / n / sums,
-            "tenant_seconds_predicted": prices.of(expected.tenants_work) / n / sums,
-            "server_seconds": prices.of(outcome.server_work) / sums,
-            "server_seconds_predicted": prices.of(expected.server_work) / sums,
+            "mask_bytes": tenants.mask_bytes / n / sums,
+            "tenant_seconds": prices.of(tenants) / n / sums,
+            "server_seconds": prices.of(server) / sums,
         }
+        by_formula = dict.fromkeys(counted, math.nan)
+        if self.attendance.share == 1 and not self._troubled:
+            expected = _predicted(ground, outcome, sums)
+            by_formula = {
+                "bytes_up": expected.bytes_up / sums,
+                "bytes_down": expected.bytes_down / sums,
+                "mask_bytes": expected.tenants_work.mask_bytes / n / sums,
+                "tenant_seconds": prices.of(expected.tenants_work) / n / sums,
+                "server_seconds": prices.of(expected.server_work) / sums,
+            }
+        seconds = outcome.seconds_to_last_sum
+        beside = {f"{name}_predicted": value for name, value in by_formula.items()}
+        return {"seconds": seconds, "seconds_a_sum": seconds / sums, **counted, **beside}
 
 
 def _predicted(ground: CommonGround, outcome: FederationOutcome, sums: int) -> PredictedCosts:
@@ -221,7 +231,7 @@ def _predicted(ground: CommonGround, outcome: FederationOutcome, sums: int) -> P
     )
 
 
-def _troubled(outcome: FederationOutcome) -> Row:
+def _accused(outcome: FederationOutcome) -> Row:
     """Who was accused, and who left."""
     accused = dict.fromkeys(each.peer for each in outcome.accusations)
     return {

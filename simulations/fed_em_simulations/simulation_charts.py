@@ -6,6 +6,7 @@ Needs the extra `plots`: import it where that may be missing.
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,26 +112,30 @@ def results_chart(results: Results, chart: Chart, own: Sequence[str], number: in
                 title_fontsize=9.5,
                 alignment="left",
             )
-        return inline_svg(drawn, f"chart-{number}", chart.title, f"{chart.note} All values are in the table.")
+        return inline_svg(
+            drawn, f"chart-{number}", chart.title, f"{chart.note_on(results)} All values are in the table."
+        )
 
 
 def _draw_panel(axes: Axes, results: Results, chart: Chart, arrangement: Arrangement, lines: Sequence[Value]) -> None:
     across = results.values(arrangement.across)
     numbers = [float(value) for value in across if _is_number(value) and not isinstance(value, str | None)]
-    if len(numbers) != len(across):
+    ordered = len(numbers) == len(across)
+    if not ordered:
         numbers = [float(place) for place in range(len(across))]
     for index, line in enumerate(lines):
         chosen = results if arrangement.lines is None else results.where(**{arrangement.lines: line})
         at = [chosen.where(**{arrangement.across: value}) for value in across]
         name = chart.unit if line is None else text_of(line)
-        _draw_line(axes, numbers, at, chart, index, name)
+        _draw_line(axes, numbers, at, chart, index, name, "-" if ordered else "none")
     _scale(axes, across, numbers, chart)
     axes.set_xlabel(field_in_words(arrangement.across))
 
 
 def _draw_line(
-    axes: Axes, numbers: Sequence[float], at: Sequence[Results], chart: Chart, index: int, name: str
+    axes: Axes, numbers: Sequence[float], at: Sequence[Results], chart: Chart, index: int, name: str, joined: str
 ) -> None:
+    """Points with their bars, joined by a line where there is something between one and the next."""
     here = [(x, group.summary(chart.column)) for x, group in zip(numbers, at, strict=True) if group.rows]
     here = [(x, summary) for x, summary in here if not math.isnan(summary.mean)]
     if not here:
@@ -141,7 +146,7 @@ def _draw_line(
     )
     xs, colour = [x for x, _ in here], component_colour(index)
     axes.errorbar(
-        xs, means, yerr=(np.maximum(means - lows, 0), np.maximum(highs - means, 0)), color=colour, linewidth=1.5,
+        xs, means, yerr=(np.maximum(means - lows, 0), np.maximum(highs - means, 0)), color=colour, linewidth=1.5, linestyle=joined,
         marker=_MARKERS[index % len(_MARKERS)], markersize=4.5, elinewidth=0.8, label=name, zorder=3,
     )  # fmt: skip
     errors = np.array([summary.error for _, summary in here])
@@ -150,7 +155,8 @@ def _draw_line(
         axes.errorbar(xs, means, yerr=thick, fmt="none", color=colour, elinewidth=3.0, alpha=0.5, zorder=2)
     if chart.predicted is not None:
         expected = [(x, g.summary(chart.predicted).mean) for x, g in zip(numbers, at, strict=True) if g.rows]
-        axes.plot(*zip(*expected, strict=True), "--", color=colour, linewidth=1.1)
+        dashes = "--" if joined != "none" else "_"
+        axes.plot(*zip(*expected, strict=True), dashes, color=colour, linewidth=1.1, markersize=14)
 
 
 def _scale(axes: Axes, across: Sequence[Value], numbers: Sequence[float], chart: Chart) -> None:
@@ -159,11 +165,16 @@ def _scale(axes: Axes, across: Sequence[Value], numbers: Sequence[float], chart:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
     if min(numbers) > 0 and max(numbers) / min(numbers) >= _WIDE_RANGE:
         axes.set_xscale("log")
-    axes.set_xticks(list(numbers), [textwrap.fill(text_of(value), _LETTERS_A_TICK) for value in across])
+    axes.set_xticks(list(numbers), [textwrap.fill(_in_words(value), _LETTERS_A_TICK) for value in across])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
     axes.margins(x=0.05)
+
+
+def _in_words(value: Value) -> str:
+    """A swept value; a list of tables without the signs that a file needs: `bursts, leave = 0.05`."""
+    return re.sub(r"[\[\]{}]|\bkind = ", "", text_of(value))
 
 
 def _is_number(value: Value) -> bool:

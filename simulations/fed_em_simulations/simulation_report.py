@@ -67,7 +67,7 @@ def simulation_page(scenario: Scenario, results: Results) -> str:
             notes=[*experiment.notes(results), *([results.failures] if results.failures else [])],
             about=(type(experiment).__doc__ or "").split("\n\n")[0],
             charts=[
-                (chart, Markup(results_chart(results, chart, experiment.keys, number)))
+                (chart, chart.note_on(results), Markup(results_chart(results, chart, experiment.keys, number)))
                 for number, chart in enumerate(experiment.charts)
             ],
             heading=[field_in_words(name) for name in heading],

@@ -18,6 +18,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,7 +119,8 @@ class _Scales:
         if done or now > self._weighed + _SECONDS_BETWEEN:
             self._weighed = now
             workers = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
-            self._peaks |= {each: _peak(each) for each in (os.getpid(), *workers)}
+            for each in (os.getpid(), *workers):
+                self._peaks[each] = max(_peak(each), self._peaks.get(each, 0))
         if done:
             said = f"{now - self._began:6.0f} s: {done.format(notice.round)}; {self.memory / 2**20:.0f} MiB"
             print(said, file=sys.stderr, flush=True)
@@ -142,7 +144,8 @@ def _peak(process: int) -> int:
 
 def _forget_peak() -> None:
     """Let this process' peak begin at what it has now; a smaller federation may come behind a larger one."""
-    Path("/proc/self/clear_refs").write_text("5")
+    with suppress(OSError):  # then the bound is as high as what came before
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def measure_scale(n: int, rounds: int, workers: int, trust: Trust, share: float, seconds: float) -> ScaleFigures:

@@ -321,7 +321,7 @@ class TestReport:
         for _, lines in [results.table()]:
             for line in lines:
                 assert all(f">{cell}</td>" in page for cell in line if cell)
-        assert page.count("<svg") == len(scenario.experiment.charts) == 6
+        assert page.count("<svg") == len(scenario.experiment.charts) == 4
         assert not re.search(r"(src|href)=\"?(https?:)?//|<script|@import", page)
 
     def test_without_the_extra_the_error_names_it(self, tiny: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -381,6 +381,31 @@ class TestCharts:
         )
         results_chart(Results(rows, ("x", "m")), Chart("y", "T", "u", predicted="expected"), ("m",), 0)
         assert drawn[-1] == ([1.0, 3.0], [1.0, 3.0])
+
+    def test_dashes_are_explained_where_there_are_any(self) -> None:
+        chart = Chart("y", "T", "u", "Read it.", predicted="expected", dashed="by formula")
+        rows: Row = {"x": 1, "replicate": 0, "y": 0.5, "expected": 2.0}
+        assert chart.note_on(Results((rows,), ("x",))) == "Read it. Dashed: by formula."
+        assert chart.note_on(Results(({**rows, "expected": math.nan},), ("x",))) == "Read it."
+        assert (
+            chart.note_on(Results((), ()))
+            == Chart("y", "T", "u", "Read it.").note_on(Results((rows,), ()))
+            == "Read it."
+        )
+
+    def test_what_has_no_order_is_not_joined(self, monkeypatch: Any) -> None:
+        joined: list[str] = []
+        errorbar = Axes.errorbar
+
+        def watching(axes: Axes, *arguments: Any, **named: Any) -> Any:
+            joined.append(named.get("linestyle", ""))
+            return errorbar(axes, *arguments, **named)
+
+        monkeypatch.setattr(Axes, "errorbar", watching)
+        for values in ([1, 2], ["[{kind = bursts, leave = 0.1}]", "[{kind = dropout}]"]):
+            rows = tuple({"x": value, "replicate": 0, "y": 0.5} for value in values)
+            svg = results_chart(Results(rows, ("x",)), Chart("y", "T", "u"), (), 0)
+        assert joined == ["-", "none"] and ">bursts, leave = 0.1<" in svg and "[{kind" not in svg
 
     def test_a_column_without_a_number_is_an_empty_chart(self) -> None:
         assert "<svg" in results_chart(self.results("m"), Chart("nothing", "T", "u", logarithmic=True), ("m",), 0)

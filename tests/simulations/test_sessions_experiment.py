@@ -16,7 +16,7 @@ from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
 from fed_em_protocols.limits import MAX_TENANTS
-from fed_em_simulations import Results, read_scenario, simulate
+from fed_em_simulations import Results, Scenario, read_scenario, simulate
 from fed_em_simulations.attendance import Attended
 from fed_em_simulations.byzantine import Liars, Overstates, PoisonedRows
 from fed_em_simulations.cost_settings import CostSettings
@@ -29,6 +29,7 @@ from fed_em_simulations.first_attempts import FirstAttempts, predicted_share
 from fed_em_simulations.scene import Trouble
 from fed_em_simulations.sessions_experiment import SessionsExperiment
 from fed_em_simulations.shipped import scenario_path
+from fed_em_simulations.simulation_report import simulation_page
 from fed_em_simulations.trouble import Bursts, Dropout, Joins, Leaves, Partition, RegionalOutage, ServerCrash, Step
 
 
@@ -278,3 +279,28 @@ def test_own_weights_gain_the_more_the_less_alike_tenants_are() -> None:
         ]
         assert abs(gains[0]) < 0.05
         assert gains[1] > 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_more_than_ten_thousand_tenants_are_summed_and_their_output_says_how() -> None:
+    """By the settings' own default, and as cheap as it gets: one component in one column, a sum besides the moments, few neighbours."""
+    tenants = MAX_TENANTS + 1
+    session = {
+        "trust": "semi-honest", "difference_guard": "off", "colluders": 1, "dropouts": 0.0, "window_rounds": 2,
+        "times": {"gather": 3600, "set_up": 3600, "upload": 3600, "straggler": 3600, "open": 3600},
+    }  # fmt: skip
+    data = {"tenants": tenants, "rows": tenants, "held_out": 1, "truth": {"components": 1, "columns": 1}}
+    told = {
+        "experiment": "session",
+        "data": data,
+        "model": {"components": 1, "prior": True},
+        "session": session,
+        "rounds": 1,
+    }
+    scenario = Scenario.model_validate({"title": "Many", "experiment": told})
+    results = simulate(scenario)
+    (row,) = results.rows
+    assert row["failure"] == "" and row["costed"] is True and row["sums"] == 1 and row["cohort"] == tenants
+    assert abs(float(row["loss"] or 0)) < 1e-9
+    assert scenario.experiment.notes(results) == (WARNING,) and WARNING in simulation_page(scenario, results)
