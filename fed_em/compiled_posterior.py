@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fed_em.compilation import compiled
 from fed_em.lane_functions import LEAST_LOG, exponential, logarithm
-from fed_em.vector_lanes import LANES, larger, load, spread, store
+from fed_em.vector_lanes import LANES, filled_up, larger, load, spread, store
 
 Vector = NDArray[np.float64]
 
@@ -39,17 +39,10 @@ def _normalise_lanes(joint: Vector, first: int, log_densities: Vector, entropies
 _normalise_lanes = compiled(_normalise_lanes)
 
 
-def _normalise(joint: Vector, log_densities: Vector, entropies: Vector) -> None:
-    n_components, n = joint.shape
-    whole = n - n % LANES
-    for first in range(0, whole, LANES):
+def _normalise(joint: Vector, n: int, log_densities: Vector, entropies: Vector) -> None:
+    """Of the first n rows, a multiple of LANES."""
+    for first in range(0, n, LANES):
         _normalise_lanes(joint, first, log_densities, entropies)
-    if whole < n:
-        few, found = np.zeros((n_components, LANES)), np.empty((2, LANES))
-        few[:, : n - whole] = joint[:, whole:]
-        _normalise_lanes(few, 0, found[0], found[1])
-        joint[:, whole:] = few[:, : n - whole]
-        log_densities[whole:], entropies[whole:] = found[0, : n - whole], found[1, : n - whole]
 
 
 _normalise = compiled(_normalise)
@@ -58,5 +51,13 @@ _normalise = compiled(_normalise)
 def normalise_in_place(joint: Vector) -> tuple[Vector, Vector]:
     """As `fed_em.posterior.normalise_in_place`, of joint log-densities `(K, n)`, contiguous."""
     log_densities, entropies = np.empty((2, joint.shape[1]))
-    _normalise(joint, log_densities, entropies)
+    rest = joint.shape[1] % LANES
+    whole = joint.shape[1] - rest
+    _normalise(joint, whole, log_densities, entropies)
+    if rest:
+        few = filled_up(joint[:, whole:], LANES)
+        found = np.empty((2, LANES))
+        _normalise(few, LANES, *found)
+        joint[:, whole:] = few[:, :rest]
+        log_densities[whole:], entropies[whole:] = found[:, :rest]
     return log_densities, entropies

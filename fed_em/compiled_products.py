@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fed_em.compilation import compiled
 from fed_em.covariance import CovarianceStructure
 from fed_em.feature_map import FeatureMap, feature_factors, write_points
-from fed_em.vector_lanes import LANES, load, spread, store, summed
+from fed_em.vector_lanes import LANES, filled_up, load, spread, store, summed
 
 Vector = NDArray[np.float64]
 Factors = NDArray[np.int64]
@@ -97,15 +97,9 @@ def _log_densities(points: Vector, factors: Factors, coefficients: Vector, out: 
             pairs[p, j, 0] = coefficients[j, 2 * p]
             pairs[p, j, 1] = coefficients[j, min(2 * p + 1, n_components - 1)]
     features = np.empty(_SOME * _STRIP)
-    if n >= _STRIP:
-        for start in range(0, n, _STRIP):
-            # The last strip begins earlier where it would end beyond, and computes some rows again.
-            _strip_log_densities(points, factors, pairs, min(start, n - _STRIP), features, out)
-    else:
-        few, found = np.zeros((len(points), _STRIP)), np.empty((n_components, _STRIP))
-        few[:, :n] = points
-        _strip_log_densities(few, factors, pairs, 0, features, found)
-        out[...] = found[:, :n]
+    for start in range(0, n, _STRIP):
+        # The last strip begins earlier where it would end beyond, and computes some rows again.
+        _strip_log_densities(points, factors, pairs, min(start, n - _STRIP), features, out)
 
 
 _log_densities = compiled(_log_densities)
@@ -113,7 +107,13 @@ _log_densities = compiled(_log_densities)
 
 def write_log_densities(structure: FeatureMap, points: Vector, coefficients: Vector, out: Vector) -> None:
     """As `Kernels.write_log_densities`."""
-    _log_densities(points, feature_factors(structure, len(points) - 1), coefficients, out)
+    factors, n = feature_factors(structure, len(points) - 1), points.shape[1]
+    if n >= _STRIP:
+        _log_densities(points, factors, coefficients, out)
+    else:
+        found = np.empty((len(out), _STRIP))
+        _log_densities(filled_up(points, _STRIP), factors, coefficients, found)
+        out[...] = found[:, :n]
 
 
 def _add_three(features: Vector, n_lanes: int, responsibilities: Vector, one: int, other: int, total: Vector) -> None:
@@ -153,19 +153,15 @@ def _add_tile(
 _add_tile = compiled(_add_tile)
 
 
-def _add_sums(points: Vector, factors: Factors, responsibilities: Vector, total: Vector) -> None:
-    (n_features, n_components), n = total.shape, points.shape[1]
+def _add_sums(points: Vector, factors: Factors, n: int, responsibilities: Vector, total: Vector) -> None:
+    """The sums over the first n rows, a multiple of LANES."""
+    n_features, n_components = total.shape
     features = np.zeros(_THREE * _TILE)
     # As many features as are added at a time, some of them beyond the last.
     sums = np.zeros((n_features + _THREE, (n_components + 1) // 2, 2))
-    whole = n - n % LANES
-    for start in range(0, whole, _TILE):
-        n_lanes = (min(start + _TILE, whole) - start) // LANES
+    for start in range(0, n, _TILE):
+        n_lanes = (min(start + _TILE, n) - start) // LANES
         _add_tile(points, factors, start, n_lanes, responsibilities, features, sums)
-    if whole < n:
-        few, shares = np.zeros((len(points), LANES)), np.zeros((n_components, LANES))
-        few[:, : n - whole], shares[:, : n - whole] = points[:, whole:], responsibilities[:, whole:]
-        _add_tile(few, factors, 0, 1, shares, features, sums)
     for j in range(n_features):
         for k in range(n_components):
             total[j, k] += sums[j, k // 2, k % 2]
@@ -176,4 +172,10 @@ _add_sums = compiled(_add_sums)
 
 def add_sums(structure: FeatureMap, points: Vector, responsibilities: Vector, total: Vector) -> None:
     """As `Kernels.add_sums`."""
-    _add_sums(points, feature_factors(structure, len(points) - 1), responsibilities, total)
+    factors, n = feature_factors(structure, len(points) - 1), points.shape[1]
+    whole = n - n % LANES
+    _add_sums(points, factors, whole, responsibilities, total)
+    if whole < n:
+        # What the last lanes are filled up with counts for nothing.
+        few, shares = (filled_up(each[:, whole:], LANES) for each in (points, responsibilities))
+        _add_sums(few, factors, LANES, shares, total)

@@ -15,16 +15,25 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.core.datamodel.models import PrimitiveModel
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, register_model
+from numpy.typing import NDArray
 
 LANES = 8
 
 _ALIGNMENT = 8  # of the numbers, in bytes: arrays begin anywhere
 _FUSED = ("contract",)
+
+
+def filled_up(arrays: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """A copy of a few arrays `(m, at most n)` with zeros behind, `(m, n)`. Outside of compiled code, of what fills no lanes."""
+    out = np.zeros((len(arrays), n))
+    out[:, : arrays.shape[1]] = arrays
+    return out
 
 
 class _Lanes(types.Type):
