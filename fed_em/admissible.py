@@ -28,9 +28,9 @@ from fed_em.discrete_columns import (
     SUCCESSES,
     DiscreteColumns,
 )
+from fed_em.divergence import Mixture
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.lloyd import Mixture, gaussian_part
 from fed_em.mixed_mixture import RESPONSIBILITIES, MixedMixtureModel
 from fed_em.mixed_moments import MixedMomentsModel
 from fed_em.model import COUNT, ENTROPY, LOG_LIKELIHOOD, MISSING_ENTROPY, Summand
@@ -140,7 +140,7 @@ def _of_mixture(model: Mixture, parts: Parts, radius: float, noise: float) -> tu
 
 def _of_components(model: Mixture, parts: Parts, radius: float, noise: float) -> tuple[Parts, Flags]:
     """Masses and moments of each component, and which were not admissible, `(K,)`."""
-    gaussian, counts = gaussian_part(model), parts[RESPONSIBILITIES]
+    gaussian, counts = model.gaussian, parts[RESPONSIBILITIES]
     changed, wrong = {RESPONSIBILITIES: np.clip(counts, 0.0, MOST_RECORDS)}, (counts < 0) | (counts > MOST_RECORDS)
     if gaussian is not None:
         moments = Moments(model.covariance, counts, parts["first"], parts["second"])
@@ -163,7 +163,7 @@ def _with_the_rest(model: Mixture, parts: Parts, less: Flags, radius: float) -> 
         column_of_ones = (slice(None),) + (np.newaxis,) * (parts[name].ndim - 1)
         of_one = np.where(less[column_of_ones], 0.0, parts[name]).sum(axis=0) / max(others.sum(), TINY)
         out[name] = np.where(less[column_of_ones], _ONE_RECORD * of_one, parts[name])
-    gaussian = gaussian_part(model)
+    gaussian = model.gaussian
     if gaussian is not None and not others.any():
         moments = Moments(model.covariance, out[RESPONSIBILITIES], out["first"], out["second"])
         unit = min(_UNIT, radius**2) * np.eye(gaussian.n_columns)

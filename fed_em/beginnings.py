@@ -10,12 +10,12 @@ from typing import Protocol
 from fed_em.candidates import Candidates
 from fed_em.centres import CENTRE_ROUNDS, best_centres
 from fed_em.coordinates import Coordinates
+from fed_em.divergence import Mixture
 from fed_em.em import Summed, Total
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.labelled_start import LABELLED_ROUNDS, SumsApart, labelled_start, labelled_starts
-from fed_em.lloyd import Mixture, drawn
-from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.lloyd import drawn
 from fed_em.model import Model, Summand
 from fed_em.model_file import FittedModel
 from fed_em.own_model import StartingModel
@@ -47,7 +47,7 @@ class Standardised:
     @property
     def mixture(self) -> Mixture:
         """The model. Raises `CallerError` if it is of a family without components to start from."""
-        if not isinstance(self.model, GaussianMixtureModel | MixedMixtureModel):
+        if not isinstance(self.model, Mixture):
             raise CallerError(f"a model of the family '{self.model.family}' is no mixture to start")
         return self.model
 

@@ -27,7 +27,6 @@ from fed_em.fit_progress import fit_progress
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.held_out import HeldOut, summed_log_density
 from fed_em.imputation import Imputation
-from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import Rows
 from fed_em.model_file import FittedModel
 from fed_em.parameters import Parameters
@@ -246,7 +245,7 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """
         fitted = self.to_fitted_model()
         model = fitted.model
-        assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+        assert isinstance(model, Mixture)
         total: Total
         if isinstance(X, TableStream):
             products = StatisticProducts(model)
@@ -294,10 +293,10 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
     def _fitted_to(
         self, X: Any, sample_weight: ArrayLike | None, admissible: ArrayLike | None
-    ) -> tuple[GaussianMixtureModel | MixedMixtureModel, Records]:
+    ) -> tuple[Mixture, Records]:
         """The fitted model, which may see missing cells if there are any, and the records of a table in its coordinates."""
         rows, model = self._rows(X), self._fitted.model
-        assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+        assert isinstance(model, Mixture)
         records = training_records(rows, sample_weight, admissible, model.n_components)
         if isinstance(model, GaussianMixtureModel) and np.isnan(records.rows).any():
             model = replace(model, missing=True)

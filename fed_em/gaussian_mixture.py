@@ -160,6 +160,21 @@ class GaussianMixtureModel:
         means_and_weights = self.n_components * self.n_columns + self.n_components - 1
         return means_and_weights + n_covariance_parameters(self.covariance, self.n_components, self.n_columns)
 
+    @property
+    def gaussian(self) -> GaussianMixtureModel:
+        """The mixture of the Gaussian columns alone, which are all."""
+        return self
+
+    @property
+    def gaussian_places(self) -> NDArray[np.intp]:
+        """Where the Gaussian columns stand in a row."""
+        return np.arange(self.n_columns)
+
+    @property
+    def discrete(self) -> None:
+        """There are no other columns."""
+        return
+
     @cached_property
     def with_shared_weights(self) -> GaussianMixtureModel:
         """The same mixture with one set of weights for all rows."""

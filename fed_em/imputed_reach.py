@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fed_em.candidates import Candidates
 from fed_em.covariance import CovarianceStructure
+from fed_em.divergence import Mixture
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.layout import Layout
 from fed_em.missing_gaussian import GaussianComponents
@@ -69,7 +70,7 @@ def records_beyond_reach(
     incomplete = np.flatnonzero(np.isnan(records.rows[:, places]).any(axis=1))
     if not len(incomplete):
         return beyond
-    assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+    assert isinstance(model, Mixture)
     reach = layout["second"].bound / records.weight_bound
     means, covariances = parameters["means"], parameters["covariances"]
     if reach >= _certain_second_moment(model.covariance, means, covariances, column_bounds[places]):

@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from fed_em.divergence import Mixture
 from fed_em.em import GONE_AFTER, Summed, Total
 from fed_em.errors import CallerError
-from fed_em.lloyd import Mixture, drawn, guarded, together
+from fed_em.lloyd import drawn, guarded, together
 from fed_em.model import COUNT
 from fed_em.parameters import Parameters
 from fed_em.statistics import Statistics

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fed_em.covariance import moved_scatter, restrict
 from fed_em.discrete_columns import LEVEL_PROBABILITIES, RATES, SUCCESS_PROBABILITIES
+from fed_em.divergence import Mixture
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.initialisation import start_from_moments
 from fed_em.mixed_mixture import MixedMixtureModel
@@ -31,7 +32,6 @@ from fed_em.priors import GaussianMixturePrior
 from fed_em.statistics import Statistics
 
 Vector = NDArray[np.float64]
-Mixture = GaussianMixtureModel | MixedMixtureModel
 
 # The standard deviation of a component in Lloyd's rounds; rows have 1. Up to `_WIDE` columns; of more it grows with the root of their
 # number, as distances do. So log-densities stay within their declared bound for rows up to 36 standard deviations away, on average.
@@ -53,7 +53,7 @@ def drawn(model: Mixture, moments: Parameters, seed: int) -> Parameters:
 
 def together(model: Mixture, moments: Parameters) -> Parameters:
     """All components at the moments of all records."""
-    k, gaussian = model.n_components, gaussian_part(model)
+    k, gaussian = model.n_components, model.gaussian
     arrays: dict[str, Vector] = {"weights": np.full(k, 1.0 / k)}
     if gaussian is not None:
         arrays["means"] = np.tile(moments["means"][0], (k, 1))
@@ -66,7 +66,7 @@ def together(model: Mixture, moments: Parameters) -> Parameters:
 
 def sharpened(model: Mixture, parameters: Parameters) -> Parameters:
     """Where to evaluate the E-step for a round of Lloyd's algorithm."""
-    k, gaussian = model.n_components, gaussian_part(model)
+    k, gaussian = model.n_components, model.gaussian
     assert gaussian is not None
     narrow = _NARROW**2 * max(gaussian.n_columns / _WIDE, 1.0)
     covariances = restrict(gaussian.covariance, narrow * np.eye(gaussian.n_columns), k)
@@ -81,7 +81,7 @@ def clustered(safe: Mixture, sums: Statistics, before: Parameters) -> Parameters
         sums: Its statistics at sharpened parameters.
         before: The parameters that were sharpened.
     """
-    gaussian, counts = gaussian_part(safe), np.maximum(sums["responsibilities"], 0.0)
+    gaussian, counts = safe.gaussian, np.maximum(sums["responsibilities"], 0.0)
     assert gaussian is not None
     held = counts[:, np.newaxis] > _NOBODY
     means = np.divide(sums["first"], counts[:, np.newaxis], out=before["means"].copy(), where=held)
@@ -116,7 +116,7 @@ class Split:
     @classmethod
     def before(cls, model: Mixture, rounds: int) -> Split | None:
         """All components together, before so many rounds of Lloyd's algorithm; None if there are no Gaussian columns."""
-        gaussian, k = gaussian_part(model), model.n_components
+        gaussian, k = model.gaussian, model.n_components
         if gaussian is None:
             return None
         return cls(gaussian, np.zeros(k, dtype=np.intp), 1 if 2 * math.ceil(math.log2(k)) > rounds else 2)
@@ -173,8 +173,3 @@ def _filled(model: MixedMixtureModel, weak: MixedMixturePrior) -> MixedMixturePr
     if not own.poisson_records:
         filled |= {name: getattr(weak, name) for name in ("poisson_records", "poisson_rates")}
     return replace(own, **filled)
-
-
-def gaussian_part(model: Mixture) -> GaussianMixtureModel | None:
-    """The mixture of the Gaussian columns alone; None if there are none."""
-    return model if isinstance(model, GaussianMixtureModel) else model.gaussian

@@ -36,8 +36,8 @@ from numpy.typing import NDArray
 from fed_em.columns import CategoricalColumn, ColumnSchema, GaussianColumn
 from fed_em.coordinates import Coordinates
 from fed_em.description import read_mapping
+from fed_em.divergence import Mixture
 from fed_em.errors import CallerError
-from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.layout import Block, Layout
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import COUNT, Model, Rows
@@ -79,14 +79,14 @@ class MeasuredModels:
             own, or a column has more bins than may be asked for.
     """
 
-    models: tuple[GaussianMixtureModel | MixedMixtureModel, ...]
+    models: tuple[Mixture, ...]
     edges: ReferenceEdges
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.models) <= 2:
             raise CallerError(f"one model is measured or two are compared, not {len(self.models)}")
         for model in self.models:
-            if not isinstance(model, GaussianMixtureModel | MixedMixtureModel):
+            if not isinstance(model, Mixture):
                 raise CallerError(f"a model of the family '{model.family}' is not measured")
             if has_own_weights(model):
                 raise CallerError(
@@ -253,11 +253,11 @@ def _counted(values: Vector, weights: Vector, edges: tuple[float, ...]) -> Vecto
     return np.bincount(bins, weights=weights, minlength=len(edges) + 1).astype(np.float64)
 
 
-def _columns_of(model: GaussianMixtureModel | MixedMixtureModel) -> object:
+def _columns_of(model: Mixture) -> object:
     return model.schema if isinstance(model, MixedMixtureModel) else (model.n_columns, model.missing)
 
 
-def _prepared(model: GaussianMixtureModel | MixedMixtureModel, coordinates: Coordinates, own: Parameters) -> RowMixture:
+def _prepared(model: Mixture, coordinates: Coordinates, own: Parameters) -> RowMixture:
     schema = model.schema if isinstance(model, MixedMixtureModel) else _unnamed(model.n_columns)
     return RowMixture(schema, model.covariance, coordinates, own)
 

@@ -121,6 +121,11 @@ class MixedMixtureModel:
             self.n_components, n_columns, self.covariance, self.covariance_floor, prior, True, self.mixing
         )
 
+    @property
+    def gaussian_places(self) -> NDArray[np.intp]:
+        """Where the Gaussian columns stand in a row."""
+        return self.schema.gaussian
+
     @cached_property
     def discrete(self) -> DiscreteColumns:
         """The other columns."""

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from fed_em.covariance import CovarianceStructure, n_second_moments
 from fed_em.discrete_columns import EVENTS, EXPOSURE, FAILURES, SUCCESSES, DiscreteColumns
+from fed_em.divergence import Mixture
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.missing_gaussian import GaussianComponents
-from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.parameters import Parameters
 
 Vector = NDArray[np.float64]
@@ -65,17 +65,17 @@ class RecordStatistics:
         model: The mixture.
     """
 
-    model: GaussianMixtureModel | MixedMixtureModel
+    model: Mixture
 
     @cached_property
     def gaussian(self) -> GaussianMixtureModel | None:
         """The Gaussian columns; None if there are none."""
-        return self.model if isinstance(self.model, GaussianMixtureModel) else self.model.gaussian
+        return self.model.gaussian
 
     @cached_property
     def discrete(self) -> DiscreteColumns | None:
         """The others; None if there are none."""
-        columns = self.model.discrete if isinstance(self.model, MixedMixtureModel) else None
+        columns = self.model.discrete
         return columns if columns is not None and columns.n_features else None
 
     @cached_property
@@ -124,7 +124,7 @@ class RecordStatistics:
         out = np.empty((n, self.size))
         out[:, slices["responsibilities"]] = responsibilities
         if self.gaussian is not None:
-            cells = rows if self.model is self.gaussian else rows[:, self._places]
+            cells = rows if self.model is self.gaussian else rows[:, self.model.gaussian_places]
             components = GaussianComponents(self.gaussian.covariance, parameters["means"], parameters["covariances"])
             first, second = components.expectations(cells)
             shares = responsibilities.T[:, :, np.newaxis]
@@ -136,11 +136,6 @@ class RecordStatistics:
             held = responsibilities[:, :, np.newaxis] * features[:, np.newaxis]
             out[:, slices["features"]] = held.reshape(n, -1)
         return out
-
-    @property
-    def _places(self) -> Places:
-        assert isinstance(self.model, MixedMixtureModel)
-        return self.model.schema.gaussian
 
     @cached_property
     def entries(self) -> Entries:

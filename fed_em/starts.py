@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from fed_em.candidates import Candidates
 from fed_em.description import check_whole_number
-from fed_em.divergence import hausdorff_distance
+from fed_em.divergence import Mixture, hausdorff_distance
 from fed_em.em import Summed
 from fed_em.errors import CallerError, CollapsedComponent
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.lloyd import Mixture, Split, clustered, drawn, gaussian_part, guarded, sharpened, together
+from fed_em.lloyd import Split, clustered, drawn, guarded, sharpened, together
 from fed_em.model import COUNT, LOG_LIKELIHOOD
 from fed_em.moves import moved
 from fed_em.parameters import Parameters
@@ -188,7 +188,7 @@ def best_starts(
 def _next_generation(starts: Sequence[_Candidate], generator: np.random.Generator) -> list[_Candidate]:
     """The best third of one model's candidates, each at an optimum of its own, the best first; and moves between them."""
     model = starts[0].model
-    if gaussian_part(model) is None or model.n_components == 1:
+    if model.gaussian is None or model.n_components == 1:
         return list(starts)
     stay = _unlike(starts, max(len(starts) // 3, 1))
     parents = [each.parameters for each in stay]
@@ -213,7 +213,7 @@ def _begun(model: Mixture, moments: Parameters, seed: int, n_starts: int) -> lis
     split = Split.before(model, LLOYD_ROUNDS)
     points = [drawn(model, moments, each) for each in seeds[:n_starts]]
     last = drawn(model, moments, seeds[-1]) if split is None else together(model, moments)
-    numbers = gaussian_part(model) is not None
+    numbers = model.gaussian is not None
     hard = [numbers and (isinstance(model, GaussianMixtureModel) or r % 2 == 0) for r in range(n_starts)]
     starts = [_Candidate(model, safe, each, point) for each, point in zip(hard, points, strict=True)]
     return [*starts, _Candidate(model, safe, numbers, last, split)]

@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from fed_em.blas import one_blas_thread
 from fed_em.description import read_mapping
+from fed_em.divergence import Mixture
 from fed_em.errors import CallerError
-from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.layout import Block, Layout
-from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model import COUNT, Model, Rows
 from fed_em.parameters import Parameters
 from fed_em.record_statistics import ALL, ONE, Entries, RecordStatistics
@@ -61,10 +60,10 @@ class StatisticProducts:
         CallerError: it is no such mixture, or t has more than `MOST_STATISTICS` entries.
     """
 
-    model: GaussianMixtureModel | MixedMixtureModel
+    model: Mixture
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, GaussianMixtureModel | MixedMixtureModel):
+        if not isinstance(self.model, Mixture):
             raise CallerError("standard errors are of Gaussian and mixed mixtures")
         if has_own_weights(self.model):
             raise CallerError(
@@ -98,7 +97,7 @@ class StatisticProducts:
     ) -> StatisticProducts:
         """What `describe` described, its mixture made by `build`. Raises `CallerError` as that, and as the class."""
         model = build(read_mapping("statistic products", description, ("family", "model"))["model"])
-        if not isinstance(model, GaussianMixtureModel | MixedMixtureModel):
+        if not isinstance(model, Mixture):
             raise CallerError(f"a model of the family '{model.family}' has no standard errors")
         return cls(model)
 

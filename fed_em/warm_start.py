@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from fed_em.coordinates import Coordinates
 from fed_em.covariance import CovarianceStructure, covariance_matrices
 from fed_em.discrete_columns import LEVEL_PROBABILITIES, RATES, SUCCESS_PROBABILITIES
+from fed_em.divergence import Mixture
 from fed_em.errors import CallerError
-from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.lloyd import Mixture, gaussian_part
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model_file import FittedModel
 from fed_em.parameters import Parameters
@@ -38,7 +37,7 @@ def warm_start(model: Mixture, columns: tuple[str, ...], coordinates: Coordinate
     _require_alike(model, columns, fitted)
     before = fitted.parameters
     arrays: dict[str, Vector] = {"weights": before["weights"]}
-    gaussian = gaussian_part(model)
+    gaussian = model.gaussian
     if gaussian is not None:
         arrays["means"], matrices = gaussians_in(coordinates, fitted)
         arrays["covariances"] = _structured(gaussian.covariance, matrices, before["weights"])
@@ -60,10 +59,10 @@ def warm_start(model: Mixture, columns: tuple[str, ...], coordinates: Coordinate
 def gaussians_in(coordinates: Coordinates, fitted: FittedModel) -> tuple[Vector, Vector]:
     """Means `(K, D)` and covariance matrices `(K, D, D)` of the D Gaussian columns, one at least, of a mixture, in other coordinates."""
     model, parameters = fitted.model, fitted.parameters
-    assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
-    own = gaussian_part(model)
+    assert isinstance(model, Mixture)
+    own = model.gaussian
     assert own is not None
-    places = np.arange(model.n_columns) if isinstance(model, GaussianMixtureModel) else model.schema.gaussian
+    places = model.gaussian_places
     scale = (fitted.coordinates.scale / coordinates.scale)[places]
     shift = ((fitted.coordinates.location - coordinates.location) / coordinates.scale)[places]
     matrices = covariance_matrices(own.covariance, parameters["covariances"], parameters["means"])
@@ -72,7 +71,7 @@ def gaussians_in(coordinates: Coordinates, fitted: FittedModel) -> tuple[Vector,
 
 def _require_alike(model: Mixture, columns: tuple[str, ...], fitted: FittedModel) -> None:
     other, remedy = fitted.model, "start from a model of the same kind, or leave the start out"
-    if not isinstance(other, GaussianMixtureModel | MixedMixtureModel) or other.family != model.family:
+    if not isinstance(other, Mixture) or other.family != model.family:
         raise CallerError(
             f"the model to start from is of the family '{other.family}', not '{model.family}'", remedy=remedy
         )

@@ -32,6 +32,7 @@ from fed_em.columns import BernoulliColumn, CategoricalColumn, ColumnSchema, Gau
 from fed_em.columns import Column as DescribedColumn
 from fed_em.component_counts import counts_layout
 from fed_em.coordinates import Coordinates
+from fed_em.divergence import Mixture
 from fed_em.em import Total
 from fed_em.errors import CallerError
 from fed_em.families import build_model
@@ -533,7 +534,7 @@ class SessionDescription(Table):
             model = self.fitted_model
             assert isinstance(model, GaussianMixtureModel)
             return (Centres(self.starts.n, model.n_components, model.n_columns),)
-        mixtures = [model for model in self.models if isinstance(model, GaussianMixtureModel | MixedMixtureModel)]
+        mixtures = [model for model in self.models if isinstance(model, Mixture)]
         return (start_candidates(mixtures, self.starts.n),)
 
     @property
@@ -588,14 +589,14 @@ class SessionDescription(Table):
         """What is summed for standard errors of a model that the session ends with; None if there are to be none."""
         if not self.standard_errors:
             return None
-        assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+        assert isinstance(model, Mixture)
         return StatisticProducts(model)
 
     def replicates_of(self, model: Summand) -> Candidates | None:
         """The replicates of a model that the session ends with, without anybody's key; None if there are to be none."""
         if not self.bootstrap:
             return None
-        assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+        assert isinstance(model, Mixture)
         return replicates_of(model, self.bootstrap)
 
     def most_tracks_of(self, model: Model) -> Candidates | None:

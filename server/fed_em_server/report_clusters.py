@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.covariance import covariance_matrices
-from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.divergence import Mixture
 from fed_em.model_file import FittedModel
 
 Matrix = NDArray[np.float64]
@@ -53,8 +52,8 @@ def planar_mixture(fitted: FittedModel) -> PlanarMixture | None:
     Of a mixed mixture it is that of its Gaussian columns. There is none for other families, and for fewer than two such columns.
     """
     parameters = fitted.parameters
-    model = fitted.model.gaussian if isinstance(fitted.model, MixedMixtureModel) else fitted.model
-    if not isinstance(model, GaussianMixtureModel) or model.n_columns < 2:
+    model = fitted.model.gaussian if isinstance(fitted.model, Mixture) else None
+    if model is None or model.n_columns < 2:
         return None
     weights, means = parameters["weights"], parameters["means"]
     matrices = covariance_matrices(model.covariance, parameters["covariances"], means)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fed_em.criteria import CRITERIA, HELD_OUT
-from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.mixed_mixture import MixedMixtureModel
+from fed_em.divergence import Mixture
 from fed_em.model import ComponentModel, Model
 from fed_em.selection import Picked
 from fed_em_server.model_words import model_in_words
@@ -48,9 +47,8 @@ def _candidate(picked: Picked, number: int) -> CandidateRecord:
 
 
 def _covariance(model: Model) -> str | None:
-    if isinstance(model, MixedMixtureModel) and model.gaussian is None:
-        return None
-    return model.covariance if isinstance(model, GaussianMixtureModel | MixedMixtureModel) else None
+    gaussian = model.gaussian if isinstance(model, Mixture) else None
+    return None if gaussian is None else gaussian.covariance
 
 
 def reason_in_words(selection: SelectionRecord) -> str:

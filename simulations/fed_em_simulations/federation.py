@@ -327,6 +327,8 @@ class Federation:
             "start": self.start,
             "standard_errors": self.standard_errors,
             "bootstrap": self.bootstrap,
+            "least_weight": about.final.least_weight,
+            "least_distance": about.final.least_distance,
         }
         if self.stream is None:
             fit["tolerance"] = stopping.tolerance

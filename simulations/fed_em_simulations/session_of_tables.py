@@ -18,9 +18,11 @@ from pydantic import ValidationError
 
 from fed_em.columns import Column as DescribedColumn
 from fed_em.columns import ColumnSchema, GaussianColumn, PoissonColumn, Table, evidence_of
+from fed_em.divergence import Mixture
 from fed_em.em import Stopping
 from fed_em.errors import CallerError
 from fed_em.estimators import GaussianMixture
+from fed_em.final_components import Simplification
 from fed_em.gaussian_mixture import FAMILY as GAUSSIAN_MIXTURE
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.mixed_estimators import LatentClass, MixedMixture
@@ -34,14 +36,14 @@ from fed_em_protocols.configuration import complaint_of
 from fed_em_protocols.description import Column, LabelsColumn, SessionDescription, WeightsColumn
 
 TenantTable = Table | Records
-Target = GaussianMixture | MixedMixture | GaussianMixtureModel | MixedMixtureModel | StartingModel
+Target = GaussianMixture | MixedMixture | Mixture | StartingModel
 
 _MODELS = (GaussianMixtureModel, MixedMixtureModel, StartingModel)
 
 _LABELS, _WEIGHTS = "admissible", "weight"
 
 # What an estimator starts from or does behind the fit, and a session does not.
-_UNUSABLE = ("weights_init", "means_init", "precisions_init", "warm_start", "least_weight", "least_distance")
+_UNUSABLE = ("weights_init", "means_init", "precisions_init", "warm_start")
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,14 @@ class SessionOfTables:
         records: Every tenant's records.
         stopping: When an estimator stops; None if a model is fitted, which says nothing of it.
         optimiser: As an estimator says; likewise.
+        final: Which components an estimator leaves out or merges.
     """
 
     description: SessionDescription
     records: tuple[Records, ...] = field(repr=False)
     stopping: Stopping | None
     optimiser: str | None
+    final: Simplification = field(default_factory=Simplification)
 
 
 def session_of_tables(
@@ -104,7 +108,9 @@ def session_of_tables(
     records = tuple(Records(each.rows, each.weights, each.admissible, bound) for each in records)
     if isinstance(target, _MODELS):
         return SessionOfTables(description, records, None, None)
-    return SessionOfTables(description, records, Stopping(float(target.tol), int(target.max_iter)), target.optimiser)
+    stopping = Stopping(float(target.tol), int(target.max_iter))
+    final = Simplification(float(target.least_weight), float(target.least_distance))
+    return SessionOfTables(description, records, stopping, target.optimiser, final)
 
 
 def _table_of(name: str, table: Any) -> TenantTable:

@@ -11,7 +11,6 @@ from pydantic import Field, FiniteFloat
 from fed_em.coordinates import Coordinates
 from fed_em.divergence import Mixture
 from fed_em.em import Stopping
-from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.parameters import Parameters
 from fed_em_protocols.configuration import Table
 from fed_em_protocols.limits import MAX_TENANTS, MAX_WINDOW_ROUNDS
@@ -106,7 +105,7 @@ def in_other_coordinates(model: Mixture, parameters: Parameters, here: Coordinat
     """
     if "means" not in parameters:
         return parameters
-    places = model.schema.gaussian if isinstance(model, MixedMixtureModel) else slice(None)
+    places = model.gaussian_places
     scale, ratio = there.scale[places], here.scale[places] / there.scale[places]
     covariances = parameters["covariances"]
     factors = {1: np.exp(2 * np.log(ratio).mean()), 2: ratio**2, 3: np.outer(ratio, ratio)}

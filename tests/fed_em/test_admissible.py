@@ -15,7 +15,7 @@ from fed_em.covariance import COVARIANCE_STRUCTURES, CovarianceStructure, covari
 from fed_em.errors import CallerError, FedEmError
 from fed_em.free_energy import with_log_likelihood
 from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.lloyd import clustered, gaussian_part, guarded, sharpened
+from fed_em.lloyd import clustered, guarded, sharpened
 from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.mixed_priors import MixedMixturePrior
 from fed_em.model import COUNT, ENTROPY, LOG_LIKELIHOOD, MISSING_ENTROPY, Model, Summand
@@ -131,7 +131,7 @@ def test_every_part_ends_in_its_range(name: str, seed: int, radius: float) -> No
     assert (counts >= 0).all()
     assert float(statistics[COUNT]) == pytest.approx(total, rel=1e-8)
     assert -1e-8 * total <= float(statistics[ENTROPY]) <= total * (np.log(model.n_components) + 1e-8)
-    if gaussian_part(model) is not None:
+    if model.gaussian is not None:
         assert (np.linalg.norm(statistics["first"], axis=1) <= counts * radius * slack + 1e-200).all()
     if MISSING_ENTROPY in layout.offsets:
         assert statistics[MISSING_ENTROPY] == 0

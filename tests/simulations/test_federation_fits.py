@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from small_tables import tables_of
 
-from fed_em import GaussianMixture
+from fed_em import GaussianMixture, GaussianMixturePrior
 from fed_em.chart import Chart
 from fed_em.em import Step, Stopping, fit
 from fed_em.errors import CallerError
@@ -82,6 +82,13 @@ def test_one_of_several_models_is_picked() -> None:
     ).fit(GaussianMixture(3))
     assert outcome.record.selection is not None and len(outcome.record.selection.candidates) == 2
     assert outcome.model.model.n_components == 3  # type: ignore[attr-defined]
+
+
+def test_an_estimators_prior_and_what_it_leaves_out_are_the_sessions() -> None:
+    crowded = GaussianMixture(5, prior="weak", tol=1e-4, max_iter=60, least_distance=1.5)
+    outcome = Federation(tables_of(3, rows=60), starts=0).fit(crowded)
+    assert outcome.record.model.startswith("Gaussian mixture with 3 components")
+    assert outcome.model.model.prior == GaussianMixturePrior.weakly_informative(5, [0.0] * 2, [1.0] * 2)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,6 @@ from fed_em.alignment import align
 from fed_em.columns import ColumnSchema
 from fed_em.coordinates import Coordinates
 from fed_em.divergence import Mixture
-from fed_em.gaussian_mixture import GaussianMixtureModel
-from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model_file import FittedModel
 from fed_em.parameters import Parameters
 from fed_em.warm_start import gaussians_in
@@ -121,7 +119,7 @@ def _farthest(fitted: FittedModel, parameters: Parameters, k: int, other: Parame
 def _in(coordinates: Coordinates, fitted: FittedModel) -> tuple[Mixture, Parameters]:
     """A mixture with full covariances in some coordinates."""
     model, arrays = fitted.model, dict(fitted.parameters)
-    assert isinstance(model, GaussianMixtureModel | MixedMixtureModel)
+    assert isinstance(model, Mixture)
     if "means" not in arrays:
         return model, fitted.parameters
     arrays["means"], arrays["covariances"] = gaussians_in(coordinates, fitted)

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_em.divergence import Mixture
 from fed_em.errors import CallerError, FedEmError, NotEvaluated
-from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.imputation import Imputation
-from fed_em.mixed_mixture import MixedMixtureModel
 from fed_em.model_file import FittedModel
 from fed_em.named_cells import NamedCells
 from fed_em.row_mixture import RowMixture, RowPosterior
@@ -58,7 +57,7 @@ class ServedModel:
             CallerError: it is none of mixtures, or its threshold is no number.
         """
         model = fitted.model
-        if not isinstance(model, GaussianMixtureModel | MixedMixtureModel):
+        if not isinstance(model, Mixture):
             raise CallerError(f"a model of the family '{model.family}' cannot be served", remedy="serve a mixture")
         if threshold is None:
             threshold = _threshold_of(fitted)
