@@ -88,10 +88,12 @@ class BestOf:
     Attributes:
         n_starts: How many are drawn.
         generations: How often moves take the place of the worse ones.
+        finer: Whether they begin with more components, which are then reduced.
     """
 
     n_starts: int = 20
     generations: int = 0
+    finer: bool = False
 
     @property
     def rounds(self) -> int:
@@ -228,5 +230,6 @@ def _best_of_each(best_of: BestOf, each: Sequence[Standardised]) -> list[tuple[P
         best_of.n_starts,
         there.observe,
         best_of.generations,
+        best_of.finer,
     )
     return [(start.parameters, *start.others) for start in best]

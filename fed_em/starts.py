@@ -9,6 +9,8 @@ k-means++ would have them do. Gaussian columns are in standardised coordinates.
   second draw takes rounds of EM instead, and all do where no column is Gaussian: what is best depends on the columns.
 * EM rounds are under a weak prior if the model has none: without, the best of many starts would be one that is about to collapse.
 
+* Finer starts, if asked for, are half as many of twice as many components in the first ten rounds: so many seldom leave a group of records
+  without any. They are then reduced (`fed_em.reduction`) to as many starts of the model as there would be otherwise.
 * Generations, if asked for, go on looking: the best third of the candidates stay, moves between them (`fed_em.moves`) take the place of
   the others, and all have some more EM rounds. Where no column is Gaussian, candidates climb on as they are.
 
@@ -33,6 +35,7 @@ from fed_em.lloyd import Split, clustered, drawn, guarded, sharpened, together
 from fed_em.model import COUNT, LOG_LIKELIHOOD
 from fed_em.moves import moved
 from fed_em.parameters import Parameters
+from fed_em.reduction import reductions
 from fed_em.statistics import Statistics
 
 Vector = NDArray[np.float64]
@@ -40,14 +43,21 @@ Vector = NDArray[np.float64]
 LLOYD_ROUNDS, EM_ROUNDS = 8, 10
 ROUNDS = LLOYD_ROUNDS + EM_ROUNDS
 
+# Of finer starts: how many times as many components they have at first, and rounds of Lloyd's algorithm and of EM until these are reduced.
+FINER, FINE_LLOYD_ROUNDS, FINE_EM_ROUNDS = 2, 6, 4
+FINE_ROUNDS = FINE_LLOYD_ROUNDS + FINE_EM_ROUNDS
+
 # EM rounds of a generation: after fewer, moves are judged before they have come to their optimum.
 GENERATION_ROUNDS = 15
 
-# What tells the draws of moves from those of starts by the same seed.
-_OF_MOVES = 1
+# What tells the draws of moves, and of reductions, from those of starts by the same seed.
+_OF_MOVES, _OF_REDUCTIONS = 1, 2
 
 # The Bhattacharyya distance of all components up to which two candidates count as on their way to one optimum.
 _ALIKE = 0.08
+
+
+TotalFor = Callable[[Candidates], Callable[[Parameters], Summed]]
 
 
 @dataclass(frozen=True)
@@ -132,14 +142,28 @@ def start_candidates(models: Sequence[Mixture], n_starts: int) -> Candidates:
     return Candidates(tuple(model.with_shared_weights for model in models for _ in range(n_starts + 1)))
 
 
+def fine_candidates(models: Sequence[GaussianMixtureModel], n_starts: int) -> Candidates:
+    """What the first rounds of finer starts are of: of each model with `FINER` times as many components, as many times fewer copies."""
+    return start_candidates([_fine(model) for model in models], _n_fine(n_starts))
+
+
+def _fine(model: GaussianMixtureModel) -> GaussianMixtureModel:
+    return replace(model.with_shared_weights, n_components=FINER * model.n_components, prior=None)
+
+
+def _n_fine(n_starts: int) -> int:
+    return max(n_starts // FINER, 1)
+
+
 def best_starts(
     models: Sequence[Mixture],
-    total_for: Callable[[Candidates], Callable[[Parameters], Summed]],
+    total_for: TotalFor,
     moments: Parameters,
     seed: int,
     n_starts: int = 20,
     observe: Callable[[StartRound], None] = lambda _: None,
     generations: int = 0,
+    finer: bool = False,
 ) -> tuple[Start, ...]:
     """The best of `n_starts` starts from the moments and one more, of each model, after `rounds_of` sums for all of them together.
 
@@ -152,6 +176,7 @@ def best_starts(
         n_starts: At least 1.
         observe: Called after every round.
         generations: How often moves take the place of the worse candidates; at least 0.
+        finer: Whether they begin with more components, which are then reduced; of Gaussian mixtures alone.
 
     Raises:
         CallerError: the seed or a number is out of its range, or the moments do not fit a model, or a sum holds no records.
@@ -159,7 +184,23 @@ def best_starts(
     check_whole_number("n_starts", n_starts, 1)
     check_whole_number("seed", seed, 0)
     check_whole_number("generations", generations, 0)
-    candidates = start_candidates(models, n_starts)
+    first = FINE_ROUNDS if finer else LLOYD_ROUNDS
+    starts = (_reduced if finer else _clustered)(models, total_for, moments, seed, n_starts, observe)
+    summed = _summing(start_candidates(models, n_starts), total_for)
+    groups = range(0, len(starts), n_starts + 1)
+    generators = [np.random.default_rng([seed, _OF_MOVES]) for _ in groups]
+    for number in range(first, rounds_of(generations)):
+        if number >= ROUNDS and (number - ROUNDS) % GENERATION_ROUNDS == 0:
+            apart = zip(groups, generators, strict=True)
+            starts = [each for k, own in apart for each in _next_generation(starts[k : k + n_starts + 1], own)]
+        sums = summed([each.parameters for each in starts])
+        starts = [each.climbed(own) for each, own in zip(starts, sums, strict=True)]
+        observe(StartRound(number + 1, tuple(each.objective for each in starts)))
+    return tuple(_best(starts[k : k + n_starts + 1]) for k in groups)
+
+
+def _summing(candidates: Candidates, total_for: TotalFor) -> Callable[[Sequence[Parameters]], list[Statistics]]:
+    """The statistics of each candidate, given where it is to be evaluated."""
     total = total_for(candidates)
 
     def summed(points: Sequence[Parameters]) -> list[Statistics]:
@@ -168,21 +209,64 @@ def best_starts(
             raise CallerError("a round of starts summed no records at all", remedy="give at least one row")
         return candidates.statistics_of(statistics)
 
-    starts = [each for model in models for each in _begun(model.with_shared_weights, moments, seed, n_starts)]
-    for number in range(LLOYD_ROUNDS):
+    return summed
+
+
+def _clustered(
+    models: Sequence[Mixture],
+    total_for: TotalFor,
+    moments: Parameters,
+    seed: int,
+    n_starts: int,
+    observe: Callable[[StartRound], None],
+    rounds: int = LLOYD_ROUNDS,
+) -> list[_Candidate]:
+    """All starts of all models, after so many rounds of Lloyd's algorithm."""
+    starts = [each for model in models for each in _begun(model.with_shared_weights, moments, seed, n_starts, rounds)]
+    summed = _summing(start_candidates(models, n_starts), total_for)
+    for number in range(rounds):
         sums = summed([each.first_point for each in starts])
         starts = [each.clustered(number, own) for each, own in zip(starts, sums, strict=True)]
         observe(StartRound(number + 1))
-    groups = range(0, len(starts), n_starts + 1)
-    generators = [np.random.default_rng([seed, _OF_MOVES]) for _ in groups]
-    for number in range(LLOYD_ROUNDS, rounds_of(generations)):
-        if number >= ROUNDS and (number - ROUNDS) % GENERATION_ROUNDS == 0:
-            apart = zip(groups, generators, strict=True)
-            starts = [each for k, own in apart for each in _next_generation(starts[k : k + n_starts + 1], own)]
-        sums = summed([each.parameters for each in starts])
-        starts = [each.climbed(own) for each, own in zip(starts, sums, strict=True)]
-        observe(StartRound(number + 1, tuple(each.objective for each in starts)))
-    return tuple(_best(starts[k : k + n_starts + 1]) for k in groups)
+    return starts
+
+
+def _reduced(
+    models: Sequence[Mixture],
+    total_for: TotalFor,
+    moments: Parameters,
+    seed: int,
+    n_starts: int,
+    observe: Callable[[StartRound], None],
+) -> list[_Candidate]:
+    """As many starts, reduced from some with more components after some rounds: whose objectives are of other models, and not told."""
+    gaussian = [model for model in models if isinstance(model, GaussianMixtureModel)]
+    if len(gaussian) < len(models):
+        raise CallerError("finer starts are of Gaussian mixtures", remedy="leave finer_starts out of [fit]")
+    n_fine, candidates = _n_fine(n_starts), fine_candidates(gaussian, n_starts)
+    fine = _clustered([_fine(each) for each in gaussian], total_for, moments, seed, n_fine, observe, FINE_LLOYD_ROUNDS)
+    summed = _summing(candidates, total_for)
+    for number in range(FINE_LLOYD_ROUNDS, FINE_ROUNDS):
+        sums = summed([each.parameters for each in fine])
+        fine = [each.climbed(own) for each, own in zip(fine, sums, strict=True)]
+        observe(StartRound(number + 1))
+    generator, starts = np.random.default_rng([seed, _OF_REDUCTIONS]), list[_Candidate]()
+    for k, model in enumerate(gaussian):
+        own = sorted(fine[k * (n_fine + 1) : (k + 1) * (n_fine + 1)], key=lambda one: -one.objective)
+        points = _reductions(model, [one.parameters for one in own], n_starts + 1, generator)
+        begun = model.with_shared_weights
+        starts += [_Candidate(begun, guarded(begun, moments), True, point) for point in points]
+    return starts
+
+
+def _reductions(
+    model: GaussianMixtureModel, fits: Sequence[Parameters], n: int, generator: np.random.Generator
+) -> list[Parameters]:
+    """So many starts: half of them of all finer fits together, the others of one each, the best first."""
+    begun, fine = model.with_shared_weights, _fine(model)
+    points = reductions(fine, fits, begun, -(-n // 2), generator)
+    points += [point for fit in fits for point in reductions(fine, [fit], begun, 1, generator)]
+    return [points[r % len(points)] for r in range(n)]
 
 
 def _next_generation(starts: Sequence[_Candidate], generator: np.random.Generator) -> list[_Candidate]:
@@ -207,10 +291,12 @@ def _unlike(starts: Sequence[_Candidate], most: int) -> list[_Candidate]:
     return kept
 
 
-def _begun(model: Mixture, moments: Parameters, seed: int, n_starts: int) -> list[_Candidate]:
-    """All starts of one model."""
+def _begun(
+    model: Mixture, moments: Parameters, seed: int, n_starts: int, rounds: int = LLOYD_ROUNDS
+) -> list[_Candidate]:
+    """All starts of one model, before so many rounds of Lloyd's algorithm."""
     seeds, safe = np.random.SeedSequence(seed).generate_state(n_starts + 1).tolist(), guarded(model, moments)
-    split = Split.before(model, LLOYD_ROUNDS)
+    split = Split.before(model, rounds)
     points = [drawn(model, moments, each) for each in seeds[:n_starts]]
     last = drawn(model, moments, seeds[-1]) if split is None else together(model, moments)
     numbers = model.gaussian is not None

@@ -47,7 +47,7 @@ from fed_em.moderate import LEAST_VARIANCE, MOST_COUNTS
 from fed_em.own_model import StartingModel
 from fed_em.selection import Choice
 from fed_em.standardised_fit import first_round
-from fed_em.starts import start_candidates
+from fed_em.starts import FINER, fine_candidates, start_candidates
 from fed_em.statistic_products import StatisticProducts
 from fed_em.stepwise import StepwiseTotal
 from fed_em.tenant_mixing import has_own_weights
@@ -259,6 +259,7 @@ class SessionDescription(Table):
         self._check_final_components()
         for model in self.models:
             self.products_of(model)  # making them says what there are no standard errors of
+        self._check_finer()
         if self.most_components > MAX_COMPONENTS:
             raise ValueError(f"a session's model has at most {MAX_COMPONENTS} components, not {self.most_components}")
         self._check_candidates()
@@ -412,6 +413,18 @@ class SessionDescription(Table):
                 "set least_weight = 0 and least_distance = 0 in [fit]"
             )
 
+    def _check_finer(self) -> None:
+        if self.starts is None or not self.starts.finer:
+            return
+        others = (
+            (not all(isinstance(model, GaussianMixtureModel) for model in self.models), "of Gaussian mixtures alone"),
+            (self.labels is not None, "of other components than [labels] are"),
+            (self.privacy is not None, "no sets of centres, as those of a [privacy] session are"),
+        )
+        for refused, why in others:
+            if refused:
+                raise ValueError(f"finer starts are {why}: leave finer_starts out of [fit]")
+
     def _check_candidates(self) -> None:
         of_models = [each for model in self.models for each in (self.replicates_of(model), self.most_tracks_of(model))]
         if not all(most_candidates(each) for each in (*self._all_candidates, *of_models) if each is not None):
@@ -503,8 +516,9 @@ class SessionDescription(Table):
 
     @property
     def most_components(self) -> int:
-        """Of any model that the session may fit; 0 where none has components."""
-        return max(getattr(model, "n_components", 0) for model in self.models)
+        """Of any model that the session may fit, or start from; 0 where none has components."""
+        times = FINER if self.starts is not None and self.starts.finer else 1
+        return times * max(getattr(model, "n_components", 0) for model in self.models)
 
     @cached_property
     def _columns_described(self) -> Mapping[str, Any]:
@@ -535,7 +549,11 @@ class SessionDescription(Table):
             assert isinstance(model, GaussianMixtureModel)
             return (Centres(self.starts.n, model.n_components, model.n_columns),)
         mixtures = [model for model in self.models if isinstance(model, Mixture)]
-        return (start_candidates(mixtures, self.starts.n),)
+        candidates = start_candidates(mixtures, self.starts.n)
+        if not self.starts.finer:
+            return (candidates,)
+        gaussian = [model for model in mixtures if isinstance(model, GaussianMixtureModel)]
+        return (candidates, fine_candidates(gaussian, self.starts.n))
 
     @property
     def by_centres(self) -> bool:

@@ -42,12 +42,14 @@ class Starts(Table):
 
     n: Annotated[int, Field(ge=1, le=MAX_STARTS)] = 20
     generations: Annotated[int, Field(ge=0, le=MAX_GENERATIONS)] = 0
+    finer: bool = False
+    """Whether they begin with `fed_em.starts.FINER` times as many components, and as many times fewer."""
 
     @model_serializer(mode="wrap")
     def _what_is_declared(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Starts without generations are described as they were before there were any."""
+        """Starts without generations, or that are not finer, are described as they were before there were any."""
         described: dict[str, Any] = fields(self)
-        return {name: value for name, value in described.items() if name != "generations" or value}
+        return {name: value for name, value in described.items() if name == "n" or value}
 
     def rounds(self, by_centres: bool) -> int:
         """How many sums of candidates, or of centres, a session takes where none fails."""

@@ -27,9 +27,11 @@ from fed_em.beginnings import BestOf
 from fed_em.errors import CallerError
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.model_file import FittedModel, save_model
-from fed_em.starts import GENERATION_ROUNDS, LLOYD_ROUNDS, ROUNDS, rounds_of
+from fed_em.starts import FINE_ROUNDS, GENERATION_ROUNDS, LLOYD_ROUNDS, ROUNDS, rounds_of
 from fed_em.table_files import open_table
 from fed_em_protocols.messages import Mode
+from fed_em_protocols.transcript.memory_transcript import MemoryTranscript
+from fed_em_server.audit.verify import verify
 from fed_em_server.configuration import ServerConfiguration, read_server_configuration
 from fed_em_server.live_picture import Picture
 from fed_em_server.live_view import Frame
@@ -86,6 +88,35 @@ def test_a_session_starts_from_the_best_of_several_as_a_fit_in_one_place_does(tm
     assert "round 15  start 14, best of 5 candidates at " in console.export_text()
     page = write_report(tmp_path / "report", outcome.record, outcome.fitted).read_text(encoding="utf-8")
     assert "The start" in page and starts_in_words(outcome.record) in page
+
+
+def test_finer_starts_take_as_many_sums_and_tenants_know_of_them(tmp_path: Path) -> None:
+    tenants = clustered_rows((60, 40, 75, 80))
+    session = session_toml(LIKELIEST, "tolerance = 1e-7\nmax_iterations = 3", start=f"{FOUR}\nfiner_starts = true")
+    federation = write_small_federation(tmp_path / "f", tenants, session)
+    asked, store = Asked(), MemoryTranscript()
+    hub = memory_hub(federation, interfere=asked)
+    plan = open_server(federation.server).plan("memory")
+    outcome = run_session(plan, hub, Recorder(), store=store)
+    assert_same_end(outcome, pooled_of(federation))
+    of = [asked.points[opened.round].model for opened in outcome.record.start_rounds]
+    shapes = [(len(each.models), each.models[0].n_components) for each in of]
+    assert shapes == [(3, 6)] * FINE_ROUNDS + [(5, 3)] * (ROUNDS - FINE_ROUNDS)
+    assert plan.description.most_components == 6, "which a tenant's policy may refuse"
+    assert [len(opened.candidates) for opened in outcome.record.start_rounds] == [0] * FINE_ROUNDS + [5] * 8
+    assert verify(store.files, federation.roster, {}).passed
+
+
+@pytest.mark.parametrize(
+    ("session", "why"),
+    [
+        (session_toml(start="starts = 0\nfiner_starts = true"), "there are none: leave finer_starts out"),
+        (mixed_session().replace("starts = 0", "starts = 4\nfiner_starts = true"), "of Gaussian mixtures alone"),
+    ],
+)
+def test_finer_starts_that_cannot_be_are_refused(tmp_path: Path, session: str, why: str) -> None:
+    with pytest.raises(CallerError, match=why):
+        configured(tmp_path, session)
 
 
 def test_who_drops_out_in_a_round_of_candidates_is_left_out_of_it_and_comes_back(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from fed_em.errors import CallerError
 from fed_em.model_file import FittedModel
 from fed_em_protocols.description import SessionDescription
 from fed_em_protocols.roster import Roster
+from fed_em_protocols.starts import Starts
 from fed_em_protocols.terms import SessionTerms
 from fed_em_protocols.transcript.entries import (
     BestOfBegins,
@@ -119,7 +120,8 @@ def recorded_plan(session: WalkedSession) -> RecordedPlan:
         case OneDrawBegins():
             beginning = OneDraw()
         case BestOfBegins(n_starts=n):
-            beginning = BestOf(_declared(n, description), description.starts.generations if description.starts else 0)
+            declared = description.starts or Starts()
+            beginning = BestOf(_declared(n, description), declared.generations, declared.finer)
         case CentresBegin(n_starts=n, radius=radius):
             beginning = BestCentres(_declared(n, description), radius)
         case LabelsBegin():
