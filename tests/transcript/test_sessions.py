@@ -216,8 +216,13 @@ def test_a_fit_that_goes_on_with_fewer_components_is_replayed(tmp_path: Path) ->
     model = 'family = "gaussian-mixture"\nn_components = 4\ncovariance = "full"\nprior = "none"'
     fit = "tolerance = 1e-3\nmax_iterations = 60\nleast_weight = 0.25"
     whole = record(tmp_path / "f", session=session_toml(model=model, fit=fit, trust=TRUST))
-    said = said_of(whole, FIT)
-    assert "on the recorded platform and versions, every parameter bit for bit" in said
+    assert "on the recorded platform and versions, every parameter bit for bit" in said_of(whole, FIT)
+    found = verify(whole.files, whole.roster)
+    assert found.session is not None
+    _, *models = (each.broadcast.model for each in released_sums(found.session))
+    numbers = [model.n_components for model in models]  # type: ignore[attr-defined]
+    assert 4 == numbers[0] > numbers[-1]
+    assert numbers == sorted(numbers, reverse=True)
 
 
 @pytest.mark.slow
