@@ -46,10 +46,15 @@ def _normalise(joint: Vector, log_densities: Vector, entropies: Vector) -> None:
         _normalise_lanes(joint, first, log_densities, entropies)
     if whole < n:
         few, found = np.zeros((n_components, LANES)), np.empty((2, LANES))
-        few[:, : n - whole] = joint[:, whole:]
-        _normalise_lanes(few, 0, found[0], found[1])
-        joint[:, whole:] = few[:, : n - whole]
-        log_densities[whole:], entropies[whole:] = found[0, : n - whole], found[1, : n - whole]
+        # One by one, and from an `np.int64`: as in `compiled_products`, there is less to compile.
+        for i in range(n - whole):
+            for k in range(n_components):
+                few[k, i] = joint[k, whole + i]
+        _normalise_lanes(few, np.int64(0), found[0], found[1])
+        for i in range(n - whole):
+            for k in range(n_components):
+                joint[k, whole + i] = few[k, i]
+            log_densities[whole + i], entropies[whole + i] = found[0, i], found[1, i]
 
 
 _normalise = compiled(_normalise)

@@ -2,6 +2,9 @@
 
 A block is kept as its points ỹ = [1, y]. Features, which are products of two of their entries, are made in the first-level cache, some
 at a time, used by all components, and forgotten.
+
+Compiled code assigns no part of an array to another, which takes the compiler longer than all loops; and numbers that are written out are
+made `np.int64` where a function is called with them, as numba compiles a function anew for each that it can see.
 """
 
 from __future__ import annotations
@@ -79,7 +82,7 @@ def _strip_log_densities(
     n, last = points.shape[1], len(out) - 1
     for j in range(0, len(factors), _SOME):
         some = factors[j : j + _SOME]
-        _write_features(points, some, first, 3, features)
+        _write_features(points, some, first, np.int64(3), features)
         for p in range(len(pairs)):
             # Of an odd number of components the last is its own neighbour.
             one, other = 2 * p * n + first, min(2 * p + 1, last) * n + first
@@ -90,6 +93,7 @@ _strip_log_densities = compiled(_strip_log_densities)
 
 
 def _log_densities(points: Vector, factors: Factors, coefficients: Vector, out: Vector) -> None:
+    """Of a strip of rows or more."""
     (n_features, n_components), n = coefficients.shape, points.shape[1]
     pairs = np.empty(((n_components + 1) // 2, n_features, 2))
     for p in range(len(pairs)):
@@ -97,15 +101,9 @@ def _log_densities(points: Vector, factors: Factors, coefficients: Vector, out: 
             pairs[p, j, 0] = coefficients[j, 2 * p]
             pairs[p, j, 1] = coefficients[j, min(2 * p + 1, n_components - 1)]
     features = np.empty(_SOME * _STRIP)
-    if n >= _STRIP:
-        for start in range(0, n, _STRIP):
-            # The last strip begins earlier where it would end beyond, and computes some rows again.
-            _strip_log_densities(points, factors, pairs, min(start, n - _STRIP), features, out)
-    else:
-        few, found = np.zeros((len(points), _STRIP)), np.empty((n_components, _STRIP))
-        few[:, :n] = points
-        _strip_log_densities(few, factors, pairs, 0, features, found)
-        out[...] = found[:, :n]
+    for start in range(0, n, _STRIP):
+        # The last strip begins earlier where it would end beyond, and computes some rows again.
+        _strip_log_densities(points, factors, pairs, min(start, n - _STRIP), features, out)
 
 
 _log_densities = compiled(_log_densities)
@@ -113,7 +111,14 @@ _log_densities = compiled(_log_densities)
 
 def write_log_densities(structure: CovarianceStructure, points: Vector, coefficients: Vector, out: Vector) -> None:
     """As `Kernels.write_log_densities`."""
-    _log_densities(points, feature_factors(structure, len(points) - 1), coefficients, out)
+    factors, n = feature_factors(structure, len(points) - 1), points.shape[1]
+    if n >= _STRIP:
+        _log_densities(points, factors, coefficients, out)
+    else:
+        few, found = np.zeros((len(points), _STRIP)), np.empty((len(out), _STRIP))
+        few[:, :n] = points
+        _log_densities(few, factors, coefficients, found)
+        out[...] = found[:, :n]
 
 
 def _add_three(features: Vector, n_lanes: int, responsibilities: Vector, one: int, other: int, total: Vector) -> None:
@@ -164,8 +169,12 @@ def _add_sums(points: Vector, factors: Factors, responsibilities: Vector, total:
         _add_tile(points, factors, start, n_lanes, responsibilities, features, sums)
     if whole < n:
         few, shares = np.zeros((len(points), LANES)), np.zeros((n_components, LANES))
-        few[:, : n - whole], shares[:, : n - whole] = points[:, whole:], responsibilities[:, whole:]
-        _add_tile(few, factors, 0, 1, shares, features, sums)
+        for i in range(n - whole):
+            for j in range(len(points)):
+                few[j, i] = points[j, whole + i]
+            for k in range(n_components):
+                shares[k, i] = responsibilities[k, whole + i]
+        _add_tile(few, factors, np.int64(0), np.int64(1), shares, features, sums)
     for j in range(n_features):
         for k in range(n_components):
             total[j, k] += sums[j, k // 2, k % 2]
