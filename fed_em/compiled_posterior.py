@@ -50,7 +50,7 @@ def _normalise(joint: Vector, log_densities: Vector, entropies: Vector) -> None:
         for i in range(n - whole):
             for k in range(n_components):
                 few[k, i] = joint[k, whole + i]
-        _normalise_lanes(few, np.int64(0), found[0], found[1])
+        _normalise_lanes(few, np.int64(0), found[0], found[1])  # type: ignore[arg-type]
         for i in range(n - whole):
             for k in range(n_components):
                 joint[k, whole + i] = few[k, i]

@@ -82,7 +82,7 @@ def _strip_log_densities(
     n, last = points.shape[1], len(out) - 1
     for j in range(0, len(factors), _SOME):
         some = factors[j : j + _SOME]
-        _write_features(points, some, first, np.int64(3), features)
+        _write_features(points, some, first, np.int64(3), features)  # type: ignore[arg-type]
         for p in range(len(pairs)):
             # Of an odd number of components the last is its own neighbour.
             one, other = 2 * p * n + first, min(2 * p + 1, last) * n + first
@@ -174,7 +174,7 @@ def _add_sums(points: Vector, factors: Factors, responsibilities: Vector, total:
                 few[j, i] = points[j, whole + i]
             for k in range(n_components):
                 shares[k, i] = responsibilities[k, whole + i]
-        _add_tile(few, factors, np.int64(0), np.int64(1), shares, features, sums)
+        _add_tile(few, factors, np.int64(0), np.int64(1), shares, features, sums)  # type: ignore[arg-type]
     for j in range(n_features):
         for k in range(n_components):
             total[j, k] += sums[j, k // 2, k % 2]
