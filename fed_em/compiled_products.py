@@ -2,6 +2,9 @@
 
 A block is kept as its points ỹ = [1, y]. Features, which are products of two of their entries, are made in the first-level cache, some
 at a time, used by all components, and forgotten.
+
+Compiled code assigns no part of an array to another, which takes the compiler longer than all loops; and numbers that are written out are
+made `np.int64` where a function is called with them, as numba compiles a function anew for each that it can see.
 """
 
 from __future__ import annotations
@@ -79,7 +82,7 @@ def _strip_log_densities(
     n, last = points.shape[1], len(out) - 1
     for j in range(0, len(factors), _SOME):
         some = factors[j : j + _SOME]
-        _write_features(points, some, first, 3, features)
+        _write_features(points, some, first, np.int64(3), features)  # type: ignore[arg-type]
         for p in range(len(pairs)):
             # Of an odd number of components the last is its own neighbour.
             one, other = 2 * p * n + first, min(2 * p + 1, last) * n + first
@@ -90,6 +93,7 @@ _strip_log_densities = compiled(_strip_log_densities)
 
 
 def _log_densities(points: Vector, factors: Factors, coefficients: Vector, out: Vector) -> None:
+    """Of a strip of rows or more."""
     (n_features, n_components), n = coefficients.shape, points.shape[1]
     pairs = np.empty(((n_components + 1) // 2, n_features, 2))
     for p in range(len(pairs)):

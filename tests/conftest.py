@@ -41,6 +41,15 @@ def _readable_memory() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def remembered_keys() -> Iterator[None]:
+    """For many federations in one process, whose parties sign, verify and agree on the same things: each is computed once."""
+    from tests.protocols.remembering import remembered_protocol
+
+    with remembered_protocol():
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
     """Gives the path of a published data set by its file name.

@@ -35,6 +35,8 @@ from fed_em_simulations.audit_report.page import audit_page, marked
 from fed_em_simulations.audit_report.writing import write_audit_report
 from fed_em_simulations.command_line import app
 
+pytestmark = pytest.mark.usefixtures("remembered_keys")
+
 CENTRES = np.array([[-4.0, 0.0], [4.0, 1.0], [0.0, 6.0]])
 EPSILON = PrivacyTable(epsilon=2.0, delta=1e-5)
 

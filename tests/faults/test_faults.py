@@ -20,7 +20,7 @@ from fed_em_protocols.round_sum import RoundSum
 from fed_em_protocols.tenant_state import BaseRound, TenantState
 from fed_em_protocols.terms import Trust
 from tests.faults.campaign import complaint_about, run_campaign, run_seeds, shrink
-from tests.faults.plan import Fault, FaultKind, plan_of
+from tests.faults.plan import Fault, FaultKind, Plan, plan_of
 from tests.faults.simulator import simulate
 from tests.protocols.remembering import remembered_protocol
 
@@ -71,10 +71,11 @@ def test_every_kind_of_fault_is_planned() -> None:
 
 
 def test_without_faults_every_sum_is_opened_at_once() -> None:
-    for seed in range(12):
-        plan = replace(plan_of(seed), faults=(), change=None)
-        outcome = simulate(plan)
-        assert (outcome.opened, outcome.failed, outcome.blamed) == (plan.rounds, 0, ()), plan
+    with remembered_protocol():
+        for seed in range(12):
+            plan = replace(plan_of(seed), faults=(), change=None)
+            outcome = simulate(plan)
+            assert (outcome.opened, outcome.failed, outcome.blamed) == (plan.rounds, 0, ()), plan
 
 
 @pytest.mark.parametrize("trust", list(Trust), ids=lambda trust: trust.label)
@@ -88,12 +89,13 @@ def test_without_faults_every_sum_is_opened_at_once_on_a_sparse_graph_too(trust:
 
 def test_rows_that_change_cost_one_sum_at_most() -> None:
     """Of one block that is the sum at whose beginning its tenant is started anew."""
-    for seed in range(6):
-        plan = replace(
-            plan_of(seed), n=4, colluders=0, blocks=1, gated=False, faults=(), change=(1 + seed % 2, seed % 4)
-        )
-        outcome = simulate(plan)
-        assert (outcome.opened, outcome.blamed) == (plan.rounds, ()) and outcome.failed <= 1, plan
+    with remembered_protocol():
+        for seed in range(6):
+            plan = replace(
+                plan_of(seed), n=4, colluders=0, blocks=1, gated=False, faults=(), change=(1 + seed % 2, seed % 4)
+            )
+            outcome = simulate(plan)
+            assert (outcome.opened, outcome.blamed) == (plan.rounds, ()) and outcome.failed <= 1, plan
 
 
 def test_a_join_with_changed_rows_may_be_lost_with_the_server() -> None:
@@ -146,30 +148,30 @@ class TestItFinds:
     def test_counts_that_are_lost_with_a_link(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Honest tenants accuse the server that asks them for moments behind counts that they never saw."""
         monkeypatch.setattr(coordinator, "_counts_for", lambda *_: ())
-        complaints = []
+
+        def broken_at(step: int) -> Plan:
+            return replace(
+                plan_of(0), n=4, trust=Trust.MALICIOUS_SERVER, colluders=0, blocks=0, gated=True,
+                faults=(Fault(FaultKind.BREAK_LINK, step),),
+            )  # fmt: skip
+
         with remembered_protocol():
-            for broken in range(80, 200, 3):
-                plan = replace(
-                    plan_of(0), n=4, trust=Trust.MALICIOUS_SERVER, colluders=0, blocks=0, gated=True,
-                    faults=(Fault(FaultKind.BREAK_LINK, broken),),
-                )  # fmt: skip
-                complaints.append(complaint_about(plan)[0])
-        assert any("a false accusation" in complaint for complaint in complaints)
+            assert any("a false accusation" in complaint_about(broken_at(step))[0] for step in range(80, 200, 3))
 
     def test_a_server_that_forgets_what_it_put_to_the_witnesses(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """After a restart it proposes void for a round of which it had proposed survivors: witnesses refuse, and accuse it."""
         void = coordinator_state.Outcomes(frozenset(), b"", bytes(32))
         real = coordinator_state.Unresolved
         monkeypatch.setattr(coordinator_state, "Unresolved", lambda header, _outcome: real(header, void))
-        complaints = []
+
+        def crashed_at(step: int) -> Plan:
+            return replace(
+                plan_of(0), n=5, trust=Trust.MALICIOUS_SERVER, colluders=1, blocks=0, gated=False,
+                faults=(Fault(FaultKind.CRASH_SERVER, step, 0.05),),
+            )  # fmt: skip
+
         with remembered_protocol():
-            for crash in range(100, 240, 2):
-                plan = replace(
-                    plan_of(0), n=5, trust=Trust.MALICIOUS_SERVER, colluders=1, blocks=0, gated=False,
-                    faults=(Fault(FaultKind.CRASH_SERVER, crash, 0.05),),
-                )  # fmt: skip
-                complaints.append(complaint_about(plan)[0])
-        assert any("two different outcomes" in complaint for complaint in complaints)
+            assert any("two different outcomes" in complaint_about(crashed_at(step))[0] for step in range(100, 240, 2))
 
 
 def test_certification_is_what_tenants_check() -> None:

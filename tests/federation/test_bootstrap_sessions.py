@@ -22,6 +22,8 @@ from fed_em_server.serve import open_server
 from fed_em_server.session import SessionOutcome, run_session
 from fed_em_simulations.federation_folder import FederationFolder, Matrix
 
+pytestmark = pytest.mark.usefixtures("remembered_keys")
+
 REPLICATES = 4
 FIT = f"tolerance = 1e-5\nmax_iterations = 30\nbootstrap = {REPLICATES}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from fed_em_simulations.demo import Finished, run_demo
 from fed_em_simulations.demo_trouble import LAGGARD, VICTIM
 from fed_em_simulations.digits import TENANTS, digits_federation
 from fed_em_simulations.tenant_fleet import TenantFleet
+from tests.protocols.remembering import remembered_protocol
 
 TROUBLED = (VICTIM, LAGGARD)
 
@@ -68,7 +70,8 @@ def test_with_one_killed_and_one_late_the_model_is_the_pooled_one(
     tmp_path: Path, transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Waiting(tmp_path / "demo", monkeypatch)
-    finished = run_demo(tmp_path / "demo", transport, True, [watcher], 11)
+    with remembered_protocol() if transport == "memory" else nullcontext():
+        finished = run_demo(tmp_path / "demo", transport, True, [watcher], 11)
     assert_federation_pays(finished, 1e-3)
     parts = {
         name: [record.participation[index] for record in finished.record.rounds]

@@ -18,6 +18,8 @@ from fed_em_server.serve import open_server
 from fed_em_server.session import SessionOutcome, run_session
 from fed_em_simulations.federation_folder import FederationFolder, Matrix
 
+pytestmark = pytest.mark.usefixtures("remembered_keys")
+
 MODELS = {
     "full": 'family = "gaussian-mixture"\nn_components = 3\ncovariance = "full"',
     "tied": 'family = "gaussian-mixture"\nn_components = 3\ncovariance = "tied"',

@@ -32,6 +32,8 @@ from fed_em_server.serve import open_server
 from fed_em_server.session import SessionOutcome, run_session
 from fed_em_simulations.federation_folder import FederationFolder, Matrix
 
+pytestmark = pytest.mark.usefixtures("remembered_keys")
+
 SIZES = (60, 50, 40, 30, 45, 35)
 GATE = f"mass_floor = {FLOOR}"
 FIT = "tolerance = 1e-7\nmax_iterations = 12"

@@ -27,6 +27,8 @@ from fed_em_server.session import SessionOutcome, run_session
 from fed_em_simulations.federation_folder import FederationFolder, Matrix
 from fed_em_simulations.memory_hub import Direction, Fate, MemoryHub, Passing
 
+pytestmark = pytest.mark.usefixtures("remembered_keys")
+
 FLOOR, LEAST_TENANTS = 10, 3
 SIZES = (60, 50, 40, 30, 45, 35)
 OUTLIER = np.array([14.0, -12.0, 13.0])
