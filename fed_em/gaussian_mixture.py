@@ -558,7 +558,7 @@ class GaussianMixtureModel:
 
     def _e_step(self, parameters: Parameters, records: Records) -> GaussianEStep:
         densities = GaussianDensities.of(parameters, self.whitening(parameters))
-        return GaussianEStep(self.covariance, densities, kernels_for(len(records)))
+        return GaussianEStep(self.covariance, densities, kernels_for(*records.rows.shape))
 
     def sample(self, parameters: Parameters, n: int, generator: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
         """`n` independent rows `(n, D)` and the component `(n,)` that each was drawn from."""

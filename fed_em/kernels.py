@@ -1,6 +1,6 @@
 """The inner loops of E-steps, compiled or in NumPy, behind one interface.
 
-Both give the same numbers to within rounding. Which of them runs follows from the number of rows and from the
+Both give the same numbers to within rounding. Which of them runs follows from the number of rows and columns and from the
 environment alone, so that equal input gives equal bits.
 """
 
@@ -24,6 +24,8 @@ Vector = NDArray[np.float64]
 # From so many rows on, compiled kernels run. Importing numba costs a process 0.3 s and 40 MB, and compiling some
 # seconds once: as much as a hundred E-steps of so few rows. It also spares small tenants the compiler.
 FEWEST_COMPILED_ROWS = 2**14
+# Or from so many cells on, however few the rows: a block of a stream of many columns has a million (`fed_em.row_stream`).
+_FEWEST_COMPILED_CELLS = 2**19
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,10 @@ class Kernels:
     normalise_in_place: Callable[[Vector], tuple[Vector, Vector]]
 
 
-def kernels_for(n_rows: int) -> Kernels:
+def kernels_for(n_rows: int, n_columns: int = 1) -> Kernels:
     """The kernels of an E-step over so many rows."""
-    if n_rows < FEWEST_COMPILED_ROWS or not compiler_admitted():
+    few = n_rows < FEWEST_COMPILED_ROWS and n_rows * n_columns < _FEWEST_COMPILED_CELLS
+    if few or not compiler_admitted():
         return NUMPY
     return _compiled() or NUMPY
 

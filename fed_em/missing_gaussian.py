@@ -129,8 +129,8 @@ class GaussianComponents:
 
     @property
     def block_rows(self) -> int:
-        """Rows to be treated at one time."""
-        return rows_in_block(self.means.size + 3 * len(self.means))
+        """Rows to be treated at one time: twice a block, as each number of missing columns costs some steps whatever rows it has."""
+        return 2 * rows_in_block(self.means.size + 3 * len(self.means))
 
     def posterior(self, joint: Vector, rows: Vector, weights: Vector | None) -> tuple[Vector, Vector, ExpectedMoments]:
         """Posterior of the components and expected moments of some rows.

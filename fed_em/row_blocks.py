@@ -40,8 +40,8 @@ _FEWEST_ROWS_IN_MEMORY = 256
 # Where even the fewest rows are this many entries (64 MiB a thread), blocks are smaller still.
 _MOST_ENTRIES = 2**23
 _FEWEST_WIDE_ROWS = 16
-# Blocks in a segment: enough to make handing it to a thread cheap, few enough for many threads.
-_BLOCKS_IN_SEGMENT = 8
+# Blocks in a segment at most: enough to make handing it to a thread cheap. And segments at least, where there are as many blocks.
+_BLOCKS_IN_SEGMENT, _FEWEST_SEGMENTS = 8, 16
 # Segments in flight a thread. Bounds the memory of sums that wait for an earlier one.
 _AHEAD = 2
 
@@ -103,7 +103,8 @@ def cut_into_segments(n_rows: int, n_entries: int) -> list[Segment]:
     size = _STRIP_ROWS * ((size // _STRIP_ROWS - 1) // 2 * 2 + 1)
     size = min(size, max(_MOST_ENTRIES // n_entries, _FEWEST_WIDE_ROWS))
     blocks = [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
-    return [blocks[first : first + _BLOCKS_IN_SEGMENT] for first in range(0, len(blocks), _BLOCKS_IN_SEGMENT)]
+    together = min(max(len(blocks) // _FEWEST_SEGMENTS, 1), _BLOCKS_IN_SEGMENT)
+    return [blocks[first : first + together] for first in range(0, len(blocks), together)]
 
 
 def aligned_empty(n: int) -> NDArray[np.float64]:

@@ -57,7 +57,7 @@ def _ours(case: Case, times: int) -> Iterator[IterationFigures]:
         with patch.dict(os.environ, {NO_NUMBA_VARIABLE: forbidden}):
             for threads in sorted({1, e_step_threads()}):
                 with use_threads(threads):
-                    name = f"fed-em, {kernels_for(len(rows)).name}, {_of_threads(threads)}"
+                    name = f"fed-em, {kernels_for(*rows.shape).name}, {_of_threads(threads)}"
                     yield IterationFigures(name, *least(iterate, times))
 
 

@@ -23,6 +23,7 @@ from fed_em import kernels
 from fed_em.compilation import NO_NUMBA_VARIABLE
 from fed_em.covariance import CovarianceStructure
 from fed_em.kernels import FEWEST_COMPILED_ROWS, NUMPY, Kernels, kernels_for
+from fed_em.row_stream import block_rows
 
 FOLDER = Path(fed_em.__path__[0]).parent
 ORDINARY = settings(max_examples=60, deadline=None)
@@ -179,6 +180,15 @@ class TestChoice:
         monkeypatch.delenv(NO_NUMBA_VARIABLE, raising=False)
         assert kernels_for(FEWEST_COMPILED_ROWS - 1) is NUMPY
         assert kernels_for(FEWEST_COMPILED_ROWS) is compiled
+
+    @pytest.mark.parametrize("n_columns", [65, 1000, 10_000])
+    def test_and_so_is_a_block_of_a_stream_of_many_columns(
+        self, compiled: Kernels, n_columns: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv(NO_NUMBA_VARIABLE, raising=False)
+        assert block_rows(n_columns) < FEWEST_COMPILED_ROWS
+        assert kernels_for(block_rows(n_columns), n_columns) is compiled
+        assert kernels_for(100, n_columns) is NUMPY or n_columns > 5000
 
     def test_it_can_be_forbidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(NO_NUMBA_VARIABLE, "1")

@@ -173,7 +173,7 @@ def test_patterns_of_many_rows_are_conditioned_by_observed_blocks(monkeypatch: p
 
 @pytest.mark.parametrize("structure", COVARIANCE_STRUCTURES)
 def test_the_number_of_threads_changes_no_bit(structure: CovarianceStructure, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_blocks, "_MEMORY_ENTRIES", 1)  # blocks of 256 rows
+    monkeypatch.setattr(row_blocks, "_MEMORY_ENTRIES", 1)  # blocks of 512 rows
     generator = np.random.default_rng(4)
     covariances = restrict(structure, covariances_of_condition(50.0, generator, 1)[0], K)
     at = Parameters({"weights": np.full(K, 1 / K), "means": generator.normal(size=(K, D)), "covariances": covariances})

@@ -28,6 +28,14 @@ def test_a_partition_has_every_row_once_and_in_order(n_rows: int, n_entries: int
     assert not sizes or 0 < sizes[-1] <= sizes[0] <= 2048
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "fewest", "most"), [(2040, 1, 1), (2040 * 9, 9, 9), (2**16, 16, 32), (10**6, 61, 62)]
+)
+def test_threads_have_segments_enough(n_rows: int, fewest: int, most: int) -> None:
+    """A shard of a tenant's rows has some for each of a few threads; a large table few for its size."""
+    assert fewest <= len(cut_into_segments(n_rows, 21)) <= most
+
+
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_work_is_handed_back_in_the_order_of_the_segments(threads: int) -> None:
     def work(segment: Segment) -> int:
