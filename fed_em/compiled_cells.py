@@ -83,8 +83,8 @@ _write_numbers = compiled(_write_numbers)
 
 def _write(rows: Vector, columns: NDArray[np.int64], table: Vector, out: Vector, log_factorials: Vector) -> int:
     memory, wrong = np.empty(_STRIP), 0
-    out[0] = 1.0
-    log_factorials[:] = 0.0
+    for i in range(len(rows)):
+        out[0, i], log_factorials[i] = 1.0, 0.0
     for start in range(0, len(rows), _STRIP):
         end = min(start + _STRIP, len(rows))
         cells, strip = memory[: end - start], out[:, start:end]
