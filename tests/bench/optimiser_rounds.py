@@ -102,7 +102,14 @@ def start_of(
     return starts_of(model, rows, seed, n_starts, generations).parameters
 
 
-def starts_of(model: GaussianMixtureModel, rows: Vector, seed: int, n_starts: int = 20, generations: int = 0) -> Start:
+def starts_of(
+    model: GaussianMixtureModel,
+    rows: Vector,
+    seed: int,
+    n_starts: int = 20,
+    generations: int = 0,
+    finer: bool = False,
+) -> Start:
     """Starts by sums."""
     one, gaussian = moments_model(model.n_columns), standard_gaussian(model.n_columns)
     moments = one.m_step(one.e_step(gaussian, rows), gaussian)
@@ -113,6 +120,7 @@ def starts_of(model: GaussianMixtureModel, rows: Vector, seed: int, n_starts: in
         seed,
         n_starts,
         generations=generations,
+        finer=finer,
     )[0]
 
 

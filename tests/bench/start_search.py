@@ -23,14 +23,15 @@ from tests.bench.optimiser_rounds import AS_GOOD, end_of, end_on_tracks, guarded
 
 
 class Search(NamedTuple):
-    """How many starts are drawn, how many generations follow, and on how many tracks the fit is then."""
+    """How many starts are drawn, how many generations follow, on how many tracks the fit is then, and whether the starts are finer."""
 
     n_starts: int
     generations: int
     tracks: tuple[int, ...]
+    finer: bool = False
 
 
-SEARCHES = (Search(20, 0, (1, 6)), Search(20, 4, (1, 6)), Search(62, 4, (6,)))
+SEARCHES = (Search(20, 0, (1, 6)), Search(20, 0, (6,), finer=True), Search(20, 4, (1, 6)), Search(62, 4, (6,)))
 COMPONENTS = (8, 10, 12)
 SEEDS = 3
 
@@ -57,8 +58,8 @@ def main(seeds: Sequence[int]) -> None:
 
 
 def _ends(model: GaussianMixtureModel, rows: NDArray[np.float64], seed: int, search: Search) -> list[tuple[str, float]]:
-    start = starts_of(model, rows, seed, search.n_starts, search.generations)
-    rounds = f"{search.n_starts} starts, {search.generations} generations, {rounds_of(search.generations)} rounds"
+    start = starts_of(model, rows, seed, search.n_starts, search.generations, search.finer)
+    rounds = f"{search.n_starts} {'finer ' * search.finer}starts, {search.generations} generations, {rounds_of(search.generations)} rounds"
     return [
         (
             f"{rounds}, {n} track{'s' * (n > 1)}",
