@@ -67,6 +67,11 @@ def field_in_words(name: str) -> str:
     return " ".join(name.split(".")[-2:]).replace("_", " ")
 
 
+def value_in_words(value: Value) -> str:
+    """A swept value; a list of tables without the signs that a file needs: `bursts, leave = 0.05`."""
+    return re.sub(r"[\[\]{}]|\bkind = ", "", text_of(value))
+
+
 def results_chart(results: Results, chart: Chart, own: Sequence[str], number: int) -> str:
     """A chart as an `<svg>` element.
 
@@ -165,16 +170,11 @@ def _scale(axes: Axes, across: Sequence[Value], numbers: Sequence[float], chart:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
     if min(numbers) > 0 and max(numbers) / min(numbers) >= _WIDE_RANGE:
         axes.set_xscale("log")
-    axes.set_xticks(list(numbers), [textwrap.fill(_in_words(value), _LETTERS_A_TICK) for value in across])
+    axes.set_xticks(list(numbers), [textwrap.fill(value_in_words(value), _LETTERS_A_TICK) for value in across])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
     axes.margins(x=0.05)
-
-
-def _in_words(value: Value) -> str:
-    """A swept value; a list of tables without the signs that a file needs: `bursts, leave = 0.05`."""
-    return re.sub(r"[\[\]{}]|\bkind = ", "", text_of(value))
 
 
 def _is_number(value: Value) -> bool:

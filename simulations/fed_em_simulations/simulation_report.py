@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fed_em.errors import CallerError
 from fed_em_server.report import write_page
-from fed_em_simulations.results import Results, text_of
+from fed_em_simulations.results import Results
 from fed_em_simulations.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -53,7 +53,11 @@ def simulation_page(scenario: Scenario, results: Results) -> str:
     """The HTML of a report. Needs the extra `plots`."""
     from markupsafe import Markup  # noqa: PLC0415  needs an extra
 
-    from fed_em_simulations.simulation_charts import field_in_words, results_chart  # noqa: PLC0415  the same
+    from fed_em_simulations.simulation_charts import (  # noqa: PLC0415  the same
+        field_in_words,
+        results_chart,
+        value_in_words,
+    )
 
     experiment = scenario.experiment
     heading, lines = results.table()
@@ -74,7 +78,7 @@ def simulation_page(scenario: Scenario, results: Results) -> str:
             n_keys=len(results.keys),
             lines=lines,
             swept=[
-                (field_in_words(name), [text_of(scenario.labels({name: value})[name]) for value in values])
+                (field_in_words(name), [value_in_words(scenario.labels({name: value})[name]) for value in values])
                 for name, values in scenario.sweep.items()
             ],
             settings=json.dumps(settings, indent=2),
