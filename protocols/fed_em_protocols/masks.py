@@ -224,7 +224,10 @@ def _rooms(size: int) -> Iterator[NDArray[np.uint8]]:
     """
     each = -(-(size + _SPARE_BYTES) // _CACHE_LINE) * _CACHE_LINE + _CACHE_LINE
     wanted = (1 + _TOGETHER) * each
-    room = _unused.pop() if _unused else np.empty(0, dtype=np.uint8)
+    try:
+        room = _unused.pop()
+    except IndexError:  # asked and taken at once: another thread may take the last between the two
+        room = np.empty(0, dtype=np.uint8)
     if room.size < wanted:
         room = np.empty(wanted + _CACHE_LINE, dtype=np.uint8)
         room = room[-room.ctypes.data % _CACHE_LINE :]
