@@ -229,9 +229,9 @@ def _rooms(size: int) -> Iterator[NDArray[np.uint8]]:
     try:
         room = _unused.pop()
     except IndexError:
-        room = np.empty(0, dtype=np.uint8)
+        room = np.zeros(0, dtype=np.uint8)
     if room.size < wanted:
-        room = np.empty(wanted + _CACHE_LINE, dtype=np.uint8)
+        room = np.zeros(wanted + _CACHE_LINE, dtype=np.uint8)
         room = room[-room.ctypes.data % _CACHE_LINE :]
     used = room[:wanted]
     try:
