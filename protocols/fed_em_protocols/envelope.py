@@ -7,10 +7,9 @@ another version, an unknown kind or field, a wrong length or trailing bytes are 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
-from io import BytesIO
 from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf.message import DecodeError, Message
@@ -101,58 +100,39 @@ def _signed_digest(kind: int, payload: bytes, attachment_digest: bytes) -> bytes
 
 def _on_the_wire(kind: int, payload: bytes, attachment: bytes | memoryview, signature: bytes) -> bytes:
     # The fields before, of and behind the attachment, which may be long: the generated code would copy it twice.
-    return b"".join((_before_attachment(kind, payload, len(attachment)), attachment, _behind_attachment(signature)))
-
-
-def _before_attachment(kind: int, payload: bytes, size: int) -> bytes:
-    fields = messages_pb2.Envelope(version=PROTOCOL_VERSION, kind=kind, payload=payload).SerializeToString()
-    return bytes(fields) + _attachment_head(size)
-
-
-def _behind_attachment(signature: bytes) -> bytes:
-    return bytes(messages_pb2.Envelope(signature=signature).SerializeToString())
+    head = messages_pb2.Envelope(version=PROTOCOL_VERSION, kind=kind, payload=payload).SerializeToString()
+    tail = messages_pb2.Envelope(signature=signature).SerializeToString()
+    return b"".join((head, _attachment_head(len(attachment)), attachment, tail))
 
 
 def seal(content: P, key: SigningKey, attachment: bytes = b"") -> Sealed[P]:
     """Sign a message."""
-    payload = _payload(content)
-    digest_of_attachment, signature = _signed(content, payload, key, attachment)
+    payload, digest_of_attachment, signature = _signed(content, key, attachment)
     return Sealed(content, payload, digest_of_attachment, signature, attachment)
 
 
-def seal_to_bytes(content: Payload, key: SigningKey, size: int, write: Callable[[memoryview], None]) -> bytes:
-    """A signed message as it travels, for whoever need not keep it otherwise: its attachment is written where it travels.
+def seal_to_bytes(content: Payload, key: SigningKey, attachment: memoryview) -> bytes:
+    """A signed message as it travels, for whoever need not keep it otherwise: a long attachment is copied once.
 
     Args:
         content, key: As of `seal`.
-        size: Bytes of the attachment.
-        write: Called with a view of so many zeros, to fill it; it must not keep the view.
+        attachment: A view of bytes.
     """
-    payload = _payload(content)
-    before, behind = _before_attachment(KINDS[type(content)], payload, size), _behind_attachment(bytes(SIGNATURE_BYTES))
-    # The stream hands its bytes out as they are once nobody looks at them any more: a long message is there but once.
-    message = BytesIO(bytes(len(before) + size + len(behind)))
-    with message.getbuffer() as whole, whole[len(before) : len(before) + size] as attachment:
-        whole[: len(before)] = before
-        write(attachment)
-        _, signature = _signed(content, payload, key, attachment)
-        whole[len(before) + size :] = _behind_attachment(signature)
-    return message.getvalue()
+    payload, _, signature = _signed(content, key, attachment)
+    return _on_the_wire(KINDS[type(content)], payload, attachment, signature)
 
 
-def _payload(content: Payload) -> bytes:
-    return bytes(_to_protobuf(content).SerializeToString(deterministic=True))
-
-
-def _signed(content: Payload, payload: bytes, key: SigningKey, attachment: bytes | memoryview) -> tuple[bytes, bytes]:
-    """Digest of the attachment, signature."""
+def _signed(content: Payload, key: SigningKey, attachment: bytes | memoryview) -> tuple[bytes, bytes, bytes]:
+    """Payload, digest of the attachment, signature."""
+    payload = bytes(_to_protobuf(content).SerializeToString(deterministic=True))
     attachment_digest = hashlib.sha256(attachment).digest()
-    return attachment_digest, key.sign(_signed_digest(KINDS[type(content)], payload, attachment_digest))
+    return payload, attachment_digest, key.sign(_signed_digest(KINDS[type(content)], payload, attachment_digest))
 
 
 def restored(content: P, attachment_digest: bytes, signature: bytes) -> Sealed[P]:
     """A signed message from its content: for kinds whose senders must use the one deterministic serialisation."""
-    return Sealed(content, _payload(content), attachment_digest, signature)
+    payload = bytes(_to_protobuf(content).SerializeToString(deterministic=True))
+    return Sealed(content, payload, attachment_digest, signature)
 
 
 def unseal(data: bytes, sender: str) -> Sealed[Payload]:

@@ -86,7 +86,7 @@ def add_masks(
         vector: One dimension, of type uint64 or uint32.
         added, subtracted: Keys of `MASK_KEY_BYTES` bytes.
         threads: The most that may work at it; fewer do where the masks are small. The result is the same.
-        out: Where the result goes, of the same shape and type, at any address; `vector` itself if None.
+        out: Where the result goes, of the same shape and type; `vector` itself if None.
 
     Raises:
         CallerError: `vector` holds no ring integers.
@@ -176,8 +176,12 @@ def _add_share(
         groups = _groups(signed, rooms[1:], out.dtype)
         for start in range(0, len(out), step):
             piece = out[start : start + step]
-            zeros, summed = _ZEROS[: piece.nbytes], total[: len(piece)]
-            summed[:] = vector[start : start + step] if turn is None else 0
+            zeros = _ZEROS[: piece.nbytes]
+            summed = piece if turn is None else total[: len(piece)]
+            if turn is not None:
+                summed[:] = 0
+            elif out is not vector:
+                summed[:] = vector[start : start + step]
             for streams, signs in groups:
                 for update_into, room in streams:
                     update_into(zeros, room)
@@ -185,9 +189,7 @@ def _add_share(
                     add_four(summed, keystreams, signs)
                 else:
                     _add_each(summed, keystreams, signs)
-            if turn is None:
-                piece[:] = summed
-            else:
+            if turn is not None:
                 with turn:
                     np.add(piece, summed, out=piece)
 
@@ -227,9 +229,9 @@ def _rooms(size: int) -> Iterator[NDArray[np.uint8]]:
     try:
         room = _unused.pop()
     except IndexError:  # asked and taken at once: another thread may take the last between the two
-        room = np.empty(0, dtype=np.uint8)
+        room = np.zeros(0, dtype=np.uint8)
     if room.size < wanted:
-        room = np.empty(wanted + _CACHE_LINE, dtype=np.uint8)
+        room = np.zeros(wanted + _CACHE_LINE, dtype=np.uint8)
         room = room[-room.ctypes.data % _CACHE_LINE :]
     used = room[:wanted]
     try:

@@ -125,17 +125,18 @@ def tenant_upload(state: TenantState, ring: RingVector, marks: RoundMarks) -> Te
     header, own = current.header.content, state.me.index
     whole = _checked(state, ring)
     sent = whole if current.base is None else whole - state.vectors[current.base[1]].ring
+    masked = np.empty_like(sent) if sent is whole else sent
     keys = pair_keys(state, window, current, current.participants.intersection(window.fixed.neighbours(own)))
-    added = [key for peer, key in keys.items() if own < peer]
-    subtracted = [key for peer, key in keys.items() if own > peer]
-    added.append(self_mask_key(current.secrets.self_seed, current.context))
+    add_masks(
+        sent,
+        out=masked,
+        added=[self_mask_key(current.secrets.self_seed, current.context)]
+        + [key for peer, key in keys.items() if own < peer],
+        subtracted=[key for peer, key in keys.items() if own > peer],
+    )
     marks.record(header.session, current.number)
     upload = Upload(header.session, current.number, current.context)
-
-    def write(room: memoryview) -> None:
-        add_masks(sent, added, subtracted, out=np.frombuffer(room, sent.dtype))
-
-    sends = (seal_to_bytes(upload, window.secrets.signing_key, sent.nbytes, write),)
+    sends = (seal_to_bytes(upload, window.secrets.signing_key, masked.data.cast("B")),)
     uploaded = replace(current, stage=RoundStage.UPLOADED, answers={**current.answers, current.header.digest: sends})
     return TenantStep(replace(state, round=uploaded, vectors=_remembered(state, current, whole)), sends)
 

@@ -39,7 +39,8 @@ def print_client(client: Sequence[ClientFigures], page: Page) -> None:
     page.print(table)
     page.print(
         "Floor: k + 1 bare AES-128-CTR keystreams of 8·L bytes into a buffer that is there before, whole or in pieces of 128 KiB, "
-        "whichever is faster. The upload is `tenant_upload`; encoding comes before it. Least of several measurements."
+        "whichever is faster. The upload is `tenant_upload`; encoding comes before it. Least of several measurements; masks and copies are "
+        "those of the one upload in which both together took least."
     )
     judged = [e.ratio for e in client if e.length >= AIM_CLIENT_LENGTH and e.neighbours >= AIM_NEIGHBOURS]
     if judged:
@@ -76,7 +77,10 @@ def print_server(server: Sequence[ServerFigures], page: Page) -> None:
             )
         aim = AIMS.get(each.tenants)
         if aim and (each.length, each.percent, each.recovered) == (AIM_SERVER_LENGTH, AIM_PERCENT, False):
-            page.print(f"Aim for {_case(each)}: {aim} s of CPU: {each.cpu:.2f} s: {verdict(each.cpu, aim)}.")
+            page.print(
+                f"Aim for {_case(each)}: {aim} s: {each.cpu:.2f} s of CPU: {verdict(each.cpu, aim)}; {each.wall:.2f} s by the clock: "
+                f"{verdict(each.wall, aim)}."
+            )
     for each in server:
         if each.memory_vectors is not None:
             page.print(

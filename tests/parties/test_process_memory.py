@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import pytest
@@ -123,12 +124,12 @@ def test_no_process_of_the_same_user_reads_a_worker() -> None:
     model, rows = GaussianMixtureModel(3, 2), np.zeros((4, 2))
     worker = subprocess.Popen([sys.executable, "-c", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with worker:
-        assert worker.stdin is not None and worker.stdout is not None
-        send_frame(worker.stdin, shards_frame({0: Records(rows)}))
-        send_frame(worker.stdin, evaluate_frame(model, parameters_of("full"), (0,)))
-        assert np.any(read_answer(receive_frame(worker.stdout)))
+        into, out = cast(BinaryIO, worker.stdin), cast(BinaryIO, worker.stdout)
+        send_frame(into, shards_frame({0: Records(rows)}))
+        send_frame(into, evaluate_frame(model, parameters_of("full"), (0,)))
+        assert np.any(read_answer(receive_frame(out)))
         read = _read_by_another(worker.pid)
-        worker.stdin.close()
+        into.close()
     assert read.stdout == "refused\n", read.stderr
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fed_em_protocols import envelope
-from fed_em_protocols.envelope import Sealed, seal, seal_to_bytes, unquote, unseal
+from fed_em_protocols.envelope import Sealed, seal, unquote, unseal
 from fed_em_protocols.errors import BadSignature, MalformedMessage
 from fed_em_protocols.limits import MAX_MESSAGE_BYTES, MAX_NEIGHBOURS, MAX_ROUND, MAX_TENANTS, PROTOCOL_VERSION
 from fed_em_protocols.messages import BULKY, KINDS, Header, Payload, Quoted, Ready, ReleasedShare, Shares, Upload
@@ -63,19 +63,6 @@ def test_a_message_comes_back_as_it_was_signed(content: Payload) -> None:
 def test_so_does_any_other_message(content: Payload, attachment: bytes) -> None:
     sealed = seal(content, KEY, attachment_of(content, attachment))
     assert unseal(sealed.to_bytes(), "sender") == sealed
-
-
-@each_kind
-def test_a_message_written_where_it_travels_is_the_same(content: Payload) -> None:
-    attachment = attachment_of(content)
-    seen: list[bytes] = []
-
-    def write(room: memoryview) -> None:
-        seen.append(bytes(room))
-        room[:] = attachment
-
-    assert seal_to_bytes(content, KEY, len(attachment), write) == seal(content, KEY, attachment).to_bytes()
-    assert seen == [bytes(len(attachment))]
 
 
 @each_kind

@@ -173,6 +173,15 @@ def test_threads_that_finish_pieces_at_the_same_time_lose_nothing() -> None:
     assert np.array_equal(together, 10 * alone)
 
 
+def test_rooms_are_kept_and_no_keystream_in_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    monkeypatch.setattr(masks, "_unused", kept)
+    for length in (9, 1000, 9):
+        add_masks(np.zeros(length, dtype=np.uint64), KEYS)
+        (room,) = kept
+        assert room.size > 8 * length and not room.any()
+
+
 def test_small_masks_start_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masks, "ThreadPoolExecutor", None)
     add_masks(np.zeros(1000, dtype=np.uint64), KEYS, threads=8)
