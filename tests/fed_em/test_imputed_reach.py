@@ -21,8 +21,8 @@ from fed_em.model import LOG_LIKELIHOOD, MISSING_ENTROPY, Model
 from fed_em.parameters import Parameters
 from fed_em.records import Records
 from fed_em.standardised_fit import first_round
-from tests.fed_em.test_mixed_mixture import ITEMS, SCHEMA
-from tests.fed_em.test_mixed_moments import cells_at_the_ends, one_component
+from tests.fed_em.test_mixed_mixture import ITEMS, SCHEMA, cells_at_the_ends
+from tests.fed_em.test_mixed_moments import one_component
 
 Vector = NDArray[np.float64]
 
@@ -49,14 +49,13 @@ def single_records(
     model: MixedMixtureModel, weight_bound: float, n: int, generator: np.random.Generator
 ) -> tuple[Records, Vector]:
     """Records at the ends of what is declared, with holes, weights and labels, and the columns' bounds."""
-    bounds = np.exp(generator.standard_normal(len(model.schema.gaussian)))
-    rows = cells_at_the_ends(model.schema, bounds, n, generator)
+    column_bounds = np.ones(model.n_columns)
+    column_bounds[model.schema.gaussian] = np.exp(generator.standard_normal(len(model.schema.gaussian)))
+    rows = cells_at_the_ends(model.schema, column_bounds, n, generator)
     rows[generator.random(rows.shape) < 0.4] = np.nan
     admissible = generator.random((n, model.n_components)) < 0.7
     admissible[~admissible.any(axis=1)] = True
     weights = generator.choice([0.0, 0.3 * weight_bound, weight_bound], n)
-    column_bounds = np.ones(model.n_columns)
-    column_bounds[model.schema.gaussian] = bounds
     return Records(rows, weights, admissible, weight_bound), column_bounds
 
 
