@@ -127,6 +127,7 @@ def test_what_left_is_counted() -> None:
     assert all("sum over records" not in statistic.meaning for group in report.sums for statistic in group.statistics)
 
 
+@pytest.mark.slow
 def test_privacy_is_told_with_what_it_promises_and_what_was_spent() -> None:
     report = private()
     assert report.passed, report.checks
@@ -159,6 +160,7 @@ def test_the_best_of_attackers_is_within_the_promise() -> None:
         assert found_at(alarms, advantage) <= np.exp(promise.epsilon) * alarms + promise.delta
 
 
+@pytest.mark.slow
 def test_a_tenants_own_ledger_is_set_beside_the_promise() -> None:
     evidence = private_evidence()
     session = bytes.fromhex(private().session)

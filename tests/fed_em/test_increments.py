@@ -39,6 +39,7 @@ def heterogeneous(n: int, seed: int = 0) -> dict[str, Vector]:
 patterns = st.lists(st.frozensets(st.sampled_from(NAMES)), min_size=1, max_size=10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", [None, PRIOR], ids=["likelihood", "posterior"])
 @pytest.mark.parametrize("structure", COVARIANCE_STRUCTURES)
 @given(pattern=patterns)

@@ -108,6 +108,7 @@ def biases(simulated: list[Simulated]) -> tuple[Vector, Vector]:
     )
 
 
+@pytest.mark.slow
 def test_twenty_simulations() -> None:
     """Seeds are fixed, so this fails always or never; of all sets of 20 seeds it would fail for about one in 1500.
 

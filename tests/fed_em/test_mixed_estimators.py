@@ -66,6 +66,7 @@ class TestFit:
         model = MixedMixture(2, n_init=1, random_state=0).fit(TABLE)
         assert [column.kind for column in model.schema_.columns] == [column.kind for column in SCHEMA.columns]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("structure", ["full", pytest.param("tied", marks=pytest.mark.slow), "diag", "spherical"])
     @pytest.mark.parametrize("prior", ["weak", None])
     def test_the_objective_never_falls(self, structure: Any, prior: str | None) -> None:
@@ -113,6 +114,7 @@ class TestFit:
 
 
 class TestFaults:
+    @pytest.mark.slow
     def test_starts_that_collapse_are_counted_and_survived(self) -> None:
         """A column with a spike: of the maximum-likelihood starts some shrink onto it, under the prior none."""
         generator = np.random.default_rng(0)

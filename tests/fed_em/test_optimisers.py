@@ -79,7 +79,9 @@ def objective(model: Model, parameters: Parameters, rows: Vector) -> float:
 
 
 @pytest.mark.parametrize("name", ACCELERATED)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(each, marks=pytest.mark.slow) if each == "missing cells" else each for each in CASES]
+)
 def test_it_rises_to_the_optimum_of_em_and_sooner(case: str, name: str) -> None:
     model, start, rows = CASES[case]
     ours, theirs = run(model, rows, start, name), by_em(case)

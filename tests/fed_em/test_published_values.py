@@ -35,7 +35,11 @@ def best_log_likelihood(rows: np.ndarray, n_components: int, structure: str) -> 
 
 @pytest.mark.parametrize(
     ("n_components", "structure", "published"),
-    [(2, "full", -1130.263960), (3, "tied", -1126.315928), (2, "diag", -1147.806353)],
+    [
+        (2, "full", -1130.263960),
+        pytest.param(3, "tied", -1126.315928, marks=pytest.mark.slow),
+        (2, "diag", -1147.806353),
+    ],
 )
 def test_old_faithful(shared_data: Callable[[str], Path], n_components: int, structure: str, published: float) -> None:
     rows = np.loadtxt(shared_data("faithful.csv"), delimiter=",", skiprows=1)
@@ -106,6 +110,7 @@ def test_iris_by_the_road_of_sessions(n_components: int, published: float) -> No
     check_by_sums(GaussianMixtureModel(n_components, 4, covariance_floor=0.0), load_iris().data, published)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "columns", "n_components", "published"),
     [

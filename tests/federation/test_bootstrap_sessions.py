@@ -56,6 +56,7 @@ class SumOfTenants:
         return Summed(sum((each.e_step(parameters, rows) for each, rows in self.parts), start=zero))
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_all_rows_resampled_in_place(tmp_path: Path) -> None:
     tenants = clustered_rows((90, 80, 100))
     federation = write_small_federation(tmp_path / "f", tenants, session_toml(fit=FIT, optimiser="lbfgs"))

@@ -166,6 +166,7 @@ def test_with_a_tenant_gone_for_good_the_fit_converges_around_what_its_block_lef
     assert final.distance(at) < 1e-2
 
 
+@pytest.mark.slow
 def test_a_restarted_tenant_computes_its_base_again_and_the_total_stays_exact(tmp_path: Path) -> None:
     tenants = nine_tenants()
     session = session_toml(fit="tolerance = 1e-7\nmax_iterations = 300", times=TIMES)

@@ -115,6 +115,7 @@ def test_without_a_gate_the_same_session_opens_the_record(
     assert min(float(np.abs(summed.statistics["first"] - z).max(axis=1).min()) for _, summed in decoded) < 1e-3
 
 
+@pytest.mark.slow
 def test_the_price_of_the_gate_is_small(tmp_path: Path) -> None:
     """Diagonal covariances: the component next to the small one stays where it was, which is not far from where it belongs."""
     model = FOUR.format("diag")

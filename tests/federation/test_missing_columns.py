@@ -51,7 +51,10 @@ def run(federation: FederationFolder) -> SessionOutcome:
     return run_session(open_server(federation.server).plan("memory"), memory_hub(federation), Recorder())
 
 
-@pytest.mark.parametrize("covariance", MODELS)
+# All in memory take as long as a dozen other tests; every structure's statistics with holes are `tests/fed_em`'s.
+@pytest.mark.parametrize(
+    "covariance", [each if each == "full" else pytest.param(each, marks=pytest.mark.slow) for each in MODELS]
+)
 def test_memory_federation_is_pooled_em(tmp_path: Path, covariance: str) -> None:
     tenants = with_holes((120, 40, 75, 9, 200))
     session = session_toml(MODELS[covariance], "tolerance = 1e-7\nmax_iterations = 40", columns=WITH_MISSING)
@@ -124,6 +127,7 @@ def test_a_mass_gate_counts_rows_with_holes(tmp_path: Path) -> None:
     assert_same_path(outcome, pooled_from_same_start(federation, outcome.result, pool(tenants)))
 
 
+@pytest.mark.slow
 def test_a_mass_gate_holds_what_is_small_among_rows_with_holes(tmp_path: Path) -> None:
     tenants = with_holes((60, 50, 40, 30, 45, 35))
     tenants["t2"][7] = OUTLIER

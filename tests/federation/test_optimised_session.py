@@ -53,6 +53,7 @@ def test_a_session_takes_fewer_rounds_to_a_better_model(tmp_path: Path) -> None:
     assert SessionRecord.model_validate_json(ours.record.model_dump_json()) == ours.record
 
 
+@pytest.mark.slow
 def test_on_several_tracks_it_is_the_pooled_fit_on_as_many(tmp_path: Path) -> None:
     tenants, how = clustered_rows((60, 50, 70)), "tolerance = 1e-7\nmax_iterations = 35"
     session = session_toml(OVERLAPPING, how, optimiser="lbfgs", start="starts = 3")

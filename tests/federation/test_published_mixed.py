@@ -105,6 +105,7 @@ def carcinoma_of(path: Path) -> dict[str, Mapping[str, Sequence[object]]]:
     return {f"t{k}": {name: [line[name] for line in lines[k::4]] for name in "ABCDEFG"} for k in range(4)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_components", "published"), [(2, -317.256837), (3, -293.704979)])
 def test_carcinoma_latent_classes(
     tmp_path: Path, shared_data: Callable[[str], Path], n_components: int, published: float

@@ -133,6 +133,7 @@ def test_held_out_rows_are_each_tenants_own_and_the_picked_model_goes_on_over_al
     assert outcome.result.fit.converged
 
 
+@pytest.mark.slow
 def test_with_tenants_that_come_and_go_the_pick_and_the_optimum_are_those_of_everybody(tmp_path: Path) -> None:
     tenants = nine_tenants()
     selection = '\n[selection]\ncomponents = [2, 3]\ncovariances = ["full", "diag"]\nmax_iterations = 12\n'
@@ -227,6 +228,7 @@ def test_a_configuration_says_what_does_not_go_together(tmp_path: Path) -> None:
             read_server_configuration(path)
 
 
+@pytest.mark.slow
 def test_a_private_session_picks_by_sums_with_noise(tmp_path: Path) -> None:
     """Three clusters or none; the noise of ε = 36 is small beside 2850 rows, whatever is drawn."""
     private = "\n[privacy]\nepsilon = 36\ndelta = 1e-4\n[selection]\ncomponents = [1, 3]\nmax_iterations = 3\n"

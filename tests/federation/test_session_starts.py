@@ -90,6 +90,7 @@ def test_a_session_starts_from_the_best_of_several_as_a_fit_in_one_place_does(tm
     assert "The start" in page and starts_in_words(outcome.record) in page
 
 
+@pytest.mark.slow
 def test_finer_starts_take_as_many_sums_and_tenants_know_of_them(tmp_path: Path) -> None:
     tenants = clustered_rows((60, 40, 75, 80))
     session = session_toml(LIKELIEST, "tolerance = 1e-7\nmax_iterations = 3", start=f"{FOUR}\nfiner_starts = true")
@@ -119,6 +120,7 @@ def test_finer_starts_that_cannot_be_are_refused(tmp_path: Path, session: str, w
         configured(tmp_path, session)
 
 
+@pytest.mark.slow
 def test_who_drops_out_in_a_round_of_candidates_is_left_out_of_it_and_comes_back(tmp_path: Path) -> None:
     session = session_toml(fit=FIT, times=TIMES, start=FOUR)
     federation = write_three_blocks(tmp_path / "f", nine_tenants(), session)

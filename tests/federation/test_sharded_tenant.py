@@ -58,6 +58,7 @@ def fitted(federation: FederationFolder) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in outcome.result.fit.parameters.items()}
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_mid_round_changes_no_bit_of_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def test_they_are_those_of_all_records_in_one_place_by_one_more_sum(tmp_path: Pa
     assert told.bytes_up > 0
 
 
+@pytest.mark.slow
 def test_of_mixed_columns_with_holes_labels_and_weights_too(tmp_path: Path) -> None:
     session = mixed_session("full", LABELS + WEIGHTS, FIT.replace("300", "25"))
     federation = write_mixed_federation(tmp_path / "f", mixed_tables((120, 40, 160)), session)
@@ -107,6 +108,7 @@ def test_the_model_is_kept_if_the_sum_cannot_be_taken(tmp_path: Path) -> None:
     assert told.failure in report_page(outcome.record, outcome.fitted).replace("&#39;", "'")
 
 
+@pytest.mark.slow
 def test_model_file_report_and_command_show_them(tmp_path: Path) -> None:
     federation = write_small_federation(
         tmp_path / "f", clustered_rows((120, 90, 150)), session_toml(fit=FIT, optimiser="lbfgs")

@@ -124,6 +124,7 @@ def test_tenants_inside_client_apps(tmp_path: Path) -> None:
 
 
 # Answers: hello, join, advertisement, deposit, ready, and from then on an upload, an endorsement and an opening a round.
+@pytest.mark.slow
 @pytest.mark.parametrize(("after", "recovered_in"), [(2, None), (4, None), (8, None), (9, 1), (10, 1)])
 def test_a_tenant_that_restarts_is_recognised_by_its_next_answer(
     tmp_path: Path, after: int, recovered_in: int | None

@@ -58,24 +58,28 @@ def test_signed_messages_parse_exactly_if_they_obey_their_rules(script: bytes) -
     TARGETS["messages"].check(script)
 
 
+@pytest.mark.slow
 @quickly
 @given(scripts)
 def test_a_tenant_takes_whatever_a_server_signs(script: bytes) -> None:
     TARGETS["tenant"].check(script)
 
 
+@pytest.mark.slow
 @quickly
 @given(scripts)
 def test_the_server_takes_whatever_tenants_sign(script: bytes) -> None:
     TARGETS["server"].check(script)
 
 
+@pytest.mark.slow
 @settings(quickly, max_examples=60)
 @given(scripts)
 def test_a_federation_takes_whatever_the_network_does(script: bytes) -> None:
     TARGETS["network"].check(script)
 
 
+@pytest.mark.slow
 @each_session
 def test_every_field_and_attachment_at_every_edge_is_taken_or_refused_by_a_tenant(kind: SessionKind) -> None:
     assert tenant_defects(kind) == []
@@ -133,6 +137,7 @@ def test_no_field_has_a_rule_that_the_fuzzer_does_not_know() -> None:
     assert rules <= KNOWN_RULES
 
 
+@pytest.mark.slow
 def test_the_record_is_the_same_each_time() -> None:
     """Otherwise an input that was found would mean something else in the next process."""
     first, second = recorded(), recorded.__wrapped__()
@@ -141,6 +146,7 @@ def test_the_record_is_the_same_each_time() -> None:
     assert len(first.tenant_moments) > 50 and len(first.server_moments) > 50
 
 
+@pytest.mark.slow
 def test_no_input_changes_a_state_that_is_a_value() -> None:
     moments: list[Any] = [*recorded().tenant_moments.values(), *recorded().server_moments.values()]
     before = [fingerprint(moment.state) for moment in moments]

@@ -42,6 +42,7 @@ def _no_collector(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_collector")
 def test_files_say_who_looks_on_and_by_default_nobody_does(tmp_path: Path) -> None:
     federation = small(tmp_path)

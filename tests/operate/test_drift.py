@@ -76,6 +76,7 @@ def test_a_test_of_one_statistic_is_about_as_large_as_it_says() -> None:
     assert abs(found / 2000 - 0.05) < 0.01 + 4.5 * math.sqrt(0.05 * 0.95 / 2000)
 
 
+@pytest.mark.slow
 def test_rare_levels_alarm_no_more_often_than_one_test_of_many_may() -> None:
     """Of 20000 PSIs without drift 8.7 exceed their critical value at the significance of one test of 23, if all is exact: more than 18 have
     a probability of 0.002 (Poisson). With half a record added to each bin, there are 27 on average.

@@ -46,6 +46,7 @@ from tests.operate.operated import AT_ONCE, Lines, canary, first_model, mixture_
 DECLARED = [Column(name=name, low=-15, high=15) for name in ("x0", "x1")]
 
 
+@pytest.mark.slow
 def test_a_federation_in_memory_that_drifts_is_fitted_again_by_the_real_protocol(tmp_path: Path) -> None:
     time_now, drawn = [1e6], [0]
 

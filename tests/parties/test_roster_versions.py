@@ -367,6 +367,7 @@ class TestCommands:
         assert "version 2 " in run("roster", "history", roster, proposal)
         assert "does not follow" in refused("roster", "accept", file, proposal).message
 
+    @pytest.mark.slow
     def test_rotate_revoke_and_remove(self, forest: Forest) -> None:
         folder, roster = forest.parties.folder, forest.parties.roster_file
         forest.card("new", name="beech")

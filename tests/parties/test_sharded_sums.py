@@ -62,6 +62,7 @@ def test_the_number_of_workers_changes_no_bit(three: ShardedSums) -> None:
     assert summed(ShardedSums(2)) == expected()
 
 
+@pytest.mark.slow
 def test_a_sum_over_shards_is_the_sum(three: ShardedSums) -> None:
     whole = MODEL.e_step(START, ROWS)
     np.testing.assert_allclose(three.e_step(MODEL, START, ROWS, MODEL.layout()).vector, whole.vector, rtol=1e-11)

@@ -154,7 +154,8 @@ def test_three_tenants_every_assignment(first: Step) -> None:
         check((first, *rest), colluders=0)
 
 
-@pytest.mark.parametrize("n", [5, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [5, 6])
 @pytest.mark.parametrize("step", STEPS[MALICIOUS][1:], ids=name_of)
 def test_more_tenants_every_subset_at_one_step(n: int, step: Step) -> None:
     for dying in itertools.product((False, True), repeat=n):
@@ -213,6 +214,7 @@ def sessions(draw: st.DrawFn) -> tuple[list[Step], int, Trust, int]:
     return draw(st.lists(dying, min_size=n, max_size=n)), colluders, trust, blocks
 
 
+@pytest.mark.slow
 @given(sessions())
 @settings(max_examples=100)
 def test_any_number_of_tenants_and_deaths(session: tuple[list[Step], int, Trust, int]) -> None:

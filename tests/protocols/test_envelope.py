@@ -97,6 +97,7 @@ def test_truncated_payloads_never_pass_for_another_message_of_the_signer(content
             shorter.require_signature(KEY.public, "sender")
 
 
+@pytest.mark.slow
 @each_kind
 def test_every_flipped_bit_of_a_signed_message_is_noticed(content: Payload) -> None:
     data = seal(content, KEY, attachment_of(content)).to_bytes()

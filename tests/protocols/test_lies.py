@@ -438,6 +438,7 @@ def test_a_witness_that_does_not_reveal_its_nonce_is_excused(twist: Twist, text:
     assert named(trouble) <= {"t1"} and (text is None or any(text in said for _, said in trouble.faults()))
 
 
+@pytest.mark.slow
 @settings(max_examples=80)
 @given(st.data())
 def test_noise_from_a_tenant_never_breaks_the_server(data: st.DataObject) -> None:

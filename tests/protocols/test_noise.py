@@ -75,6 +75,7 @@ def test_a_tenant_of_many_records_takes_as_many_times_the_noise() -> None:
             assert ratio == pytest.approx(max(CAPS), rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_noise_of_all_shares_has_the_variance_that_the_multiplier_asks_for() -> None:
     """Of 4 shares, over 4000 sums, for each block: χ² with a false-alarm rate of 1e-6 a block; noise of a tenth less is caught."""
     privacy = promise()

@@ -272,6 +272,7 @@ def patterns(draw: st.DrawFn) -> tuple[int, list[bool], list[tuple[int, int, Pla
     )
 
 
+@pytest.mark.slow
 @given(patterns(), st.sampled_from(list(Trust)), st.integers(0, 5))
 @settings(max_examples=40)
 def test_totals_are_exact_under_any_pattern_of_absence(

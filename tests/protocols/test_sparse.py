@@ -377,6 +377,7 @@ def test_a_server_that_starts_anew_while_the_graph_is_drawn_goes_on(sends: bool)
     assert_no_error(federation)
 
 
+@pytest.mark.slow
 def test_sixty_six_tenants_that_want_the_complete_graph() -> None:
     """By the terms that `[trust] graph = "complete"` gives, with a dropout before the upload and one after it."""
     trust = TrustTable(graph="complete", difference_guard="off", window_rounds=1)

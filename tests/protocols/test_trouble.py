@@ -95,6 +95,7 @@ def test_every_sum_is_exact_or_fails_in_time(data: st.DataObject) -> None:
     event(f"{sums} of {ROUNDS} sums")
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.data())
 def test_after_any_trouble_everybody_takes_part_again(data: st.DataObject) -> None:

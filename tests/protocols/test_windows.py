@@ -73,6 +73,7 @@ def test_a_round_that_fails_is_one_more_to_have_a_window_for(trust: Trust) -> No
     assert [first for first, _ in windows_of(federation)] == [1, 15]
 
 
+@pytest.mark.slow
 @both_trusts
 def test_a_window_may_serve_two_hundred_rounds(trust: Trust) -> None:
     federation = TestFederation(3, 1, window_rounds=200, round_cap=250, trust=int(trust))

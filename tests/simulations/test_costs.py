@@ -35,6 +35,7 @@ def test_lines_and_latency_are_each_tenants_own() -> None:
     assert prices.passing_the_server(Direction.TO_TENANT, 2000) == 0.002
 
 
+@pytest.mark.slow
 def test_a_session_takes_as_long_as_its_slowest_part() -> None:
     usual = run(3, sums=2)
     # Each round waits for the slow tenant alone: eleven agreements and as many signatures are its own at least.

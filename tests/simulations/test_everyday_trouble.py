@@ -81,6 +81,7 @@ def test_a_server_that_crashes_goes_on_with_the_sum_it_was_at() -> None:
     assert crashed.rounds[2].round > clean.rounds[2].round
 
 
+@pytest.mark.slow
 def test_stragglers_are_late_and_no_later_than_the_deadline() -> None:
     outcome = run(6, Stragglers(OneApart(0.0, 30.0, tenant=5)))
     assert not outcome.failure

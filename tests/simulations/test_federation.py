@@ -55,6 +55,7 @@ def test_it_is_pooled_em() -> None:
     assert outcome.total_bytes_down > sum(each.bytes_down for each in outcome.rounds)
 
 
+@pytest.mark.slow
 def test_two_runs_give_the_same_bytes_and_another_seed_gives_others() -> None:
     tables = tables_of(5)
 

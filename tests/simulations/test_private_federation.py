@@ -31,6 +31,7 @@ def fitted(rows: int, privacy: PrivacyTable | None, **more: object) -> Federatio
     return Federation(tables(rows), privacy=privacy, **said).fit(GaussianMixture(3))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_with_hardly_any_noise_it_is_hardly_another_model() -> None:
     private, plain = (fitted(1500, noise, starts=6, stopping=Stopping(0.0, 6)) for noise in (LITTLE_NOISE, None))
     fresh = np.concatenate(tables(1000, 1))
@@ -53,6 +54,7 @@ def test_the_same_seed_gives_the_same_noise() -> None:
     assert first.model.parameters.distance(again.model.parameters) == 0
 
 
+@pytest.mark.slow
 def test_one_epsilon_finds_clusters_in_many_rows() -> None:
     """24 000 rows; the usual starts and rounds. Every centre is found within a third of its spread."""
     outcome = Federation(tables(4000), privacy=PrivacyTable(epsilon=1.0, delta=1e-6), seed=2).fit(GaussianMixture(3))
@@ -64,6 +66,7 @@ def test_one_epsilon_finds_clusters_in_many_rows() -> None:
     assert distances.min(axis=1).max() < 0.35
 
 
+@pytest.mark.slow
 def test_too_few_rows_still_end_in_a_model_and_say_how_often_noise_was_too_much() -> None:
     outcome = fitted(50, PrivacyTable(epsilon=0.3, delta=1e-6))
     assert sum(opened.projected for opened in outcome.record.rounds) > 0
@@ -109,6 +112,7 @@ def mixed_tables(n: int, tenants: int = 4) -> list[dict[str, np.ndarray]]:  # ty
     return tables
 
 
+@pytest.mark.slow
 def test_columns_of_all_kinds() -> None:
     privacy = PrivacyTable(epsilon=30.0, delta=1e-4)
     federation = Federation(mixed_tables(1000, 3), privacy=privacy, seed=1, starts=1, max_iterations=3)
@@ -121,6 +125,7 @@ def test_columns_of_all_kinds() -> None:
     np.testing.assert_allclose(heights, [170.0, 180.0], atol=1.0)
 
 
+@pytest.mark.slow
 def test_noise_without_end_leaves_every_level_possible() -> None:
     """At ε = 0.05 the first sum says of levels, answers and counts that nobody has them, and some do."""
     privacy = PrivacyTable(epsilon=0.05, delta=1e-5)
@@ -129,6 +134,7 @@ def test_noise_without_end_leaves_every_level_possible() -> None:
     assert (outcome.model.parameters["level_probabilities"] > 0).all()
 
 
+@pytest.mark.slow
 def test_latent_classes() -> None:
     tables = [{name: table[name] for name in ("ward", "smoker")} for table in mixed_tables(800, 3)]
     privacy = PrivacyTable(epsilon=30.0, delta=1e-4)

@@ -267,6 +267,7 @@ def test_heterogeneity_and_participation_small() -> None:
     assert results.where(method="increments").summary("loss").high < 2e-3
 
 
+@pytest.mark.slow
 def test_own_weights_gain_the_more_the_less_alike_tenants_are() -> None:
     """The shipped scenario, smaller: on rows that nobody trained on, for the tenant that fares worst and on average."""
     changes = {"replicates": 1, "methods": ["increments", "own-weights"], "data.tenants": 8, "rounds": 30, "starts": 3}

@@ -67,6 +67,7 @@ def test_more_answers_than_were_promised_are_found() -> None:
         fed_em_server.audit.verify._of_privacy(promising(sums=8))
 
 
+@pytest.mark.slow
 def test_a_promise_that_noise_does_not_keep_is_found() -> None:
     with pytest.raises(TranscriptFault, match="promises ε = 1"):
         fed_em_server.audit.verify._of_privacy(promising(epsilon=1.0))

@@ -261,6 +261,7 @@ def test_comparison_and_summary_tell_the_end(session: Session) -> None:
     assert f"ash, elm and larch in {stale} sums, for elm: the terms that they gave before stood" in text
 
 
+@pytest.mark.slow
 def test_a_lone_best_start_is_warned_of_in_the_summary_and_the_report(session: Session, tmp_path: Path) -> None:
     lone = session.record.model_copy(update={"ends": (-3.0, -3.25, -3.5)})
     console = Console(width=200, record=True, file=io.StringIO())
