@@ -17,6 +17,7 @@ from fed_em_simulations.digits import digits_federation
 from tests.views.clinics import EXPOSED, Onlooker, compared, train
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever looks at them does so in one worker, so that they are run once and not once a worker."""
     for item in items:
