@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# What compiled functions call that are in another file, or that says how they are compiled.
-_SHARED = tuple(Path(__file__).with_name(name) for name in ("compilation.py", "lane_functions.py", "vector_lanes.py"))
+# What compiled functions call or read that is in another file, or that says how they are compiled.
+_FILES = ("cell_features.py", "compilation.py", "lane_functions.py", "vector_lanes.py")
+_SHARED = tuple(Path(__file__).with_name(name) for name in _FILES)
 
 # Set to 1, no numba is imported.
 NO_NUMBA_VARIABLE = "FED_EM_NO_NUMBA"

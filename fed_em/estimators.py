@@ -314,8 +314,9 @@ class GaussianMixture(FittedMixture):
     def _model(
         self, coordinates: Coordinates, missing: bool, moments: Callable[[], ColumnMoments]
     ) -> GaussianMixtureModel:
-        # What a warm start goes on from may have lost components.
-        k = self.n_components_ if self._warm and self.n_pruned_ + self.n_merged_ else plain(self.n_components)
+        k = plain(self.n_components)
+        if self._warm and self._simplification.wanted:  # what it goes on from may have lost components
+            k = min(k, self.n_components_)
         prior = None if self.prior == NONE else self.prior
         if isinstance(prior, str):
             seen = moments()

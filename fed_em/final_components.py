@@ -9,7 +9,7 @@ from fed_em.alignment import canonical_order, reordered
 from fed_em.description import check_real
 from fed_em.divergence import Mixture
 from fed_em.em import Fit
-from fed_em.errors import CallerError
+from fed_em.errors import CallerError, NotEvaluated
 from fed_em.parameters import Parameters
 from fed_em.pruning import merge, prune
 
@@ -71,14 +71,20 @@ def simplified(
     Args:
         rule: Which are.
         before: The fit.
-        go_on: Runs on from the parameters of a smaller mixture; None if there is no time left, which keeps the fit as it is.
+        go_on: Runs on from the parameters of a smaller mixture; None if there is no time left, which keeps the fit as it is, as does
+            `NotEvaluated`.
     """
     while True:
         fewer, kept = prune(before.model, before.fit.parameters, rule.least_weight)
         merged, start = merge(fewer, kept, rule.least_distance)
         if merged.n_components == before.model.n_components:
             return before
-        fit = go_on(merged, start)
+        try:
+            fit = go_on(merged, start)
+        except (
+            NotEvaluated
+        ):  # as it stands the fit is one: whoever waited for it does not lose it for what would be left of it
+            return before
         if fit is None:
             return before
         n_pruned = before.n_pruned + before.model.n_components - fewer.n_components

@@ -38,7 +38,8 @@ def check_description(policy: PolicyTable, description: SessionDescription) -> N
     most = description.most_components
     if policy.components is not None and most > policy.components:
         raise TermsRefused(
-            f"the session fits {most} components, this tenant's policy says components = {policy.components}",
+            f"the session sums {most} components{_of_finer_starts(description)}, "
+            f"this tenant's policy says components = {policy.components}",
             remedy=_REMEDY,
             rule=PolicyRule.COMPONENTS,
         )
@@ -53,6 +54,11 @@ def check_description(policy: PolicyTable, description: SessionDescription) -> N
                 remedy=_REMEDY,
                 rule=PolicyRule.COLUMNS,
             )
+
+
+def _of_finer_starts(description: SessionDescription) -> str:
+    finer = description.starts is not None and description.starts.finer
+    return ", its finer starts having more than its model" if finer else ""
 
 
 def _columns_of(description: SessionDescription) -> Iterator[tuple[str, str]]:

@@ -75,6 +75,11 @@ class SessionLeft(CallerError):
         self.messages = messages
 
 
+# Each tells the server, which chose the parameters, how many tenants cannot compute there. A server that follows the protocol ends the
+# session at the eleventh; at one that does not, the tenant says in the end what it was asked for.
+MOST_FORGIVEN = 10
+
+
 class TenantSession:
     """One tenant process in one session.
 
@@ -93,7 +98,8 @@ class TenantSession:
     Attributes:
         watcher: The same.
         closed: How the session ended, once it has.
-        fault: Why the statistics that were asked for last could not be computed, if so: a fit may do without them, and go on elsewhere.
+        fault: Why the statistics that were asked for last could not be computed, if so: a fit may do without them, and go on elsewhere,
+            though not more than `MOST_FORGIVEN` times.
             The server is not told: whether a row is out of bounds at parameters that the server chose would say something on it. The sum
             tells everybody that some tenant is at fault.
     """
@@ -122,6 +128,7 @@ class TenantSession:
         self.closed: Sealed[Close] | None = None
         self.fault: CallerError | None = None
         self._lacks_base = False
+        self._faults = 0
 
     @property
     def over(self) -> bool:
@@ -185,6 +192,7 @@ class TenantSession:
             ring = self._work.evaluate(asked)
         except CallerError as error:
             self.fault = error
+            self._faults += 1
             self._lacks_base = asked.recall
             self._complain(error)
             kind = ring_of(asked.ring, asked.mode == Mode.COUNTS)
@@ -203,8 +211,8 @@ class TenantSession:
         return step
 
     def _forgive(self, asked: Evaluate) -> None:
-        """What could not be computed in an earlier round is no matter any more; a base of this round still is."""
-        if not (asked.recall or self._lacks_base):
+        """What could not be computed in an earlier round is no matter any more; a base of this round is, and too many of them are."""
+        if not (asked.recall or self._lacks_base) and self._faults <= MOST_FORGIVEN:
             self.fault = None
         self._lacks_base = False
 

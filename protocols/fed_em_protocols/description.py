@@ -261,7 +261,9 @@ class SessionDescription(Table):
             self.products_of(model)  # making them says what there are no standard errors of
         self._check_finer()
         if self.most_components > MAX_COMPONENTS:
-            raise ValueError(f"a session's model has at most {MAX_COMPONENTS} components, not {self.most_components}")
+            raise ValueError(
+                f"a session sums at most {MAX_COMPONENTS} components, not {self.most_components}: its model's, or those of finer starts"
+            )
         self._check_candidates()
         self._check_privacy()
         self._check_measured()

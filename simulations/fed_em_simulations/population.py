@@ -164,8 +164,8 @@ class Population(Table):
 
 def _with_room_for(schema: ColumnSchema, members: Sequence[TenantRows]) -> ColumnSchema:
     """A schema whose largest counts are no less than any that a site came to."""
-    counted = [np.nanmax(rows, axis=0) for one in members for rows in (one.records.rows, one.held_out) if len(rows)]
-    most = np.max(counted, axis=0)
+    rows = np.concatenate([each for one in members for each in (one.records.rows, one.held_out)])
+    most = np.max(rows, axis=0, initial=0.0, where=~np.isnan(rows))
     return ColumnSchema(
         tuple(
             replace(column, upper=max(column.upper, float(most[place])))

@@ -19,6 +19,7 @@ from fed_em.errors import CallerError, NotEvaluated
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.lbfgs import WARM_UP
 from fed_em.parameters import Parameters
+from fed_em_client import tenant_session
 from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.envelope import unseal
 from fed_em_protocols.errors import NotComputed, SumFailed
@@ -134,6 +135,12 @@ def test_not_too_often_and_never_where_there_is_no_other_point(
     leap = first_leap(run(federation, memory_hub(federation)))
     fail_in.rounds = {leap + 1}
     assert len(told_of(run(federation, memory_hub(federation)))) == 1
+    # A server that goes on and on is told of by the tenant, if not by the session's end.
+    hub = memory_hub(federation)
+    monkeypatch.setattr(tenant_session, "MOST_FORGIVEN", 0)
+    run(federation, hub)
+    blamed = hub.session_of(1)
+    assert blamed is not None and blamed.fault is not None and "component 2" in blamed.fault.message
     said = f"round {leap + 1}: 1 of 3 tenants {SAID}"
     monkeypatch.setattr(federated_total, "MOST_NOT_COMPUTED", 0)
     with pytest.raises(SumFailed, match=said) as too_often:

@@ -168,6 +168,8 @@ class TestLoading:
             ("tls.crt", b"", "tls.crt is no PEM certificate"),
             ("tls.crt", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "tls.crt is no PEM"),
         ],
+        # Keys are drawn anew in each process, and every process must name a test alike.
+        ids=lambda given: given if isinstance(given, str) else "",
     )
     def test_damage_is_named_and_nothing_of_it_shown(
         self, parties: Parties, name: str, content: bytes, complaint: str

@@ -164,6 +164,21 @@ def test_shifted_sites_are_drawn_and_fitted() -> None:
     assert row["failure"] == "" and math.isfinite(float(row["rates_error"] or 0))
 
 
+def test_there_is_room_for_counts_where_a_site_has_none() -> None:
+    few = {"tenants": 8, "rows": 64, "held_out": 2, "truth": {**ALL_KINDS, "poisson": 3}}
+    differ = {"features": {"offset": 2.0}, "missing": {"rate": 0.9}}
+    holed = 0
+    for seed in range(3):
+        tenants = Population.model_validate({**few, "heterogeneity": differ}).draw(seed)
+        assert tenants.schema is not None
+        counts = [one.records.rows[:, -3:] for one in tenants.members]
+        holed += sum(np.isnan(each).all(axis=0).any() for each in counts)
+        drawn = np.concatenate(counts)
+        for k, column in enumerate(tenants.schema.columns[-3:]):
+            assert column.upper >= np.max(drawn[:, k], initial=0.0, where=~np.isnan(drawn[:, k]))
+    assert holed, "no site lacked a column"
+
+
 def test_what_labels_do_not_have_is_refused() -> None:
     with pytest.raises(ValidationError, match="have no scale"):
         population(CLASSES, features={"offset": 1.0, "scale": 0.1})

@@ -184,6 +184,18 @@ def test_what_was_not_evaluated_is_counted_by_where(session: Session) -> None:
     assert found["fed_em_not_evaluated_total{where=proposal}"] == 2
     assert found["fed_em_start_rounds_total"] == 1
     metrics = SessionMetrics(SessionMetricsTable(), {})
+    # Where a tenant could not compute, and the fit goes on, that is told; of several tracks it leaves no gap.
+    with metrics:
+        metrics.session_started(record)
+        metrics.round_opened(first)
+        metrics.noticed(Notice(NoticeKind.NOT_COMPUTED, 5, (), "1 of 3 tenants could not"))
+        metrics.round_opened(one_round(record, iteration=first.iteration + 1))
+    went_on = scraped(metrics.metrics)
+    assert went_on["fed_em_not_evaluated_total{where=proposal}"] == 1
+    assert (
+        "fed_em_not_evaluated_total{where=fit}" not in went_on or went_on["fed_em_not_evaluated_total{where=fit}"] == 0
+    )
+    metrics = SessionMetrics(SessionMetricsTable(), {})
     for error in (NotEvaluated("no number"), CollapsedComponent("singular")):
         with suppress(NotEvaluated), metrics:
             metrics.session_started(record)

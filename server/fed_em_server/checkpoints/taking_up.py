@@ -22,7 +22,13 @@ _TWO_WAYS = (
 )
 
 # Where a session's file says what its description holds, if not in a table of the same name.
-_IN_FIT = frozenset({"starts", "tracks", "standard_errors", "bootstrap"})
+_IN_FIT = {
+    "starts": "starts",
+    "tracks": "tracks",
+    "standard_errors": "standard_errors",
+    "bootstrap": "bootstrap",
+    "final_components": "least_weight or least_distance",
+}
 
 
 def take_up(store: CheckpointStore, plan: SessionPlan, new: bool = False) -> tuple[SessionPlan, SessionCheckpoint]:
@@ -87,7 +93,7 @@ def _changed(kept: KeptPlan, plan: SessionPlan) -> Iterator[str]:
         yield "the roster"
     described = type(plan.description).from_json(sealed.attachment)
     for name in _differing(described.model_dump(), plan.description.model_dump()):
-        yield f"[fit] {name}" if name in _IN_FIT else name
+        yield f"[fit] {_IN_FIT[name]}" if name in _IN_FIT else name
     terms = _differing(asdict(then), asdict(plan.terms))
     yield from (f"[trust] {name}" for name in terms if name not in ("roster", "schema"))
     yield from (f"[fit] {name}" for name in _differing(kept.fit.model_dump(), planned(plan).model_dump()))

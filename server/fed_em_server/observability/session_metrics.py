@@ -13,7 +13,7 @@ from fed_em_client.observability.metric_set import MetricSet
 from fed_em_client.observability.party_costs import PartyCosts
 from fed_em_client.observability.settings import SessionMetricsTable
 from fed_em_protocols.coordinator_state import Notice, NoticeKind
-from fed_em_protocols.errors import SERVER, NotComputed
+from fed_em_protocols.errors import SERVER
 from fed_em_protocols.metric_catalogue import MOST_NAMED_TENANTS, Bound, Side
 from fed_em_protocols.privacy.accounting import Spend, epsilon_of
 from fed_em_protocols.privacy.promise import SAMPLING_SLACK, Privacy
@@ -81,6 +81,7 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
         self._known_until = 0
         self._told = False
         self._iteration: int | None = None
+        self._not_computed = 0
         self._objective: float | None = None
         self._weights: tuple[float, ...] = ()
         self._over = False
@@ -132,6 +133,8 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
             count(self.metrics, notice)
         if notice.kind is NoticeKind.ROUND_STARTED:
             self._started += 1
+        if notice.kind is NoticeKind.NOT_COMPUTED:
+            self._not_computed += 1  # counted with the sum that follows: where none does, the fit has ended
         if notice.kind is NoticeKind.SUMMED:
             self.metrics.set("last_round_timestamp_seconds", self._time_of_day())
         self.metrics.set("tenants_here", self._picture.standings.here)
@@ -172,7 +175,7 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, NotEvaluated) and not isinstance(error, NotComputed):  # which was noticed
+        if isinstance(error, NotEvaluated):
             self.metrics.add("not_evaluated", where="fit")
         if isinstance(error, CollapsedComponent):
             self.metrics.add("collapses")
@@ -205,9 +208,10 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
     def _iterated(self, record: RoundRecord) -> None:
         metrics = self.metrics
         if self._iteration is not None and record.round > self._known_until:
-            # A proposal that could not be evaluated leaves a round, and nothing is told of it.
-            metrics.add("not_evaluated", max(record.iteration - self._iteration - 1, 0), where="proposal")
-        self._iteration = record.iteration
+            # A proposal that could not be evaluated leaves a gap between iterations, or was noticed as a tenant could not; or both.
+            gap = record.iteration - self._iteration - 1
+            metrics.add("not_evaluated", max(gap, self._not_computed), where="proposal")
+        self._iteration, self._not_computed = record.iteration, 0
         if not record.step.is_gone_on_from:
             return
         if record.log_likelihood is not None:
@@ -275,6 +279,5 @@ _COUNTS: Mapping[NoticeKind, Callable[[MetricSet, Notice], None]] = {
     NoticeKind.LATE: lambda metrics, notice: metrics.add("stragglers", 0 if notice.text else len(notice.tenants)),
     NoticeKind.SUMMED: lambda metrics, _: metrics.add("rounds", outcome="opened"),
     NoticeKind.ROUND_FAILED: lambda metrics, _: metrics.add("rounds", outcome="failed"),
-    NoticeKind.NOT_COMPUTED: lambda metrics, _: metrics.add("not_evaluated", where="fit"),
     NoticeKind.FAULT: lambda metrics, _: metrics.add("faults"),
 }
