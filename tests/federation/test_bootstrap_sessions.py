@@ -81,7 +81,8 @@ def test_errors_are_those_of_all_rows_resampled_in_place(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_the_picked_model_is_bootstrapped_as_pooled_rows_are_and_errors_differ_from_key_to_key(tmp_path: Path) -> None:
     tenants = clustered_rows((120, 110, 130))
-    selection = '\n[selection]\ncomponents = [1, 2]\ncovariances = ["diag"]\nmax_iterations = 10\n'
+    # As many components as there are clusters: of fewer, replicates have several optima, and errors long tails.
+    selection = '\n[selection]\ncomponents = [1, 3]\ncovariances = ["diag"]\nmax_iterations = 10\n'
     session = picking_session(selection, fit="tolerance = 1e-6\nmax_iterations = 60\nbootstrap = 30")
     federation = write_small_federation(tmp_path / "f", tenants, session)
     outcome, _ = run(federation)
@@ -90,7 +91,8 @@ def test_the_picked_model_is_bootstrapped_as_pooled_rows_are_and_errors_differ_f
     assert outcome.fitted.errors is not None and pooled.errors is not None
     ours, theirs = outcome.fitted.errors.errors["means"], pooled.errors.errors["means"]
     assert (ours != theirs).all()
-    # The ratio of two estimates from 30 replicates each is off by 0.18: 0.9 on the scale of logarithms is five times that.
+    # The ratio of two estimates from 30 replicates each is off by 0.18: 0.9 on the scale of logarithms is five times that, and of six
+    # numbers one is beyond by chance in 300 000 runs.
     assert np.abs(np.log(ours / theirs)).max() < 0.9
 
 
