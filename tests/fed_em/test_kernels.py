@@ -279,4 +279,10 @@ def test_whatever_compiled_loops_call_is_in_the_name_of_kept_code() -> None:
             r"^from fed_em\.(vector_lanes|lane_functions|compiled_\w+) import", file.read_text(), re.M
         ):
             called.add(f"{found}.py")
+    # Whole numbers are written into the code.
+    for file in Path(fed_em.__path__[0]).glob("compiled_*.py"):
+        for home, names in re.findall(r"^from fed_em\.(\w+) import (.+)$", file.read_text(), re.M):
+            constants = [name for name in names.split(", ") if name.isupper()]
+            if any(isinstance(getattr(importlib.import_module(f"fed_em.{home}"), name), int) for name in constants):
+                called.add(f"{home}.py")
     assert {file.name for file in compilation._SHARED} == called
