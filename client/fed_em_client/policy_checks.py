@@ -38,7 +38,7 @@ def check_description(policy: PolicyTable, description: SessionDescription) -> N
     most = description.most_components
     if policy.components is not None and most > policy.components:
         raise TermsRefused(
-            f"the session sums {most} components{_of_finer_starts(description)}, "
+            f"the session fits {most} components{_of_finer_starts(description)}, "
             f"this tenant's policy says components = {policy.components}",
             remedy=_REMEDY,
             rule=PolicyRule.COMPONENTS,
