@@ -73,6 +73,7 @@ def simulation_page(scenario: Scenario, results: Results) -> str:
             charts=[
                 (chart, chart.note_on(results), Markup(results_chart(results, chart, experiment.keys, number)))
                 for number, chart in enumerate(experiment.charts)
+                if results.keys  # else nothing varies, and the table says all
             ],
             heading=[field_in_words(name) for name in heading],
             n_keys=len(results.keys),

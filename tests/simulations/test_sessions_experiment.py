@@ -287,6 +287,14 @@ def test_own_weights_gain_the_more_the_less_alike_tenants_are() -> None:
         assert gains[1] > 0.3
 
 
+def test_a_scenario_that_sweeps_nothing_has_a_report() -> None:
+    data = {"tenants": 3, "rows": 60, "held_out": 6, "truth": {"components": 1, "columns": 1}}
+    told = {"experiment": "session", "data": data, "model": {"components": 1}, "rounds": 1}
+    scenario = Scenario.model_validate({"title": "One session", "experiment": told})
+    page = simulation_page(scenario, simulate(scenario))
+    assert "One session" in page and "<svg" not in page
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_more_than_ten_thousand_tenants_are_summed_and_their_output_says_how() -> None:
