@@ -58,6 +58,7 @@ _ALIKE = 0.08
 
 
 TotalFor = Callable[[Candidates], Callable[[Parameters], Summed]]
+Summing = Callable[[Sequence[Parameters]], list[Statistics]]
 
 
 @dataclass(frozen=True)
@@ -185,21 +186,23 @@ def best_starts(
     check_whole_number("seed", seed, 0)
     check_whole_number("generations", generations, 0)
     first = FINE_ROUNDS if finer else LLOYD_ROUNDS
-    starts = (_reduced if finer else _clustered)(models, total_for, moments, seed, n_starts, observe)
     summed = _summing(start_candidates(models, n_starts), total_for)
+    if finer:
+        starts = _reduced(models, total_for, moments, seed, n_starts, observe)
+    else:
+        starts = _clustered(models, summed, moments, seed, n_starts, observe, LLOYD_ROUNDS)
     groups = range(0, len(starts), n_starts + 1)
     generators = [np.random.default_rng([seed, _OF_MOVES]) for _ in groups]
     for number in range(first, rounds_of(generations)):
         if number >= ROUNDS and (number - ROUNDS) % GENERATION_ROUNDS == 0:
             apart = zip(groups, generators, strict=True)
             starts = [each for k, own in apart for each in _next_generation(starts[k : k + n_starts + 1], own)]
-        sums = summed([each.parameters for each in starts])
-        starts = [each.climbed(own) for each, own in zip(starts, sums, strict=True)]
+        starts = _climbed(starts, summed)
         observe(StartRound(number + 1, tuple(each.objective for each in starts)))
     return tuple(_best(starts[k : k + n_starts + 1]) for k in groups)
 
 
-def _summing(candidates: Candidates, total_for: TotalFor) -> Callable[[Sequence[Parameters]], list[Statistics]]:
+def _summing(candidates: Candidates, total_for: TotalFor) -> Summing:
     """The statistics of each candidate, given where it is to be evaluated."""
     total = total_for(candidates)
 
@@ -214,21 +217,26 @@ def _summing(candidates: Candidates, total_for: TotalFor) -> Callable[[Sequence[
 
 def _clustered(
     models: Sequence[Mixture],
-    total_for: TotalFor,
+    summed: Summing,
     moments: Parameters,
     seed: int,
     n_starts: int,
     observe: Callable[[StartRound], None],
-    rounds: int = LLOYD_ROUNDS,
+    rounds: int,
 ) -> list[_Candidate]:
     """All starts of all models, after so many rounds of Lloyd's algorithm."""
     starts = [each for model in models for each in _begun(model.with_shared_weights, moments, seed, n_starts, rounds)]
-    summed = _summing(start_candidates(models, n_starts), total_for)
     for number in range(rounds):
         sums = summed([each.first_point for each in starts])
         starts = [each.clustered(number, own) for each, own in zip(starts, sums, strict=True)]
         observe(StartRound(number + 1))
     return starts
+
+
+def _climbed(starts: Sequence[_Candidate], summed: Summing) -> list[_Candidate]:
+    """All starts after a round of EM."""
+    sums = summed([each.parameters for each in starts])
+    return [each.climbed(own) for each, own in zip(starts, sums, strict=True)]
 
 
 def _reduced(
@@ -243,12 +251,10 @@ def _reduced(
     gaussian = [model for model in models if isinstance(model, GaussianMixtureModel)]
     if len(gaussian) < len(models):
         raise CallerError("finer starts are of Gaussian mixtures", remedy="leave finer_starts out of [fit]")
-    n_fine, candidates = _n_fine(n_starts), fine_candidates(gaussian, n_starts)
-    fine = _clustered([_fine(each) for each in gaussian], total_for, moments, seed, n_fine, observe, FINE_LLOYD_ROUNDS)
-    summed = _summing(candidates, total_for)
+    n_fine, summed = _n_fine(n_starts), _summing(fine_candidates(gaussian, n_starts), total_for)
+    fine = _clustered([_fine(each) for each in gaussian], summed, moments, seed, n_fine, observe, FINE_LLOYD_ROUNDS)
     for number in range(FINE_LLOYD_ROUNDS, FINE_ROUNDS):
-        sums = summed([each.parameters for each in fine])
-        fine = [each.climbed(own) for each, own in zip(fine, sums, strict=True)]
+        fine = _climbed(fine, summed)
         observe(StartRound(number + 1))
     generator, starts = np.random.default_rng([seed, _OF_REDUCTIONS]), list[_Candidate]()
     for k, model in enumerate(gaussian):
@@ -292,7 +298,7 @@ def _unlike(starts: Sequence[_Candidate], most: int) -> list[_Candidate]:
 
 
 def _begun(
-    model: Mixture, moments: Parameters, seed: int, n_starts: int, rounds: int = LLOYD_ROUNDS
+    model: Mixture, moments: Parameters, seed: int, n_starts: int, rounds: int
 ) -> list[_Candidate]:
     """All starts of one model, before so many rounds of Lloyd's algorithm."""
     seeds, safe = np.random.SeedSequence(seed).generate_state(n_starts + 1).tolist(), guarded(model, moments)

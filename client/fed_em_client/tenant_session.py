@@ -18,7 +18,7 @@ import numpy as np
 from fed_em.errors import CallerError
 from fed_em_client.tenant_watcher import UNWATCHED, TenantWatcher
 from fed_em_protocols.envelope import Sealed
-from fed_em_protocols.errors import TermsRefused
+from fed_em_protocols.errors import MOST_NOT_COMPUTED, TermsRefused
 from fed_em_protocols.masks import RingVector
 from fed_em_protocols.messages import Close, CloseReason, Mode, RefusalCode
 from fed_em_protocols.policy_rules import PolicyRule
@@ -75,11 +75,6 @@ class SessionLeft(CallerError):
         self.messages = messages
 
 
-# Each tells the server, which chose the parameters, how many tenants cannot compute there. A server that follows the protocol ends the
-# session at the eleventh; at one that does not, the tenant says in the end what it was asked for.
-MOST_FORGIVEN = 10
-
-
 class TenantSession:
     """One tenant process in one session.
 
@@ -99,7 +94,7 @@ class TenantSession:
         watcher: The same.
         closed: How the session ended, once it has.
         fault: Why the statistics that were asked for last could not be computed, if so: a fit may do without them, and go on elsewhere,
-            though not more than `MOST_FORGIVEN` times.
+            though not more than `MOST_NOT_COMPUTED` times.
             The server is not told: whether a row is out of bounds at parameters that the server chose would say something on it. The sum
             tells everybody that some tenant is at fault.
     """
@@ -212,7 +207,7 @@ class TenantSession:
 
     def _forgive(self, asked: Evaluate) -> None:
         """What could not be computed in an earlier round is no matter any more; a base of this round is, and too many of them are."""
-        if not (asked.recall or self._lacks_base) and self._faults <= MOST_FORGIVEN:
+        if not (asked.recall or self._lacks_base) and self._faults <= MOST_NOT_COMPUTED:
             self.fault = None
         self._lacks_base = False
 

@@ -72,5 +72,11 @@ class SumFailed(EnvironmentFault):
     """A round ended without a sum: too few answered, or a share threshold was missed. Nothing was decoded."""
 
 
+# Sums of a session that may come to nothing as a tenant could not compute its statistics, where the fit can do without them. Each tells the
+# server, which chose the parameters, how many tenants cannot compute there: the server ends the session at the next, and if it does not,
+# the tenant says in the end what it was asked for.
+MOST_NOT_COMPUTED = 10
+
+
 class NotComputed(SumFailed, NotEvaluated):
     """A sum in which some tenant could not compute its statistics: it is noise. At other parameters there may be one."""

@@ -16,14 +16,11 @@ from fed_em.statistics import Statistics
 from fed_em_protocols.coordinator_state import SumOpened, SumRequest
 from fed_em_protocols.description import SessionDescription, counts_encoding_of, encoding_of
 from fed_em_protocols.encoding import Encoding
-from fed_em_protocols.errors import NotComputed, SumFailed
+from fed_em_protocols.errors import MOST_NOT_COMPUTED, NotComputed, SumFailed
 from fed_em_protocols.mass_gate import held_components, held_to_bitmap, least_supporters, shortage
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms
 from fed_em_server.repeated_sums import RepeatedSums
-
-# Sums of a session that may come to nothing as a tenant could not compute its statistics, where the fit can do without them.
-MOST_NOT_COMPUTED = 10
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def test_not_too_often_and_never_where_there_is_no_other_point(
     assert len(told_of(run(federation, memory_hub(federation)))) == 1
     # A server that goes on and on is told of by the tenant, if not by the session's end.
     hub = memory_hub(federation)
-    monkeypatch.setattr(tenant_session, "MOST_FORGIVEN", 0)
+    monkeypatch.setattr(tenant_session, "MOST_NOT_COMPUTED", 0)
     run(federation, hub)
     blamed = hub.session_of(1)
     assert blamed is not None and blamed.fault is not None and "component 2" in blamed.fault.message
