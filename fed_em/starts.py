@@ -297,9 +297,7 @@ def _unlike(starts: Sequence[_Candidate], most: int) -> list[_Candidate]:
     return kept
 
 
-def _begun(
-    model: Mixture, moments: Parameters, seed: int, n_starts: int, rounds: int
-) -> list[_Candidate]:
+def _begun(model: Mixture, moments: Parameters, seed: int, n_starts: int, rounds: int) -> list[_Candidate]:
     """All starts of one model, before so many rounds of Lloyd's algorithm."""
     seeds, safe = np.random.SeedSequence(seed).generate_state(n_starts + 1).tolist(), guarded(model, moments)
     split = Split.before(model, rounds)
