@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # What compiled functions call or read that is in another file, or that says how they are compiled.
-_FILES = ("cell_features.py", "compilation.py", "lane_functions.py", "vector_lanes.py")
+_FILES = ("cell_features.py", "compilation.py", "compiled_few_rows.py", "lane_functions.py", "vector_lanes.py")
 _SHARED = tuple(Path(__file__).with_name(name) for name in _FILES)
 
 # Set to 1, no numba is imported.

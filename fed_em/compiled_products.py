@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.compilation import compiled
+from fed_em.compiled_few_rows import add_sums_of_few_rows
 from fed_em.covariance import CovarianceStructure
 from fed_em.feature_map import FeatureMap, feature_factors, write_points
 from fed_em.vector_lanes import LANES, filled_up, load, spread, store, summed
@@ -177,6 +178,8 @@ _add_sums = compiled(_add_sums)
 def add_sums(structure: FeatureMap, points: Vector, responsibilities: Vector, total: Vector) -> None:
     """As `Kernels.add_sums`."""
     factors, n = feature_factors(structure, len(points) - 1), points.shape[1]
+    if add_sums_of_few_rows(points, factors, responsibilities, total):
+        return
     whole = n - n % LANES
     _add_sums(points, factors, whole, responsibilities, total)
     if whole < n:

@@ -22,6 +22,7 @@ import fed_em
 from fed_em import kernels
 from fed_em.compilation import NO_NUMBA_VARIABLE
 from fed_em.covariance import CovarianceStructure
+from fed_em.feature_map import feature_factors, n_features
 from fed_em.kernels import FEWEST_COMPILED_ROWS, NUMPY, Kernels, kernels_for
 from fed_em.row_stream import block_rows
 
@@ -139,6 +140,42 @@ def test_products_with_features_are_equal(
         assert (np.abs(joint - coefficients.T @ features) <= 1e-14 * scale).all()
         scale = np.abs(before) + np.abs(features) @ responsibilities.T
         assert (np.abs(total - before - features @ responsibilities.T) <= 1e-13 * scale).all()
+
+
+@pytest.mark.parametrize("n_columns", [9, 20])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.15, 0.3])
+def test_sums_of_few_rows_keep_the_digits_of_every_component(compiled: Kernels, share: float, n_columns: int) -> None:
+    """Also of one that holds next to nothing; each sum to the rounding of sums of so many terms."""
+    generator, n = np.random.default_rng(1), 501
+    rows, total = generator.normal(size=(n, n_columns)), np.zeros(((1 + n_columns) * (2 + n_columns) // 2, 5))
+    responsibilities = np.where(generator.random((5, n)) < share, 1.0, 1e-12) * generator.random((5, n)) ** 4
+    responsibilities[:4, ::2] *= 1e-60
+    responsibilities *= np.array([1.0, 1e-9, 1e-40, 1e-200, 0.0])[:, np.newaxis]
+    compiled.add_sums("full", prepared_by(compiled, "full", rows, np.zeros(n_columns)), responsibilities, total)
+    features = prepared_by(NUMPY, "full", rows, np.zeros(n_columns))
+    assert (np.abs(total - features @ responsibilities.T) <= 1e-13 * (np.abs(features) @ responsibilities.T)).all()
+
+
+def test_few_rows_are_summed_alone_only_where_that_is_worth_it(compiled: Kernels) -> None:
+    from fed_em.compiled_few_rows import add_sums_of_few_rows
+
+    def takes(n_columns: int, share: float) -> bool:
+        responsibilities = np.where(np.arange(1000) < 1000 * share, 1.0, 1e-40) * np.ones((4, 1))
+        points, total = np.ones((1 + n_columns, 1000)), np.zeros((n_features("full", n_columns), 4))
+        return add_sums_of_few_rows(points, feature_factors("full", n_columns), responsibilities, total)
+
+    assert takes(9, 0.19)
+    assert not takes(9, 0.21)
+    assert not takes(7, 0.19)
+
+
+@pytest.mark.parametrize("share", [np.nan, np.inf])
+def test_a_responsibility_that_is_no_number_is_in_its_sum(compiled: Kernels, share: float) -> None:
+    responsibilities, total = np.full((2, 400), 1e-40), np.zeros((66, 2))
+    responsibilities[:, 7], responsibilities[1, 300] = 1.0, share
+    compiled.add_sums("full", np.ones((11, 400)), responsibilities, total)
+    assert (total[:, 0] == 1.0).all()
+    assert not np.isfinite(total[:, 1]).any()
 
 
 @pytest.mark.parametrize("fault", [np.nan, np.inf, 1e200])
