@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from fed_em_simulations.results import Results
     from fed_em_simulations.scenario import Scenario
 
+# Lines at most that say how far the runs are where there is no terminal for a bar.
+_TOLD = 20
+
 
 def simulate(
     scenario: Annotated[str, typer.Argument(help="A TOML file, or the name of a shipped scenario.")] = "",
@@ -87,6 +90,8 @@ def _with_progress(console: Console, scenario: Scenario, folder: Path, jobs: int
 
         def finished(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
+            if not console.is_terminal and _TOLD * done // total > _TOLD * (done - 1) // total:
+                typer.echo(f"{done} of {total} runs are done", err=True)
 
         return run(scenario, folder, jobs, fresh, finished)
 

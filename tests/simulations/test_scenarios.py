@@ -434,6 +434,7 @@ class TestCommand:
         )
         assert ran.exit_code == 0, ran.output
         assert "increments" in ran.output and (tmp_path / "o" / "report.html").is_file()
+        assert ran.stderr.splitlines() == ["0 of 1 runs are done", "1 of 1 runs are done"]
 
     def test_mistakes_are_told(self, tiny: Path) -> None:
         with pytest.raises(CallerError, match="did you mean 'dropout-quorum'"):
