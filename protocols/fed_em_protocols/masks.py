@@ -2,12 +2,14 @@
 
 Each key masks exactly one vector, with a zero counter block; keys are derived from a secret and the round's context
 (`fed_em_protocols.round_keys`), so a key can never meet two vectors.
+
+A keystream is the cipher's image of the counter blocks 0, 1, 2, … (NIST SP 800-38A, 6.5). All keys count alike: blocks are written once
+for a piece of a vector and encrypted under one key after another, which takes a seventh less than to let the cipher count.
 """
 
 from __future__ import annotations
 
 import functools
-import mmap
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ from typing import Any, cast
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.ciphers.modes import CTR, ECB
 from numpy.typing import NDArray
 
 from fed_em.compilation import compiled, compiler_admitted
@@ -29,26 +31,17 @@ RingVector = NDArray[np.uint64 | np.uint32]
 
 MASK_KEY_BYTES = 16
 _FROM_ZERO = CTR(bytes(16))
+_BLOCK_BYTES = 16
 
-# Keystreams that are added together, and the most of a vector that is masked at a time: so many pieces of keystream and the sum
-# of masks stay in a second-level cache of 512 kB, all but a little. Each call of the cipher costs as much as 4 kB of keystream.
+# Keystreams that are added together, and the most of a vector that is masked at a time: so many pieces of keystream, their counters
+# and the sum of masks stay in a second-level cache of 512 kB. Each call of the cipher costs as much as 4 kB of keystream.
 _TOGETHER = 4
-_PIECE_BYTES = 104 * 1024
+_PIECE_BYTES = 64 * 1024
 # Threads wait for each other between calls: where several work, pieces are longer, and the rooms of all of them take this much.
 _ROOMS_OF_THREADS = 4 * 1024 * 1024
+# Of each thread: the sum, counters and keystreams.
+_ROOMS = 2 + _TOGETHER
 _CACHE_LINE = 64
-# `update_into` asks for room for a last partial block.
-_SPARE_BYTES = 15
-
-
-def _zeros(size: int) -> memoryview:
-    """What the cipher reads: pages that nobody may write are all one page of memory, which leaves the cache to the rest."""
-    if not hasattr(mmap, "MAP_PRIVATE"):
-        return memoryview(bytes(size))
-    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ))
-
-
-_ZEROS = _zeros(_ROOMS_OF_THREADS)
 
 # Rooms of masks that are done, kept for the next ones: the system takes longer to hand out a page than the cipher to fill it.
 _unused: list[NDArray[np.uint8]] = []
@@ -172,11 +165,15 @@ def _add_share(
     """
     with _rooms(step * out.itemsize) as rooms:
         words = rooms.view(out.dtype.newbyteorder("<"))
-        total, keystreams = words[0], words[1:]
-        groups = _groups(signed, rooms[1:], out.dtype)
+        total, keystreams = words[0], words[2:]
+        # Big-endian; of the zeros that rooms begin with only the lowest word changes, as no vector has 2^32 blocks.
+        blocks, lowest = rooms[1].data, rooms[1].view(">u4")[_BLOCK_BYTES // 4 - 1 :: _BLOCK_BYTES // 4]
+        groups = _groups(signed, rooms[2:], out.dtype)
         for start in range(0, len(out), step):
             piece = out[start : start + step]
-            zeros = _ZEROS[: piece.nbytes]
+            first, count = start * out.itemsize // _BLOCK_BYTES, -(-piece.nbytes // _BLOCK_BYTES)
+            lowest[:count] = np.arange(first, first + count, dtype=np.uint32)
+            counted = blocks[: count * _BLOCK_BYTES]
             summed = piece if turn is None else total[: len(piece)]
             if turn is not None:
                 summed[:] = 0
@@ -184,7 +181,7 @@ def _add_share(
                 summed[:] = vector[start : start + step]
             for streams, signs in groups:
                 for update_into, room in streams:
-                    update_into(zeros, room)
+                    update_into(counted, room)
                 if add_four is not None and len(streams) == _TOGETHER:
                     add_four(summed, keystreams, signs)
                 else:
@@ -201,7 +198,7 @@ def _groups(
     signed: Sequence[tuple[bytes, int]], rooms: NDArray[np.uint8], dtype: np.dtype[Any]
 ) -> list[tuple[list[_Stream], RingVector]]:
     """Keystreams that are added together, each with the room that it goes to, and their signs: 0 or -1 in the ring."""
-    into, cipher = [room.data for room in rooms], Cipher(AES(bytes(MASK_KEY_BYTES)), _FROM_ZERO)
+    into, cipher = [room.data for room in rooms], Cipher(AES(bytes(MASK_KEY_BYTES)), ECB())
     streams: list[_Stream] = []
     for k, (key, _) in enumerate(signed):
         cipher.algorithm = AES(key)  # a cipher of its own for each would check its mode again, a third of the time
@@ -212,7 +209,7 @@ def _groups(
 
 def _piece_length(vector: RingVector, workers: int) -> int:
     """Integers a piece: as few pieces as its longest admits, of equal length up to whole cache lines."""
-    most = _PIECE_BYTES if workers == 1 else max(_PIECE_BYTES, _ROOMS_OF_THREADS // ((1 + _TOGETHER) * workers))
+    most = _PIECE_BYTES if workers == 1 else max(_PIECE_BYTES, _ROOMS_OF_THREADS // (_ROOMS * workers))
     pieces = max(1, -(-vector.nbytes // most))
     lines = -(-vector.nbytes // (pieces * _CACHE_LINE))
     return max(1, lines) * _CACHE_LINE // vector.itemsize
@@ -220,12 +217,13 @@ def _piece_length(vector: RingVector, workers: int) -> int:
 
 @contextmanager
 def _rooms(size: int) -> Iterator[NDArray[np.uint8]]:
-    """A buffer for the sum and for each keystream of a group, each of `size` bytes and spare ones at its end; wiped afterwards.
+    """Buffers for the sum, for counters and for each keystream of a group, each of `size` bytes and spare ones; wiped afterwards.
 
-    They begin on cache lines, since additions that straddle lines take a quarter longer, and not at the same place of a page.
+    The cipher fills whole blocks, and asks for room for a last partial one. Buffers begin on cache lines, since additions that straddle
+    lines take a quarter longer, and not at the same place of a page.
     """
-    each = -(-(size + _SPARE_BYTES) // _CACHE_LINE) * _CACHE_LINE + _CACHE_LINE
-    wanted = (1 + _TOGETHER) * each
+    each = -(-(size + 2 * _BLOCK_BYTES) // _CACHE_LINE) * _CACHE_LINE + _CACHE_LINE
+    wanted = _ROOMS * each
     try:
         room = _unused.pop()
     except IndexError:  # asked and taken at once: another thread may take the last between the two
@@ -235,7 +233,7 @@ def _rooms(size: int) -> Iterator[NDArray[np.uint8]]:
         room = room[-room.ctypes.data % _CACHE_LINE :]
     used = room[:wanted]
     try:
-        yield used.reshape(1 + _TOGETHER, each)
+        yield used.reshape(_ROOMS, each)
     finally:
         used[:] = 0
         _unused.append(room)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import ECB
+from cryptography.hazmat.primitives.ciphers.modes import CTR, ECB
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ from fed_em.errors import CallerError
 from fed_em_protocols import masks
 from fed_em_protocols.masks import RingVector, add_masks, mask
 
-PIECE = 13_312  # 64-bit integers a piece, at most
+PIECE = masks._PIECE_BYTES // 8  # 64-bit integers a piece, at most
 LENGTHS = (0, 1, 2, 3, 16, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 5)
 RINGS = (np.uint64, np.uint32)
 Ring = type[np.uint64 | np.uint32]
@@ -67,6 +67,17 @@ def test_every_length_is_a_prefix_of_counter_mode(length: int, ring: Ring) -> No
     found = mask(key, length, ring)
     assert found.dtype == ring
     assert found.astype(f"<u{size}").tobytes() == counter_mode(key, size * length // 16 + 1)[: size * length]
+
+
+@pytest.mark.parametrize("ring", RINGS)
+def test_it_is_the_keystream_of_a_cipher_that_counts(ring: Ring) -> None:
+    """Of the library's own counter mode, far enough for three bytes of the counter, where pieces begin and where they are long."""
+    key, length = bytes(range(16)), 1_100_003 * 8 // np.dtype(ring).itemsize
+    stream = Cipher(AES(key), CTR(bytes(16))).encryptor().update(bytes(length * np.dtype(ring).itemsize))
+    assert mask(key, length, ring).tobytes() == stream
+    twice = np.zeros(length, dtype=ring)
+    add_masks(twice, [key, key], threads=2)
+    assert np.array_equal(twice, 2 * np.frombuffer(stream, dtype=ring))
 
 
 @pytest.mark.parametrize("length", LENGTHS)
