@@ -152,6 +152,21 @@ def test_not_too_often_and_never_where_there_is_no_other_point(
         run(federation, memory_hub(federation))
 
 
+def test_a_session_that_ends_at_a_refused_leap_ends_well_for_everybody(
+    tmp_path: Path, fail_in: SimpleNamespace
+) -> None:
+    last = 2 + WARM_UP + 1
+    federation, _ = three_tenants(tmp_path, 1, f"tolerance = 1e-7\nmax_iterations = {last - 1}")
+    fail_in.rounds = {last}
+    hub = memory_hub(federation)
+    outcome = run(federation, hub)
+    assert told_of(outcome) == [(last, (), f"1 of 3 tenants {SAID}")] and outcome.record.rounds[-1].round == last - 1
+    for index in range(3):
+        session = hub.session_of(index)
+        assert session is not None and session.fault is None and session.closed is not None
+        assert session.closed.attachment, "the model"
+
+
 class AwayAfterwards:
     """A federation of nine, of whom t4 cannot compute its statistics at the first leap, and dies with what it sends instead."""
 
