@@ -80,7 +80,7 @@ def fit_together(
 def sum_of_all(candidates: Candidates, total: Total, runs: Sequence[Run]) -> Summed:
     """The sum at what all of them try; whoever cannot be evaluated there tries something else.
 
-    Where nobody knows whose parameters it was, all that leap go back to EM points, which are known.
+    Where nobody knows whose parameters it was, all that leap go back to EM points, which are known, and all starts but the best are out.
     """
     while True:
         try:
@@ -108,18 +108,29 @@ def _advanced(candidates: Candidates, runs: Sequence[Run], summed: Summed) -> Ro
 class Run:
     """One fit, as far as it has come; it takes sums of its own statistics, and raises as `fed_em.em.steps`.
 
+    Args:
+        model, start, stopping, optimiser: As of `fed_em.em.steps`.
+        instead: Where it waits if it cannot be evaluated at its very start; None where all others end with it.
+
     Attributes:
         parameters: What to evaluate next; once it has ended, the final ones.
-        leaps: Whether these are a proposal that it can do without.
+        leaps: Whether these are a proposal that it can do without, or a start that all others can.
         outcome: None while it runs.
     """
 
-    def __init__(self, model: Model, start: Parameters, stopping: Stopping, optimiser: Optimiser) -> None:
+    def __init__(
+        self,
+        model: Model,
+        start: Parameters,
+        stopping: Stopping,
+        optimiser: Optimiser,
+        instead: Parameters | None = None,
+    ) -> None:
         self._loop = steps(model, start, stopping, self._observe, optimiser=optimiser)
-        self._evaluated: Parameters | None = None
+        self._evaluated = instead
         self._iteration: Iteration | None = None
         self.outcome: Fit | NotEvaluated | None = None
-        self._go_to(next(self._loop))
+        self._go_to(Point(next(self._loop).parameters, leap=instead is not None))
 
     def _go_to(self, point: Point) -> None:
         self.parameters, self.leaps = point.parameters, point.leap

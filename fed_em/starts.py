@@ -11,6 +11,7 @@ k-means++ would have them do. Gaussian columns are in standardised coordinates.
 
 * Finer starts, if asked for, are half as many of twice as many components in the first ten rounds: so many seldom leave a group of records
   without any. They are then reduced (`fed_em.reduction`) to as many starts of the model as there would be otherwise.
+* A candidate that somebody's rows cannot be evaluated at is out (`fed_em.start_sums`), and the others go on.
 * Generations, if asked for, go on looking: the best third of the candidates stay, moves between them (`fed_em.moves`) take the place of
   the others, and all have some more EM rounds. Where no column is Gaussian, candidates climb on as they are.
 
@@ -36,6 +37,7 @@ from fed_em.model import COUNT, LOG_LIKELIHOOD
 from fed_em.moves import moved
 from fed_em.parameters import Parameters
 from fed_em.reduction import reductions
+from fed_em.start_sums import StartSums
 from fed_em.statistics import Statistics
 
 Vector = NDArray[np.float64]
@@ -58,7 +60,6 @@ _ALIKE = 0.08
 
 
 TotalFor = Callable[[Candidates], Callable[[Parameters], Summed]]
-Summing = Callable[[Sequence[Parameters]], list[Statistics]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Start:
     Attributes:
         parameters: Where EM goes on from.
         objectives: Of every candidate in the last EM round, (log-likelihood + log prior) / records of the model that is to be fitted,
-            without the prior of the starts; -inf for one that collapsed. Without generations the last is the split one.
+            without the prior of the starts; -inf for one that collapsed or is out. Without generations the last is the split one.
         others: Where it may go on from too: the candidates that are unlike it and each other, the best first.
     """
 
@@ -99,33 +100,44 @@ class _Candidate:
         guarded: The same under the prior of the starts.
         hard: Whether its first rounds are Lloyd's; else they are EM's.
         parameters: Where it is.
+        wide: What is evaluated in its place where it cannot be.
         split: Of the split start.
         objective: At the parameters of the last EM round.
+        out: Whether it could not be evaluated.
     """
 
     model: Mixture
     guarded: Mixture
     hard: bool
     parameters: Parameters
+    wide: Parameters
     split: Split | None = None
     objective: float = -np.inf
+    out: bool = False
 
     @property
-    def first_point(self) -> Parameters:
-        """Where its statistics are taken in a round of Lloyd's algorithm."""
-        return sharpened(self.model, self.parameters) if self.hard else self.parameters
+    def point(self) -> Parameters | None:
+        """Where its statistics are taken in a round of EM; None if it is out."""
+        return None if self.out else self.parameters
 
-    def clustered(self, number: int, sums: Statistics) -> _Candidate:
+    @property
+    def first_point(self) -> Parameters | None:
+        """The same in a round of Lloyd's algorithm."""
+        return sharpened(self.model, self.parameters) if self.hard and not self.out else self.point
+
+    def clustered(self, number: int, sums: Statistics | None) -> _Candidate:
         """After round `number` of Lloyd's algorithm."""
-        if not self.hard:
+        if sums is None or not self.hard:
             return self.climbed(sums)
         found, split = clustered(self.guarded, sums, self.parameters), self.split
         if split is not None:
             split, found = split.cut(number, sums, found)
         return replace(self, parameters=found, split=split)
 
-    def climbed(self, sums: Statistics) -> _Candidate:
-        """After a round of EM."""
+    def climbed(self, sums: Statistics | None) -> _Candidate:
+        """After a round of EM; out if it has no statistics."""
+        if sums is None:
+            return replace(self, objective=-np.inf, out=True)
         objective = (float(sums[LOG_LIKELIHOOD]) + self.model.log_prior(self.parameters)) / float(sums[COUNT])
         try:
             return replace(self, parameters=self.guarded.m_step(sums, self.parameters), objective=objective)
@@ -186,38 +198,26 @@ def best_starts(
     check_whole_number("seed", seed, 0)
     check_whole_number("generations", generations, 0)
     first = FINE_ROUNDS if finer else LLOYD_ROUNDS
-    summed = _summing(start_candidates(models, n_starts), total_for)
+    candidates = start_candidates(models, n_starts)
+    sums = StartSums(candidates, total_for(candidates), n_starts + 1)
     if finer:
         starts = _reduced(models, total_for, moments, seed, n_starts, observe)
     else:
-        starts = _clustered(models, summed, moments, seed, n_starts, observe, LLOYD_ROUNDS)
+        starts = _clustered(models, sums, moments, seed, n_starts, observe, LLOYD_ROUNDS)
     groups = range(0, len(starts), n_starts + 1)
     generators = [np.random.default_rng([seed, _OF_MOVES]) for _ in groups]
     for number in range(first, rounds_of(generations)):
         if number >= ROUNDS and (number - ROUNDS) % GENERATION_ROUNDS == 0:
             apart = zip(groups, generators, strict=True)
             starts = [each for k, own in apart for each in _next_generation(starts[k : k + n_starts + 1], own)]
-        starts = _climbed(starts, summed)
+        starts = _climbed(starts, sums)
         observe(StartRound(number + 1, tuple(each.objective for each in starts)))
     return tuple(_best(starts[k : k + n_starts + 1]) for k in groups)
 
 
-def _summing(candidates: Candidates, total_for: TotalFor) -> Summing:
-    """The statistics of each candidate, given where it is to be evaluated."""
-    total = total_for(candidates)
-
-    def summed(points: Sequence[Parameters]) -> list[Statistics]:
-        statistics = total(candidates.joined(points)).statistics
-        if float(statistics[COUNT]) <= 0:
-            raise CallerError("a round of starts summed no records at all", remedy="give at least one row")
-        return candidates.statistics_of(statistics)
-
-    return summed
-
-
 def _clustered(
     models: Sequence[Mixture],
-    summed: Summing,
+    sums: StartSums,
     moments: Parameters,
     seed: int,
     n_starts: int,
@@ -227,16 +227,16 @@ def _clustered(
     """All starts of all models, after so many rounds of Lloyd's algorithm."""
     starts = [each for model in models for each in _begun(model.with_shared_weights, moments, seed, n_starts, rounds)]
     for number in range(rounds):
-        sums = summed([each.first_point for each in starts])
-        starts = [each.clustered(number, own) for each, own in zip(starts, sums, strict=True)]
+        summed = sums.at([each.first_point for each in starts], [each.wide for each in starts])
+        starts = [each.clustered(number, own) for each, own in zip(starts, summed, strict=True)]
         observe(StartRound(number + 1))
     return starts
 
 
-def _climbed(starts: Sequence[_Candidate], summed: Summing) -> list[_Candidate]:
+def _climbed(starts: Sequence[_Candidate], sums: StartSums) -> list[_Candidate]:
     """All starts after a round of EM."""
-    sums = summed([each.parameters for each in starts])
-    return [each.climbed(own) for each, own in zip(starts, sums, strict=True)]
+    summed = sums.at([each.point for each in starts], [each.wide for each in starts])
+    return [each.climbed(own) for each, own in zip(starts, summed, strict=True)]
 
 
 def _reduced(
@@ -251,17 +251,20 @@ def _reduced(
     gaussian = [model for model in models if isinstance(model, GaussianMixtureModel)]
     if len(gaussian) < len(models):
         raise CallerError("finer starts are of Gaussian mixtures", remedy="leave finer_starts out of [fit]")
-    n_fine, summed = _n_fine(n_starts), _summing(fine_candidates(gaussian, n_starts), total_for)
-    fine = _clustered([_fine(each) for each in gaussian], summed, moments, seed, n_fine, observe, FINE_LLOYD_ROUNDS)
+    n_fine, candidates = _n_fine(n_starts), fine_candidates(gaussian, n_starts)
+    sums = StartSums(candidates, total_for(candidates), n_fine + 1)
+    fine = _clustered([_fine(each) for each in gaussian], sums, moments, seed, n_fine, observe, FINE_LLOYD_ROUNDS)
     for number in range(FINE_LLOYD_ROUNDS, FINE_ROUNDS):
-        fine = _climbed(fine, summed)
+        fine = _climbed(fine, sums)
         observe(StartRound(number + 1))
     generator, starts = np.random.default_rng([seed, _OF_REDUCTIONS]), list[_Candidate]()
     for k, model in enumerate(gaussian):
-        own = sorted(fine[k * (n_fine + 1) : (k + 1) * (n_fine + 1)], key=lambda one: -one.objective)
+        left = [one for one in fine[k * (n_fine + 1) : (k + 1) * (n_fine + 1)] if not one.out]
+        own = sorted(left, key=lambda one: -one.objective)
         points = _reductions(model, [one.parameters for one in own], n_starts + 1, generator)
         begun = model.with_shared_weights
-        starts += [_Candidate(begun, guarded(begun, moments), True, point) for point in points]
+        safe, wide = guarded(begun, moments), together(begun, moments)
+        starts += [_Candidate(begun, safe, True, point, wide) for point in points]
     return starts
 
 
@@ -287,9 +290,9 @@ def _next_generation(starts: Sequence[_Candidate], generator: np.random.Generato
 
 
 def _unlike(starts: Sequence[_Candidate], most: int) -> list[_Candidate]:
-    """At most so many of one model's candidates, the best first, without those that are like a better one or have collapsed."""
+    """At most so many of one model's candidates, the best first, without those that are like a better one, have collapsed or are out."""
     model, kept = starts[0].model, list[_Candidate]()
-    for each in sorted(starts, key=lambda one: -one.objective):
+    for each in sorted(starts, key=lambda one: (one.out, -one.objective)):
         if len(kept) == most or (kept and not np.isfinite(each.objective)):
             break
         if all(hausdorff_distance(model, each.parameters, one.parameters) > _ALIKE for one in kept):
@@ -302,11 +305,12 @@ def _begun(model: Mixture, moments: Parameters, seed: int, n_starts: int, rounds
     seeds, safe = np.random.SeedSequence(seed).generate_state(n_starts + 1).tolist(), guarded(model, moments)
     split = Split.before(model, rounds)
     points = [drawn(model, moments, each) for each in seeds[:n_starts]]
-    last = drawn(model, moments, seeds[-1]) if split is None else together(model, moments)
+    wide = together(model, moments)
+    last = drawn(model, moments, seeds[-1]) if split is None else wide
     numbers = model.gaussian is not None
     hard = [numbers and (isinstance(model, GaussianMixtureModel) or r % 2 == 0) for r in range(n_starts)]
-    starts = [_Candidate(model, safe, each, point) for each, point in zip(hard, points, strict=True)]
-    return [*starts, _Candidate(model, safe, numbers, last, split)]
+    starts = [_Candidate(model, safe, each, point, wide) for each, point in zip(hard, points, strict=True)]
+    return [*starts, _Candidate(model, safe, numbers, last, wide, split)]
 
 
 def _best(starts: Sequence[_Candidate]) -> Start:

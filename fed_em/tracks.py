@@ -69,11 +69,14 @@ def fit_on_tracks(
         observe: Called with every iteration, before the next one.
 
     Raises:
-        FedEmError: as `fed_em.em.fit`; a track that cannot go on leaves it to the others.
+        FedEmError: as `fed_em.em.fit`; a track that cannot go on, or start elsewhere than at the best, leaves it to the others.
     """
     candidates, iterations = tracks_of(model, len(starts) + 1), list[Iteration]()
     begun = [(starts[0], 0), (starts[0], HEAD_START), *((other, 0) for other in starts[1:])]
-    tracks = [_Track(model, start, stopping, LBFGS(model, head_start=steps)) for start, steps in begun]
+    tracks = [
+        _Track(model, start, stopping, LBFGS(model, head_start=steps), None if start is starts[0] else starts[0])
+        for start, steps in begun
+    ]
     while True:
         summed = sum_of_all(candidates, total, tracks)
         for track, own in zip(tracks, candidates.statistics_of(summed.statistics), strict=True):
@@ -107,8 +110,10 @@ class _Track(Run):
         place, objective: Where it last went on from, or waits; None, and minus infinity, before.
     """
 
-    def __init__(self, model: Model, start: Parameters, stopping: Stopping, optimiser: Optimiser) -> None:
-        super().__init__(model, start, stopping, optimiser)
+    def __init__(
+        self, model: Model, start: Parameters, stopping: Stopping, optimiser: Optimiser, instead: Parameters | None
+    ) -> None:
+        super().__init__(model, start, stopping, optimiser, instead)
         self._model = model
         self.iteration: Iteration | None = None
         self.place: Parameters | None = None

@@ -94,7 +94,7 @@ class TenantSession:
         watcher: The same.
         closed: How the session ended, once it has.
         fault: Why the statistics that were asked for last could not be computed, if so: a fit may do without them, and go on elsewhere,
-            though not more than `MOST_NOT_COMPUTED` times.
+            or end with a model all the same, though not more than `MOST_NOT_COMPUTED` times.
             The server is not told: whether a row is out of bounds at parameters that the server chose would say something on it. The sum
             tells everybody that some tenant is at fault.
     """
@@ -171,6 +171,8 @@ class TenantSession:
             self.closed = step.closed
             # A number that is no reason is none to have finished.
             finished = step.closed.content.reason == CloseReason.FINISHED
+            if finished and step.closed.attachment:
+                self._forgive()
             self.watcher.closed(step.closed.content.session, CloseReason.FINISHED if finished else CloseReason.FAILED)
         return sends
 
@@ -195,7 +197,10 @@ class TenantSession:
             # A base is taken off: minus one there is one more in the sum, whether this round can be computed or not.
             ring = np.negative(fault) if asked.recall else fault
         else:
-            self._forgive(asked)
+            # What could not be computed in an earlier round is no matter any more; a base of this round is.
+            if not (asked.recall or self._lacks_base):
+                self._forgive()
+            self._lacks_base = False
         self.watcher.evaluated(asked.round, self._clock() - began)
         self._require_permit()  # an E-step may take hours
         if asked.recall:
@@ -205,11 +210,10 @@ class TenantSession:
         self.watcher.uploaded(asked.round, self._clock() - began)
         return step
 
-    def _forgive(self, asked: Evaluate) -> None:
-        """What could not be computed in an earlier round is no matter any more; a base of this round is, and too many of them are."""
-        if not (asked.recall or self._lacks_base) and self._faults <= MOST_NOT_COMPUTED:
+    def _forgive(self) -> None:
+        """What could not be computed could be done without; too many of them are told of in the end."""
+        if self._faults <= MOST_NOT_COMPUTED:
             self.fault = None
-        self._lacks_base = False
 
     def _accept(self, description: bytes) -> TenantStep:
         try:

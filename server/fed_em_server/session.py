@@ -272,7 +272,7 @@ class _RecordKeeper:
         self._asked, self._recovered, self._uploaded = (
             frozenset(kept.asked), frozenset(kept.recovered), set(kept.uploaded)
         )  # fmt: skip
-        self._summed, self._bases = kept.summed, kept.bases
+        self._summed, self._in_sum, self._bases = kept.summed, frozenset(kept.in_sum), kept.bases
         self._standings = self._standings.standing(kept.stand, kept.members)
         self._stood = self._stood.standing(kept.stood, kept.members)
         self._known.extend(line.opened for line in lines if line.opened is not None)
@@ -292,6 +292,7 @@ class _RecordKeeper:
             recovered=tuple(sorted(self._recovered)),
             uploaded=tuple(sorted(self._uploaded)),
             summed=self._summed,
+            in_sum=tuple(sorted(self._in_sum)),
             bases=self._bases,
             stand={name: found.value for name, found in self._standings.of.items()},
             stood={name: found.value for name, found in self._stood.of.items()},

@@ -335,17 +335,15 @@ class StartFigures:
     """How many starts of one mixture lead to the best optimum known.
 
     Attributes:
-        seeds, share: Starts by sums, and the share of them where six tracks go on, as in sessions.
-        share_of_one: Where the best of the starts alone goes on.
-        share_of_searches: Where generations of moves come before six tracks.
+        within: Nats a record up to which an optimum is as good as the best.
+        seeds, shares: Starts by sums, and the share of them by how they were searched for and went on.
         seeds_of_others, share_of_others: Starts of scikit-learn.
     """
 
     name: str
+    within: float
     seeds: int
-    share: float
-    share_of_one: float
-    share_of_searches: float
+    shares: dict[str, float]
     seeds_of_others: int
     share_of_others: float
 

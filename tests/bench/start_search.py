@@ -9,29 +9,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fed_em.blas import one_blas_thread
-from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.row_blocks import use_threads
-from fed_em.starts import rounds_of
 from tests.bench.hard_mixtures import SEPARATED, HardMixture
-from tests.bench.optimiser_rounds import AS_GOOD, end_of, end_on_tracks, guarded_model, starts_of
+from tests.bench.optimiser_rounds import AS_GOOD, SEARCHES, Search, ends_of, guarded_model
 
-
-class Search(NamedTuple):
-    """How many starts are drawn, how many generations follow, on how many tracks the fit is then, and whether the starts are finer."""
-
-    n_starts: int
-    generations: int
-    tracks: tuple[int, ...]
-    finer: bool = False
-
-
-SEARCHES = (Search(20, 0, (1, 6)), Search(20, 0, (6,), finer=True), Search(20, 4, (1, 6)), Search(62, 4, (6,)))
+# Of the bench, and longer ones.
+SEARCHED = (*SEARCHES, Search(62, 4))
 COMPONENTS = (8, 10, 12)
 SEEDS = 3
 
@@ -43,9 +30,9 @@ def main(seeds: Sequence[int]) -> None:
         for seed in seeds:
             mixture = HardMixture(components, 2, SEPARATED, rows=200, seed=100 * (place + 1) + seed)
             rows, model, ends = mixture.sample(), guarded_model(mixture), dict[str, list[float]]()
-            for search in SEARCHES:
+            for search in SEARCHED:
                 for each in range(SEEDS):
-                    for name, end in _ends(model, rows, each, search):
+                    for name, end in ends_of(model, rows, each, search):
                         ends.setdefault(name, []).append(end)
             best = max(max(own) for own in ends.values())
             for name, own in ends.items():
@@ -55,18 +42,6 @@ def main(seeds: Sequence[int]) -> None:
     for name, own in gaps.items():
         share, mean = np.mean(np.array(own) <= AS_GOOD), 1e3 * np.mean(own)
         print(f"{name}: share {share:.2f} of {len(own)}, mean gap {mean:.2f}·10⁻³ nats")
-
-
-def _ends(model: GaussianMixtureModel, rows: NDArray[np.float64], seed: int, search: Search) -> list[tuple[str, float]]:
-    start = starts_of(model, rows, seed, search.n_starts, search.generations, search.finer)
-    rounds = f"{search.n_starts} {'finer ' * search.finer}starts, {search.generations} generations, {rounds_of(search.generations)} rounds"
-    return [
-        (
-            f"{rounds}, {n} track{'s' * (n > 1)}",
-            end_of(model, rows, start.parameters) if n == 1 else end_on_tracks(model, rows, start, n),
-        )
-        for n in search.tracks
-    ]
 
 
 if __name__ == "__main__":

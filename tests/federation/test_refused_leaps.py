@@ -19,6 +19,7 @@ from fed_em.errors import CallerError, NotEvaluated
 from fed_em.gaussian_mixture import GaussianMixtureModel
 from fed_em.lbfgs import WARM_UP
 from fed_em.parameters import Parameters
+from fed_em.starts import EM_ROUNDS, GENERATION_ROUNDS, LLOYD_ROUNDS, ROUNDS, rounds_of
 from fed_em_client import tenant_session
 from fed_em_client.rows_work import RowsWork
 from fed_em_protocols.envelope import unseal
@@ -149,6 +150,49 @@ def test_not_too_often_and_never_where_there_is_no_other_point(
     monkeypatch.setattr(federated_total, "MOST_NOT_COMPUTED", 10)
     fail_in.rounds = {leap}
     with pytest.raises(NotComputed, match=f"round {leap}: 1 of 3"):  # an EM point
+        run(federation, memory_hub(federation))
+
+
+def test_a_session_that_ends_at_a_refused_leap_ends_well_for_everybody(
+    tmp_path: Path, fail_in: SimpleNamespace
+) -> None:
+    last = 2 + WARM_UP + 1
+    federation, _ = three_tenants(tmp_path, 1, f"tolerance = 1e-7\nmax_iterations = {last - 1}")
+    fail_in.rounds = {last}
+    hub = memory_hub(federation)
+    outcome = run(federation, hub)
+    assert told_of(outcome) == [(last, (), f"1 of 3 tenants {SAID}")] and outcome.record.rounds[-1].round == last - 1
+    for index in range(3):
+        session = hub.session_of(index)
+        assert session is not None and session.fault is None and session.closed is not None
+        assert session.closed.attachment, "the model"
+
+
+@pytest.mark.slow
+def test_starts_and_moves_that_somebody_cannot_compute_are_out_and_the_others_go_on(
+    tmp_path: Path, fail_in: SimpleNamespace
+) -> None:
+    session = session_toml(OVERLAPPING, f"{FIT}\nstarts = 4\ngenerations = 1", optimiser="lbfgs", start="")
+    federation = write_small_federation(tmp_path / "f", clustered_rows((60, 50, 70)), session)
+    lloyd, move = 4, 1 + ROUNDS + 2  # behind the moments, and behind a round that was taken again
+    fail_in.rounds = {lloyd, move, move + 1}
+    store, hub = MemoryTranscript(), memory_hub(federation)
+    outcome = run_session(open_server(federation.server).plan("memory"), hub, SilentWatcher(), store=store)
+    said = f"1 of 3 tenants {SAID}"
+    assert told_of(outcome) == [(number, (), said) for number in (lloyd, move, move + 1)]
+    seen = outcome.record.start_rounds
+    assert [each.start for each in seen] == list(range(1, rounds_of(1) + 1))
+    left = [[each is not None for each in opened.candidates] for opened in seen[LLOYD_ROUNDS:]]
+    assert left == [[True, False] * 2 + [True]] * EM_ROUNDS + [[False, True] * 2 + [False]] * GENERATION_ROUNDS
+    assert outcome.result.fit.converged
+    for index in range(3):
+        ended = hub.session_of(index)
+        assert ended is not None and ended.fault is None
+    found = verify(store.files, federation.roster, {})
+    assert found.passed, [check for check in found.checks if check.verdict is Verdict.FAILED]
+    # Nobody looks for it for ever.
+    fail_in.rounds = set(range(lloyd, lloyd + 7))
+    with pytest.raises(NotComputed, match=f"round {lloyd}: {said}"):
         run(federation, memory_hub(federation))
 
 

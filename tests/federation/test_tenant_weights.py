@@ -180,6 +180,29 @@ def assert_compared_at_home(federation: FederationFolder, states: Path) -> None:
         compare_weights(tenant, [path])
 
 
+@pytest.mark.slow
+def test_what_the_documentation_shows_is_what_comes_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the session that docs/federation.md describes; there it ran as four processes."""
+    names = ("north", "south", "east")
+    rows, fresh = clustered_rows((600, 500, 700)).values(), clustered_rows((400, 400, 400), seed=1).values()
+    session = session_toml(MODEL.format("full").replace("mixing_records = 1.5\n", ""), start="starts = 4")
+    federation = write_small_federation(tmp_path / "f", dict(zip(names, rows, strict=True)), session)
+    hub = memory_hub(federation)
+    run(federation, hub)
+    told = list[str]()
+    for index, (name, table) in enumerate(zip(names, fresh, strict=True)):
+        ended, tenant = hub.session_of(index), federation.tenant(name)
+        assert ended is not None
+        work = open_tenant(tenant).work()
+        work.prepare(federation.server.description.to_json(), 0)
+        keep_model(ended, work, tenant.state / MODEL_FOLDER)
+        np.save(tmp_path / f"{name}.npy", table)
+    for name, of in (("north", "north"), ("south", "south"), ("north", "east")):
+        told.append(f"{name}: {compare_weights(federation.tenant(name), [tmp_path / f'{of}.npy']).in_words}")
+    page = (Path(__file__).parents[2] / "docs" / "federation.md").read_text(encoding="utf-8")
+    assert [line for line in page.splitlines() if " nats a row at this tenant's own weights" in line] == told
+
+
 def test_a_stream_has_none(tmp_path: Path) -> None:
     (tmp_path / "session.toml").write_text(session_toml(MODEL.format("full") + STREAM, "max_iterations = 3"))
     with pytest.raises(CallerError, match="need all of its rows in every round"):

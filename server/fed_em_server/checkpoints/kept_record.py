@@ -28,6 +28,8 @@ class KeptRecord(Table):
     recovered: tuple[str, ...] = ()
     uploaded: tuple[str, ...] = ()
     summed: tuple[int, ...] = ()
+    in_sum: tuple[str, ...] = ()
+    """Whose statistics are in the last opened sum."""
     bases: tuple[Annotated[int, Field(ge=0)], ...] = ()
     stand: dict[str, str] = Field(default_factory=dict)
     stood: dict[str, str] = Field(default_factory=dict)
