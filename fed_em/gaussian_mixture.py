@@ -311,17 +311,18 @@ class GaussianMixtureModel:
     def _e_steps(self, points: Sequence[Parameters], rows: Rows | Records, layout: Layout | None) -> list[Statistics]:
         records, n = self._checked(rows).of_positive_weight(), len(points)
         together, parameters = self._side_by_side(points) if n > 1 else (self, points[0])
-        sums = replace(together._e_step(parameters, records), n_mixtures=n).sums(records)
-        incomplete = records[sums.incomplete]
-        if len(incomplete) and not self.missing:
+        sums = together._e_step(parameters, records, n).sums(records)
+        incomplete = records[sums.incomplete] if len(sums.incomplete) else None
+        if incomplete is not None and not self.missing:
             raise _not_finite()
         # Each one's weights are an n-th of its own.
-        complete_weight = records.total_weight - incomplete.total_weight
-        log_likelihoods, features = sums.log_likelihoods + complete_weight * math.log(n), np.split(sums.features, n)
+        complete_weight = records.total_weight - (0.0 if incomplete is None else incomplete.total_weight)
+        log_likelihoods = sums.log_likelihoods + complete_weight * math.log(n)
+        features = sums.features.reshape(n, self.n_components, -1)
         found = []
         for at, own, log_likelihood, entropy in zip(points, features, log_likelihoods, sums.entropies, strict=True):
             parts = self._of_complete_rows(own, log_likelihood, entropy)
-            if len(incomplete):
+            if incomplete is not None:
                 with one_blas_thread(), np.errstate(all="ignore"):
                     others = expected_sums(self._components(at), at["weights"], incomplete)
                 parts = {name: part + others[name] for name, part in parts.items()}
@@ -556,9 +557,9 @@ class GaussianMixtureModel:
             raise _no_density(records.rows)
         return log_densities, responsibilities
 
-    def _e_step(self, parameters: Parameters, records: Records) -> GaussianEStep:
+    def _e_step(self, parameters: Parameters, records: Records, n_mixtures: int = 1) -> GaussianEStep:
         densities = GaussianDensities.of(parameters, self.whitening(parameters))
-        return GaussianEStep(self.covariance, densities, kernels_for(*records.rows.shape))
+        return GaussianEStep(self.covariance, densities, kernels_for(*records.rows.shape), n_mixtures)
 
     def sample(self, parameters: Parameters, n: int, generator: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
         """`n` independent rows `(n, D)` and the component `(n,)` that each was drawn from."""

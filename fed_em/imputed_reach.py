@@ -67,6 +67,8 @@ def records_beyond_reach(
             np.maximum(beyond, records_beyond_reach(one, at, records, column_bounds, own), out=beyond)
         return beyond
     places = _gaussian_places(model)
+    if not len(places):
+        return beyond
     incomplete = np.flatnonzero(np.isnan(records.rows[:, places]).any(axis=1))
     if not len(incomplete):
         return beyond

@@ -40,7 +40,7 @@ class Statistics:
     @classmethod
     def of(cls, layout: Layout, parts: Mapping[str, NDArray[np.float64] | float]) -> Statistics:
         """Lay named arrays end to end. Every block of the layout must be given, in its shape."""
-        if set(parts) != set(layout.offsets):
+        if parts.keys() != layout.offsets.keys():
             raise CallerError(f"statistics {sorted(parts)} do not match the layout {sorted(layout.offsets)}")
         vector = np.empty(layout.size)
         for block in layout:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from fed_em_protocols.envelope import Sealed, restored
+import numpy as np
+
+from fed_em_protocols.envelope import Sealed, restored, signed_digests
 from fed_em_protocols.errors import SERVER, BadSignature, MalformedMessage, OutOfTurn, PeerFault
 from fed_em_protocols.graph import without_weakly_tied
-from fed_em_protocols.hashing import DIGEST_BYTES, NO_BYTES_DIGEST, digest
+from fed_em_protocols.hashing import DIGEST_BYTES, NO_BYTES_DIGEST, digest, digests_of_rows
 from fed_em_protocols.keys import SIGNATURE_BYTES, verifies
 from fed_em_protocols.members import from_bitmap
-from fed_em_protocols.merkle import leaf_hash, root
+from fed_em_protocols.merkle import leaf_hashes, root
 from fed_em_protocols.messages import Certificate, Endorsement, Header, Upload
 from fed_em_protocols.roster import Roster
 from fed_em_protocols.terms import SessionTerms, guarded_units, whole_units
@@ -33,11 +35,10 @@ def upload_evidence(upload: Sealed[Upload]) -> bytes:
 
 def survivors_root(survivors: Iterable[int], evidence: bytes) -> bytes:
     """Merkle root over (i, H(y_i), signature) of each survivor, ascending; `NO_ROOT` for nobody."""
-    leaves = [
-        leaf_hash(digest("upload", index, evidence[place * EVIDENCE_BYTES : (place + 1) * EVIDENCE_BYTES]))
-        for place, index in enumerate(sorted(survivors))
-    ]
-    return root(leaves) if leaves else NO_ROOT
+    places = np.array(sorted(survivors), dtype="<u8").tobytes()
+    if not places:
+        return NO_ROOT
+    return root(leaf_hashes(digests_of_rows("upload", (), ((places, 8), (evidence, EVIDENCE_BYTES)))))
 
 
 def require_uploads(
@@ -49,10 +50,10 @@ def require_uploads(
         PeerFault: the server shows an upload that its tenant did not sign.
     """
     content = Upload(header.content.session, header.content.round, header.digest)
-    for place, index in enumerate(sorted(survivors)):
-        one = evidence[place * EVIDENCE_BYTES : (place + 1) * EVIDENCE_BYTES]
-        upload = restored(content, one[:DIGEST_BYTES], one[DIGEST_BYTES:])
-        if not verifies(setup.window_key(index), upload.signature, upload.digest):
+    shown = [evidence[start : start + EVIDENCE_BYTES] for start in range(0, len(evidence), EVIDENCE_BYTES)]
+    signed = signed_digests(content, b"".join(one[:DIGEST_BYTES] for one in shown))
+    for index, one, message in zip(sorted(survivors), shown, signed, strict=True):
+        if not verifies(setup.window_key(index), one[DIGEST_BYTES:], message):
             raise PeerFault(
                 SERVER,
                 f"counts '{roster.tenants[index].name}' as a survivor of round {header.content.round} without its upload",
@@ -150,6 +151,8 @@ def require_certified(
             f"shows {len(endorsers)} endorsements of round {content.round}, a certificate needs {quorum}",
             proves="the witnesses did not agree to open this set; nothing was released",
         )
+    if not endorsers:
+        return  # the server is trusted, and its own signature is the certificate
     signed = restored(statement_of(content), NO_BYTES_DIGEST, b"").digest
     for index, signature in zip(endorsers, content.signatures, strict=True):
         if not verifies(keys.window_key(index), signature, signed):

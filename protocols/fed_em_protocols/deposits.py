@@ -9,8 +9,8 @@ wrong names the dealer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from fed_em_protocols.boxes import TAG_BYTES, Route
 from fed_em_protocols.envelope import Sealed
@@ -20,7 +20,6 @@ from fed_em_protocols.keys import KEY_BYTES, derive
 from fed_em_protocols.masks import MASK_KEY_BYTES, keystream
 from fed_em_protocols.merkle import includes, inclusion_path, leaf_hash, leaf_hashes, root
 from fed_em_protocols.messages import SALT_BYTES, Deposit, ReleasedShare, SharedSecret
-from fed_em_protocols.records import replace
 from fed_em_protocols.shamir import SHARE_BYTES, split_many
 from fed_em_protocols.window import Randomness, WindowSecrets, WindowSetUp
 
@@ -32,8 +31,7 @@ def box_bytes(setup: WindowSetUp) -> int:
     return KEY_BYTES + setup.rounds * _ROUND_BYTES + TAG_BYTES
 
 
-@dataclass(frozen=True)
-class HeldShares:
+class HeldShares(NamedTuple):
     """One dealer's shares at one holder: by round, those still held; and the hashes of all of them.
 
     Attributes:
@@ -57,7 +55,7 @@ class HeldShares:
     def from_round(self, round_number: int) -> HeldShares:
         """The same without the shares of earlier rounds."""
         passed = (round_number - self.first_round) * _ROUND_BYTES
-        return replace(self, first_round=round_number, shares=self.shares[passed:])
+        return HeldShares(self.dealer, self.holder, self.salt_seed, round_number, self.shares[passed:], self.leaves)
 
     def share(self, round_number: int, secret: SharedSecret) -> bytes:
         """The share of one secret of a round that is still held."""

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 
 from fed_em_protocols import messages
 from fed_em_protocols.errors import BadSignature, MalformedMessage
-from fed_em_protocols.hashing import digest
+from fed_em_protocols.hashing import DIGEST_BYTES, digest, digests_of_rows
 from fed_em_protocols.keys import SIGNATURE_BYTES, SigningKey, verifies
 from fed_em_protocols.limits import MAX_MESSAGE_BYTES, PROTOCOL_VERSION
 from fed_em_protocols.messages import BULKY, KINDS, Payload, Quoted, Upload
@@ -133,6 +133,17 @@ def restored(content: P, attachment_digest: bytes, signature: bytes) -> Sealed[P
     """A signed message from its content: for kinds whose senders must use the one deterministic serialisation."""
     payload = bytes(_to_protobuf(content).SerializeToString(deterministic=True))
     return Sealed(content, payload, attachment_digest, signature)
+
+
+def signed_digests(content: Payload, attachment_digests: bytes) -> list[bytes]:
+    """What each of many senders of the same content signed, in less time than by `restored`.
+
+    Args:
+        content: Of a kind as of `restored`.
+        attachment_digests: SHA-256 of each one's attachment, end to end.
+    """
+    payload = bytes(_to_protobuf(content).SerializeToString(deterministic=True))
+    return digests_of_rows("message", (KINDS[type(content)], payload), ((attachment_digests, DIGEST_BYTES),))
 
 
 def unseal(data: bytes, sender: str) -> Sealed[Payload]:

@@ -117,11 +117,11 @@ def add_masks(
             done.result()
 
 
-def _add_each(total: RingVector, streams: RingVector, signs: RingVector) -> None:
-    """Add the head of each row of `streams`, as long as `total`, to it; subtract it where its sign is -1 in the ring."""
-    for stream, sign in zip(streams, signs, strict=False):
+def _add_each(total: RingVector, streams: Sequence[RingVector], signs: RingVector) -> None:
+    """Add as many of `streams` as there are signs to `total`, which is as long; subtract those whose sign is -1 in the ring."""
+    for stream, sign in zip(streams, signs.tolist(), strict=False):
         combine = np.subtract if sign else np.add
-        combine(total, stream[: len(total)], out=total)
+        combine(total, stream, out=total)
 
 
 _AddFour = Callable[[RingVector, RingVector, RingVector], None]
@@ -174,6 +174,7 @@ def _add_share(
             first, count = start * out.itemsize // _BLOCK_BYTES, -(-piece.nbytes // _BLOCK_BYTES)
             lowest[:count] = np.arange(first, first + count, dtype=np.uint32)
             counted = blocks[: count * _BLOCK_BYTES]
+            heads = [stream[: len(piece)] for stream in keystreams]
             summed = piece if turn is None else total[: len(piece)]
             if turn is not None:
                 summed[:] = 0
@@ -185,7 +186,7 @@ def _add_share(
                 if add_four is not None and len(streams) == _TOGETHER:
                     add_four(summed, keystreams, signs)
                 else:
-                    _add_each(summed, keystreams, signs)
+                    _add_each(summed, heads, signs)
             if turn is not None:
                 with turn:
                     np.add(piece, summed, out=piece)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -76,8 +77,7 @@ def self_mask_key(self_seed: bytes, context: bytes) -> bytes:
     return derive("self", self_seed, MASK_KEY_BYTES, context)
 
 
-@dataclass(frozen=True)
-class PairSecret:
+class PairSecret(NamedTuple):
     """What two tenants share in one round before its header is known: it gives the key of their mask in any context.
 
     As secret as a_t: whoever keeps some for later rounds forgets each of them with the keys of its round.

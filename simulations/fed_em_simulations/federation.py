@@ -397,7 +397,8 @@ class _Run:
             # Workers are forks: what is counted and shared here would be so twice there.
             host = self._host(stack)
             stack.enter_context(few_collections())
-            stack.enter_context(shared_reading())
+            if self._federation.workers == 1:  # a server that plays no tenant is sent nothing twice
+                stack.enter_context(shared_reading())
             stack.enter_context(counted_work())
             stack.enter_context(measured(self._server))
             prices = self._federation.costs.of_federation(self._plan.roster.n, self._federation.seed)

@@ -11,7 +11,7 @@ import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Protocol
 
 from fed_em.errors import FedEmError
@@ -22,7 +22,7 @@ from fed_em_simulations.tenant_host import Answer, LocalTenants, TenantHost
 from fed_em_simulations.work import Measure, Work
 
 
-class Direction(Enum):
+class Direction(StrEnum):  # several tables are looked up by it at each message: text is hashed once
     """Which way a message goes."""
 
     TO_TENANT = "to-tenant"
@@ -187,6 +187,7 @@ class MemoryHub:
         self._died = False
         self._serving = serving
         self._served = serving()
+        self._charged = self._prices.of_server(self._served)
         self._done = Measure()
         # What happens, by time, number and place: what follows from an answer has the number of what was asked, so that it is the same
         # whenever the answer is taken in.
@@ -385,8 +386,8 @@ class MemoryHub:
     def _charge_server(self) -> None:
         done = self._serving()
         if done is not self._served and done != self._served:
-            before, self._served = self._served, done
-            self.busy(self._prices.of_server(done) - self._prices.of_server(before))
+            before, self._served, self._charged = self._charged, done, self._prices.of_server(done)
+            self.busy(self._charged - before)
 
     def _dial(self, tenant: int, after: float) -> None:
         link = self._tenants[tenant].link

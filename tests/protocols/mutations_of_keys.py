@@ -126,8 +126,8 @@ BREAKS_OF_OTHER_SYSTEMS = [
     Mutation(
         "masks added in floating point",
         masks._add_each,
-        "combine(total, stream[: len(total)], out=total)",
-        "total[:] = combine(total.astype(np.float64), stream[: len(total)].astype(np.float64)) % 2.0**64",
+        "combine(total, stream, out=total)",
+        "total[:] = combine(total.astype(np.float64), stream.astype(np.float64)) % 2.0**64",
         (test_of(test_masks.test_masks_cancel, 16_385), one_round),
     ),
     Mutation(
@@ -348,8 +348,8 @@ PRIMITIVES = [
     Mutation(
         "shares of past rounds are kept",
         method(deposits.HeldShares, "from_round"),
-        "shares=self.shares[passed:]",
-        "shares=self.shares",
+        "self.shares[passed:]",
+        "self.shares",
         (test_of(test_secrecy.test_after_the_next_header_nothing_of_the_last_round_is_left),),
     ),
     Mutation(
