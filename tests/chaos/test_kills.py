@@ -12,7 +12,7 @@ from steps import SERVER_STEPS, TENANT_LAST_STEPS, TENANT_STEPS
 
 from fed_em_protocols.errors import SERVER
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("chaos of kills")]
 
 
 def a_server_killed_at_every_step_comes_to_the_same_model(folder: Path) -> None:
