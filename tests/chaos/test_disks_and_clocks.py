@@ -11,7 +11,7 @@ from oracle import CONVERGING, STEADY, assert_clear, assert_it_ended_right, fede
 
 from fed_em_protocols.errors import SERVER
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("chaos of disks and clocks")]
 
 # Where a server's disk is full from, and the file that its message names.
 SERVERS_DISK = (

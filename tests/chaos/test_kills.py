@@ -12,7 +12,7 @@ from steps import SERVER_STEPS, TENANT_LAST_STEPS, TENANT_STEPS
 
 from fed_em_protocols.errors import SERVER
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("chaos of kills")]
 
 
 def a_server_killed_at_every_step_comes_to_the_same_model(folder: Path) -> None:
@@ -37,7 +37,9 @@ def tenants_killed_at_the_end_say_where_the_model_is(folder: Path) -> None:
     struck = dict(zip(("t0", "t1", "t2"), TENANT_LAST_STEPS, strict=True))
     account = Chaos(federation, {name: kills([step]) for name, step in struck.items()}, patience=3).run(800)
     for name in struck:
-        assert [life.status for life in account.lives_of(name)] == [KILLED, STOPPED]
+        # On a busy machine it may end while the server is still at its report, and is started, and ends, again.
+        first, *others = [life.status for life in account.lives_of(name)]
+        assert first == KILLED and set(others) == {STOPPED}, account.told()
         assert_clear(account.last(name).said, "no link to the server", "its operator has the model")
     assert_it_ended_right(federation, account, STEADY, without=tuple(struck))
 

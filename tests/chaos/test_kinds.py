@@ -15,7 +15,7 @@ from session_kinds import DEFAULT, GATED, PLAIN, PRIVATE, SEMI_HONEST, in_databa
 from fed_em.starts import ROUNDS
 from fed_em_protocols.errors import SERVER
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("chaos of kinds")]
 
 # Each life comes a step farther into rounds that tenants have paid for. The last is over, and lacks its report.
 PAID = (

@@ -20,7 +20,7 @@ from fed_em_protocols.party import TLS_CERTIFICATE, TLS_KEY, party_of
 from fed_em_server.record import Participation
 from fed_em_simulations.federation_folder import FederationFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("chaos of links")]
 
 
 # Until a certificate expires: long enough for all to be linked, on a busy machine too.

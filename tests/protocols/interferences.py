@@ -66,6 +66,10 @@ class Watch:
         self._in_order.append((kind, passing))
         return self.inner(passing)
 
+    def everything(self) -> list[Passing]:
+        """All that passed, in order."""
+        return [passing for _, passing in self._in_order]
+
     def passed(self, kind: type[P]) -> list[tuple[int, Sealed[P]]]:
         """All messages of a kind, in order, each with the tenant that it came from or went to."""
         found = self._passed.get(kind, [])

@@ -65,7 +65,7 @@ from tests.protocols.mutants import Mutation, Red, method, test_of
 
 SERVER_TRUSTED, NO_SERVER_TRUSTED = Trust.SEMI_HONEST, Trust.MALICIOUS_SERVER
 an_upload = next(content for content in EXAMPLES if isinstance(content, Upload))
-one_round = test_of(test_dropout.check, [test_dropout.NEVER] * 3, 0)
+one_round = test_of(test_dropout.run, [test_dropout.NEVER] * 3, test_dropout.Setting(3, 0, Trust.MALICIOUS_SERVER, 0))
 own_signature = test_lies.test_every_message_must_carry_its_tenants_own_signature
 certificate_of_round_1 = test_of(test_certificates.test_a_round_opens_under_its_certificate, NO_SERVER_TRUSTED)
 

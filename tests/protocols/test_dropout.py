@@ -11,12 +11,13 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fed_em_protocols.coordinator_state import NoticeKind
+from fed_em_protocols.coordinator_state import NoticeKind, SumOpened
 from fed_em_protocols.errors import SumFailed
 from fed_em_protocols.members import from_bitmap
 from fed_em_protocols.messages import (
@@ -70,25 +71,82 @@ UPLOADING = {(TO_TENANT, Header), (TO_SERVER, Upload)}
 LONGEST = 3 * (8.0 + 2 * 3 * 2.0 + 1.0 + 3.0 + 3 * 1.0)
 
 MALICIOUS, SEMI_HONEST = Trust.MALICIOUS_SERVER, Trust.SEMI_HONEST
+# In one worker, which checks each session once.
+three_tenants = pytest.mark.xdist_group("three tenants that die")
 both_trusts = pytest.mark.parametrize("trust", list(Trust), ids=lambda trust: trust.label)
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What a session is a function of, besides who dies where."""
+
+    n: int
+    colluders: int
+    trust: Trust
+    blocks: int
+
+
+@dataclass(frozen=True)
+class Deaths:
+    """Who dies where in a session, those alone that came to it, and every step that anybody passed alive."""
+
+    died: frozenset[tuple[int, Place]]
+    passed: frozenset[tuple[int, Place]]
+
+
+# A death at a step that never comes is none: the session is, byte for byte, that of those deaths that came. Each is run once.
+_CHECKED: dict[tuple[Setting, frozenset[tuple[int, Place]]], Deaths] = {}
+
+
 def check(deaths: Sequence[Step], colluders: int, trust: Trust = MALICIOUS, blocks: int = 0) -> None:
-    """One federation in which tenant i dies at `deaths[i]`."""
+    """One federation in which tenant i dies at `deaths[i]`; if it is not one that was checked before."""
+    setting = Setting(len(deaths), colluders, trust, blocks)
+    if checked_before(deaths, setting) is None:
+        came = run(deaths, setting)[0]
+        _CHECKED[setting, came.died] = came
+
+
+def checked_before(deaths: Sequence[Step], setting: Setting) -> Deaths | None:
+    """The deaths of a checked session of which this one can differ in nothing: all came, and the others' steps never did."""
+    meant = [(index, death) for index, death in enumerate(deaths) if death is not NEVER]
+    for count in range(len(meant) + 1):
+        for some in itertools.combinations(meant, count):
+            came = _CHECKED.get((setting, frozenset(some)))
+            if came is not None and came.passed.isdisjoint(meant):
+                return came
+    return None
+
+
+def run(deaths: Sequence[Step], setting: Setting) -> tuple[Deaths, Watch]:
+    """A federation whose outcome is what its deaths allow; and all that passed."""
+    died, passed = set[tuple[int, Place]](), set[tuple[int, Place]]()
 
     def interfere(passing: Passing) -> Fate:
-        death = deaths[passing.tenant]
-        dies = death is not None and passing.direction is death[0] and kind_of(passing.data) is death[1]
+        step = (passing.direction, kind_of(passing.data))
+        dies = deaths[passing.tenant] == step
+        (died if dies else passed).add((passing.tenant, step))
         return Fate.KILL if dies else Fate.DELIVER
 
     watch = Watch(interfere)
     federation = TestFederation(
-        len(deaths), 1, interfere=watch, window_rounds=2, colluders=colluders, trust=int(trust), blocks=blocks
-    )
-    outcome, state = federation.try_sum(), federation.server.state
+        setting.n, 1, interfere=watch, window_rounds=2,
+        colluders=setting.colluders, trust=int(setting.trust), blocks=setting.blocks,
+    )  # fmt: skip
+    outcome = federation.try_sum()
+    came = Deaths(frozenset(died), frozenset(passed))
+    steps_of = dict(came.died)
+    assert_allowed([steps_of.get(index, NEVER) for index in range(setting.n)], setting, outcome, federation, watch)
+    return came, watch
+
+
+def assert_allowed(
+    deaths: Sequence[Step], setting: Setting, outcome: SumOpened | SumFailed, federation: TestFederation, watch: Watch
+) -> None:
+    """The sum is of everybody alive, or it failed as it had to and names somebody who died."""
+    state = federation.server.state
     alive = frozenset(index for index, death in enumerate(deaths) if death is NEVER)
     whole, least = whole_units(state.units, alive), state.terms.content.minimum_survivors
-    quorum_lives = trust is SEMI_HONEST or check_certificates(deaths, watch, federation, colluders)
+    quorum_lives = setting.trust is SEMI_HONEST or check_certificates(deaths, watch, federation, setting.colluders)
     if isinstance(outcome, SumFailed):
         assert len(whole) < least or not quorum_lives, f"{deaths}: {outcome}"
         named = [index for index in range(len(deaths)) if f"t{index}" in outcome.message]
@@ -134,11 +192,29 @@ def multisets(steps: Sequence[Step], n: int) -> Iterable[tuple[Step, ...]]:
         yield tuple(draw.sample(chosen, n))
 
 
+@three_tenants
+def test_a_session_that_is_left_out_is_one_that_was_seen() -> None:
+    """The same deaths come, everybody passes the same steps, and the same bytes pass in the same order."""
+    draw, setting, found = random.Random(1), Setting(3, 0, MALICIOUS, 0), 0
+    while found < 8:
+        deaths = draw.choices(STEPS[MALICIOUS], k=setting.n)
+        seen = checked_before(deaths, setting)
+        came, watch = run(deaths, setting)
+        if seen is None:
+            _CHECKED[setting, came.died] = came
+        elif len(seen.died) < setting.n - deaths.count(NEVER):
+            found += 1
+            steps_of = dict(seen.died)
+            again, alone = run([steps_of.get(index, NEVER) for index in range(setting.n)], setting)
+            assert came == again == seen and watch.everything() == alone.everything()
+
+
 # Tenants are alike but for their index, and an index matters to another only in which of the two is smaller: it decides the
 # sign of their mask, and who is served first. So a set of steps is handed out in ascending and in descending order, where each two
 # steps meet both ways round.
 
 
+@three_tenants
 @pytest.mark.parametrize("first", STEPS[MALICIOUS], ids=name_of)
 def test_three_tenants_every_assignment_in_both_orders(first: Step) -> None:
     steps = STEPS[MALICIOUS]
@@ -148,6 +224,7 @@ def test_three_tenants_every_assignment_in_both_orders(first: Step) -> None:
 
 
 @pytest.mark.slow
+@three_tenants
 @pytest.mark.parametrize("first", STEPS[MALICIOUS], ids=name_of)
 def test_three_tenants_every_assignment(first: Step) -> None:
     for rest in itertools.product(STEPS[MALICIOUS], repeat=2):

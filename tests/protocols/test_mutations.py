@@ -1,6 +1,7 @@
 """Mutations of the protocol's code, each of which must turn named tests red: the breaks of other systems, and our own rules.
 
-A mutation replaces a piece of a function's source. The named tests are run with the mutant in place, and must fail.
+A mutation replaces a piece of a function's source. The named tests are run with the mutant in place, and must fail;
+`test_without_mutations.py` runs them without it.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ ALL = [
 @pytest.fixture(autouse=True)
 def _nothing_is_kept() -> Iterator[None]:
     """What tests make once for all must be made neither by a mutant nor before it."""
-    _forget()
+    forget()
     yield
-    _forget()
+    forget()
 
 
-def _forget() -> None:
+def forget() -> None:
+    """All that tests keep for each other, which they may have changed."""
     for module in (test_certificates, test_tenant_rules, test_window_rules):
         for _, function in inspect.getmembers(module, lambda found: hasattr(found, "cache_clear")):
             function.cache_clear()
@@ -51,9 +53,3 @@ def test_the_mutation_turns_its_tests_red(mutation: Mutation, monkeypatch: pytes
     put_in_place(monkeypatch, mutation.where, mutant_of(mutation))
     still_green = [place for place, red in enumerate(mutation.turns_red) if not goes_red(red)]
     assert still_green == []
-
-
-@pytest.mark.parametrize("mutation", ALL, ids=str)
-def test_the_same_tests_are_green_without_it(mutation: Mutation) -> None:
-    for red in mutation.turns_red:
-        red()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, wraps
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,7 @@ from numpy.typing import NDArray
 
 from fed_em.model_file import FittedModel
 from fed_em_protocols.coordinator_state import Notice
+from fed_em_server import report_charts, report_page
 from fed_em_server.record import RoundRecord, SessionRecord
 from fed_em_server.session import SessionOutcome
 from fed_em_simulations.digits import digits_federation
@@ -25,6 +30,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             __file__
         ).parent:
             item.add_marker(pytest.mark.xdist_group("troubled sessions"))
+
+
+@cache
+def _once(draw: Callable[..., str]) -> Callable[..., str]:
+    """Draws what it has not drawn yet."""
+    drawn: dict[bytes, str] = {}
+
+    @wraps(draw)
+    def once(*shown: object) -> str:
+        key = pickle.dumps(shown)
+        if key not in drawn:
+            drawn[key] = draw(*shown)
+        return drawn[key]
+
+    return once
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _charts_are_drawn_once() -> Iterator[None]:
+    """A chart is a function of what it shows, and most pages of these tests show the same rounds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (report_charts, report_page):
+            for name, draw in inspect.getmembers(module, inspect.isfunction):
+                if name.endswith("_chart"):
+                    patch.setattr(module, name, _once(draw))
+        yield
 
 
 @dataclass(frozen=True)
