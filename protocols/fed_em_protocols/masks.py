@@ -36,7 +36,7 @@ _BLOCK_BYTES = 16
 # Keystreams that are added together, and the most of a vector that is masked at a time: so many pieces of keystream, their counters
 # and the sum of masks stay in a second-level cache of 512 kB. Each call of the cipher costs as much as 4 kB of keystream.
 _TOGETHER = 4
-_PIECE_BYTES = 64 * 1024
+_PIECE_BYTES = 80 * 1024
 # Threads wait for each other between calls: where several work, pieces are longer, and the rooms of all of them take this much.
 _ROOMS_OF_THREADS = 4 * 1024 * 1024
 # Of each thread: the sum, counters and keystreams.

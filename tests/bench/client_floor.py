@@ -1,4 +1,4 @@
-"""A tenant's upload against the least that its masks can cost: k + 1 bare keystreams, on one thread as the tenant has one.
+"""A tenant's upload against k + 1 bare keystreams of a cipher that counts, on one thread as the tenant has one.
 
 The upload is the real one: `tenant_upload` on the state of a tenant that has read a header, in a window with k neighbours.
 """
