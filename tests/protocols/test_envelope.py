@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fed_em_protocols import envelope
-from fed_em_protocols.envelope import Sealed, seal, unquote, unseal
+from fed_em_protocols.envelope import Sealed, restored, seal, signed_digests, unquote, unseal
 from fed_em_protocols.errors import BadSignature, MalformedMessage
 from fed_em_protocols.limits import MAX_MESSAGE_BYTES, MAX_NEIGHBOURS, MAX_ROUND, MAX_TENANTS, PROTOCOL_VERSION
 from fed_em_protocols.messages import BULKY, KINDS, Header, Payload, Quoted, Ready, ReleasedShare, Shares, Upload
@@ -291,6 +291,13 @@ def test_the_digest_is_that_of_the_specification() -> None:
     frame = len(tag).to_bytes(8, "little") + tag + (3).to_bytes(8, "little")
     frame += b"".join(len(part).to_bytes(8, "little") + part for part in parts)
     assert sealed.digest == hashlib.sha256(frame).digest()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_what_many_signed_alike_is_hashed_at_once_as_one_by_one(count: int) -> None:
+    content = Upload(b"s" * 16, 7, b"c" * 32)
+    attachments = [hashlib.sha256(bytes(k)).digest() for k in range(count)]
+    assert signed_digests(content, b"".join(attachments)) == [restored(content, a, b"").digest for a in attachments]
 
 
 def test_the_signature_covers_the_attachment_and_the_kind() -> None:
