@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.covariance import CovarianceStructure, covariance_matrices, pool_scatter, raw_scatter
+from fed_em.triangles import upper_triangle
 
 Vector = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -100,7 +101,7 @@ class Moments:
         else:
             matrices = covariance_matrices(self.structure, covariances, self.means)
             matrices = matrices + self.means[:, :, np.newaxis] * self.means[:, np.newaxis]
-            upper, right = np.triu_indices(self.means.shape[1])
+            upper, right = upper_triangle(self.means.shape[1])
             squares = matrices[:, upper, right]
         implied = self.counts[:, np.newaxis] * squares
         return replace(self, second=np.where(which[:, np.newaxis], implied, self.second))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from fed_em.errors import CollapsedComponent
+from fed_em.triangles import upper_triangle
 
 Vector = NDArray[np.float64]
 CovarianceStructure = Literal["full", "tied", "diag", "spherical"]
@@ -47,7 +48,7 @@ def n_second_moments(structure: CovarianceStructure, n_columns: int) -> int:
 
 def unvech(triangles: Vector, n_columns: int) -> Vector:
     """`(K, D(D+1)/2)` upper triangles, row by row, as symmetric matrices `(K, D, D)`."""
-    upper, right = np.triu_indices(n_columns)
+    upper, right = upper_triangle(n_columns)
     matrices = np.empty((len(triangles), n_columns, n_columns))
     matrices[:, upper, right] = triangles
     matrices[:, right, upper] = triangles

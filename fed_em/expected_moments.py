@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_em.covariance import CovarianceStructure, n_second_moments
+from fed_em.triangles import upper_triangle
 
 Vector = NDArray[np.float64]
 
@@ -32,7 +33,7 @@ class ExpectedMoments:
     @classmethod
     def of_full(cls, first: Vector, outer: Vector, missing_entropy: float) -> ExpectedMoments:
         """Of full covariances, from Σ r (x̂x̂ᵀ + C) as symmetric matrices `(K, D, D)`."""
-        upper, right = np.triu_indices(outer.shape[-1])
+        upper, right = upper_triangle(outer.shape[-1])
         return cls(first, outer[:, upper, right], missing_entropy)
 
     @classmethod

@@ -29,6 +29,7 @@ from fed_em.errors import CollapsedComponent
 from fed_em.parameters import Parameters
 from fed_em.priors import GaussianMixturePrior
 from fed_em.statistics import Statistics
+from fed_em.triangles import lower_triangle
 
 Vector = NDArray[np.float64]
 
@@ -113,7 +114,7 @@ class GaussianChart:
 
     def _triangle(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
         """Rows and columns of the lower triangle, and which of its entries are on the diagonal."""
-        lower, left = np.tril_indices(self.spreads.shape[1])
+        lower, left = lower_triangle(self.spreads.shape[1])
         return lower, left, lower == left
 
     def _moved(self, vector: Vector) -> tuple[Vector, Vector]:

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from fed_em.covariance import Whitening, n_second_moments, standard_deviations
 from fed_em.kernels import Kernels
 from fed_em.parameters import Parameters
+from fed_em.triangles import upper_triangle
 
 Vector = NDArray[np.float64]
 
@@ -117,7 +118,7 @@ def _coefficients(whitening: Whitening, centred: Vector, constants: Vector) -> V
     coefficients = np.empty((1 + n_columns + n_second_moments(whitening.structure, n_columns), n_components))
     quadratic = coefficients[1 + n_columns :]
     if whitening.structure in ("full", "tied"):
-        upper, right = np.triu_indices(n_columns)
+        upper, right = upper_triangle(n_columns)
         entries = np.where(upper == right, -0.5, -1.0) * inverse[..., upper, right]
         quadratic[...] = np.broadcast_to(entries, (n_components, len(upper))).T
         linear = np.einsum("kij,kj->ki", np.broadcast_to(inverse, (n_components, n_columns, n_columns)), centred)

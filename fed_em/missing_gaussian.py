@@ -42,6 +42,7 @@ from fed_em.observed_blocks import ObservedBlocks, cholesky
 from fed_em.posterior import normalise_in_place
 from fed_em.records import Records, weighted_sum
 from fed_em.row_blocks import over_segments, rows_in_block
+from fed_em.triangles import upper_triangle
 from fed_em.uncorrelated import UncorrelatedComponents
 
 Vector = NDArray[np.float64]
@@ -201,7 +202,7 @@ class GaussianComponents:
             expected, variances = _Uncorrelated.of(self.uncorrelated, rows).conditional()
             return expected, expected**2 + variances
         n_components, n_columns = self.means.shape
-        upper, right = np.triu_indices(n_columns)
+        upper, right = upper_triangle(n_columns)
         if not np.isnan(rows).any():
             # The same for all components.
             second = rows[:, upper] * rows[:, right]

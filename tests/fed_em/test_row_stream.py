@@ -172,7 +172,7 @@ class TestFits:
         model = GaussianMixtureModel(3, 2, structure, missing=missing)
         table = open_table(written(tmp_path / "parts", table_of(rows), "parquet"))
         streamed = TotalOfStream(model, centre, table.rows(ColumnSchema.infer(rows)))
-        stopping = Stopping(0.0, 25)
+        stopping = Stopping(0.0, 10)
         expected = fit(model, TotalOfRows(model, centre.apply(rows)), start, stopping)
         found = fit(model, streamed, start, stopping)
         assert_same(found.parameters, expected.parameters)

@@ -171,7 +171,7 @@ class TestComponents:
         tenants["t2"][2, 1] = 13.25
         return tenants
 
-    @pytest.mark.parametrize("covariance", ["full", "diag"])
+    @pytest.mark.parametrize("covariance", [pytest.param("full", marks=pytest.mark.slow), "diag"])
     def test_no_component_opens_without_enough_observed_cells_of_each_column(
         self, tmp_path: Path, covariance: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -77,7 +77,10 @@ def is_small(masses: Matrix) -> bool:
     return float(masses.sum()) < FLOOR or int((masses >= 5).sum()) < LEAST_TENANTS
 
 
-@pytest.mark.parametrize("covariance", MODELS)
+# Behind a gate a structure is a triangle or a diagonal of second moments.
+@pytest.mark.parametrize(
+    "covariance", [each if each in ("full", "diag") else pytest.param(each, marks=pytest.mark.slow) for each in MODELS]
+)
 def test_what_holds_too_few_records_is_never_opened(
     tmp_path: Path, covariance: str, decoded: list[tuple[Parameters, Summed]]
 ) -> None:
@@ -110,7 +113,7 @@ def test_what_holds_too_few_records_is_never_opened(
 def test_without_a_gate_the_same_session_opens_the_record(
     tmp_path: Path, decoded: list[tuple[Parameters, Summed]]
 ) -> None:
-    outcome = run(write(tmp_path / "f", floor=0))
+    outcome = run(write(tmp_path / "f", floor=0, fit="tolerance = 1e-7\nmax_iterations = 20"))
     z = outcome.result.coordinates.apply(OUTLIER[np.newaxis])[0]
     assert min(float(np.abs(summed.statistics["first"] - z).max(axis=1).min()) for _, summed in decoded) < 1e-3
 
@@ -128,7 +131,7 @@ def test_the_price_of_the_gate_is_small(tmp_path: Path) -> None:
 
 def test_a_gate_that_holds_nothing_changes_nothing(tmp_path: Path) -> None:
     tenants = clustered_rows((120, 90, 75, 60, 200, 80))
-    session = session_toml(trust=f"mass_floor = {FLOOR}", fit="tolerance = 0\nmax_iterations = 15")
+    session = session_toml(trust=f"mass_floor = {FLOOR}", fit="tolerance = 0\nmax_iterations = 8")
     federation = write_small_federation(tmp_path / "f", tenants, session)
     modes: dict[int, Mode] = {}
 

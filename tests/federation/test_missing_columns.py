@@ -57,7 +57,7 @@ def run(federation: FederationFolder) -> SessionOutcome:
 )
 def test_memory_federation_is_pooled_em(tmp_path: Path, covariance: str) -> None:
     tenants = with_holes((120, 40, 75, 9, 200))
-    session = session_toml(MODELS[covariance], "tolerance = 1e-7\nmax_iterations = 40", columns=WITH_MISSING)
+    session = session_toml(MODELS[covariance], "tolerance = 1e-7\nmax_iterations = 20", columns=WITH_MISSING)
     federation = write_small_federation(tmp_path / "f", tenants, session)
     outcome = run(federation)
     assert cast(GaussianMixtureModel, outcome.fitted.model).missing
@@ -118,7 +118,7 @@ def test_around_a_dropout_the_free_energy_never_falls_and_the_fit_is_that_of_all
 
 def test_a_mass_gate_counts_rows_with_holes(tmp_path: Path) -> None:
     tenants = with_holes((120, 90, 75, 60, 200, 80))
-    fit = "tolerance = 1e-7\nmax_iterations = 20"
+    fit = "tolerance = 1e-7\nmax_iterations = 8"
     session = session_toml(fit=fit, columns=WITH_MISSING, trust="mass_floor = 10")
     federation = write_small_federation(tmp_path / "f", tenants, session)
     outcome = run(federation)

@@ -37,7 +37,11 @@ def told(outcome: FederationOutcome) -> list[object]:
 
 @pytest.mark.parametrize(
     "trouble",
-    [pytest.param((), marks=pytest.mark.slow), (Dropout(0.4),), (ChangedParameters([1], first_round=3),)],
+    [
+        pytest.param((), marks=pytest.mark.slow),
+        (Dropout(0.4),),
+        pytest.param((ChangedParameters([1], first_round=3),), marks=pytest.mark.slow),
+    ],
 )
 def test_two_workers_are_one_process(trouble: tuple[Trouble, ...]) -> None:
     alone, shared = run(6, *trouble, costs=UNEVEN), run(6, *trouble, costs=UNEVEN, workers=2)
