@@ -3,8 +3,9 @@
 Where components lie apart, as they do in many columns, almost all responsibilities are next to nothing, and a product with all of them
 multiplies by what is next to nothing. Here each component's rows are put together, and sums are over those alone.
 
-What is left out of a sum is not exactly 0, but no digit of the sum has it: it is smaller by 2^-100 than the greatest responsibility of *its
-own component* in the block, so that a component which holds next to nothing keeps its digits too.
+What is left out of a sum is not exactly 0, but no digit of the sum has it: its responsibility is 2^-100 or less of the greatest of *its
+own component* in the block, so that a component which holds next to nothing keeps its digits too. That is so while no feature of a row that
+is left out is 2^40 times those of the rows that are summed; beyond that, 2^-100 of such a feature is missed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Places = NDArray[np.int64]
 
 _NEGLIGIBLE = 2.0**-100
 _LEAST = 5e-324
-# It is worth the putting together where there are so many features for each column, as there are of covariances between nine and more, and
+# It is worth the putting together where there are so many features for each column, as there are of covariances between eight and more, and
 # up to such a share of all rows and components.
 _FEATURES_A_COLUMN, _FEW = 5, 0.2
 # Features whose sums are in registers at one time.

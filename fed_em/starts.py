@@ -85,10 +85,12 @@ class StartRound:
     Attributes:
         number: From 1 to `rounds_of` the generations.
         objectives: As those of `Start`, in this round and of all models' candidates; empty in Lloyd's rounds, which have none.
+        left_out: How many of the candidates are out, as somebody's rows could not be evaluated at some of them.
     """
 
     number: int
     objectives: tuple[float, ...] = ()
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ def best_starts(
             apart = zip(groups, generators, strict=True)
             starts = [each for k, own in apart for each in _next_generation(starts[k : k + n_starts + 1], own)]
         starts = _climbed(starts, sums)
-        observe(StartRound(number + 1, tuple(each.objective for each in starts)))
+        observe(StartRound(number + 1, tuple(each.objective for each in starts), _left_out(starts)))
     return tuple(_best(starts[k : k + n_starts + 1]) for k in groups)
 
 
@@ -229,8 +231,12 @@ def _clustered(
     for number in range(rounds):
         summed = sums.at([each.first_point for each in starts], [each.wide for each in starts])
         starts = [each.clustered(number, own) for each, own in zip(starts, summed, strict=True)]
-        observe(StartRound(number + 1))
+        observe(StartRound(number + 1, left_out=_left_out(starts)))
     return starts
+
+
+def _left_out(starts: Sequence[_Candidate]) -> int:
+    return sum(each.out for each in starts)
 
 
 def _climbed(starts: Sequence[_Candidate], sums: StartSums) -> list[_Candidate]:
@@ -256,7 +262,7 @@ def _reduced(
     fine = _clustered([_fine(each) for each in gaussian], sums, moments, seed, n_fine, observe, FINE_LLOYD_ROUNDS)
     for number in range(FINE_LLOYD_ROUNDS, FINE_ROUNDS):
         fine = _climbed(fine, sums)
-        observe(StartRound(number + 1))
+        observe(StartRound(number + 1, left_out=_left_out(fine)))
     generator, starts = np.random.default_rng([seed, _OF_REDUCTIONS]), list[_Candidate]()
     for k, model in enumerate(gaussian):
         left = [one for one in fine[k * (n_fine + 1) : (k + 1) * (n_fine + 1)] if not one.out]

@@ -40,6 +40,8 @@ class HeldShares(NamedTuple):
         first_round: The first round whose shares are still held; earlier ones are dropped.
         shares: The pairs of shares (of a_t, of b_t) from that round on, end to end.
         leaves: Leaf hashes of the whole window, end to end.
+
+    A tuple as it is made anew for each neighbour and round: nobody may format, compare or store it as one, as it holds secrets.
     """
 
     dealer: int

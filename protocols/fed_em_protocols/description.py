@@ -598,7 +598,7 @@ class SessionDescription(Table):
 
     @property
     def last_candidate_round(self) -> int:
-        """The number of the last round that may be of candidates: behind the moments, half as many again for rounds that fail.
+        """The last round that may be of candidates: behind the moments, half as many again for rounds that fail or come to nothing.
 
         The server chooses the parameters of each candidate, so to one that is after more than the fit a round of R of them is worth R of
         the model. The bound is on the number of the round: a tenant that has forgotten what it was asked keeps it too.
@@ -762,7 +762,7 @@ def measuring(
 
 
 def rounds_with_failures(planned: int) -> int:
-    """The most rounds that are admitted where so many sums are planned: half as many again for rounds that fail."""
+    """The most rounds that are admitted where so many sums are planned: half as many again for rounds that fail or come to nothing."""
     return planned + max(20, planned // 2)
 
 

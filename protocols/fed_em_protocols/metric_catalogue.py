@@ -305,8 +305,8 @@ METRICS: tuple[Metric, ...] = (
     ),
     _counter(
         "not_evaluated",
-        "Parameters at which statistics or objective are no numbers: of a candidate start, of an optimiser's proposal (refused, the fit "
-        "goes on), or of the fit itself, which then ends.",
+        "Parameters at which statistics or objective are no numbers: of a candidate start, or of one left out as nobody knows which "
+        "it is; of an optimiser's proposal (refused, the fit goes on); or of the fit itself, which then ends.",
         _SERVER,
         _OPENED,
         (Label("where", WHERE_NOT_EVALUATED),),

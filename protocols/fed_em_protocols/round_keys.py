@@ -85,6 +85,8 @@ class PairSecret(NamedTuple):
     Attributes:
         low, high: Roster indices.
         extracted: HKDF's extract of dh ‖ pk_low ‖ pk_high.
+
+    A tuple as it is made for each pair and round: nobody may format, compare or store it as one, as it holds a secret.
     """
 
     low: int

@@ -51,7 +51,9 @@ class RoundRecord(Table):
     start: Annotated[int, Field(ge=1)] | None = None
     """Which sum of the start it served; None for the others."""
     candidates: tuple[FiniteFloat | None, ...] = ()
-    """The objective of each candidate at its parameters, nats a row; None for one that collapsed. Empty where there is none."""
+    """The objective of each candidate at its parameters, nats a row; None for one that collapsed or is out. Empty where there is none."""
+    left_out: Annotated[int, Field(ge=0)] = 0
+    """How many candidates are out, as some tenant could not compute its statistics at some of them (`fed_em.start_sums`)."""
     counted: Annotated[int, Field(ge=1)] | None = None
     """The round of counts before it, that says which components it holds; None without a mass gate."""
     participation: tuple[Participation, ...]

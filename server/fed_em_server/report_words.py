@@ -137,8 +137,12 @@ def together_in_words(opened: RoundRecord) -> str:
 def start_in_words(opened: RoundRecord) -> str:
     """`start 3`, `start 12, best of 21 candidates at −1.2345`: a round of the start."""
     best = opened.best_candidate
-    told = "" if best is None else f", best of {len(opened.candidates)} candidates at {decimal(best)}"
-    return f"start {opened.start}{told}"
+    told = "" if best is None else f", best of {len(opened.candidates) - opened.left_out} candidates at {decimal(best)}"
+    return f"start {opened.start}{told}{_left_out(opened)}"
+
+
+def _left_out(opened: RoundRecord) -> str:
+    return f", {opened.left_out} left out" if opened.left_out else ""
 
 
 def starts_in_words(record: SessionRecord) -> str:
@@ -146,10 +150,11 @@ def starts_in_words(record: SessionRecord) -> str:
     rounds = record.start_rounds
     if not rounds:
         return ""
-    best, sums = rounds[-1].best_candidate, f"{len(rounds)} sums"
+    last = rounds[-1]
+    best, sums = last.best_candidate, f"{len(rounds)} sums{_left_out(last)}"
     if best is None:
         return sums
-    of = f"best of {len(rounds[-1].candidates)} in {sums}"
+    of = f"best of {len(last.candidates) - last.left_out} in {sums}"
     return (
         f"{of}, explaining squares of {decimal(best)} a row"
         if record.centres

@@ -384,7 +384,8 @@ class _RecordKeeper:
         """The round that was opened last was one of the start."""
         objectives = (float(objective) for objective in seen.objectives)
         candidates = tuple(objective if math.isfinite(objective) else None for objective in objectives)
-        done = self._rounds[-1].model_copy(update={"iteration": 0, "start": seen.number, "candidates": candidates})
+        known = {"iteration": 0, "start": seen.number, "candidates": candidates, "left_out": seen.left_out}
+        done = self._rounds[-1].model_copy(update=known)
         self._starts += 1
         self._rounds[-1] = done
         self._watcher.round_opened(done)

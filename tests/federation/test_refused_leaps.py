@@ -31,6 +31,7 @@ from fed_em_protocols.transcript.memory_transcript import MemoryTranscript
 from fed_em_server import federated_total
 from fed_em_server.audit.verify import Verdict, verify
 from fed_em_server.federated_total import FederatedTotal
+from fed_em_server.report_words import starts_in_words
 from fed_em_server.serve import open_server
 from fed_em_server.session import SessionOutcome, run_session
 from fed_em_simulations.federation_folder import FederationFolder, Matrix
@@ -184,6 +185,9 @@ def test_starts_and_moves_that_somebody_cannot_compute_are_out_and_the_others_go
     assert [each.start for each in seen] == list(range(1, rounds_of(1) + 1))
     left = [[each is not None for each in opened.candidates] for opened in seen[LLOYD_ROUNDS:]]
     assert left == [[True, False] * 2 + [True]] * EM_ROUNDS + [[False, True] * 2 + [False]] * GENERATION_ROUNDS
+    told = [opened.left_out for opened in seen]
+    assert told == [0] * 2 + [2] * (ROUNDS - 2) + [3] * GENERATION_ROUNDS
+    assert starts_in_words(outcome.record).startswith(f"best of 2 in {rounds_of(1)} sums, 3 left out, at ")
     assert outcome.result.fit.converged
     for index in range(3):
         ended = hub.session_of(index)

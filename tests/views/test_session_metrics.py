@@ -183,6 +183,12 @@ def test_what_was_not_evaluated_is_counted_by_where(session: Session) -> None:
     assert found["fed_em_not_evaluated_total{where=start}"] == 2
     assert found["fed_em_not_evaluated_total{where=proposal}"] == 2
     assert found["fed_em_start_rounds_total"] == 1
+    # Who is out stays out, and is counted once.
+    later = [
+        start.model_copy(update={"start": k, "candidates": seen})
+        for k, seen in ((2, (-1.0, None, None)), (3, (None, None, -2.0)))
+    ]
+    assert metric_of_rounds(record, start, *later)["fed_em_not_evaluated_total{where=start}"] == 3
     metrics = SessionMetrics(SessionMetricsTable(), {})
     # Where a tenant could not compute, and the fit goes on, that is told; of several tracks it leaves no gap.
     with metrics:

@@ -82,6 +82,7 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
         self._told = False
         self._iteration: int | None = None
         self._not_computed = 0
+        self._candidates: tuple[float | None, ...] = ()
         self._objective: float | None = None
         self._weights: tuple[float, ...] = ()
         self._over = False
@@ -162,7 +163,11 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
         self._costs.count_traffic(record.bytes_up, record.bytes_down)
         self._count_parts(record)
         metrics.add("projections", record.projected)
-        metrics.add("not_evaluated", sum(each is None for each in record.candidates), where="start")
+        if record.candidates:
+            lost = [k for k, each in enumerate(record.candidates) if each is None]
+            known = [k for k, each in enumerate(self._candidates) if each is None]
+            metrics.add("not_evaluated", len(set(lost).difference(known)), where="start")
+            self._candidates = record.candidates
         if record.start is not None:
             metrics.add("start_rounds")
         elif record.iteration:
