@@ -7,6 +7,7 @@ its side. Left out: the E-step, encoding, durable marks, the network.
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -95,6 +96,8 @@ class Drive:
         ledger: The server's time goes by the message that it takes ("Upload", …), to `UNMASKING`, and to "deadlines".
         silent, silent_at: Who hears nothing, and from which message on.
         around: A context for each of the server's steps.
+        network: What draws in which order tenants answer headers, each when it can. The server then reads messages into memory of its own,
+            as a step that keeps an upload has to be seen to. None: headers are answered as they are sent, messages handed over.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class Drive:
         self.watched = frozenset(range(roster.n) if watched is None else watched)
         self.ledger = CpuLedger()
         self.around: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.network: random.Random | None = None
         self.silent: frozenset[int] = frozenset()
         self.silent_at: type = BEFORE_UPLOAD
         self._gone = False
@@ -224,13 +228,20 @@ class Drive:
     def _receive(self, index: int, data: bytes) -> SumOpened | SumNotOpened | None:
         kind = kind_of(data)
         self._count("up", kind, data)
-        return self._take(kind.__name__, lambda: coordinator_receive(self.state, index, data, self.now))
+        network = self.network is not None
+        return self._take(
+            kind.__name__,
+            lambda: coordinator_receive(self.state, index, bytes(bytearray(data)) if network else data, self.now),
+        )
 
     def _take(self, owner: str, step_of: Callable[[], CoordinatorStep]) -> SumOpened | SumNotOpened | None:
         with self.ledger.charge(owner), self.around():
             step = step_of()
             self.state = step.state
-        self._queue.extend(step.sends)
+        sends = list(step.sends)
+        if self.network is not None and all(kind_of(data) is Header for _, data in sends):
+            self.network.shuffle(sends)
+        self._queue.extend(sends)
         return step.result
 
     # --- accounts ---

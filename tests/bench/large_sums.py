@@ -7,6 +7,7 @@ there, and nor is the copy that the parser of Protocol Buffers makes of it.
 
 from __future__ import annotations
 
+import random
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -99,11 +100,11 @@ def _round(drive: Drive, shape: Shape, length: int, percent: int, at: type = BEF
 def _memory(drive: Drive, shape: Shape, length: int, percent: int) -> ServerFigures:
     meter = MemoryMeter()
     tracemalloc.start()
-    drive.around = meter.step
+    drive.around, drive.network = meter.step, random.Random(0)
     try:
         figures = _round(drive, shape, length, percent)
     finally:
-        drive.around = nullcontext
+        drive.around, drive.network = nullcontext, None
         tracemalloc.stop()
     return ServerFigures(
         shape.tenants, shape.graph, length, percent, recovered=False, failure=figures.failure,

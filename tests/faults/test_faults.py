@@ -42,7 +42,7 @@ def test_thousands_of_sessions_with_faults(capsys: pytest.CaptureFixture[str]) -
     with capsys.disabled():
         print(f"\n{tally}")
     assert tally.violations == ()
-    assert tally.sessions == SESSIONS and tally.faulty >= 0.3 * SESSIONS
+    assert tally.sessions == SESSIONS and tally.faulty >= 0.3 * SESSIONS and tally.opened > 2 * SESSIONS
     # The aim is six minutes on two cores, which is 14 for each second of a processor; caches that others fill make it less.
     assert tally.sessions / tally.cpu > 4
 
