@@ -195,7 +195,7 @@ class GaussianMixture(FittedMixture):
             return self._run(fewer, TotalOfRows(fewer, inner), start, None, self._report)
 
         self._keep_final(self._simplified(model, self._best(model, coordinates, records), go_on), coordinates)
-        self.log_densities_ = np.sort(self._fitted.score_samples(records.of_positive_weight().rows))
+        self._keep_log_densities(records)
 
     def _fit_table(self, names: tuple[str, ...], stream: RecordStream, shown: FitProgress) -> None:
         shown.says("moments of the columns, and a sample")
@@ -218,7 +218,7 @@ class GaussianMixture(FittedMixture):
             return self._run(fewer, TotalOfStream(fewer, coordinates, stream), at, None, shown.iterated)
 
         self._keep_final(self._simplified(model, run, go_on), coordinates)
-        self.log_densities_ = np.sort(self._fitted.score_samples(seen.sample.of_positive_weight().rows))
+        self._keep_log_densities(seen.sample)
 
     def _best(
         self,
@@ -275,7 +275,7 @@ class GaussianMixture(FittedMixture):
         self._running = total.running
         self._keep(model, coordinates, run)
         self.n_iter_ = self._running.steps
-        self.log_densities_ = np.sort(self._fitted.score_samples(records.of_positive_weight().rows))
+        self._keep_log_densities(records)
         return self
 
     def _start_from_batch(self, batch: Records) -> tuple[GaussianMixtureModel, Coordinates, Parameters]:

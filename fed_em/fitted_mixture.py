@@ -47,10 +47,12 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
     Attributes:
         log_densities_: Log-densities of the training records, ascending, in nats; labels are not counted.
+        log_density_weights_: The weights of these records, in this order; None where all weigh the same.
     """
 
     _fitted: FittedModel
     log_densities_: Vector
+    log_density_weights_: Vector | None
     n_collapsed_: int
     n_not_finite_: int
     n_pruned_: int
@@ -303,7 +305,7 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         return model, replace(records, rows=self._fitted.coordinates.apply(records.rows))
 
     def anomaly_threshold(self, q: float) -> float:
-        """The log-density, in nats, below which a share q in [0, 1] of the training rows lies.
+        """The least log-density of a training row, in nats, that a share q in [0, 1] of all rows' weight is at or below.
 
         A row whose `score_samples` is less is as rare as those. Rows that show fewer cells have another scale of
         densities; compare those that show the same.
@@ -312,7 +314,18 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         check_real("q", q, 0.0)
         if q > 1:
             raise CallerError(f"q must be at most 1, not {q}", remedy="give a share of the rows, such as 0.01")
-        return float(np.quantile(self.log_densities_, q))
+        weights = np.ones(len(self.log_densities_)) if self.log_density_weights_ is None else self.log_density_weights_
+        up_to = np.cumsum(weights)
+        # Sums of weights are rounded: a row that reaches the share but for that is meant.
+        place = np.searchsorted(up_to, q * up_to[-1] * (1 - 1e-12))
+        return float(self.log_densities_[place])
+
+    def _keep_log_densities(self, records: Records) -> None:
+        records = records.of_positive_weight()
+        found = self._fitted.score_samples(records.rows)
+        order = np.argsort(found, kind="stable")
+        self.log_densities_ = found[order]
+        self.log_density_weights_ = None if records.weights is None else records.weights[order]
 
     def impute(self, X: Any, n_draws: int = 0, random_state: RandomState = None) -> Imputation:
         """Fill the missing cells of a table, n rows.

@@ -348,7 +348,7 @@ class MixedMixture(FittedMixture):
         self.feature_names_in_ = names
         provenance = {"converged": run.converged, "iterations": self.n_iter_, "lower_bounds": self.lower_bounds_}
         self._fitted = FittedModel(model, coordinates, schema.names, run.parameters, provenance)
-        self.log_densities_ = np.sort(self._fitted.score_samples(records.of_positive_weight().rows))
+        self._keep_log_densities(records)
 
     def _warn_unless_converged(self) -> None:
         if not self.converged_:

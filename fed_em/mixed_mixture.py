@@ -285,7 +285,7 @@ class MixedMixtureModel:
         components = None
         if self.gaussian is not None:
             components = GaussianComponents(self.covariance, parameters[_MEANS], parameters[_COVARIANCES])
-        coefficients, kernels = self.discrete.coefficients(parameters), kernels_for(len(records))
+        coefficients, kernels = self.discrete.coefficients(parameters), kernels_for(*records.rows.shape)
         return MixedEStep(self.discrete, coefficients, components, parameters[_WEIGHTS], kernels)
 
     def m_step(self, statistics: Statistics, parameters: Parameters, held: tuple[int, ...] = ()) -> Parameters:

@@ -387,6 +387,13 @@ class TestWeightsLabelsAndHoles:
         with pytest.raises(NotFittedError):
             GaussianMixture().anomaly_threshold(0.1)
 
+    def test_an_anomaly_threshold_counts_a_row_as_often_as_it_weighs(self) -> None:
+        weights = np.random.default_rng(0).integers(0, 9, len(ROWS))
+        weighted = GaussianMixture(2, random_state=0).fit(ROWS, sample_weight=weights.astype(float))
+        found = weighted.score_samples(np.repeat(ROWS, weights, axis=0))
+        for q in (0.0, 0.01, 0.05, 0.5, 1.0):
+            assert weighted.anomaly_threshold(q) == np.quantile(found, q, method="inverted_cdf")
+
 
 class TestStartsBySums:
     def test_they_lead_to_the_published_likelihood_from_every_seed(self) -> None:
