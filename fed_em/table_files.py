@@ -35,8 +35,8 @@ Source: TypeAlias = FilePath | Sequence[FilePath] | pad.Dataset
 
 _SUFFIXES = (".csv", ".parquet")
 
-# Rows that are parsed at one time, and how far Arrow is asked to read ahead: by default a hundred thousand rows times sixty-four. Of one file
-# it may hold all that is decoded, where the file is read faster than it is fitted; never of two.
+# Rows that are parsed at one time, and how far Arrow is asked to read ahead: by default a hundred thousand rows times sixty-four.
+# Of one file it may hold all that is decoded, where the file is read faster than it is fitted; never of two.
 _BATCH_ROWS, _BATCHES_AHEAD = 2**14, 2
 _CSV_BYTES = 2**20
 
