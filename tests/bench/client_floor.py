@@ -42,7 +42,10 @@ _SPARE = 15
 
 
 def measure_client(neighbours: int, lengths: Sequence[int], times: int) -> Iterator[ClientFigures]:
-    """One tenant with so many neighbours, on the complete graph; the least of `times` measurements of each part."""
+    """One tenant with so many neighbours, on the complete graph; the least of `times` measurements of each part.
+
+    Shorter vectors are measured oftener, ten times at most, for about as long: what disturbs a machine lasts as long for them.
+    """
     n = neighbours + 1
     roster, me = roster_of(n, row_cap=_ROW_CAP), n // 2
     terms = terms_of(roster, window_rounds=len(lengths) + 2, round_cap=ROUND_CAP, colluders=default_colluders(n))
@@ -50,7 +53,8 @@ def measure_client(neighbours: int, lengths: Sequence[int], times: int) -> Itera
     with cheap_tenants(drive, fake_deals=True):
         drive.sum(_WARM_UP_LENGTH)
         for length in lengths:
-            yield _measure(_answering(drive, me, length), neighbours, length, me, times)
+            oftener = min(10, max(lengths) // length)
+            yield _measure(_answering(drive, me, length), neighbours, length, me, times * oftener)
 
 
 def _answering(drive: Drive, me: int, length: int) -> TenantState:

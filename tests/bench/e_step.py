@@ -57,11 +57,11 @@ def _ours(case: Case, times: int) -> Iterator[IterationFigures]:
         with patch.dict(os.environ, {NO_NUMBA_VARIABLE: forbidden}):
             for threads in sorted({1, e_step_threads()}):
                 with use_threads(threads):
-                    name = f"fed-em, {kernels_for(*rows.shape).name}, {_of_threads(threads)}"
+                    name = f"fed-em, {kernels_for(*rows.shape).name}, {of_threads(threads)}"
                     yield IterationFigures(name, *least(iterate, times))
 
 
-def _of_threads(threads: int) -> str:
+def of_threads(threads: int) -> str:
     return "1 thread" if threads == 1 else f"{threads} threads"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -16,7 +16,8 @@ from fed_em.mixed_start import random_responsibilities, start_from_responsibilit
 from fed_em.model import LOG_LIKELIHOOD, Model
 from fed_em.parameters import Parameters
 from fed_em.records import Records
-from tests.bench.e_step import measure_peer
+from fed_em.row_blocks import e_step_threads, use_threads
+from tests.bench.e_step import measure_peer, of_threads
 from tests.bench.figures import CaseFigures, IterationFigures
 from tests.bench.peer_em import LEVELS, OF_EACH_KIND, Case, blanked, least, made_case, made_mixed
 from tests.bench.sizes import EStepSize
@@ -40,7 +41,7 @@ def measure_missing(size: EStepSize) -> CaseFigures:
         floor += least(lambda: _multiply(rows, covariances), size.times)[0]
     return CaseFigures(
         f"{MISSING:.0%} of the cells missing, N = {size.rows}, D = {size.columns}, K = {size.components}",
-        (_ours(model, at, rows, size.times), IterationFigures("a NumPy loop over patterns, E-step alone", *loop)),
+        (*_ours(model, at, rows, size.times), IterationFigures("a NumPy loop over patterns, E-step alone", *loop)),
         floor + _exponentials(size),
         "the Cholesky factor of the missing columns' precisions for each pattern and component, two matrix products of all rows "
         "for each component, and NumPy's exponential of N·K numbers",
@@ -73,19 +74,22 @@ def measure_mixed(size: EStepSize, peers_seconds: float) -> CaseFigures:
         floor = least(multiply, size.times)[0]
     return CaseFigures(
         f"mixed columns, {MISSING:.0%} of the cells missing, N = {size.rows}, D = {size.columns}, K = {size.components}",
-        (_ours(model, at, rows, size.times), measure_peer("stepmix", size, peers_seconds)),
+        (*_ours(model, at, rows, size.times), measure_peer("stepmix", size, peers_seconds)),
         floor + _exponentials(size),
         "the two matrix products of the discrete columns, and NumPy's exponential of N·K numbers",
     )
 
 
-def _ours(model: Model, start: Parameters, rows: np.ndarray, times: int) -> IterationFigures:
+def _ours(model: Model, start: Parameters, rows: np.ndarray, times: int) -> Iterator[IterationFigures]:
+    """On one thread, as the floor is, and on as many as it takes by itself."""
     at = [start]
 
     def iterate() -> None:
         at.append(model.m_step(model.e_step(at[-1], rows), at[-1]))
 
-    return IterationFigures("fed-em", *least(iterate, times))
+    for threads in sorted({1, e_step_threads()}):
+        with use_threads(threads):
+            yield IterationFigures(f"fed-em, {of_threads(threads)}", *least(iterate, times))
 
 
 def plain_loop(case: Case) -> float:
