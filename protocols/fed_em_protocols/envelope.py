@@ -94,6 +94,11 @@ def _attachment_head(size: int) -> bytes:
     return bytes((*words, size))
 
 
+def _payload_of(content: Payload) -> bytes:
+    """The one serialisation that is signed."""
+    return bytes(_to_protobuf(content).SerializeToString(deterministic=True))
+
+
 def _signed_digest(kind: int, payload: bytes, attachment_digest: bytes) -> bytes:
     return digest("message", kind, payload, attachment_digest)
 
@@ -124,14 +129,14 @@ def seal_to_bytes(content: Payload, key: SigningKey, attachment: memoryview) -> 
 
 def _signed(content: Payload, key: SigningKey, attachment: bytes | memoryview) -> tuple[bytes, bytes, bytes]:
     """Payload, digest of the attachment, signature."""
-    payload = bytes(_to_protobuf(content).SerializeToString(deterministic=True))
+    payload = _payload_of(content)
     attachment_digest = hashlib.sha256(attachment).digest()
     return payload, attachment_digest, key.sign(_signed_digest(KINDS[type(content)], payload, attachment_digest))
 
 
 def restored(content: P, attachment_digest: bytes, signature: bytes) -> Sealed[P]:
     """A signed message from its content: for kinds whose senders must use the one deterministic serialisation."""
-    payload = bytes(_to_protobuf(content).SerializeToString(deterministic=True))
+    payload = _payload_of(content)
     return Sealed(content, payload, attachment_digest, signature)
 
 
@@ -142,7 +147,7 @@ def signed_digests(content: Payload, attachment_digests: bytes) -> list[bytes]:
         content: Of a kind as of `restored`.
         attachment_digests: SHA-256 of each one's attachment, end to end.
     """
-    payload = bytes(_to_protobuf(content).SerializeToString(deterministic=True))
+    payload = _payload_of(content)
     return digests_of_rows("message", (KINDS[type(content)], payload), ((attachment_digests, DIGEST_BYTES),))
 
 

@@ -74,7 +74,7 @@ def _remembering(function: Callable[..., Any], kept: int, key_of: Callable[..., 
 
     @wraps(function)
     def remembering(*arguments: Any, **named: Any) -> Any:
-        key = arguments if key_of is _values and not named else key_of(*arguments, *named.values())
+        key = key_of(*arguments, *named.values())
         found = known.get(key)
         if found is None:
             with measured() as measure:

@@ -71,9 +71,18 @@ def nine(folder: Path) -> World:
     return World.of(write_three_blocks(folder, nine_tenants(), session), Trouble(LostOnce()))
 
 
-def heard_of(world: World, kind: NoticeKind) -> bool:
-    """Whether the process that runs has told of the leap's sum."""
-    return any(notice.kind is kind and notice.round == LEAP for notice in world.watcher.notices)
+def of_two_processes(
+    world: World, at: Literal["before commit", "after commit", "listening"], once: NoticeKind, number: int
+) -> SessionOutcome:
+    """What comes of a session whose first process dies once it has told this of a round's sum."""
+
+    def told() -> bool:
+        return any(notice.kind is once and notice.round == number for notice in world.watcher.notices)
+
+    deaths = iter([DeathBehind(at, is_time=told)])
+    outcome = world.until_it_ends(lambda _: next(deaths, Death()))
+    assert world.processes == 2
+    return outcome
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +108,7 @@ def test_the_next_process_knows_whose_terms_a_refused_leap_left(
     once: NoticeKind,
 ) -> None:
     world = nine(tmp_path / "f")
-    deaths = iter([DeathBehind(at, is_time=lambda: heard_of(world, once))])
-    outcome = world.until_it_ends(lambda _: next(deaths, Death()))
-    assert world.processes == 2
+    outcome = of_two_processes(world, at, once, LEAP)
     kinds = [each.kind for each in outcome.record.happenings]
     assert kinds.count("restarted") == kinds.count("not-computed") == 1
     behind = next(each for each in outcome.record.rounds if each.round > LEAP)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from processes import Death, World
+from processes import World
 from small_federation import clustered_rows, session_toml, write_small_federation
 from test_optimised_session import OVERLAPPING
-from test_resumed_leaps import DeathBehind
+from test_resumed_leaps import of_two_processes
 
 from fed_em.errors import CallerError
 from fed_em_client.rows_work import RowsWork
@@ -69,13 +69,7 @@ def test_the_next_process_leaves_out_the_same_starts(
     once: NoticeKind,
 ) -> None:
     world = three(tmp_path / "f")
-
-    def behind_the_sum() -> bool:
-        return any(notice.kind is once and notice.round == failing for notice in world.watcher.notices)
-
-    deaths = iter([DeathBehind(at, is_time=behind_the_sum)])
-    outcome = world.until_it_ends(lambda _: next(deaths, Death()))
-    assert world.processes == 2
+    outcome = of_two_processes(world, at, once, failing)
     assert [each.left_out for each in outcome.record.start_rounds] == [
         each.left_out for each in undisturbed.record.start_rounds
     ]

@@ -105,8 +105,8 @@ LIES = [
     Mutation(
         "other serialisations of uploads and endorsements are taken",
         envelope.restored,
-        "payload = bytes(_to_protobuf(content).SerializeToString(deterministic=True))",
-        "payload = bytes(_to_protobuf(content).SerializeToString(deterministic=True)) + bytes(1)",
+        "payload = _payload_of(content)",
+        "payload = _payload_of(content) + bytes(1)",
         (test_of(test_coordinator_rules.test_only_one_serialisation_of_what_others_must_rebuild_is_taken),),
     ),
     Mutation(

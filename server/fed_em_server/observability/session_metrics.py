@@ -82,7 +82,7 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
         self._told = False
         self._iteration: int | None = None
         self._not_computed = 0
-        self._candidates: tuple[float | None, ...] = ()
+        self._lost: frozenset[int] = frozenset()
         self._objective: float | None = None
         self._weights: tuple[float, ...] = ()
         self._over = False
@@ -164,10 +164,9 @@ class SessionMetrics(AbstractContextManager["SessionMetrics"]):
         self._count_parts(record)
         metrics.add("projections", record.projected)
         if record.candidates:
-            lost = [k for k, each in enumerate(record.candidates) if each is None]
-            known = [k for k, each in enumerate(self._candidates) if each is None]
-            metrics.add("not_evaluated", len(set(lost).difference(known)), where="start")
-            self._candidates = record.candidates
+            lost = frozenset(k for k, each in enumerate(record.candidates) if each is None)
+            metrics.add("not_evaluated", len(lost - self._lost), where="start")
+            self._lost = lost
         if record.start is not None:
             metrics.add("start_rounds")
         elif record.iteration:
